@@ -1,0 +1,327 @@
+"""Frozen values: what goes in, what comes out.
+
+A `repr` never shows a text or a whole phone number, so these may be logged.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import attrs
+
+from .errors import BulkFailedError, QxtError
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+__all__ = [
+    "Balance",
+    "BatchResult",
+    "BulkResult",
+    "DeliveryState",
+    "InvalidNumber",
+    "Message",
+    "Numbers",
+    "Progress",
+    "Receipt",
+    "Reply",
+    "StatusReport",
+]
+
+
+def _hidden(text: str | None) -> str:
+    return "None" if text is None else f"<{len(text)} characters>"
+
+
+def _counted(numbers: Collection[object]) -> str:
+    return f"<{len(numbers)}>"
+
+
+def masked(number: str) -> str:
+    """Show a number the way it may be shown: ``138****8000``.
+
+    Args:
+        number: anything; what is no phone number is masked harder, since it may be a name or an address.
+    """
+    if len(number) >= 11:
+        return f"{number[:3]}****{number[-4:]}"
+    if len(number) >= 7:
+        return f"{number[:2]}****{number[-2:]}"
+    return f"{number[:1]}****" if number else ""
+
+
+@attrs.frozen
+class Balance:
+    """What is left on the account, in messages (PROTOCOL 3)."""
+
+    sms: int
+    mms: int = attrs.field(kw_only=True)
+
+
+@attrs.frozen
+class Message:
+    """A text with how it is to be sent.
+
+    Attributes:
+        text: as the phone shows it, with the signature ``【…】``.
+        extno: extension number, digits, appended to the channel's number (PROTOCOL 1).
+        addseqno: let the gateway split a long text on channels without long messages, each part numbered ``1/3)``.
+    """
+
+    text: str = attrs.field(repr=_hidden)
+    extno: str | None = attrs.field(default=None, kw_only=True)
+    addseqno: bool = attrs.field(default=False, kw_only=True)
+
+
+@attrs.frozen
+class InvalidNumber:
+    """A number that was left out because it is none.
+
+    Attributes:
+        position: its place in the source, counted from 0 (what was invalid or repeated counts too).
+        raw: as it was given.
+        reason: what is wrong with it.
+    """
+
+    position: int
+    raw: str = attrs.field(repr=masked)
+    reason: str = attrs.field(kw_only=True)
+
+
+@attrs.frozen
+class Receipt:
+    """One ``ok:MID:…`` line: the mid and the numbers that the gateway took under it."""
+
+    mid: str
+    numbers: tuple[str, ...] = attrs.field(repr=_counted)
+
+
+@attrs.frozen
+class BatchResult:
+    """What became of one request's numbers. `accepted`, `failed` and `unknown` are disjoint and together `numbers`.
+
+    Attributes:
+        index: which batch of the send, from 0.
+        numbers: the numbers of the batch, normalised, in order.
+        receipts: what the gateway took; one receipt as a rule.
+        failed: numbers that the gateway refused, or that provably never left.
+        unknown: numbers that may have arrived; never sent again by themselves.
+        error: why some are not accepted, ``None`` if all are.
+        attempts: how many requests it took; 0 if none was begun.
+        elapsed: seconds from the first attempt to the outcome, waiting between attempts included.
+        invalid: only from `QxtClient.send`: what was left out as no number.
+        duplicates: only from `QxtClient.send`: how many numbers were left out as repeated.
+    """
+
+    index: int
+    numbers: tuple[str, ...] = attrs.field(repr=_counted)
+    receipts: tuple[Receipt, ...] = attrs.field(default=(), kw_only=True)
+    failed: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=_counted)
+    unknown: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=_counted)
+    error: QxtError | None = attrs.field(default=None, kw_only=True)
+    attempts: int = attrs.field(default=1, kw_only=True)
+    elapsed: float = attrs.field(default=0.0, kw_only=True)
+    invalid: tuple[InvalidNumber, ...] = attrs.field(default=(), kw_only=True)
+    duplicates: int = attrs.field(default=0, kw_only=True)
+
+    @property
+    def accepted(self) -> tuple[str, ...]:
+        """The numbers that the gateway took, in the order of its answer."""
+        if len(self.receipts) == 1:
+            return self.receipts[0].numbers
+        return tuple(number for receipt in self.receipts for number in receipt.numbers)
+
+    @property
+    def mid(self) -> str | None:
+        """The gateway's message id; the first, should the answer have several; ``None`` if nothing was accepted."""
+        return self.receipts[0].mid if self.receipts else None
+
+    @property
+    def mids(self) -> tuple[str, ...]:
+        """All message ids of the batch."""
+        return tuple(receipt.mid for receipt in self.receipts)
+
+    @property
+    def outcome(self) -> str:
+        """In a word: ``accepted``, ``failed``, ``unknown``, or ``mixed``."""
+        states = [
+            name
+            for name, numbers in (
+                ("accepted", self.receipts),
+                ("failed", self.failed),
+                ("unknown", self.unknown),
+            )
+            if numbers
+        ]
+        return states[0] if len(states) == 1 else "mixed"
+
+
+class Numbers(Collection[str]):
+    """The numbers in one state over all batches: counted with `len`, walked with `for`, not copied."""
+
+    __slots__ = ("_batches", "_count", "_of")
+
+    def __init__(self, batches: Sequence[BatchResult], of: Callable[[BatchResult], tuple[str, ...]]) -> None:
+        self._batches = batches
+        self._of = of
+        self._count = sum(len(of(batch)) for batch in batches)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[str]:
+        for batch in self._batches:
+            yield from self._of(batch)
+
+    def __contains__(self, number: object) -> bool:
+        return any(number in self._of(batch) for batch in self._batches)
+
+    def __repr__(self) -> str:
+        return f"<Numbers: {self._count}>"
+
+
+@attrs.frozen
+class BulkResult:
+    """What became of a bulk send.
+
+    Attributes:
+        batches: the results in the order of the source.
+        invalid: what was left out as no number, with its position.
+        duplicates: how many numbers were left out as repeated.
+        suppressed: how many numbers were left out as suppressed.
+        unsent: numbers read from the source and not sent because the send stopped early; what the source still
+            holds was not read.
+        elapsed: seconds.
+    """
+
+    batches: tuple[BatchResult, ...]
+    invalid: tuple[InvalidNumber, ...] = attrs.field(default=(), kw_only=True, repr=_counted)
+    duplicates: int = attrs.field(default=0, kw_only=True)
+    suppressed: int = attrs.field(default=0, kw_only=True)
+    unsent: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=_counted)
+    elapsed: float = attrs.field(default=0.0, kw_only=True)
+
+    @property
+    def mids(self) -> tuple[str, ...]:
+        """The message ids, batch by batch."""
+        return tuple(mid for batch in self.batches for mid in batch.mids)
+
+    @property
+    def accepted(self) -> Numbers:
+        """The numbers that the gateway took."""
+        return Numbers(self.batches, lambda batch: batch.accepted)
+
+    @property
+    def failed(self) -> Numbers:
+        """The numbers that the gateway refused, or that provably never left."""
+        return Numbers(self.batches, lambda batch: batch.failed)
+
+    @property
+    def unknown(self) -> Numbers:
+        """The numbers that may have arrived."""
+        return Numbers(self.batches, lambda batch: batch.unknown)
+
+    def raise_for_failures(self) -> None:
+        """Do nothing if every number that was sent is accepted.
+
+        Raises:
+            BulkFailedError: some failed or are unknown; its `result` is this value.
+        """
+        failed, unknown = len(self.failed), len(self.unknown)
+        if failed or unknown:
+            error = BulkFailedError(failed, unknown)
+            error.result = self
+            raise error
+
+
+@attrs.frozen
+class Progress:
+    """How far a bulk send is, told after each batch.
+
+    Attributes:
+        batches: batches settled.
+        accepted, failed, unknown: numbers in each state so far.
+        invalid, duplicates, suppressed: numbers left out so far, in what was read.
+        elapsed: seconds since the start.
+        batch: the result that brought the news.
+    """
+
+    batches: int = attrs.field(kw_only=True)
+    accepted: int = attrs.field(kw_only=True)
+    failed: int = attrs.field(kw_only=True)
+    unknown: int = attrs.field(kw_only=True)
+    invalid: int = attrs.field(kw_only=True)
+    duplicates: int = attrs.field(kw_only=True)
+    suppressed: int = attrs.field(kw_only=True)
+    elapsed: float = attrs.field(kw_only=True)
+    batch: BatchResult = attrs.field(kw_only=True)
+
+
+class DeliveryState(enum.StrEnum):
+    """What a status report says (PROTOCOL 4)."""
+
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+    @classmethod
+    def from_code(cls, code: str) -> DeliveryState:
+        """``DELIVRD`` delivered, ``REJECT`` refused by review, anything else failed with the carrier's code."""
+        if code == "DELIVRD":
+            return cls.DELIVERED
+        return cls.REJECTED if code == "REJECT" else cls.FAILED
+
+
+@attrs.frozen
+class StatusReport:
+    """One phone's report on one message (PROTOCOL 4, type 4); its key is (mid, mobile).
+
+    Attributes:
+        mid: the message id that the send returned.
+        mobile: the phone.
+        code: the gateway's word: ``DELIVRD``, ``REJECT``, or the carrier's code.
+        port: the number the phone saw, channel and extension; ``None`` if not given.
+        area: province; ``None`` if not given.
+        city: city; ``None`` if not given.
+        received_at: when the receiver took it, aware, UTC; ``None`` before that.
+    """
+
+    mid: str
+    mobile: str = attrs.field(repr=masked)
+    code: str = attrs.field(kw_only=True)
+    port: str | None = attrs.field(default=None, kw_only=True)
+    area: str | None = attrs.field(default=None, kw_only=True)
+    city: str | None = attrs.field(default=None, kw_only=True)
+    received_at: datetime | None = attrs.field(default=None, kw_only=True)
+
+    @property
+    def state(self) -> DeliveryState:
+        """Delivered, rejected or failed."""
+        return DeliveryState.from_code(self.code)
+
+
+@attrs.frozen
+class Reply:
+    """What a person wrote back (PROTOCOL 4, type 1).
+
+    Attributes:
+        mid: the id of the reply.
+        mobile: the phone.
+        text: what it wrote.
+        port: the number it wrote to: channel number and extension; ``None`` if not given.
+        extno: the extension, split off `port` when the channel's number is known; ``None`` otherwise.
+        area: province; ``None`` if not given.
+        city: city; ``None`` if not given.
+        received_at: when the receiver took it, aware, UTC; ``None`` before that.
+    """
+
+    mid: str
+    mobile: str = attrs.field(repr=masked)
+    text: str = attrs.field(kw_only=True, repr=_hidden)
+    port: str | None = attrs.field(default=None, kw_only=True)
+    extno: str | None = attrs.field(default=None, kw_only=True)
+    area: str | None = attrs.field(default=None, kw_only=True)
+    city: str | None = attrs.field(default=None, kw_only=True)
+    received_at: datetime | None = attrs.field(default=None, kw_only=True)
