@@ -1,0 +1,231 @@
+"""Texts: what the gateway's GBK can carry, how many segments are billed, extension numbers."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import attrs
+
+from .errors import InvalidConfigurationError, InvalidExtnoError, InvalidTextError
+
+__all__ = [
+    "EXTNO_DIGITS",
+    "SEGMENT_PART",
+    "SEGMENT_SINGLE",
+    "SUBSTITUTIONS",
+    "BadCharacter",
+    "bad_characters",
+    "check_extno",
+    "encode",
+    "segments",
+    "substitute",
+]
+
+# PROTOCOL 5: what carriers in China count, in UCS-2 characters.
+SEGMENT_SINGLE = 70
+SEGMENT_PART = 67
+
+EXTNO_DIGITS = 20
+"""Digits of the channel's extension and ours together (PROTOCOL 1, ``extno``)."""
+
+SUBSTITUTIONS: dict[str, str] = {
+    "€": "EUR",
+    "£": "GBP",
+    "¥": "￥",
+    "©": "(c)",
+    "®": "(R)",
+    "™": "(TM)",
+    "•": "·",
+    "‣": "·",
+    "●": "·",
+    "‐": "-",
+    "‑": "-",
+    "‒": "-",
+    "−": "-",
+    "⁃": "-",
+    "‚": ",",
+    "„": '"',
+    "‟": '"',
+    "«": "《",
+    "»": "》",
+    "‹": "〈",
+    "›": "〉",
+    "¼": "1/4",
+    "½": "1/2",
+    "¾": "3/4",
+    "²": "2",
+    "³": "3",
+    "\u00a0": " ",
+    "\u2002": " ",
+    "\u2003": " ",
+    "\u2007": " ",
+    "\u2009": " ",
+    "\u202f": " ",
+    "\u00ad": "",
+    "\u200b": "",
+    "\u200c": "",
+    "\u200d": "",
+    "\u200e": "",
+    "\u200f": "",
+    "\u2060": "",
+    "\ufe0f": "",
+    "\ufeff": "",
+}
+"""What `substitute` puts for the usual characters outside GBK. Only what GBK lacks is ever replaced."""
+
+_ALLOWED_CONTROLS = "\n\r\t"
+_SHOWN = 5
+
+
+@attrs.frozen
+class BadCharacter:
+    """A character that cannot be sent, and where it stands.
+
+    Attributes:
+        character: the character.
+        position: index in the text, from 0.
+        line: line in the text, from 1.
+        column: place in the line, from 1.
+        substitute: what `substitute` would put for it, ``None`` if it knows nothing.
+    """
+
+    character: str
+    position: int
+    line: int = attrs.field(kw_only=True)
+    column: int = attrs.field(kw_only=True)
+    substitute: str | None = attrs.field(kw_only=True)
+
+    @property
+    def name(self) -> str:
+        """Its Unicode name with the code point, such as ``U+20AC EURO SIGN``."""
+        return f"U+{ord(self.character):04X} {unicodedata.name(self.character, 'control character')}"
+
+
+def _is_bad(character: str) -> bool:
+    if unicodedata.category(character) == "Cc":
+        return character not in _ALLOWED_CONTROLS
+    try:
+        character.encode("gbk")
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+def bad_characters(text: str) -> tuple[BadCharacter, ...]:
+    """Name every character of the text that GBK cannot carry, and control characters (PROTOCOL 1.3).
+
+    Returns:
+        One `BadCharacter` for each, in order; empty if the text can be sent.
+    """
+    found: list[BadCharacter] = []
+    line, line_start = 1, 0
+    for position, character in enumerate(text):
+        if _is_bad(character):
+            found.append(
+                BadCharacter(
+                    character,
+                    position,
+                    line=line,
+                    column=position - line_start + 1,
+                    substitute=SUBSTITUTIONS.get(character),
+                )
+            )
+        if character == "\n":
+            line, line_start = line + 1, position + 1
+    return tuple(found)
+
+
+def substitute(text: str) -> str:
+    """Replace the usual characters outside GBK by `SUBSTITUTIONS`; never done unless asked for.
+
+    What GBK can carry stays as it is; what the table does not know stays too, for `encode` to refuse.
+    """
+    return "".join(SUBSTITUTIONS.get(character, character) if _is_bad(character) else character for character in text)
+
+
+def encode(text: str) -> bytes:
+    """Encode a text for the wire, strictly.
+
+    Returns:
+        GBK bytes.
+
+    Raises:
+        InvalidTextError: the text is empty or only white space, or has characters outside GBK; `characters` names
+            each with its position.
+    """
+    if not isinstance(text, str):
+        raise InvalidTextError(f"the text is {type(text).__name__}, not str")
+    if not text.strip():
+        raise InvalidTextError("the text is empty")
+    bad = bad_characters(text) if not text.isprintable() or not _encodable(text) else ()
+    if bad:
+        shown = ", ".join(f"{bc.name} at line {bc.line}, column {bc.column}" for bc in bad[:_SHOWN])
+        more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
+        advice = (
+            "; texts.substitute() (or substitute=True) would replace them"
+            if all(bc.substitute is not None for bc in bad)
+            else ""
+        )
+        raise InvalidTextError(f"the text has characters that GBK cannot carry: {shown}{more}{advice}", bad)
+    return text.encode("gbk")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode("gbk")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def segments(text: str, *, addseqno: bool = False, single: int = SEGMENT_SINGLE, part: int = SEGMENT_PART) -> int:
+    """Estimate how many messages a text is billed as (PROTOCOL 5).
+
+    Args:
+        text: the whole text, signature included.
+        addseqno: count for a channel without long messages, where every part is a single message that gives room to
+            its ``1/3)`` prefix.
+        single: UCS-2 characters in a single message.
+        part: UCS-2 characters in a part of a long one.
+
+    Returns:
+        Messages, 0 for an empty text.
+
+    Raises:
+        InvalidConfigurationError: `single` or `part` leave no room for a text.
+    """
+    prefix_room = 8
+    if part < 1 or single < 1 or (addseqno and single <= prefix_room):
+        raise InvalidConfigurationError(f"segments of {single} and {part} characters leave no room for a text")
+    length = len(text.encode("utf-16-le", "surrogatepass")) // 2
+    if length <= single:
+        return 1 if length else 0
+    if not addseqno:
+        return -(-length // part)
+    count = 2
+    while sum(single - len(f"{index}/{count})") for index in range(1, count + 1)) < length:
+        count += 1
+    return count
+
+
+def check_extno(extno: str, *, channel_digits: int = 0) -> str:
+    """Check an extension number (PROTOCOL 1, ``extno``).
+
+    Args:
+        extno: the digits to append to the channel's number.
+        channel_digits: digits of extension that the channel has already.
+
+    Returns:
+        The same.
+
+    Raises:
+        InvalidExtnoError: it is not ASCII digits, or too long.
+    """
+    if not isinstance(extno, str):
+        raise InvalidExtnoError(f"extno is {type(extno).__name__}, not str: a number would lose leading zeros")
+    if not (extno.isascii() and extno.isdigit()):
+        raise InvalidExtnoError("extno has to be ASCII digits; leave it out (None) for no extension")
+    if len(extno) + channel_digits > EXTNO_DIGITS:
+        own = f" with the channel's {channel_digits}" if channel_digits else ""
+        raise InvalidExtnoError(f"extno has {len(extno)} digits{own}: at most {EXTNO_DIGITS} are allowed")
+    return extno

@@ -1,0 +1,348 @@
+"""The gateway's language without I/O: requests to bytes, answers to values.
+
+Section numbers (``PROTOCOL 2.1``) are those of the protocol page in the documentation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Literal
+from urllib.parse import quote_from_bytes
+
+import attrs
+
+from . import errors
+from .errors import InvalidConfigurationError, OutcomeUnknownError, RefusedError, TooManyNumbersError, UrlTooLongError
+from .models import Balance, Message, Receipt
+from .texts import check_extno, encode
+
+__all__ = [
+    "MAX_NUMBERS",
+    "URL_LIMIT",
+    "Answer",
+    "Credentials",
+    "Form",
+    "WireRequest",
+    "balance_form",
+    "decode",
+    "parse_balance",
+    "parse_send",
+    "refusal",
+    "send_form",
+]
+
+MAX_NUMBERS = 1000
+"""Numbers in one request (PROTOCOL 1)."""
+
+URL_LIMIT = 8000
+"""Bytes of a URL; servers of this kind cut at 8 KB by default (PROTOCOL 1.1)."""
+
+_SHOWN = 200
+
+Method = Literal["POST", "GET"]
+
+
+@attrs.frozen
+class Credentials:
+    """An account: the user name and the lowercase md5 digest, which is the credential (PROTOCOL 1).
+
+    Attributes:
+        user: login name.
+        digest: 32 lowercase hexadecimal digits.
+    """
+
+    user: str
+    digest: str = attrs.field(repr=False)
+
+    @user.validator
+    def _check_user(self, _: object, value: str) -> None:
+        if not value:
+            raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
+        try:
+            value.encode("gbk")
+        except UnicodeEncodeError:
+            raise InvalidConfigurationError("user has characters that GBK cannot carry") from None
+
+    @digest.validator
+    def _check_digest(self, _: object, value: str) -> None:
+        if not re.fullmatch(r"[0-9a-f]{32}", value):
+            raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
+
+    @classmethod
+    def from_password(cls, user: str, password: str) -> Credentials:
+        """Digest a password.
+
+        Raises:
+            InvalidConfigurationError: it is empty, or not ASCII: the document names no charset for others, so their
+                digest has to be given ready-made.
+        """
+        if not password:
+            raise InvalidConfigurationError(
+                "password is empty: give it, or password_md5 (QXT_PASSWORD, QXT_PASSWORD_MD5)"
+            )
+        if not password.isascii():
+            raise InvalidConfigurationError(
+                "the password is not ASCII, and the gateway names no charset for it: give password_md5 instead"
+            )
+        # The gateway's choice of md5, not ours.
+        return cls(user, hashlib.md5(password.encode(), usedforsecurity=False).hexdigest())
+
+    @classmethod
+    def from_digest(cls, user: str, digest: str) -> Credentials:
+        """Take a ready-made digest, in either case of letters."""
+        return cls(user, digest.strip().lower())
+
+
+@attrs.frozen
+class WireRequest:
+    """A request as bytes.
+
+    Attributes:
+        method: ``POST`` or ``GET``.
+        endpoint: ``smssenderv2`` or ``surplus``.
+        form: the urlencoded fields: the body of a POST, the query of a GET.
+    """
+
+    method: Method
+    endpoint: str
+    form: bytes = attrs.field(repr=False)
+
+
+@attrs.frozen
+class Form:
+    """A form prepared once a send, to be filled with the numbers of each batch.
+
+    `password` goes last, so that a truncated form is refused and never a smaller send (PROTOCOL 1.2).
+    """
+
+    endpoint: str
+    head: bytes = attrs.field(repr=False)
+    tail: bytes = attrs.field(repr=False)
+
+    def fill(self, tele: bytes) -> bytes:
+        """The urlencoded form for one batch.
+
+        Args:
+            tele: the numbers, ASCII, joined by commas.
+        """
+        return self.head + tele + self.tail
+
+    def request(self, tele: bytes, *, method: Method = "POST", url_length: int = 0) -> WireRequest:
+        """The request for one batch.
+
+        Args:
+            tele: the numbers, ASCII, joined by commas.
+            method: where the form goes: body (POST) or query (GET).
+            url_length: bytes of the address before the query, for the limit of a GET.
+
+        Raises:
+            UrlTooLongError: a GET longer than `URL_LIMIT`; the error says how many numbers would fit.
+        """
+        form = self.fill(tele)
+        if method == "GET" and (length := url_length + 1 + len(form)) > URL_LIMIT:
+            stride = len(tele) // (tele.count(b",") + 1) + 1
+            raise UrlTooLongError(length, URL_LIMIT, max(0, (URL_LIMIT - length + len(tele)) // stride))
+        return WireRequest(method, self.endpoint, form)
+
+
+def send_form(credentials: Credentials, message: Message, *, channel_digits: int = 0) -> Form:
+    """Prepare a send (PROTOCOL 1): the text is checked and encoded once, whatever the number of batches.
+
+    Raises:
+        InvalidTextError: the text is empty or has characters outside GBK.
+        InvalidExtnoError: the extension number is not digits or too long.
+    """
+    fields = [("user", credentials.user.encode("gbk")), ("msg", encode(message.text))]
+    if message.extno is not None:
+        fields.append(("extno", check_extno(message.extno, channel_digits=channel_digits).encode()))
+    if message.addseqno:
+        fields.append(("addseqno", b"1"))
+    return Form("smssenderv2", _urlencoded(fields) + b"&tele=", f"&password={credentials.digest}".encode())
+
+
+def balance_form(credentials: Credentials) -> Form:
+    """Prepare a balance query (PROTOCOL 3); it is filled with ``b""``."""
+    return Form(
+        "surplus", _urlencoded([("user", credentials.user.encode("gbk"))]), f"&password={credentials.digest}".encode()
+    )
+
+
+def _urlencoded(fields: Sequence[tuple[str, bytes]]) -> bytes:
+    return "&".join(f"{name}={quote_from_bytes(value, safe='')}" for name, value in fields).encode()
+
+
+def join(numbers: Sequence[str]) -> bytes:
+    """The numbers as the ``tele`` field carries them.
+
+    Raises:
+        TooManyNumbersError: more than one request may carry.
+    """
+    if len(numbers) > MAX_NUMBERS:
+        raise TooManyNumbersError(len(numbers), MAX_NUMBERS)
+    return ",".join(numbers).encode("ascii")
+
+
+# --- answers ------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Answer:
+    """What an answer says about the numbers of its request.
+
+    Attributes:
+        receipts: what was taken.
+        failed: what was refused.
+        unknown: what the answer does not settle.
+        error: why some are not accepted; ``None`` if all are.
+        trusted: whether the connection can be used again; not if the answer was another request's.
+    """
+
+    receipts: tuple[Receipt, ...] = ()
+    failed: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    error: RefusedError | OutcomeUnknownError | None = None
+    trusted: bool = True
+
+
+def decode(body: bytes) -> str:
+    """Decode what is valid UTF-8 as UTF-8, otherwise as GBK (PROTOCOL 2)."""
+    try:
+        return body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return body.decode("gbk", "replace")
+
+
+def shown(text: str) -> str:
+    """The beginning of what a gateway said, fit for a log: runs of digits that may be numbers are masked."""
+    return re.sub(r"\d{7,}", lambda run: f"{run[0][:3]}****", text.strip())[:_SHOWN]
+
+
+def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
+    r"""Read the answer to a send (PROTOCOL 2), line by line.
+
+    An answer is believed only for numbers that were sent: one foreign number, and all of them are unknown. A number
+    that no line mentions is unknown, and so is one that both an ``ok`` and a ``fail`` line name.
+
+    Args:
+        body: the answer, one line or several, ended by ``\n``, ``\r\n`` or nothing.
+        numbers: the numbers that the request carried.
+        tele: the same as they were sent, see `join`.
+    """
+    # The common answer, compared as bytes instead of parsed: ok:MID: and what was sent.
+    if body.startswith(b"ok:"):
+        mid, _, told = body[3:].partition(b":")
+        if told.rstrip(b"\r\n") == tele and mid and mid.isalnum():
+            return Answer((Receipt(mid.decode("ascii"), tuple(numbers)),))
+    return _settle(_Lines.read(decode(body)), numbers, body)
+
+
+@attrs.define
+class _Lines:
+    """The lines of an answer, sorted by kind."""
+
+    taken: list[tuple[str, list[str]]] = attrs.Factory(list)
+    failed: list[tuple[str, list[str]]] = attrs.Factory(list)
+    refusals: list[str] = attrs.Factory(list)
+
+    @classmethod
+    def read(cls, text: str) -> _Lines:
+        lines = cls()
+        for line in text.splitlines():
+            keyword, colon, rest = line.strip().partition(":")
+            if not colon:
+                continue
+            keyword = keyword.strip().lower()
+            if keyword in ("ok", "fail"):
+                name, _, told = rest.partition(":")
+                numbers = [number for part in told.split(",") if (number := part.strip())]
+                (lines.taken if keyword == "ok" else lines.failed).append((name.strip(), numbers))
+            elif (description := _description(line)) is not None:
+                lines.refusals.append(description)
+        return lines
+
+
+def _description(line: str) -> str | None:
+    """What follows ``error:``, also seen as ``失败:error:`` (PROTOCOL 3); ``None`` if it is no refusal."""
+    found = re.match(r"\s*(?:失败\s*[:：]\s*)?error\s*[:：](.*)", line, re.IGNORECASE)
+    return found[1].strip() if found else None
+
+
+def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
+    everything = tuple(numbers)
+    sent = set(numbers)
+    if any(number not in sent for _, told in lines.taken + lines.failed for number in told):
+        error = errors.ForeignAnswerError("the answer speaks of numbers that this request did not send")
+        return Answer(unknown=everything, error=error, trusted=False)
+    if not lines.taken and not lines.failed:
+        if lines.refusals:
+            return Answer(failed=everything, error=refusal(lines.refusals[0]))
+        reason = "nobody understands the answer" if body.strip() else "the answer is empty"
+        return Answer(unknown=everything, error=errors.UnreadableAnswerError(reason, shown(decode(body))))
+
+    refused = {number for _, told in lines.failed for number in told}
+    taken = {number for mid, told in lines.taken if mid for number in told}
+    unclear = refused & taken
+    receipts: list[Receipt] = []
+    settled: set[str] = set(unclear)
+    for mid, told in lines.taken:
+        fresh = tuple(number for number in dict.fromkeys(told) if number not in settled)
+        if mid and fresh:
+            receipts.append(Receipt(mid, fresh))
+            settled.update(fresh)
+    failed = tuple(number for number in everything if number in refused and number not in unclear)
+    unknown = tuple(number for number in everything if number in unclear or number not in taken | refused)
+    codes = tuple(dict.fromkeys(code for code, told in lines.failed if told))
+    return Answer(tuple(receipts), failed, unknown, _why(failed, unknown, codes))
+
+
+def _why(
+    failed: Sequence[str], unknown: Sequence[str], codes: tuple[str, ...]
+) -> RefusedError | OutcomeUnknownError | None:
+    if unknown:
+        return errors.PartialAnswerError(len(unknown))
+    return errors.SubmitFailedError(codes, len(failed)) if failed else None
+
+
+def parse_balance(body: bytes) -> Balance:
+    """Read the answer to a balance query (PROTOCOL 3).
+
+    Raises:
+        RefusedError: the gateway refused; the subclass says why.
+        UnreadableAnswerError: the answer has no form of the protocol.
+    """
+    text = decode(body)
+    if found := re.match(r"\s*ok\s*:\s*sms\s*:\s*(-?\d{1,18})\s*:\s*mms\s*:\s*(-?\d{1,18})\s*$", text, re.ASCII):
+        return Balance(int(found[1]), mms=int(found[2]))
+    for line in text.splitlines():
+        if (description := _description(line)) is not None:
+            raise refusal(description)
+    raise errors.UnreadableAnswerError("nobody understands the answer", shown(text))
+
+
+def _folded(description: str) -> str:
+    """Fold what differs between the document and its implementations (PROTOCOL 2.1)."""
+    text = re.sub(r"^\s*\d+\s*[.．、]\s*", "", description)
+    text = text.replace("！", "!").replace("，", ",").casefold().replace("moblie", "mobile")
+    return re.sub(r"\s+", "", text).rstrip("!。.")
+
+
+_REFUSALS: dict[str, Callable[[str], RefusedError]] = {
+    _folded(description): refused
+    for description, refused in (
+        ("用户名或密码错误", errors.EmptyUserError),
+        ("扩展号码错误", errors.ExtnoRefusedError),
+        ("mobile", errors.NoNumbersRefusedError),
+        ("smg", errors.NoTextRefusedError),
+        ("无此用户或者密码不对1", errors.UnknownUserError),
+        ("无此用户或者密码不对", errors.WrongPasswordError),
+        ("moblie 提交数小于10，请重新提交!", errors.TooFewNumbersRefusedError),
+        ("moblie is null or mobile number too many!", errors.NumberCountRefusedError),
+    )
+}
+
+
+def refusal(description: str) -> RefusedError:
+    """The error for an ``error:`` description; one that nobody documents keeps its words (PROTOCOL 2.1)."""
+    return _REFUSALS.get(_folded(description), errors.UnknownRefusalError)(shown(description))
