@@ -112,7 +112,7 @@ class BatchResult:
         attempts: how many requests it took; 0 if none was begun.
         elapsed: seconds from the first attempt to the outcome, waiting between attempts included.
         invalid: only from `QxtClient.send`: what was left out as no number.
-        duplicates: only from `QxtClient.send`: how many numbers were left out as repeated.
+        duplicates, suppressed: only from `QxtClient.send`: how many numbers were left out as such.
     """
 
     index: int
@@ -125,6 +125,7 @@ class BatchResult:
     elapsed: float = attrs.field(default=0.0, kw_only=True)
     invalid: tuple[InvalidNumber, ...] = attrs.field(default=(), kw_only=True)
     duplicates: int = attrs.field(default=0, kw_only=True)
+    suppressed: int = attrs.field(default=0, kw_only=True)
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -265,12 +266,18 @@ class DeliveryState(enum.StrEnum):
     DELIVERED = "delivered"
     REJECTED = "rejected"
     FAILED = "failed"
+    UNKNOWN = "unknown"
 
     @classmethod
     def from_code(cls, code: str) -> DeliveryState:
-        """``DELIVRD`` delivered, ``REJECT`` refused by review, anything else failed with the carrier's code."""
+        """``DELIVRD`` delivered, ``REJECT`` refused by review, anything else failed with the carrier's code.
+
+        No code at all says that the gateway knows the message and not what became of it: unknown.
+        """
         if code == "DELIVRD":
             return cls.DELIVERED
+        if not code:
+            return cls.UNKNOWN
         return cls.REJECTED if code == "REJECT" else cls.FAILED
 
 
@@ -281,7 +288,7 @@ class StatusReport:
     Attributes:
         mid: the message id that the send returned.
         mobile: the phone.
-        code: the gateway's word: ``DELIVRD``, ``REJECT``, or the carrier's code.
+        code: the gateway's word: ``DELIVRD``, ``REJECT``, or the carrier's code; empty if the report came without one.
         port: the number the phone saw, channel and extension; ``None`` if not given.
         area: province; ``None`` if not given.
         city: city; ``None`` if not given.
@@ -298,7 +305,7 @@ class StatusReport:
 
     @property
     def state(self) -> DeliveryState:
-        """Delivered, rejected or failed."""
+        """Delivered, rejected or failed; unknown if the report says nothing."""
         return DeliveryState.from_code(self.code)
 
 
