@@ -18,8 +18,8 @@
      │    │    │    ├── EmptyUserError        PROTOCOL 2.1 n. 1
      │    │    │    ├── UnknownUserError      n. 6
      │    │    │    └── WrongPasswordError    n. 7
-     │    │    ├── ExtnoRefusedError          n. 2
-     │    │    └── AddressRefusedError        HTTP 4xx: the address is not the gateway's
+     │    │    └── ExtnoRefusedError          n. 2
+     │    ├── AddressRefusedError             HTTP 4xx: what answers there takes no sends
      │    ├── NoNumbersRefusedError           n. 3
      │    ├── NoTextRefusedError              n. 4
      │    ├── TooFewNumbersRefusedError       n. 8
@@ -257,8 +257,8 @@ class ExtnoRefusedError(AccountRefusedError):
     advice = "the channel does not allow this extension number: leave extno out or ask for the channel's rules"
 
 
-class AddressRefusedError(AccountRefusedError):
-    """HTTP 400, 401, 403, 404, 405 or 411: what answers at the address does not take sends.
+class AddressRefusedError(RefusedError):
+    """HTTP 400, 401, 403, 404, 405 or 411: what answers at the address does not take the request.
 
     Attributes:
         status: the HTTP status.

@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote_from_bytes
 
 import attrs
 
 from . import errors
-from .errors import InvalidConfigurationError, OutcomeUnknownError, RefusedError, TooManyNumbersError, UrlTooLongError
+from .errors import (
+    InvalidConfigurationError,
+    NotSentError,
+    OutcomeUnknownError,
+    RefusedError,
+    TooManyNumbersError,
+    UrlTooLongError,
+)
 from .models import Balance, Message, Receipt
 from .texts import check_extno, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = [
     "MAX_NUMBERS",
@@ -53,7 +62,7 @@ class Credentials:
         digest: 32 lowercase hexadecimal digits.
     """
 
-    user: str
+    user: str = attrs.field()
     digest: str = attrs.field(repr=False)
 
     @user.validator
@@ -195,6 +204,7 @@ class Answer:
         receipts: what was taken.
         failed: what was refused.
         unknown: what the answer does not settle.
+        codes: the distinct codes of its ``fail:CODE:…`` lines.
         error: why some are not accepted; ``None`` if all are.
         trusted: whether the connection can be used again; not if the answer was another request's.
     """
@@ -202,7 +212,8 @@ class Answer:
     receipts: tuple[Receipt, ...] = ()
     failed: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
-    error: RefusedError | OutcomeUnknownError | None = None
+    codes: tuple[str, ...] = ()
+    error: RefusedError | NotSentError | OutcomeUnknownError | None = None
     trusted: bool = True
 
 
@@ -273,8 +284,8 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
     everything = tuple(numbers)
     sent = set(numbers)
     if any(number not in sent for _, told in lines.taken + lines.failed for number in told):
-        error = errors.ForeignAnswerError("the answer speaks of numbers that this request did not send")
-        return Answer(unknown=everything, error=error, trusted=False)
+        foreign = errors.ForeignAnswerError("the answer speaks of numbers that this request did not send")
+        return Answer(unknown=everything, error=foreign, trusted=False)
     if not lines.taken and not lines.failed:
         if lines.refusals:
             return Answer(failed=everything, error=refusal(lines.refusals[0]))
@@ -282,27 +293,24 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
         return Answer(unknown=everything, error=errors.UnreadableAnswerError(reason, shown(decode(body))))
 
     refused = {number for _, told in lines.failed for number in told}
-    taken = {number for mid, told in lines.taken if mid for number in told}
+    taken = {number for _, told in lines.taken for number in told}
     unclear = refused & taken
     receipts: list[Receipt] = []
-    settled: set[str] = set(unclear)
+    settled = refused
     for mid, told in lines.taken:
         fresh = tuple(number for number in dict.fromkeys(told) if number not in settled)
         if mid and fresh:
             receipts.append(Receipt(mid, fresh))
-            settled.update(fresh)
+            settled = settled.union(fresh)
     failed = tuple(number for number in everything if number in refused and number not in unclear)
-    unknown = tuple(number for number in everything if number in unclear or number not in taken | refused)
-    codes = tuple(dict.fromkeys(code for code, told in lines.failed if told))
-    return Answer(tuple(receipts), failed, unknown, _why(failed, unknown, codes))
-
-
-def _why(
-    failed: Sequence[str], unknown: Sequence[str], codes: tuple[str, ...]
-) -> RefusedError | OutcomeUnknownError | None:
+    unknown = tuple(number for number in everything if number in unclear or number not in settled)
+    codes = tuple(dict.fromkeys(code for code, told in lines.failed if told)) if failed else ()
+    error: RefusedError | OutcomeUnknownError | None = None
     if unknown:
-        return errors.PartialAnswerError(len(unknown))
-    return errors.SubmitFailedError(codes, len(failed)) if failed else None
+        error = errors.PartialAnswerError(len(unknown))
+    elif failed:
+        error = errors.SubmitFailedError(codes, len(failed))
+    return Answer(tuple(receipts), failed, unknown, codes, error)
 
 
 def parse_balance(body: bytes) -> Balance:

@@ -1,0 +1,188 @@
+"""A bulk send as it happens: batches from a source, a few at a time, results in constant memory."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Self
+
+import anyio
+
+from .errors import AccountRefusedError, QxtError, SourceFailedError
+from .models import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from .batching import Batches
+    from .models import BatchResult
+    from .phones import Intake
+    from .sending import Line, Order
+
+__all__ = ["BulkStream"]
+
+
+class BulkStream:
+    """The batches of a bulk send, in the order of their completion; from `QxtClient.stream_bulk`.
+
+    Use it as ``async with client.stream_bulk(…) as batches: async for batch in batches: …``. A batch is sent only
+    when there is room for its result, so a slow consumer slows the send, and nothing grows with the campaign.
+
+    Leaving the block early begins no new batch and waits for those under way: their results are in `untaken`, the
+    numbers read and not sent in `unsent`. Cancelling does the same without waiting.
+
+    Attributes:
+        unsent: after the block, the numbers that were read from the source and not sent.
+    """
+
+    def __init__(
+        self,
+        batches: Batches,
+        line: Line,
+        order: Callable[[int, Sequence[str], Callable[[BatchResult], None]], Order],
+        *,
+        concurrency: int,
+        on_result: Callable[[BatchResult], None] | None,
+        on_progress: Callable[[Progress], None] | None,
+    ) -> None:
+        self._batches = batches
+        self._line = line
+        self._order = order
+        self._concurrency = concurrency
+        self._on_result = on_result
+        self._on_progress = on_progress
+        self._reading = anyio.Lock()
+        # A result that nobody takes keeps the room of the batch that would be sent next.
+        self._room = anyio.Semaphore(2 * concurrency)
+        self._results: deque[BatchResult] = deque()
+        self._news = anyio.Event()
+        self._working = 0
+        self._index = 0
+        self._stopped: BaseException | None = None
+        self._ended = False
+        self._counts = {"batches": 0, "accepted": 0, "failed": 0, "unknown": 0}
+        self._began = 0.0
+        self._group: Any = None
+        self.unsent: tuple[str, ...] = ()
+
+    @property
+    def intake(self) -> Intake:
+        """The gate that the numbers pass, with its counts."""
+        return self._batches.intake
+
+    @property
+    def untaken(self) -> tuple[BatchResult, ...]:
+        """Results that were not iterated over, because the block was left before."""
+        return tuple(self._results)
+
+    async def __aenter__(self) -> Self:
+        self._began = anyio.current_time()
+        self._group = anyio.create_task_group()
+        await self._group.__aenter__()
+        self._working = self._concurrency
+        for _ in range(self._concurrency):
+            self._group.start_soon(self._work)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended = True
+        for _ in range(self._concurrency):  # those that wait for room see that it is over
+            self._room.release()
+        try:
+            if isinstance(error, anyio.get_cancelled_exc_class()):
+                await self._group.__aexit__(kind, error, traceback)
+            else:
+                # An error in the block is no reason to cut off what is paid for: the group does not get to see it.
+                if not isinstance(error, Exception | None):
+                    self._group.cancel_scope.cancel()
+                await self._group.__aexit__(None, None, None)
+        finally:
+            self.unsent = self._batches.take_rest()
+        if error is None and self._stopped is not None:
+            raise self._stopped
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> BatchResult:
+        while not self._results:
+            if not self._working:
+                if self._stopped is not None:
+                    stopped, self._stopped = self._stopped, None
+                    raise stopped
+                raise StopAsyncIteration
+            if self._news.is_set():
+                self._news = anyio.Event()
+            await self._news.wait()
+        self._room.release()
+        return self._results.popleft()
+
+    async def _work(self) -> None:
+        try:
+            while not self._ended and self._stopped is None:
+                await self._room.acquire()
+                taken = await self._next()
+                if taken is None:
+                    break
+                index, numbers = taken
+                try:
+                    await self._order(index, numbers, self._take_result).execute(self._line)
+                except QxtError as error:
+                    self._stop(error)
+        finally:
+            self._working -= 1
+            self._news.set()
+
+    async def _next(self) -> tuple[int, Sequence[str]] | None:
+        async with self._reading:
+            if self._ended or self._stopped is not None:
+                return None
+            try:
+                numbers = await self._batches.next()
+            # The caller's iterable may raise anything; what is under way is paid for and goes on.
+            except Exception as error:  # noqa: BLE001
+                failed = SourceFailedError(type(error).__name__)
+                failed.__cause__ = error
+                self._stop(failed)
+                return None
+            if numbers is None:
+                self._ended = True
+                return None
+            index, self._index = self._index, self._index + 1
+            return index, numbers
+
+    def _stop(self, error: BaseException) -> None:
+        if self._stopped is None:
+            self._stopped = error
+
+    def _take_result(self, result: BatchResult) -> None:
+        self._results.append(result)
+        self._news.set()
+        if isinstance(result.error, AccountRefusedError):
+            self._stop(result.error)
+        counts = self._counts
+        counts["batches"] += 1
+        counts["accepted"] += len(result.accepted)
+        counts["failed"] += len(result.failed)
+        counts["unknown"] += len(result.unknown)
+        try:
+            if self._on_result is not None:
+                self._on_result(result)
+            if self._on_progress is not None:
+                self._on_progress(self._progress(result))
+        # A callback's mistake must not take the batches under way with it; it is raised when they are done.
+        except Exception as error:  # noqa: BLE001
+            self._stop(error)
+
+    def _progress(self, result: BatchResult) -> Progress:
+        intake = self.intake
+        return Progress(
+            **self._counts,
+            invalid=intake.invalid_count,
+            duplicates=intake.duplicates,
+            suppressed=intake.suppressed_count,
+            elapsed=anyio.current_time() - self._began,
+            batch=result,
+        )

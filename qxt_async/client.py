@@ -1,0 +1,494 @@
+"""`QxtClient`: one account, one pool, one rate limit, however many tasks use it."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable, Collection, Container
+from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+
+import anyio
+
+from .batching import Batches
+from .bulk import BulkStream
+from .errors import (
+    InsufficientBalanceError,
+    InvalidConfigurationError,
+    InvalidRequestError,
+    NotSentError,
+    NoValidNumberError,
+    QxtError,
+    TooManyNumbersError,
+)
+from .models import BatchResult, BulkResult, Message
+from .pacing import Pace
+from .phones import MOBILE_PATTERN, Intake, SeenNumbers
+from .retrying import RetryPolicy
+from .sending import Line, Order, read_status, stopped_error
+from .settings import checked_address, checked_method, checked_seconds
+from .texts import segments, substitute
+from .transports import Exchange, open_transport
+from .wire import MAX_NUMBERS, Credentials, balance_form, parse_balance, send_form
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from types import TracebackType
+
+    import aiohttp
+    import httpx
+
+    from .batching import NumberSource
+    from .models import Balance, Progress
+    from .transports import Transport
+    from .wire import Form, Method
+
+__all__ = ["BulkOptions", "QxtClient"]
+
+_MIN_BATCH = 10  # PROTOCOL 1.4: what marketing channels ask for
+
+
+class BulkOptions(TypedDict, total=False):
+    """The keyword arguments of `QxtClient.stream_bulk`, which `QxtClient.send_bulk` takes too."""
+
+    extno: str | None
+    addseqno: bool
+    unique: bool
+    suppressed: Container[str]
+    substitute: bool
+    batch_size: int
+    min_batch: int
+    max_concurrency: int | None
+    method: Method | None
+    timeout: float | None
+    retry: RetryPolicy | None
+    keep_invalid: bool
+    on_result: Callable[[BatchResult], None] | None
+    on_progress: Callable[[Progress], None] | None
+
+
+class QxtClient:
+    """A client for one account of a QXT gateway. Works on asyncio and on trio.
+
+    Use it as an async context manager, or call `aclose` at the end. One client serves any number of tasks of one
+    event loop.
+
+    Args:
+        user: login name.
+        password: the password; its md5 is made here (PROTOCOL 1). Leave it out if you give `password_md5`.
+        base_url: address of the gateway, such as ``http://HOST:PORT/qxt``. There is no default.
+        password_md5: the digest instead of the password: 32 hexadecimal digits.
+        method: ``POST``, or ``GET``, which has room for about 600 numbers and leaves the digest in the logs of
+            whatever stands between (PROTOCOL 1.1).
+        max_concurrency: requests in flight at most, and connections.
+        max_rate: numbers a second at most, ``None`` for no limit.
+        max_request_rate: requests a second at most, ``None`` for no limit.
+        timeout: seconds that one request may take in all, from asking for a connection to the end of the answer.
+        connect_timeout: seconds until a connection has to stand.
+        retry: what to try again and when; see `RetryPolicy`.
+        channel_digits: digits of extension that the channel has already, which count towards the limit of 20.
+        number_pattern: regular expression for a valid number.
+        trust_env: use ``HTTP_PROXY`` and its like from the environment; ignored by default.
+        transport: ``None`` for httpx; ``"aiohttp"`` or ``"httpx2"`` (extras of these names); your own
+            ``httpx.AsyncClient`` or ``aiohttp.ClientSession``, which stay yours to close and need room for
+            `max_concurrency` connections; an httpx transport such as ``ASGITransport``; or a `Transport`.
+
+    Raises:
+        InvalidConfigurationError: an argument cannot work; the message says which and why.
+    """
+
+    def __init__(
+        self,
+        user: str,
+        password: str | None = None,
+        *,
+        base_url: str,
+        password_md5: str | None = None,
+        method: Method = "POST",
+        max_concurrency: int = 8,
+        max_rate: float | None = None,
+        max_request_rate: float | None = None,
+        timeout: float = 30.0,
+        connect_timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        channel_digits: int = 0,
+        number_pattern: str = MOBILE_PATTERN,
+        trust_env: bool = False,
+        transport: Transport
+        | httpx.AsyncClient
+        | httpx.AsyncBaseTransport
+        | aiohttp.ClientSession
+        | str
+        | Any
+        | None = None,
+    ) -> None:
+        if (password is None) == (password_md5 is None):
+            raise InvalidConfigurationError("give either password or password_md5")
+        if password_md5 is not None:
+            self._credentials = Credentials.from_digest(user, password_md5)
+        else:
+            self._credentials = Credentials.from_password(user, password or "")
+        self._base_url = checked_address(base_url)
+        if max_concurrency < 1:
+            raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
+        self._method = checked_method(method)
+        self._timeout = checked_seconds("timeout", timeout)
+        checked_seconds("connect_timeout", connect_timeout)
+        self._max_concurrency = max_concurrency
+        self._retry = retry or RetryPolicy()
+        self._channel_digits = channel_digits
+        self._number_pattern = Intake(number_pattern).pattern
+        opened, self._owns_transport = open_transport(
+            transport,
+            max_concurrency=max_concurrency,
+            connect_timeout=connect_timeout,
+            trust_env=trust_env,
+            plain_http=self._base_url.startswith("http:"),
+        )
+        self._line = Line(
+            opened,
+            self._base_url,
+            anyio.Semaphore(max_concurrency, fast_acquire=True),
+            Pace(max_request_rate, name="max_request_rate"),
+            Pace(max_rate, name="max_rate"),
+        )
+        self._closed = False
+
+    @classmethod
+    def from_env(cls, *, environ: Mapping[str, str] = os.environ, **options: Any) -> Self:
+        """Make a client from ``QXT_USER``, ``QXT_PASSWORD`` (or ``QXT_PASSWORD_MD5``) and ``QXT_BASE_URL``.
+
+        Args:
+            environ: where to read them.
+            options: further arguments of `QxtClient`; they win over the environment.
+
+        Raises:
+            InvalidConfigurationError: one is missing; the message names it.
+        """
+        user = options.pop("user", None) or environ.get("QXT_USER")
+        base_url = options.pop("base_url", None) or environ.get("QXT_BASE_URL")
+        if not user:
+            raise InvalidConfigurationError("set QXT_USER in the environment")
+        if not base_url:
+            raise InvalidConfigurationError("set QXT_BASE_URL in the environment, such as http://HOST:PORT/qxt")
+        if options.get("password") is None and options.get("password_md5") is None:
+            # An empty variable is as good as none; a digest wins, since it is what is sent.
+            options["password_md5"] = environ.get("QXT_PASSWORD_MD5") or None
+            options["password"] = None if options["password_md5"] else environ.get("QXT_PASSWORD") or None
+            if options["password"] is None and options["password_md5"] is None:
+                raise InvalidConfigurationError("set QXT_PASSWORD or QXT_PASSWORD_MD5 in the environment")
+        return cls(user, base_url=base_url, **options)
+
+    def __repr__(self) -> str:
+        return f"<QxtClient {self._credentials.user!r} at {self._base_url}>"
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections, unless the transport is the caller's. May be called more than once."""
+        if not self._closed:
+            self._closed = True
+            if self._owns_transport:
+                await self._line.transport.aclose()
+
+    async def balance(self, *, timeout: float | None = None) -> Balance:
+        """Ask for the balance (PROTOCOL 3).
+
+        Returns:
+            Messages left.
+
+        Raises:
+            AuthenticationError: the account is not accepted.
+            NotSentError: the gateway could not be reached; asking again is safe, and was tried as `retry` says.
+            OutcomeUnknownError: no answer, or none that can be understood. Asking again is safe too.
+
+        Cancelling is safe at any time.
+        """
+        self._check_open()
+        form = balance_form(self._credentials)
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._ask_balance(form, timeout or self._timeout)
+            except NotSentError as error:
+                if attempt >= self._retry.attempts:
+                    raise
+                await anyio.sleep(self._retry.delay(attempt, error, random.random))
+
+    async def _ask_balance(self, form: Form, timeout: float) -> Balance:
+        request = form.request(b"", method=self._method, url_length=len(self._base_url))
+        exchange = Exchange(request, self._base_url, lambda _: True)
+        async with self._line.slots:
+            await self._line.requests_pace.wait(1)
+            stopped = await self._line.exchange(exchange, timeout=timeout)
+        if exchange.body is None:
+            raise stopped_error(exchange, stopped)
+        if (refused := read_status(exchange)) is not None and refused.error is not None:
+            raise refused.error
+        return parse_balance(exchange.body)
+
+    async def send(
+        self,
+        numbers: str | Iterable[str],
+        text: str | Message,
+        *,
+        extno: str | None = None,
+        addseqno: bool = False,
+        suppressed: Container[str] = frozenset(),
+        substitute: bool = False,
+        check_balance: bool = False,
+        method: Method | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        on_result: Callable[[BatchResult], None] | None = None,
+    ) -> BatchResult:
+        """Send one text to one number or up to 1000, in one request (PROTOCOL 1).
+
+        Args:
+            numbers: one number, or an iterable of them. Invalid, repeated and suppressed ones are left out.
+            text: the text, or a `Message`.
+            extno: extension number, digits.
+            addseqno: see `Message`.
+            suppressed: numbers to leave out.
+            substitute: replace the usual characters outside GBK (`texts.SUBSTITUTIONS`) instead of refusing.
+            check_balance: ask for the balance first (an empty account takes texts and delivers nothing, PROTOCOL 2.2).
+            method: for this call instead of the client's.
+            timeout: likewise.
+            retry: likewise.
+            on_result: told the outcome when it is settled, even if this call is being cancelled then.
+
+        Returns:
+            What became of the numbers, if anything was accepted; `BatchResult.mid` is the message id.
+
+        Raises:
+            InvalidRequestError: the text, the numbers or the extension number cannot be sent. No I/O was done.
+            InsufficientBalanceError: with `check_balance`; nothing was sent.
+            RefusedError: nothing was accepted, the gateway said no.
+            NotSentError: nothing was accepted, and it provably never left, after the attempts that `retry` allows.
+            OutcomeUnknownError: nothing was accepted, some may have arrived. Do not simply send again.
+
+        The error's `result` has the outcome number by number.
+
+        Cancelling: if the answer is there the outcome is settled, otherwise it is unknown, or not sent if the body
+        had not begun to leave; `on_result` is told which.
+        """
+        self._check_open()
+        message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
+        form = send_form(self._credentials, message, channel_digits=self._channel_digits)
+        given = [numbers] if isinstance(numbers, str) else list(numbers)
+        intake = self._intake(unique=True, suppressed=suppressed)
+        clean = tuple(intake.admit(given))
+        if not clean:
+            raise _nothing_to_send(intake)
+        if len(clean) > MAX_NUMBERS:
+            raise TooManyNumbersError(len(clean), MAX_NUMBERS)
+        if check_balance:
+            await self._check_balance(len(clean), message)
+        order = Order(
+            0,
+            clean,
+            form,
+            self._method if method is None else checked_method(method),
+            self._timeout if timeout is None else checked_seconds("timeout", timeout),
+            retry or self._retry,
+            on_result,
+            intake,
+        )
+        result = await order.execute(self._line)
+        if result.error is not None and not result.receipts:
+            result.error.result = result
+            raise result.error
+        return result
+
+    def stream_bulk(
+        self,
+        numbers: NumberSource,
+        text: str | Message,
+        *,
+        extno: str | None = None,
+        addseqno: bool = False,
+        unique: bool = True,
+        suppressed: Container[str] = frozenset(),
+        substitute: bool = False,
+        batch_size: int = MAX_NUMBERS,
+        min_batch: int = _MIN_BATCH,
+        max_concurrency: int | None = None,
+        method: Method | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        keep_invalid: bool = False,
+        on_result: Callable[[BatchResult], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
+    ) -> BulkStream:
+        """Send one text to any number of numbers, and get the batches as they are settled, in constant memory.
+
+        ``async with client.stream_bulk(…) as batches: async for batch in batches: …``
+
+        Args:
+            numbers: any iterable or async iterable; it is read no faster than its batches are sent.
+            text: the text, or a `Message`.
+            extno: extension number, digits.
+            addseqno: see `Message`.
+            unique: leave out repeated numbers. What was met is remembered: about 7 bytes a number with the extra
+                ``compact``, 56 without.
+            suppressed: numbers to leave out.
+            substitute: replace the usual characters outside GBK instead of refusing.
+            batch_size: numbers in a request at most.
+            min_batch: numbers in a request at least, if the total allows (PROTOCOL 1.4).
+            max_concurrency: batches of this send in flight at most; never more than the client's.
+            method: for this call instead of the client's.
+            timeout: likewise.
+            retry: likewise.
+            keep_invalid: keep what was invalid in ``batches.intake.invalid``, not only count it.
+            on_result: told each outcome when it is settled, even if the send is being cancelled then.
+            on_progress: told how far the send is, after each batch.
+
+        Returns:
+            A `BulkStream`. Failed and unknown batches are values, not exceptions.
+
+        Raises:
+            InvalidRequestError: at once, before any I/O: text, extension number or options cannot work.
+            AccountRefusedError: from the iteration, after all settled batches: the gateway refused what every batch
+                would meet (password, extension number). No further batch was begun.
+            SourceFailedError: likewise, when `numbers` raised.
+        """
+        self._check_open()
+        message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
+        form = send_form(self._credentials, message, channel_digits=self._channel_digits)
+        chosen = self._method if method is None else checked_method(method)
+        limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
+        intake = self._intake(unique=unique, suppressed=suppressed, keep_invalid=keep_invalid)
+        batches = Batches(numbers, intake, size=batch_size, minimum=min(min_batch, batch_size))
+        if self._number_pattern == MOBILE_PATTERN:
+            # A GET that is too long for its URL would fail in every batch: better before the first.
+            full = b",".join([b"0" * 11] * batch_size)
+            form.request(full, method=chosen, url_length=len(self._base_url) + len(form.endpoint))
+        concurrency = self._max_concurrency if max_concurrency is None else min(max_concurrency, self._max_concurrency)
+        if concurrency < 1:
+            raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
+
+        def order(index: int, batch: Sequence[str], told: Callable[[BatchResult], None]) -> Order:
+            return Order(index, batch, form, chosen, limit, retry or self._retry, told)
+
+        return BulkStream(
+            batches, self._line, order, concurrency=concurrency, on_result=on_result, on_progress=on_progress
+        )
+
+    async def send_bulk(
+        self,
+        numbers: NumberSource,
+        text: str | Message,
+        *,
+        check_balance: bool = False,
+        **options: Unpack[BulkOptions],
+    ) -> BulkResult:
+        """Send one text to any number of numbers, and get all results at the end.
+
+        Args:
+            numbers: any iterable or async iterable; it is read no faster than its batches are sent.
+            text: the text, or a `Message`.
+            check_balance: count segments and numbers first and ask whether the balance suffices (PROTOCOL 2.2). The
+                numbers have to be a collection then (a list, a set), since they are read twice.
+            options: those of `stream_bulk`.
+
+        Returns:
+            What became of all numbers; failed and unknown ones are in it, see `BulkResult.raise_for_failures`.
+
+        Raises:
+            InvalidRequestError: nothing can be sent this way, or no number is valid. No I/O was done.
+            InsufficientBalanceError: with `check_balance`; nothing was sent.
+            AccountRefusedError, SourceFailedError: the send stopped early; the error's `result` has what was settled
+                before, and in `unsent` what was read from the source and not sent.
+
+        Cancelling: no new batch is begun, those under way are given up, and `on_result` is told what became of each.
+        """
+        began = time.perf_counter()
+        options.setdefault("keep_invalid", True)
+        if check_balance:
+            await self._check_bulk_balance(numbers, text, options)
+        stream = self.stream_bulk(numbers, text, **options)
+        results: list[BatchResult] = []
+        try:
+            async with stream:
+                async for batch in stream:
+                    results.append(batch)  # noqa: PERF401
+        except QxtError as error:
+            error.result = _bulk_result(results, stream, began)
+            raise
+        if not results:
+            raise _nothing_to_send(stream.intake)
+        return _bulk_result(results, stream, began)
+
+    async def _check_bulk_balance(self, numbers: NumberSource, text: str | Message, options: BulkOptions) -> None:
+        if not isinstance(numbers, Collection):
+            raise InvalidRequestError(
+                "check_balance reads the numbers twice: pass a list or a set, or ask balance() yourself"
+            )
+        intake = self._intake(
+            unique=options.get("unique", True), suppressed=options.get("suppressed", frozenset()), keep_invalid=False
+        )
+        count = len(intake.admit(list(numbers)))
+        if not count:
+            raise _nothing_to_send(intake)
+        message = _message(
+            text,
+            extno=options.get("extno"),
+            addseqno=options.get("addseqno", False),
+            substitute_characters=options.get("substitute", False),
+        )
+        await self._check_balance(count, message)
+
+    async def _check_balance(self, count: int, message: Message) -> None:
+        needed = count * segments(message.text, addseqno=message.addseqno)
+        available = (await self.balance()).sms
+        if available < needed:
+            raise InsufficientBalanceError(needed, available)
+
+    def _intake(self, *, unique: bool, suppressed: Container[str], keep_invalid: bool = True) -> Intake:
+        seen = SeenNumbers(self._number_pattern) if unique else None
+        return Intake(self._number_pattern, seen=seen, suppressed=suppressed, keep_invalid=keep_invalid)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InvalidConfigurationError("the client is closed: use it inside its async with block")
+
+
+def _bulk_result(results: list[BatchResult], stream: BulkStream, began: float) -> BulkResult:
+    intake = stream.intake
+    return BulkResult(
+        tuple(sorted([*results, *stream.untaken], key=lambda batch: batch.index)),
+        invalid=tuple(intake.invalid),
+        duplicates=intake.duplicates,
+        suppressed=intake.suppressed_count,
+        unsent=stream.unsent,
+        elapsed=time.perf_counter() - began,
+    )
+
+
+def _nothing_to_send(intake: Intake) -> NoValidNumberError:
+    if not intake.read:
+        return NoValidNumberError("no numbers were given")
+    example = f", the first of them: {intake.invalid[0].reason}" if intake.invalid else ""
+    return NoValidNumberError(
+        f"none of {intake.read} numbers can be sent to: {intake.invalid_count} are invalid{example}; "
+        f"{intake.suppressed_count} are suppressed"
+    )
+
+
+def _message(text: str | Message, *, extno: str | None, addseqno: bool, substitute_characters: bool) -> Message:
+    if isinstance(text, Message):
+        message = text
+        if extno is not None or addseqno:
+            raise InvalidRequestError("give extno and addseqno in the Message, or the text as a str")
+    else:
+        message = Message(text, extno=extno, addseqno=addseqno)
+    if not substitute_characters:
+        return message
+    return Message(substitute(message.text), extno=message.extno, addseqno=message.addseqno)

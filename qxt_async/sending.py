@@ -1,0 +1,261 @@
+"""One batch: its attempts, each witnessed, until its outcome is settled."""
+
+from __future__ import annotations
+
+import email.utils
+import logging
+import random
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+
+from . import errors
+from .models import BatchResult
+from .transports import AnswerTooLargeError, Exchange, NeverConnectedError
+from .wire import Answer, join, parse_send, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .pacing import Pace
+    from .phones import Intake
+    from .retrying import RetryPolicy
+    from .transports import Transport
+    from .wire import Form, Method
+
+__all__ = ["Line", "Order", "read_status", "stopped_error"]
+
+logger = logging.getLogger("qxt_async")
+
+# Statuses by which a server says that it did not handle the request (RFC 9110, 15.5).
+_ADDRESS_REFUSED = frozenset({400, 401, 403, 404, 405, 411})
+_TOO_LARGE = frozenset({413, 414})
+
+
+@attrs.define(eq=False)
+class Line:
+    """The way to the gateway that all requests of one client share.
+
+    Attributes:
+        transport: the HTTP library behind its seam.
+        base_url: the gateway's address, without a slash at the end.
+        slots: as many as requests may be in flight; the pool is as large, so that nothing waits in it.
+        requests_pace, numbers_pace: the rate limits.
+    """
+
+    transport: Transport
+    base_url: str
+    slots: anyio.Semaphore
+    requests_pace: Pace
+    numbers_pace: Pace
+
+    async def exchange(self, exchange: Exchange, *, timeout: float) -> Exception | None:
+        """Run one exchange under a total deadline.
+
+        Returns:
+            What stopped it: ``None`` if the answer is there, `TimeoutError` at the deadline, else the transport's
+            error. `exchange` tells how far it came.
+        """
+        with anyio.move_on_after(timeout):
+            try:
+                await self.transport.exchange(exchange)
+            except errors.QxtError:
+                raise
+            # Whatever a transport raises is an outcome of this request, and must not take others with it.
+            except Exception as error:  # noqa: BLE001
+                return error
+            return None
+        return TimeoutError(f"no answer in {timeout:g} s")
+
+
+class _Cancelled(Exception):  # noqa: N818
+    """Stands for the caller's cancellation where an exchange's end is told."""
+
+
+@attrs.define(eq=False)
+class Order:
+    """One batch of one text, on its way.
+
+    At every moment the state is what would be true if it all ended there, so a cancellation needs no repair.
+
+    Attributes:
+        index: which batch of the send.
+        numbers: normalised, at most 1000.
+        form: the prepared request.
+        method, timeout, retry: how to send it.
+        on_result: told the outcome the moment it is settled, also when the send is being cancelled.
+        intake: the gate that the numbers have passed, if its counts belong into the result.
+    """
+
+    index: int
+    numbers: Sequence[str]
+    form: Form
+    method: Method
+    timeout: float
+    retry: RetryPolicy
+    on_result: Callable[[BatchResult], None] | None = None
+    intake: Intake | None = None
+
+    _state: Answer = attrs.field(init=False)
+    _attempts: int = attrs.field(default=0, init=False)
+    _began: float = attrs.field(factory=time.perf_counter, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._state = Answer(failed=tuple(self.numbers), error=errors.NotSentError("the send was stopped before"))
+
+    async def execute(self, line: Line) -> BatchResult:
+        """Send the batch.
+
+        Returns:
+            What became of it: whatever the gateway or the network did is a value, not an exception.
+
+        Raises:
+            UrlTooLongError: a GET with too many numbers; nothing was sent.
+
+        Cancelling: the outcome as witnessed goes to `on_result` (accepted or failed if the answer was there, unknown
+        if the body had begun to leave, else failed as not sent), then the cancellation goes on.
+        """
+        pending: Sequence[str] = self.numbers
+        try:
+            while True:
+                answer = await self._attempt(line, pending)
+                if answer.error is None or self._attempts >= self.retry.attempts:
+                    break
+                again = self.retry.again(answer)
+                pending = [number for number in pending if number in again]
+                if not pending:
+                    break
+                delay = self.retry.delay(self._attempts, answer.error, random.random)
+                logger.debug("batch %d: next attempt in %.2f s", self.index, delay)
+                await anyio.sleep(delay)
+        finally:
+            result = self._report()
+        return result
+
+    async def _attempt(self, line: Line, numbers: Sequence[str]) -> Answer:
+        """One request for these numbers; the state knows of it when this returns or raises."""
+        tele = join(numbers)
+        request = self.form.request(tele, method=self.method, url_length=len(line.base_url) + len(self.form.endpoint))
+        answer: Answer | None = None
+
+        def on_answer(exchange: Exchange) -> bool:
+            nonlocal answer
+            answer = read_status(exchange, numbers) or parse_send(exchange.body or b"", numbers, tele)
+            return answer.trusted
+
+        exchange = Exchange(request, line.base_url, on_answer)
+        async with line.slots:
+            await line.requests_pace.wait(1)
+            await line.numbers_pace.wait(len(numbers))
+            if not self._attempts:
+                self._began = time.perf_counter()
+            self._attempts += 1
+            stopped: Exception | None = _Cancelled()
+            try:
+                stopped = await line.exchange(exchange, timeout=self.timeout)
+            finally:
+                known = answer or _cut_off(exchange, stopped, numbers)
+                self._learn(numbers, known)
+        if known.error is not None:
+            logger.debug("batch %d: attempt %d: %s", self.index, self._attempts, known.error)
+        return known
+
+    def _learn(self, numbers: Sequence[str], answer: Answer) -> None:
+        """Replace what was known of these numbers by what an attempt brought."""
+        if len(numbers) == len(self.numbers):
+            self._state = answer
+            return
+        asked = set(numbers)
+        state = self._state
+        failed = tuple(n for n in state.failed if n not in asked) + answer.failed
+        unknown = tuple(n for n in state.unknown if n not in asked) + answer.unknown
+        error = answer.error or (state.error if failed or unknown else None)
+        self._state = Answer(state.receipts + answer.receipts, failed, unknown, (), error)
+
+    def _report(self) -> BatchResult:
+        state = self._state
+        result = BatchResult(
+            self.index,
+            tuple(self.numbers),
+            receipts=state.receipts,
+            failed=state.failed,
+            unknown=state.unknown,
+            error=state.error,
+            attempts=self._attempts,
+            elapsed=time.perf_counter() - self._began,
+            invalid=() if self.intake is None else tuple(self.intake.invalid),
+            duplicates=0 if self.intake is None else self.intake.duplicates,
+            suppressed=0 if self.intake is None else self.intake.suppressed_count,
+        )
+        logger.info(
+            "batch %d: %d numbers, %s, mid %s, %.0f ms",
+            result.index,
+            len(result.numbers),
+            result.outcome,
+            result.mid,
+            result.elapsed * 1000,
+        )
+        if self.on_result is not None:
+            self.on_result(result)
+        return result
+
+
+def read_status(exchange: Exchange, numbers: Sequence[str] = ()) -> Answer | None:
+    """What the answer's head says about the numbers, ``None`` if its body is to be read."""
+    everything = tuple(numbers)
+    status = exchange.status
+    if 200 <= status < 300:
+        if not exchange.encoded:
+            return None
+        return Answer(unknown=everything, error=errors.UnreadableAnswerError("the answer is compressed, unasked"))
+    if status == 429 or (status == 503 and exchange.retry_after is not None):
+        return Answer(failed=everything, error=errors.ThrottledError(status, _seconds(exchange.retry_after)))
+    if status in _ADDRESS_REFUSED:
+        return Answer(failed=everything, error=errors.AddressRefusedError(status))
+    if status in _TOO_LARGE:
+        return Answer(failed=everything, error=errors.RequestTooLargeError(status))
+    return Answer(unknown=everything, error=errors.UnexpectedStatusError(status))
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Read ``Retry-After``: seconds or a date (RFC 9110, 10.2.3)."""
+    if retry_after is None:
+        return None
+    if retry_after.isascii() and retry_after.isdigit():
+        return float(retry_after)
+    try:
+        date = email.utils.parsedate_to_datetime(retry_after)
+    except ValueError:
+        return None
+    return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+
+
+def _cut_off(exchange: Exchange, stopped: Exception | None, numbers: Sequence[str]) -> Answer:
+    error = stopped_error(exchange, stopped)
+    if isinstance(error, errors.NotSentError):
+        return Answer(failed=tuple(numbers), error=error)
+    return Answer(unknown=tuple(numbers), error=error)
+
+
+def stopped_error(exchange: Exchange, stopped: Exception | None) -> errors.NotSentError | errors.OutcomeUnknownError:
+    """The error for an exchange without a whole answer.
+
+    Nothing was sent if no connection stood, or if the body was never pulled. A GET has no body to witness.
+    """
+    # A GET's address holds the digest, and the library's message may hold the address.
+    detail = f": {shown(str(stopped))}" if exchange.request.method == "POST" and str(stopped) else ""
+    reason = f"{type(stopped).__name__}{detail}"
+    if isinstance(stopped, NeverConnectedError):
+        return errors.NotSentError(f"no connection ({stopped})")
+    if exchange.request.method == "POST" and not exchange.pulled:
+        return errors.NotSentError("cancelled before" if isinstance(stopped, _Cancelled) else reason)
+    if isinstance(stopped, _Cancelled):
+        return errors.CancelledInFlightError("cancelled while under way")
+    if isinstance(stopped, TimeoutError):
+        return errors.DeadlineExceededError(str(stopped))
+    if isinstance(stopped, AnswerTooLargeError):
+        return errors.UnreadableAnswerError("the answer is larger than any answer of a gateway")
+    return errors.ConnectionBrokenError(reason)

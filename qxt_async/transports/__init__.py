@@ -1,0 +1,88 @@
+"""The seam to the HTTP libraries: bytes out, status and bytes back, and whether the body was ever pulled.
+
+A transport is any object with the two methods of `Transport`. One module each knows httpx (the default), httpx2 and
+aiohttp; nothing else in the package imports an HTTP library.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from qxt_async.errors import InvalidConfigurationError
+
+from .seam import ANSWER_LIMIT, AnswerTooLargeError, Exchange, NeverConnectedError, Transport
+
+__all__ = [
+    "ANSWER_LIMIT",
+    "AnswerTooLargeError",
+    "Exchange",
+    "NeverConnectedError",
+    "Transport",
+    "open_transport",
+]
+
+
+def open_transport(
+    given: Any, *, max_concurrency: int, connect_timeout: float, trust_env: bool, plain_http: bool
+) -> tuple[Transport, bool]:
+    """Make a transport of what the caller gave.
+
+    Args:
+        given: ``None`` or ``"httpx"``, ``"httpx2"``, ``"aiohttp"`` for one of our own; a `Transport`; an
+            ``AsyncClient`` or ``AsyncBaseTransport`` of httpx or httpx2; an ``aiohttp.ClientSession``.
+        max_concurrency: requests in flight at most: the size of the pool.
+        connect_timeout: seconds until a connection has to stand.
+        trust_env: whether proxies from the environment are used.
+        plain_http: whether the address is ``http://``, which needs no TLS context.
+
+    Returns:
+        The transport, and whether it is ours to close.
+
+    Raises:
+        InvalidConfigurationError: it is none of these, or its extra is not installed.
+    """
+    if given is None or isinstance(given, str):
+        transport = _own_type(given or "httpx")(
+            max_concurrency=max_concurrency,
+            connect_timeout=connect_timeout,
+            trust_env=trust_env,
+            plain_http=plain_http,
+        )
+        return transport, True
+    # A library that nobody has imported cannot have made what we were given.
+    for library, adapters in (
+        ("httpx", ("AsyncClient", "AsyncBaseTransport")),
+        ("httpx2", ("AsyncClient", "AsyncBaseTransport")),
+        ("aiohttp", ("ClientSession",)),
+    ):
+        module = sys.modules.get(library)
+        if module is not None and isinstance(given, tuple(getattr(module, name) for name in adapters)):
+            return _own_type(library).wrapping(given, connect_timeout=connect_timeout), False
+    if callable(getattr(given, "exchange", None)) and callable(getattr(given, "aclose", None)):
+        return given, False
+    raise InvalidConfigurationError(
+        f"transport is {type(given).__name__}: give 'httpx', 'httpx2', 'aiohttp', an AsyncClient, a transport of httpx "
+        "or httpx2, an aiohttp.ClientSession, or an object with exchange() and aclose()"
+    )
+
+
+def _own_type(name: str) -> Any:
+    try:
+        if name == "httpx":
+            from .httpx import HttpxTransport
+
+            return HttpxTransport
+        if name == "httpx2":
+            from .httpx2 import Httpx2Transport
+
+            return Httpx2Transport
+        if name == "aiohttp":
+            from .aiohttp import AiohttpTransport
+
+            return AiohttpTransport
+    except ImportError as error:
+        raise InvalidConfigurationError(
+            f"transport {name!r} needs the package {name}: pip install 'qxt_async[{name}]'"
+        ) from error
+    raise InvalidConfigurationError(f"transport {name!r} is not one of 'httpx', 'httpx2', 'aiohttp'")

@@ -1,0 +1,20 @@
+"""The transport on httpx2, which continues httpx under another name with the same interface (extra ``httpx2``)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+import httpx2
+
+from .httpx import HttpxTransport
+
+if TYPE_CHECKING:
+    from types import ModuleType
+
+__all__ = ["Httpx2Transport"]
+
+
+class Httpx2Transport(HttpxTransport):
+    """Sends through httpx2. The arguments are those of `HttpxTransport`."""
+
+    library: ClassVar[ModuleType] = httpx2

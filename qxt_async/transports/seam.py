@@ -1,0 +1,111 @@
+"""One request and its answer, as every transport sees them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qxt_async.wire import WireRequest
+
+__all__ = [
+    "ANSWER_LIMIT",
+    "KEEPALIVE",
+    "AnswerTooLargeError",
+    "Exchange",
+    "NeverConnectedError",
+    "Transport",
+    "headers",
+]
+
+ANSWER_LIMIT = 256 * 1024
+"""Bytes of an answer at most: a thousand numbers are 12 KB, whatever is larger is no answer of a gateway."""
+
+KEEPALIVE = 15.0
+"""Seconds an idle connection is kept: less than the usual 20 s of servers, so that we close first, not they."""
+
+
+class NeverConnectedError(Exception):
+    """Raised by a transport when no connection stood, so that nothing can have been sent, not even a GET."""
+
+
+class AnswerTooLargeError(Exception):
+    """Raised by a transport when the answer goes beyond `ANSWER_LIMIT`."""
+
+
+@attrs.define(eq=False)
+class Exchange:
+    """One request on its way, and what has happened to it so far: all that is left when it is cut off.
+
+    Attributes:
+        request: what to send.
+        base_url: where, without a slash at the end; the endpoint follows after one.
+        on_answer: called by the transport with the whole answer, before the connection is given back; if it returns
+            false, the answer was not ours and the transport closes the connection.
+        pulled: the witness: whether the HTTP library ever asked for the body. Before that nothing was sent.
+        status: HTTP status, 0 until there is an answer.
+        retry_after: the header of that name.
+        encoded: whether the answer has a content encoding, which we asked it not to have.
+        body: the answer, whole, or ``None``.
+    """
+
+    request: WireRequest
+    base_url: str
+    on_answer: Callable[[Exchange], bool]
+    pulled: bool = False
+    status: int = 0
+    retry_after: str | None = None
+    encoded: bool = False
+    body: bytes | None = None
+
+    @property
+    def url(self) -> str:
+        """The address, without the query of a GET."""
+        return f"{self.base_url}/{self.request.endpoint}"
+
+    def pull(self) -> bytes:
+        """Give out the body, and witness it."""
+        self.pulled = True
+        return self.request.form
+
+    def begin_answer(self, status: int, retry_after: str | None, encoding: str | None) -> None:
+        """Note the head of the answer."""
+        self.status = status
+        self.retry_after = retry_after
+        self.encoded = encoding not in (None, "", "identity")
+
+    def finish(self, body: bytes | bytearray) -> bool:
+        """Note the whole answer; whether the connection may be used again."""
+        self.body = bytes(body)
+        return self.on_answer(self)
+
+
+def headers(exchange: Exchange) -> dict[str, str]:
+    """The headers of a request. The answer has to come as it is: a small one can unpack to gigabytes."""
+    common = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "qxt_async"}
+    if exchange.request.method == "POST":
+        common["content-type"] = "application/x-www-form-urlencoded; charset=GBK"
+        common["content-length"] = str(len(exchange.request.form))
+    return common
+
+
+class Transport(Protocol):
+    """What a transport has to do."""
+
+    async def exchange(self, exchange: Exchange) -> None:
+        """Send the request once, read the answer, call ``exchange.finish``.
+
+        It never repeats a request, follows no redirect, and takes the body from ``exchange.pull()`` when the
+        connection stands. Cancelling stops it, gives the connection up and keeps what `exchange` says true.
+
+        Raises:
+            NeverConnectedError: no connection stood.
+            AnswerTooLargeError: the answer is beyond `ANSWER_LIMIT`.
+            Exception: anything else of the HTTP library's: the exchange broke on the way.
+        """
+
+    async def aclose(self) -> None:
+        """Close what it opened. May be called more than once."""
