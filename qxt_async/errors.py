@@ -37,6 +37,12 @@
      │    ├── ForeignAnswerError              the answer speaks of numbers that were not sent
      │    ├── PartialAnswerError              no line mentions some of the numbers
      │    └── CancelledInFlightError          the caller went away while it was under way
+     ├── JournalError                         what must survive a crash cannot be kept or read
+     │    ├── JournalBusyError                too much waits to be written: nothing was, come back later
+     │    ├── JournalClosedError              not opened yet, or closed
+     │    ├── JournalSchemaError              not a journal, or one of a newer version
+     │    └── JournalUnavailableError         disk full, locked, read-only, damaged
+     ├── DeliveryTimeoutError                 no status report came in time
      ├── SourceFailedError                    the caller's iterable raised; carries what was sent
      └── BulkFailedError                      from ``BulkResult.raise_for_failures()``
 
@@ -60,6 +66,7 @@ __all__ = [
     "CancelledInFlightError",
     "ConnectionBrokenError",
     "DeadlineExceededError",
+    "DeliveryTimeoutError",
     "EmptyUserError",
     "ExtnoRefusedError",
     "ForeignAnswerError",
@@ -69,6 +76,11 @@ __all__ = [
     "InvalidNumberError",
     "InvalidRequestError",
     "InvalidTextError",
+    "JournalBusyError",
+    "JournalClosedError",
+    "JournalError",
+    "JournalSchemaError",
+    "JournalUnavailableError",
     "NoNumbersRefusedError",
     "NoTextRefusedError",
     "NoValidNumberError",
@@ -427,6 +439,58 @@ class PartialAnswerError(OutcomeUnknownError):
 
 class CancelledInFlightError(OutcomeUnknownError):
     """The call was cancelled after the body had begun to leave and before the answer was there."""
+
+
+# --- of the journal and what comes back ---------------------------------------------------------------------------
+
+
+class JournalError(QxtError):
+    """What must survive a crash cannot be kept or read."""
+
+
+class JournalBusyError(JournalError):
+    """More waits to be written than the journal holds in memory. Nothing of this call was written; come back later."""
+
+
+class JournalClosedError(JournalError):
+    """The journal was not opened yet, or is closed: use ``async with open_journal(…)``."""
+
+
+class JournalSchemaError(JournalError):
+    """The database is not a journal, or a newer version of this library wrote it.
+
+    Attributes:
+        found: the schema's version, ``None`` if it has none.
+        known: the newest that this version knows.
+    """
+
+    def __init__(self, message: str, found: int | None, known: int) -> None:
+        super().__init__(message)
+        self.found = found
+        self.known = known
+
+
+class JournalUnavailableError(JournalError):
+    """The database refused: disk full, locked by another process, read-only, damaged. ``__cause__`` says more.
+
+    When it comes from writing, nothing of that call was written.
+    """
+
+
+class DeliveryTimeoutError(QxtError):
+    """No status report with a final state came in time. The message may still be delivered.
+
+    Attributes:
+        mid: the message id.
+        masked: the phone as it may be shown.
+        timeout: seconds waited.
+    """
+
+    def __init__(self, mid: str, masked: str, timeout: float) -> None:
+        super().__init__(f"no status report for mid {mid}, {masked}, within {timeout:g} s: it may still come")
+        self.mid = mid
+        self.masked = masked
+        self.timeout = timeout
 
 
 # --- of a bulk send -----------------------------------------------------------------------------------------------
