@@ -131,7 +131,7 @@ class QxtClient:
         self._base_url = checked_address(base_url)
         if max_concurrency < 1:
             raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
-        self._method = checked_method(method)
+        self._method: Method = checked_method(method)
         self._timeout = checked_seconds("timeout", timeout)
         checked_seconds("connect_timeout", connect_timeout)
         self._max_concurrency = max_concurrency
@@ -241,7 +241,7 @@ class QxtClient:
         *,
         extno: str | None = None,
         addseqno: bool = False,
-        suppressed: Container[str] = frozenset(),
+        suppressed: Container[str] = (),
         substitute: bool = False,
         check_balance: bool = False,
         method: Method | None = None,
@@ -315,7 +315,7 @@ class QxtClient:
         extno: str | None = None,
         addseqno: bool = False,
         unique: bool = True,
-        suppressed: Container[str] = frozenset(),
+        suppressed: Container[str] = (),
         substitute: bool = False,
         batch_size: int = MAX_NUMBERS,
         min_batch: int = _MIN_BATCH,
@@ -431,9 +431,8 @@ class QxtClient:
             raise InvalidRequestError(
                 "check_balance reads the numbers twice: pass a list or a set, or ask balance() yourself"
             )
-        intake = self._intake(
-            unique=options.get("unique", True), suppressed=options.get("suppressed", frozenset()), keep_invalid=False
-        )
+        suppressed: Container[str] = options.get("suppressed", ())
+        intake = self._intake(unique=options.get("unique", True), suppressed=suppressed, keep_invalid=False)
         count = len(intake.admit(list(numbers)))
         if not count:
             raise _nothing_to_send(intake)

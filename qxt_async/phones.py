@@ -147,6 +147,13 @@ class SeenNumbers:
         return fresh
 
 
+def _check_pattern(_: object, __: object, value: str) -> None:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise InvalidConfigurationError(f"number_pattern is not a regular expression: {error}") from error
+
+
 @attrs.define
 class Intake:
     """The gate that every number of a send passes: normalise, validate, leave out repeated and suppressed ones.
@@ -161,22 +168,15 @@ class Intake:
         invalid_count, duplicates, suppressed_count: how many were left out.
     """
 
-    pattern: str = attrs.field(default=MOBILE_PATTERN)
+    pattern: str = attrs.field(default=MOBILE_PATTERN, validator=_check_pattern)
     seen: SeenNumbers | None = None
     suppressed: Container[str] = ()
     keep_invalid: bool = True
     read: int = 0
-    invalid: list[InvalidNumber] = attrs.Factory(list)
+    invalid: list[InvalidNumber] = attrs.field(factory=list[InvalidNumber])
     invalid_count: int = 0
     duplicates: int = 0
     suppressed_count: int = 0
-
-    @pattern.validator
-    def _check_pattern(self, _: object, value: str) -> None:
-        try:
-            re.compile(value)
-        except re.error as error:
-            raise InvalidConfigurationError(f"number_pattern is not a regular expression: {error}") from error
 
     def admit(self, raw: Sequence[str]) -> Sequence[str]:
         """Let one chunk pass the gate.

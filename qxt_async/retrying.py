@@ -22,6 +22,16 @@ __all__ = ["NO_RETRIES", "RetryPolicy"]
 _DOUBLINGS = 60  # beyond any waiting time, and far from where a float overflows
 
 
+def _check_attempts(_: object, __: object, value: int) -> None:
+    if value < 1:
+        raise InvalidConfigurationError(f"attempts is {value}: the first one counts, so at least 1")
+
+
+def _check_seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not value >= 0:
+        raise InvalidConfigurationError(f"{attribute.name} is {value}: seconds, 0 or more")
+
+
 @attrs.frozen
 class RetryPolicy:
     """When to try again, and how long to wait before.
@@ -36,22 +46,11 @@ class RetryPolicy:
             twice and you may be billed twice, since the gateway knows no idempotency key (PROTOCOL 2.3).
     """
 
-    attempts: int = attrs.field(default=5)
-    backoff: float = attrs.field(default=0.5, kw_only=True)
-    max_backoff: float = attrs.field(default=30.0, kw_only=True)
+    attempts: int = attrs.field(default=5, validator=_check_attempts)
+    backoff: float = attrs.field(default=0.5, kw_only=True, validator=_check_seconds)
+    max_backoff: float = attrs.field(default=30.0, kw_only=True, validator=_check_seconds)
     retry_failed: bool = attrs.field(default=False, kw_only=True)
     retry_unknown_may_send_twice: bool = attrs.field(default=False, kw_only=True)
-
-    @attempts.validator
-    def _check_attempts(self, _: object, value: int) -> None:
-        if value < 1:
-            raise InvalidConfigurationError(f"attempts is {value}: the first one counts, so at least 1")
-
-    @backoff.validator
-    @max_backoff.validator
-    def _check_seconds(self, attribute: attrs.Attribute[float], value: float) -> None:
-        if not value >= 0:
-            raise InvalidConfigurationError(f"{attribute.name} is {value}: seconds, 0 or more")
 
     def again(self, answer: Answer) -> frozenset[str]:
         """Which numbers of an answer may be sent again."""

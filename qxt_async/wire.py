@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote_from_bytes
 
 import attrs
@@ -50,7 +50,21 @@ URL_LIMIT = 8000
 
 _SHOWN = 200
 
-Method = Literal["POST", "GET"]
+Method: TypeAlias = Literal["POST", "GET"]
+
+
+def _check_user(_: object, __: object, value: str) -> None:
+    if not value:
+        raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
+    try:
+        value.encode("gbk")
+    except UnicodeEncodeError:
+        raise InvalidConfigurationError("user has characters that GBK cannot carry") from None
+
+
+def _check_digest(_: object, __: object, value: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{32}", value):
+        raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
 
 
 @attrs.frozen
@@ -62,22 +76,8 @@ class Credentials:
         digest: 32 lowercase hexadecimal digits.
     """
 
-    user: str = attrs.field()
-    digest: str = attrs.field(repr=False)
-
-    @user.validator
-    def _check_user(self, _: object, value: str) -> None:
-        if not value:
-            raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
-        try:
-            value.encode("gbk")
-        except UnicodeEncodeError:
-            raise InvalidConfigurationError("user has characters that GBK cannot carry") from None
-
-    @digest.validator
-    def _check_digest(self, _: object, value: str) -> None:
-        if not re.fullmatch(r"[0-9a-f]{32}", value):
-            raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
+    user: str = attrs.field(validator=_check_user)
+    digest: str = attrs.field(repr=False, validator=_check_digest)
 
     @classmethod
     def from_password(cls, user: str, password: str) -> Credentials:
@@ -253,9 +253,9 @@ def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
 class _Lines:
     """The lines of an answer, sorted by kind."""
 
-    taken: list[tuple[str, list[str]]] = attrs.Factory(list)
-    failed: list[tuple[str, list[str]]] = attrs.Factory(list)
-    refusals: list[str] = attrs.Factory(list)
+    taken: list[tuple[str, list[str]]] = attrs.field(factory=list[tuple[str, list[str]]])
+    failed: list[tuple[str, list[str]]] = attrs.field(factory=list[tuple[str, list[str]]])
+    refusals: list[str] = attrs.field(factory=list[str])
 
     @classmethod
     def read(cls, text: str) -> _Lines:

@@ -36,7 +36,7 @@ class _QueryRedactor(logging.Filter):
         return True
 
 
-def _without_query(value: object) -> object:
+def _without_query(value: Any) -> Any:
     return value.copy_with(query=None) if hasattr(value, "copy_with") and hasattr(value, "query") else value
 
 

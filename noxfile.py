@@ -1,0 +1,130 @@
+"""Every way to run, check and build the project: ``nox -l`` lists them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2024.4.15"
+nox.options.default_venv_backend = "venv"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "typing", "tests", "docs", "build"]
+
+ROOT = Path(__file__).parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+VERSIONS = ("3.11", "3.12", "3.13")
+EXTRAS = "cli,receiver,aiohttp,httpx2,compact"
+
+
+def _works(candidate: str, version: str) -> bool:
+    """Whether a path is a Python of this version that runs; version managers leave shims that do not."""
+    try:
+        answer = subprocess.run(
+            [candidate, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    except OSError:
+        return False
+    return answer.stdout.strip() == version
+
+
+def _interpreter(version: str) -> str | None:
+    """Find a Python by version: this one, on the PATH, or below pyenv."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+    candidates = [sys.executable, shutil.which(f"python{version}"), shutil.which(f"python{version}", path=os.defpath)]
+    candidates += [str(path / "bin" / "python") for path in sorted(pyenv.glob(f"versions/{version}.*"))]
+    return next((path for path in candidates if path and _works(path, version)), None)
+
+
+PYTHONS = [path for version in VERSIONS if (path := _interpreter(version))]
+
+
+def _group(name: str) -> list[str]:
+    return list(PROJECT["dependency-groups"][name])
+
+
+@nox.session(python=False)
+def demo(session: nox.Session) -> None:
+    """Send 100,000 made-up numbers to a simulated gateway, through real sockets, and check its books."""
+    venv = Path(session.create_tmp()) / "venv"
+    session.run(sys.executable, "-m", "venv", str(venv))
+    python = str(venv / ("Scripts" if os.name == "nt" else "bin") / "python")
+    session.run(python, "-m", "pip", "install", "-q", f"{ROOT}[cli,compact]")
+    session.run(python, "docs/examples/bulk_demo.py", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Run the test suite; with 100 % branch coverage asked for on the oldest Python there is."""
+    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
+    measured = session.python == PYTHONS[0] and not session.posargs
+    workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "2")]
+    if not measured:
+        session.run("pytest", *workers, *session.posargs)
+        return
+    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()).resolve() / "coverage")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *workers)
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report")
+
+
+@nox.session(python=PYTHONS[:1])
+def lowest(session: nox.Session) -> None:
+    """Run the test suite with the lowest versions that pyproject.toml allows."""
+    given = [*PROJECT["project"]["dependencies"]]
+    for extra in EXTRAS.split(","):
+        given += PROJECT["project"]["optional-dependencies"][extra]
+    exact = sorted({re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in given})
+    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *exact)
+    session.run("pytest", "-n", "2", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and formatting."""
+    session.install(*_group("lint"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def typing(session: nox.Session) -> None:
+    """Check types with mypy (strict) and pyright."""
+    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("typing"), "nox")
+    session.run("mypy")
+    session.run("pyright")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation; a warning is an error."""
+    session.install("-e", f".[{EXTRAS}]", *_group("docs"))
+    session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Build sdist and wheel, and try the wheel in an environment of its own."""
+    session.install("build")
+    dist = Path(session.create_tmp()).resolve() / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    session.run("python", "-m", "build", "--outdir", str(dist))
+    wheel = next(dist.glob("*.whl"))
+    session.install("--force-reinstall", f"{wheel}[{EXTRAS}]", *_group("tests"))
+    with session.chdir(session.create_tmp()):
+        session.run("qxt", "--version")
+        session.run("qxt", "check", "--help", silent=True)
+        # From outside the checkout, so that it is the wheel that is imported.
+        session.run("python", "-c", "import qxt_async, sys; sys.exit('site-packages' not in qxt_async.__file__)")
+        session.run("pytest", "-q", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), str(ROOT / "tests/cli"))
