@@ -46,7 +46,10 @@ def _interpreter(version: str) -> str | None:
     return next((path for path in candidates if path and _works(path, version)), None)
 
 
-PYTHONS = [path for version in VERSIONS if (path := _interpreter(version))]
+FOUND = {version: path for version in VERSIONS if (path := _interpreter(version))}
+PYTHONS = list(FOUND)
+# nox looks on the PATH, where a version manager's shims may stand before what works.
+os.environ["PATH"] = os.pathsep.join([*(str(Path(path).parent) for path in FOUND.values()), os.environ["PATH"]])
 
 
 def _group(name: str) -> list[str]:
