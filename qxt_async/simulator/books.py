@@ -1,0 +1,121 @@
+"""What the simulated gateway remembers: requests that came, sends that it took."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import attrs
+
+__all__ = ["Books", "SimulatedRequest", "SimulatedSend", "Submission"]
+
+
+def _hidden(text: str) -> str:
+    return f"<{len(text)} characters>"
+
+
+def _counted(tele: str) -> str:
+    return f"<{tele.count(',') + 1 if tele else 0} numbers>"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+@attrs.frozen(kw_only=True)
+class Submission:
+    """A send that passed all checks; what `SimulatedGateway.fail_when` decides about.
+
+    Attributes:
+        user: the account.
+        tele: the numbers, joined by commas: 12 bytes a number, so that millions may be kept.
+        text: decoded.
+        extno: extension number, empty if not given.
+        addseqno: whether it was ``1``.
+    """
+
+    user: str
+    tele: str = attrs.field(repr=_counted)
+    text: str = attrs.field(repr=_hidden)
+    extno: str = ""
+    addseqno: bool = False
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """The numbers in their order; split anew on each access."""
+        return tuple(self.tele.split(",")) if self.tele else ()
+
+    @property
+    def count(self) -> int:
+        """How many numbers."""
+        return self.tele.count(",") + 1 if self.tele else 0
+
+
+@attrs.frozen(kw_only=True)
+class SimulatedSend(Submission):
+    """Numbers that the gateway took under one mid. A request taken in several lines makes several.
+
+    Attributes:
+        mid: the message id, text.
+        segments: messages that each number is billed as.
+        delivers: ``False`` if the balance was too low: taken, answered ``ok``, never delivered (PROTOCOL 2.2).
+        when: when it was taken, aware, UTC.
+    """
+
+    mid: str
+    segments: int = 1
+    delivers: bool = True
+    when: datetime = attrs.field(factory=_now)
+
+
+@attrs.frozen(kw_only=True)
+class SimulatedRequest:
+    """One request that arrived at the gateway, whatever became of it.
+
+    Attributes:
+        endpoint: ``smssenderv2`` or ``surplus``.
+        method: ``GET`` or ``POST``.
+        user: as given, empty if missing or not read.
+        numbers: how many numbers it named; 0 if it was refused before they were counted, or not read.
+        taken: how many of them were taken.
+        refusal: the description after ``error:``, empty if it was not refused.
+        fault: the name of the fault that it met, empty if none.
+        complete: ``False`` if the body was not read, or ended early.
+        when: when it was settled, aware, UTC.
+    """
+
+    endpoint: str
+    method: str
+    user: str = ""
+    numbers: int = 0
+    taken: int = 0
+    refusal: str = ""
+    fault: str = ""
+    complete: bool = True
+    when: datetime = attrs.field(factory=_now)
+
+
+class Books:
+    """Requests and sends in the order of their coming, in constant memory a number."""
+
+    def __init__(self) -> None:
+        self.requests: list[SimulatedRequest] = []
+        self.sends: list[SimulatedSend] = []
+        self._taken: Counter[str] = Counter()
+        self._counted = 0
+
+    @property
+    def taken(self) -> Counter[str]:
+        """How often each number was taken; counted when asked for, then kept and added to."""
+        sends = self.sends[self._counted :]
+        self._counted += len(sends)
+        for send in sends:
+            self._taken.update(send.numbers)
+        return self._taken
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.requests.clear()
+        self.sends.clear()
+        self._taken.clear()
+        self._counted = 0

@@ -1,0 +1,344 @@
+"""How the simulated gateway misbehaves: faults as values, and the plan of who meets which.
+
+A fault says what happens to a request that would otherwise be taken and answered well. Names are stable, so that
+a command line can say ``take-then-reset=0.02``. ``take-then-…`` takes every number and then fails to say so;
+the others take what their answer says, or nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections import deque
+from typing import TYPE_CHECKING, Literal
+
+import attrs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from random import Random
+
+    from .books import Submission
+
+__all__ = ["DESCRIPTIONS", "FAULTS", "ConnectionDroppedError", "Drop", "Fault", "FaultPlan", "Target", "parse_share"]
+
+Target = Literal["send", "balance"]
+
+DESCRIPTIONS = {
+    1: "用户名或密码错误",
+    2: "扩展号码错误",
+    3: "mobile",
+    4: "smg",
+    6: "无此用户或者密码不对1",
+    7: "无此用户或者密码不对",
+    8: "moblie 提交数小于10，请重新提交!",
+    9: "moblie is null or mobile number too many!",
+}
+"""The gateway's own words by their number (PROTOCOL 2.1), typos included."""
+
+
+class Drop(enum.StrEnum):
+    """How a connection ends without a whole answer."""
+
+    CLOSE = "close"
+    RESET = "reset"
+    HALF_CLOSE = "half-close"
+    REFUSE = "refuse"
+
+
+class ConnectionDroppedError(ConnectionError):
+    """The gateway drops the connection. Only seen where the server offers no way to do so really.
+
+    Attributes:
+        drop: how.
+    """
+
+    def __init__(self, drop: Drop) -> None:
+        super().__init__(f"the simulated gateway drops the connection: {drop}")
+        self.drop = drop
+
+
+def _share(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise ValueError(f"{attribute.name} is a share between 0 and 1, not {value}")
+
+
+def _not_negative(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if value < 0:
+        raise ValueError(f"{attribute.name} cannot be negative: {value}")
+
+
+@attrs.frozen
+class Fault:
+    """One way to misbehave. Fields combine; those left alone mean nothing unusual.
+
+    Attributes:
+        name: stable, shown in `SimulatedRequest.fault`.
+        takes: whether the request's numbers are taken at all.
+        unread: acts on the headers alone; the body is never read. Takes nothing.
+        delay: seconds to wait after taking, before anything is answered or dropped.
+        drop: end the connection this way instead of answering.
+        cut: send half of the answer before `drop`.
+        hangs: never answer; wait until the client leaves.
+        drip: seconds between two bytes of the answer.
+        status: HTTP status of the answer.
+        headers: further headers of the answer.
+        body: the answer's bytes, instead of the gateway's line.
+        error: refuse the whole request with this description.
+        prefix: text before an ``error:`` (PROTOCOL 3 has ``失败:``).
+        failed: share of the numbers, at least one if above 0, that a ``fail:`` line names and that are not taken.
+        code: the code of that line.
+        omitted: share of the other numbers, at least one if above 0, that no line mentions.
+        omitted_taken: whether those are taken all the same.
+        numbers: what the ``ok`` lines do with their numbers: ``shuffled``, ``foreign`` (others than were sent),
+            ``extra`` (one more), ``repeated`` (one twice).
+        lines: in how many ``ok`` lines, each with its own mid, the numbers are taken.
+        charset: of the answer.
+        line_end: of each line of the answer.
+        delivers: whether phones get what was taken; ``False`` is an empty balance (PROTOCOL 2.2).
+    """
+
+    name: str
+    takes: bool = attrs.field(default=True, kw_only=True)
+    unread: bool = attrs.field(default=False, kw_only=True)
+    delay: float = attrs.field(default=0.0, kw_only=True, validator=_not_negative)
+    drop: Drop | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(Drop))
+    cut: bool = attrs.field(default=False, kw_only=True)
+    hangs: bool = attrs.field(default=False, kw_only=True)
+    drip: float = attrs.field(default=0.0, kw_only=True, validator=_not_negative)
+    status: int = attrs.field(default=200, kw_only=True)
+    headers: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True)
+    body: bytes | None = attrs.field(default=None, kw_only=True)
+    error: str | None = attrs.field(default=None, kw_only=True)
+    prefix: str = attrs.field(default="", kw_only=True)
+    failed: float = attrs.field(default=0.0, kw_only=True, validator=_share)
+    code: str = attrs.field(default="999", kw_only=True)
+    omitted: float = attrs.field(default=0.0, kw_only=True, validator=_share)
+    omitted_taken: bool = attrs.field(default=False, kw_only=True)
+    numbers: Literal["", "shuffled", "foreign", "extra", "repeated"] = attrs.field(
+        default="",
+        kw_only=True,
+        validator=attrs.validators.in_(("", "shuffled", "foreign", "extra", "repeated")),
+    )
+    lines: int = attrs.field(default=1, kw_only=True, validator=attrs.validators.ge(1))
+    charset: str = attrs.field(default="gbk", kw_only=True)
+    line_end: str = attrs.field(default="\n", kw_only=True)
+    delivers: bool = attrs.field(default=True, kw_only=True)
+
+    @classmethod
+    def named(cls, name: str, *, delay: float | None = None, retry_after: float | None = None) -> Fault:
+        """A fault by its stable name: one of `FAULTS`, ``http-NNN``, ``take-then-NNN`` or ``error-N``.
+
+        Args:
+            name: ``http-404`` answers that status and takes nothing, ``take-then-502`` takes first, ``error-8``
+                refuses with that description of PROTOCOL 2.1.
+            delay: seconds to wait before it shows, instead of its own.
+            retry_after: seconds for a ``Retry-After`` header, instead of its own.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        fault = FAULTS.get(name) or _numbered(name)
+        if fault is None:
+            known = ", ".join(FAULTS)
+            raise ValueError(f"no fault is named {name!r}; there are {known}, http-NNN, take-then-NNN, error-N")
+        if delay is not None:
+            fault = attrs.evolve(fault, delay=delay)
+        if retry_after is not None:
+            fault = attrs.evolve(fault, headers=(("retry-after", f"{retry_after:g}"),))
+        return fault
+
+    def deal(self, numbers: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Divide a request's numbers: those the ``ok`` mentions, those the ``fail`` mentions, those nobody mentions.
+
+        Evenly spread, so that neither the first nor the last are always spared.
+        """
+        failed, others = _spread(numbers, self.failed)
+        omitted, mentioned = _spread(others, self.omitted)
+        return mentioned, failed, omitted
+
+
+def _spread(numbers: tuple[str, ...], share: float) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if not share:
+        return (), numbers
+    chosen: list[str] = []
+    others: list[str] = []
+    owed = 1.0
+    for number in numbers:
+        if owed >= 1.0:
+            chosen.append(number)
+            owed -= 1.0
+        else:
+            others.append(number)
+        owed += share
+    return tuple(chosen), tuple(others)
+
+
+_HTML = b"<html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>"
+
+
+def _named(*faults: Fault) -> dict[str, Fault]:
+    return {fault.name: fault for fault in faults}
+
+
+FAULTS = _named(
+    Fault("take-then-close", drop=Drop.CLOSE),
+    Fault("take-then-reset", drop=Drop.RESET),
+    Fault("take-then-half-close", drop=Drop.HALF_CLOSE),
+    Fault("take-then-cut", drop=Drop.CLOSE, cut=True),
+    Fault("take-then-hang", hangs=True),
+    Fault("take-then-drip", drip=0.05),
+    Fault("take-then-html", body=_HTML, headers=(("content-type", "text/html"),)),
+    Fault("take-then-json", body=b'{"code": 0, "message": "success"}', headers=(("content-type", "application/json"),)),
+    Fault("take-then-empty", body=b""),
+    Fault("take-then-redirect", status=302, body=b"", headers=(("location", "/elsewhere"),)),
+    Fault("take-then-partial", omitted=0.5, omitted_taken=True),
+    Fault("close", takes=False, drop=Drop.CLOSE),
+    Fault("reset", takes=False, drop=Drop.RESET),
+    Fault("half-close", takes=False, drop=Drop.HALF_CLOSE),
+    Fault("hang", takes=False, hangs=True),
+    Fault("refuse", takes=False, unread=True, drop=Drop.REFUSE),
+    Fault("close-unread", takes=False, unread=True, drop=Drop.CLOSE),
+    Fault("reset-unread", takes=False, unread=True, drop=Drop.RESET),
+    Fault("too-large-unread", takes=False, unread=True, status=413, body=b"too large"),
+    Fault("throttle-429", takes=False, status=429, body=b"", headers=(("retry-after", "1"),)),
+    Fault("throttle-503", takes=False, status=503, body=b"", headers=(("retry-after", "1"),)),
+    Fault("fail-999", failed=1.0),
+    Fault("mixed", failed=0.5),
+    Fault("partial", omitted=0.5),
+    Fault("shuffled", numbers="shuffled"),
+    Fault("foreign", numbers="foreign"),
+    Fault("extra", numbers="extra"),
+    Fault("repeated", numbers="repeated"),
+    Fault("several-lines", lines=2),
+    Fault("slow", delay=1.0),
+    Fault("utf-8", charset="utf-8"),
+    Fault("crlf", line_end="\r\n"),
+    Fault("no-line-end", line_end=""),
+    Fault("failure-word", prefix="失败:"),
+    Fault("empty-balance", delivers=False),
+)
+"""Every fault that has a name of its own; `Fault.named` knows numbered ones besides."""
+
+
+def _numbered(name: str) -> Fault | None:
+    if match := re.fullmatch(r"(http|take-then)-([2-5]\d\d)", name):
+        return Fault(name, takes=match[1] == "take-then", status=int(match[2]), body=b"")
+    match = re.fullmatch(r"error-(\d)", name)
+    if match and int(match[1]) in DESCRIPTIONS:
+        return Fault(name, takes=False, error=DESCRIPTIONS[int(match[1])])
+    return None
+
+
+def parse_share(text: str) -> tuple[Fault, float]:
+    """Read a command line's ``NAME=SHARE``, for `SimulatedGateway.fail_share`; ``NAME`` alone means always.
+
+    Raises:
+        ValueError: no such fault, or the share is no number between 0 and 1.
+    """
+    name, equals, value = text.partition("=")
+    try:
+        share = float(value) if equals else 1.0
+    except ValueError:
+        raise ValueError(f"the share of {name!r} is a number between 0 and 1, not {value!r}") from None
+    if not 0.0 <= share <= 1.0:
+        raise ValueError(f"the share of {name!r} is a number between 0 and 1, not {value!r}")
+    return Fault.named(name), share
+
+
+def _resolved(fault: Fault | str) -> Fault:
+    return Fault.named(fault) if isinstance(fault, str) else fault
+
+
+@attrs.define
+class _Queued:
+    fault: Fault
+    times: int
+
+
+class FaultPlan:
+    """Which request meets which fault: queued ones first, then by share, then by what the send is.
+
+    Args:
+        random: decides about shares; seeded by its owner.
+    """
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._queues: dict[Target, deque[_Queued]] = {"send": deque(), "balance": deque()}
+        self._shares: dict[Target, dict[str, tuple[Fault, float]]] = {"send": {}, "balance": {}}
+        self._rules: list[tuple[Callable[[Submission], bool], Fault]] = []
+        self.failing_numbers: dict[str, str] = {}
+
+    def fail_next(self, fault: Fault | str, times: int = 1, *, of: Target = "send") -> None:
+        """Let the next requests meet a fault; several calls queue up.
+
+        Args:
+            fault: a value or a name.
+            times: how many requests.
+            of: whether requests to send or to ask for the balance.
+
+        Raises:
+            ValueError: no such fault, or `times` below 1.
+        """
+        if times < 1:
+            raise ValueError(f"times is at least 1, not {times}")
+        self._queues[of].append(_Queued(_resolved(fault), times))
+
+    def fail_share(self, fault: Fault | str, share: float, *, of: Target = "send") -> None:
+        """Let a share of all requests meet a fault; the same fault again replaces its share, 0 ends it.
+
+        Args:
+            fault: a value or a name.
+            share: between 0 and 1; all shares together at most 1.
+            of: whether requests to send or to ask for the balance.
+
+        Raises:
+            ValueError: no such fault, or the shares exceed 1.
+        """
+        fault = _resolved(fault)
+        shares = {**self._shares[of], fault.name: (fault, share)}
+        if share < 0 or sum(each for _, each in shares.values()) > 1.0 + 1e-9:
+            raise ValueError("a share is between 0 and 1, and all shares together are at most 1")
+        self._shares[of] = {name: each for name, each in shares.items() if each[1]}
+
+    def fail_when(self, predicate: Callable[[Submission], bool], fault: Fault | str) -> None:
+        """Let every send meet a fault of which `predicate` says so, unless a queued or shared one was drawn.
+
+        Raises:
+            ValueError: no such fault, or one that acts before the send is read.
+        """
+        fault = _resolved(fault)
+        if fault.unread:
+            raise ValueError(f"{fault.name} acts before the send is read, so it cannot depend on it")
+        self._rules.append((predicate, fault))
+
+    def fail_numbers(self, numbers: Iterable[str], code: str = "999") -> None:
+        """Let these numbers end in a ``fail:CODE`` line whenever they are sent, until `clear`."""
+        self.failing_numbers.update(dict.fromkeys(numbers, code))
+
+    def draw(self, of: Target) -> Fault | None:
+        """The fault of the request that just arrived, if any is queued or drawn by share."""
+        queue = self._queues[of]
+        if queue:
+            queue[0].times -= 1
+            return queue.popleft().fault if queue[0].times == 0 else queue[0].fault
+        if self._shares[of]:
+            point = self._random.random()
+            for fault, share in self._shares[of].values():
+                point -= share
+                if point < 0:
+                    return fault
+        return None
+
+    def matching(self, submission: Submission) -> Fault | None:
+        """The fault of the first predicate that holds."""
+        return next((fault for predicate, fault in self._rules if predicate(submission)), None)
+
+    def clear(self) -> None:
+        """Behave from now on."""
+        for of in self._queues:
+            self._queues[of].clear()
+            self._shares[of] = {}
+        self._rules.clear()
+        self.failing_numbers.clear()

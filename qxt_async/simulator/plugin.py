@@ -1,0 +1,49 @@
+"""Fixtures for pytest, there as soon as the library is installed.
+
+===================  =================================================================================================
+`qxt_gateway`        a fresh `SimulatedGateway` for the test: faults to set, sends to inspect
+`qxt_client`         a `QxtClient` whose requests reach that gateway without a socket
+`qxt_gateway_url`    the base address of the same gateway on a real socket (needs the extra ``cli``)
+===================  =================================================================================================
+
+The client is made by a synchronous fixture, so that it serves asynchronous tests under anyio's plugin (asyncio and
+trio) and under pytest-asyncio alike. It is usable as it is; entering or closing it is allowed and not needed, since
+without a socket it holds nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from .gateway import SimulatedGateway
+from .server import serve
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from qxt_async import QxtClient
+
+__all__ = ["qxt_client", "qxt_gateway", "qxt_gateway_url"]
+
+
+@pytest.fixture
+def qxt_gateway() -> SimulatedGateway:
+    """A simulated gateway of this test's own; its account is ``user`` with ``password``."""
+    return SimulatedGateway()
+
+
+@pytest.fixture
+def qxt_client(qxt_gateway: SimulatedGateway) -> QxtClient:
+    """A client of `qxt_gateway`, in process."""
+    from qxt_async import QxtClient
+
+    return QxtClient("user", "password", base_url="http://gateway.test/qxt", transport=qxt_gateway.transport())
+
+
+@pytest.fixture
+def qxt_gateway_url(qxt_gateway: SimulatedGateway) -> Generator[str]:
+    """The base address of `qxt_gateway` on a real socket of the loopback."""
+    with serve(qxt_gateway) as url:
+        yield url
