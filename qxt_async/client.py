@@ -19,7 +19,6 @@ from .errors import (
     NotSentError,
     NoValidNumberError,
     QxtError,
-    TooManyNumbersError,
 )
 from .models import BatchResult, BulkResult, Message
 from .pacing import Pace
@@ -29,7 +28,7 @@ from .sending import Line, Order, read_status, stopped_error
 from .settings import checked_address, checked_method, checked_seconds
 from .texts import segments, substitute
 from .transports import Exchange, open_transport
-from .wire import MAX_NUMBERS, Credentials, balance_form, parse_balance, send_form
+from .wire import MAX_NUMBERS, Credentials, balance_form, join, parse_balance, send_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -149,8 +148,7 @@ class QxtClient:
             opened,
             self._base_url,
             anyio.Semaphore(max_concurrency, fast_acquire=True),
-            Pace(max_request_rate, name="max_request_rate"),
-            Pace(max_rate, name="max_rate"),
+            Pace(max_request_rate=max_request_rate, max_rate=max_rate),
         )
         self._closed = False
 
@@ -212,21 +210,22 @@ class QxtClient:
         """
         self._check_open()
         form = balance_form(self._credentials)
+        limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._ask_balance(form, timeout or self._timeout)
+                return await self._ask_balance(form, limit)
             except NotSentError as error:
                 if attempt >= self._retry.attempts:
                     raise
                 await anyio.sleep(self._retry.delay(attempt, error, random.random))
 
     async def _ask_balance(self, form: Form, timeout: float) -> Balance:
-        request = form.request(b"", method=self._method, url_length=len(self._base_url))
+        request = form.request(b"", method=self._method, base_url=self._base_url)
         exchange = Exchange(request, self._base_url, lambda _: True)
         async with self._line.slots:
-            await self._line.requests_pace.wait(1)
+            await self._line.pace.wait(0)
             stopped = await self._line.exchange(exchange, timeout=timeout)
         if exchange.body is None:
             raise stopped_error(exchange, stopped)
@@ -256,7 +255,7 @@ class QxtClient:
             text: the text, or a `Message`.
             extno: extension number, digits.
             addseqno: see `Message`.
-            suppressed: numbers to leave out.
+            suppressed: numbers to leave out, as 11 digits (what `phones.normalize` gives).
             substitute: replace the usual characters outside GBK (`texts.SUBSTITUTIONS`) instead of refusing.
             check_balance: ask for the balance first (an empty account takes texts and delivers nothing, PROTOCOL 2.2).
             method: for this call instead of the client's.
@@ -287,20 +286,12 @@ class QxtClient:
         clean = tuple(intake.admit(given))
         if not clean:
             raise _nothing_to_send(intake)
-        if len(clean) > MAX_NUMBERS:
-            raise TooManyNumbersError(len(clean), MAX_NUMBERS)
+        chosen = self._method if method is None else checked_method(method)
+        limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
+        form.request(join(clean), method=chosen, base_url=self._base_url)  # too large a one is refused before any I/O
         if check_balance:
             await self._check_balance(len(clean), message)
-        order = Order(
-            0,
-            clean,
-            form,
-            self._method if method is None else checked_method(method),
-            self._timeout if timeout is None else checked_seconds("timeout", timeout),
-            retry or self._retry,
-            on_result,
-            intake,
-        )
+        order = Order(0, clean, form, chosen, limit, retry or self._retry, on_result, intake)
         result = await order.execute(self._line)
         if result.error is not None and not result.receipts:
             result.error.result = result
@@ -338,7 +329,7 @@ class QxtClient:
             addseqno: see `Message`.
             unique: leave out repeated numbers. What was met is remembered: about 7 bytes a number with the extra
                 ``compact``, 56 without.
-            suppressed: numbers to leave out.
+            suppressed: numbers to leave out, as 11 digits (what `phones.normalize` gives).
             substitute: replace the usual characters outside GBK instead of refusing.
             batch_size: numbers in a request at most.
             min_batch: numbers in a request at least, if the total allows (PROTOCOL 1.4).
@@ -369,7 +360,7 @@ class QxtClient:
         if self._number_pattern == MOBILE_PATTERN:
             # A GET that is too long for its URL would fail in every batch: better before the first.
             full = b",".join([b"0" * 11] * batch_size)
-            form.request(full, method=chosen, url_length=len(self._base_url) + len(form.endpoint))
+            form.request(full, method=chosen, base_url=self._base_url)
         concurrency = self._max_concurrency if max_concurrency is None else min(max_concurrency, self._max_concurrency)
         if concurrency < 1:
             raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
@@ -411,9 +402,9 @@ class QxtClient:
         """
         began = time.perf_counter()
         options.setdefault("keep_invalid", True)
+        stream = self.stream_bulk(numbers, text, **options)
         if check_balance:
             await self._check_bulk_balance(numbers, text, options)
-        stream = self.stream_bulk(numbers, text, **options)
         results: list[BatchResult] = []
         try:
             async with stream:

@@ -105,10 +105,9 @@ __all__ = [
 ]
 
 
-def _rebuild(cls: type[QxtError], args: tuple[Any, ...], state: dict[str, Any]) -> QxtError:
+def _rebuild(cls: type[QxtError], args: tuple[Any, ...]) -> QxtError:
     error = cls.__new__(cls)
     error.args = args
-    error.__dict__.update(state)
     return error
 
 
@@ -123,8 +122,9 @@ class QxtError(Exception):
     result: BatchResult | BulkResult | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way calls cls(*args), which fails for every class with arguments by keyword.
-        return _rebuild, (type(self), self.args, self.__dict__)
+        # Exception's own way calls cls(*args), which fails for every class with other arguments than its message.
+        # The state goes last, where pickle allows the cycle of an error and the result that it is part of.
+        return _rebuild, (type(self), self.args), self.__dict__
 
 
 # --- the caller's fault ------------------------------------------------------------------------------------------

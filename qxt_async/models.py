@@ -35,8 +35,9 @@ def _hidden(text: str | None) -> str:
     return "None" if text is None else f"<{len(text)} characters>"
 
 
-def _counted(numbers: Collection[object]) -> str:
-    return f"<{len(numbers)}>"
+def counted(values: Collection[object]) -> str:
+    """Show a collection of what is not to be shown: by its size."""
+    return f"<{len(values)}>"
 
 
 def masked(number: str) -> str:
@@ -95,7 +96,7 @@ class Receipt:
     """One ``ok:MID:…`` line: the mid and the numbers that the gateway took under it."""
 
     mid: str
-    numbers: tuple[str, ...] = attrs.field(repr=_counted)
+    numbers: tuple[str, ...] = attrs.field(repr=counted)
 
 
 @attrs.frozen
@@ -116,10 +117,10 @@ class BatchResult:
     """
 
     index: int
-    numbers: tuple[str, ...] = attrs.field(repr=_counted)
+    numbers: tuple[str, ...] = attrs.field(repr=counted)
     receipts: tuple[Receipt, ...] = attrs.field(default=(), kw_only=True)
-    failed: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=_counted)
-    unknown: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=_counted)
+    failed: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=counted)
+    unknown: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=counted)
     error: QxtError | None = attrs.field(default=None, kw_only=True)
     attempts: int = attrs.field(default=1, kw_only=True)
     elapsed: float = attrs.field(default=0.0, kw_only=True)
@@ -198,10 +199,10 @@ class BulkResult:
     """
 
     batches: tuple[BatchResult, ...]
-    invalid: tuple[InvalidNumber, ...] = attrs.field(default=(), kw_only=True, repr=_counted)
+    invalid: tuple[InvalidNumber, ...] = attrs.field(default=(), kw_only=True, repr=counted)
     duplicates: int = attrs.field(default=0, kw_only=True)
     suppressed: int = attrs.field(default=0, kw_only=True)
-    unsent: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=_counted)
+    unsent: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=counted)
     elapsed: float = attrs.field(default=0.0, kw_only=True)
 
     @property

@@ -9,32 +9,50 @@ from .errors import InvalidConfigurationError
 __all__ = ["Pace"]
 
 
-class Pace:
-    """Lets at most so many units through a second, evenly, in the order of asking.
+def _seconds_each(name: str, rate: float | None) -> float:
+    if rate is None:
+        return 0.0
+    if not rate > 0:
+        raise InvalidConfigurationError(f"{name} is {rate}: a second's worth above 0, or None for no limit")
+    return 1 / rate
 
-    Nothing is saved up while idle, so any window of T seconds sees at most ``rate * T`` units and one batch more.
+
+class Pace:
+    """Lets at most so many requests and numbers through a second, evenly, in the order of asking.
+
+    Nothing is saved up while idle, so any window of T seconds sees at most ``rate * T`` and one batch more. Both
+    limits are kept in one place: one after the other, the first would pile up what the second then lets go at once.
 
     Args:
-        rate: units a second, ``None`` for no limit.
-        name: the option that set it, for the error.
+        max_request_rate: requests a second, ``None`` for no limit.
+        max_rate: numbers a second, ``None`` for no limit.
 
     Raises:
-        InvalidConfigurationError: the rate is not above 0.
+        InvalidConfigurationError: a rate is not above 0.
     """
 
-    def __init__(self, rate: float | None, *, name: str) -> None:
-        if rate is not None and not rate > 0:
-            raise InvalidConfigurationError(f"{name} is {rate}: a second's worth above 0, or None for no limit")
-        self._interval = None if rate is None else 1 / rate
+    def __init__(self, *, max_request_rate: float | None, max_rate: float | None) -> None:
+        self._per_request = _seconds_each("max_request_rate", max_request_rate)
+        self._per_number = _seconds_each("max_rate", max_rate)
         self._turn = anyio.Lock()
-        self._free_at = float("-inf")
+        self._requests_free_at = self._numbers_free_at = float("-inf")
 
-    async def wait(self, units: int) -> None:
-        """Wait until so many units may pass. Cancelling gives the turn to the next and uses nothing up."""
-        if self._interval is None:
+    async def wait(self, numbers: int) -> None:
+        """Wait until a request may pass.
+
+        Args:
+            numbers: how many it carries; 0 for one that the limit of numbers does not concern.
+
+        Cancelling gives the turn to the next and uses nothing up.
+        """
+        if not (self._per_request or self._per_number):
             return
         async with self._turn:
             now = anyio.current_time()
-            if self._free_at > now:
-                await anyio.sleep(self._free_at - now)
-            self._free_at = max(anyio.current_time(), self._free_at) + units * self._interval
+            free_at = max(self._requests_free_at, self._numbers_free_at if numbers else now)
+            if free_at > now:
+                await anyio.sleep_until(free_at)
+                now = anyio.current_time()
+            self._requests_free_at = now + self._per_request
+            if numbers:
+                self._numbers_free_at = now + numbers * self._per_number

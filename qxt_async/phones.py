@@ -169,8 +169,8 @@ class Intake:
     """
 
     pattern: str = attrs.field(default=MOBILE_PATTERN, validator=_check_pattern)
-    seen: SeenNumbers | None = None
-    suppressed: Container[str] = ()
+    seen: SeenNumbers | None = attrs.field(default=None, repr=False)
+    suppressed: Container[str] = attrs.field(default=(), repr=False)
     keep_invalid: bool = True
     read: int = 0
     invalid: list[InvalidNumber] = attrs.field(factory=list[InvalidNumber])

@@ -13,7 +13,7 @@ import anyio
 import attrs
 
 from . import errors
-from .models import BatchResult
+from .models import BatchResult, counted
 from .transports import AnswerTooLargeError, Exchange, NeverConnectedError
 from .wire import Answer, join, parse_send, shown
 
@@ -43,14 +43,13 @@ class Line:
         transport: the HTTP library behind its seam.
         base_url: the gateway's address, without a slash at the end.
         slots: as many as requests may be in flight; the pool is as large, so that nothing waits in it.
-        requests_pace, numbers_pace: the rate limits.
+        pace: the rate limits.
     """
 
     transport: Transport
     base_url: str
     slots: anyio.Semaphore
-    requests_pace: Pace
-    numbers_pace: Pace
+    pace: Pace
 
     async def exchange(self, exchange: Exchange, *, timeout: float) -> Exception | None:
         """Run one exchange under a total deadline.
@@ -91,7 +90,7 @@ class Order:
     """
 
     index: int
-    numbers: Sequence[str]
+    numbers: Sequence[str] = attrs.field(repr=counted)
     form: Form
     method: Method
     timeout: float
@@ -138,7 +137,7 @@ class Order:
     async def _attempt(self, line: Line, numbers: Sequence[str]) -> Answer:
         """One request for these numbers; the state knows of it when this returns or raises."""
         tele = join(numbers)
-        request = self.form.request(tele, method=self.method, url_length=len(line.base_url) + len(self.form.endpoint))
+        request = self.form.request(tele, method=self.method, base_url=line.base_url)
         answer: Answer | None = None
 
         def on_answer(exchange: Exchange) -> bool:
@@ -148,8 +147,7 @@ class Order:
 
         exchange = Exchange(request, line.base_url, on_answer)
         async with line.slots:
-            await line.requests_pace.wait(1)
-            await line.numbers_pace.wait(len(numbers))
+            await line.pace.wait(len(numbers))
             if not self._attempts:
                 self._began = time.perf_counter()
             self._attempts += 1
@@ -165,14 +163,20 @@ class Order:
 
     def _learn(self, numbers: Sequence[str], answer: Answer) -> None:
         """Replace what was known of these numbers by what an attempt brought."""
-        if len(numbers) == len(self.numbers):
+        state = self._state
+        if len(numbers) == len(self.numbers) and not state.unknown:
             self._state = answer
             return
         asked = set(numbers)
-        state = self._state
-        failed = tuple(n for n in state.failed if n not in asked) + answer.failed
-        unknown = tuple(n for n in state.unknown if n not in asked) + answer.unknown
+        # What an earlier attempt may have sent is not failed because a later one is.
+        doubtful = asked.intersection(state.unknown)
+        failed = tuple(n for n in state.failed if n not in asked)
+        failed += tuple(n for n in answer.failed if n not in doubtful)
+        unknown = tuple(n for n in state.unknown if n not in asked)
+        unknown += answer.unknown + tuple(n for n in answer.failed if n in doubtful)
         error = answer.error or (state.error if failed or unknown else None)
+        if unknown and not isinstance(error, errors.OutcomeUnknownError):
+            error = state.error
         self._state = Answer(state.receipts + answer.receipts, failed, unknown, (), error)
 
     def _report(self) -> BatchResult:

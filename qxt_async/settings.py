@@ -22,18 +22,22 @@ def checked_address(base_url: str) -> str:
     Raises:
         InvalidConfigurationError: it has no host, or parts that an address of a gateway has not.
     """
-    parts = urlsplit(base_url)
+    base_url = base_url.strip()
+    # The messages show nothing of the address: what was pasted may hold a password.
+    nonsense = InvalidConfigurationError("base_url cannot be an address: its host, port or characters make no sense")
+    try:
+        parts = urlsplit(base_url)
+        port = parts.port
+    except ValueError:
+        raise nonsense from None
+    if port == 0 or not base_url.isascii() or not base_url.isprintable() or " " in base_url:
+        raise nonsense
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InvalidConfigurationError(
             f"base_url has to be like http://HOST:PORT/qxt, with a host; it has {parts.scheme!r}"
         )
-    if parts.query or parts.fragment or parts.username:
+    if "?" in base_url or "#" in base_url or "@" in parts.netloc:
         raise InvalidConfigurationError("base_url must have no user, query or fragment: it ends in the path, /qxt")
-    try:
-        base_url.encode("ascii")
-        parts.port  # noqa: B018
-    except ValueError as error:
-        raise InvalidConfigurationError(f"base_url cannot be an address: {error}") from None
     return base_url.rstrip("/")
 
 

@@ -37,8 +37,6 @@ SUBSTITUTIONS: dict[str, str] = {
     "™": "(TM)",
     "•": "·",
     "‣": "·",
-    "●": "·",
-    "‐": "-",
     "‑": "-",
     "‒": "-",
     "−": "-",
@@ -192,20 +190,22 @@ def segments(text: str, *, addseqno: bool = False, single: int = SEGMENT_SINGLE,
         Messages, 0 for an empty text.
 
     Raises:
-        InvalidConfigurationError: `single` or `part` leave no room for a text.
+        InvalidConfigurationError: `single` or `part` leave no room for the text.
     """
-    prefix_room = 8
-    if part < 1 or single < 1 or (addseqno and single <= prefix_room):
-        raise InvalidConfigurationError(f"segments of {single} and {part} characters leave no room for a text")
+    no_room = InvalidConfigurationError(f"segments of {single} and {part} characters leave no room for the text")
+    if part < 1 or single < 1:
+        raise no_room
     length = len(text.encode("utf-16-le", "surrogatepass")) // 2
     if length <= single:
         return 1 if length else 0
     if not addseqno:
         return -(-length // part)
     count = 2
-    while sum(single - len(f"{index}/{count})") for index in range(1, count + 1)) < length:
+    while single > len(f"{count}/{count})"):  # the longest prefix
+        if sum(single - len(f"{index}/{count})") for index in range(1, count + 1)) >= length:
+            return count
         count += 1
-    return count
+    raise no_room
 
 
 def check_extno(extno: str, *, channel_digits: int = 0) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote_from_bytes
 
@@ -21,7 +22,7 @@ from .errors import (
     TooManyNumbersError,
     UrlTooLongError,
 )
-from .models import Balance, Message, Receipt
+from .models import Balance, Message, Receipt, counted
 from .texts import check_extno, encode
 
 if TYPE_CHECKING:
@@ -138,19 +139,19 @@ class Form:
         """
         return self.head + tele + self.tail
 
-    def request(self, tele: bytes, *, method: Method = "POST", url_length: int = 0) -> WireRequest:
+    def request(self, tele: bytes, *, method: Method = "POST", base_url: str = "") -> WireRequest:
         """The request for one batch.
 
         Args:
             tele: the numbers, ASCII, joined by commas.
             method: where the form goes: body (POST) or query (GET).
-            url_length: bytes of the address before the query, for the limit of a GET.
+            base_url: the gateway's address without a slash at its end, for the limit of a GET.
 
         Raises:
             UrlTooLongError: a GET longer than `URL_LIMIT`; the error says how many numbers would fit.
         """
         form = self.fill(tele)
-        if method == "GET" and (length := url_length + 1 + len(form)) > URL_LIMIT:
+        if method == "GET" and (length := len(f"{base_url}/{self.endpoint}?") + len(form)) > URL_LIMIT:
             stride = len(tele) // (tele.count(b",") + 1) + 1
             raise UrlTooLongError(length, URL_LIMIT, max(0, (URL_LIMIT - length + len(tele)) // stride))
         return WireRequest(method, self.endpoint, form)
@@ -210,8 +211,8 @@ class Answer:
     """
 
     receipts: tuple[Receipt, ...] = ()
-    failed: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
+    failed: tuple[str, ...] = attrs.field(default=(), repr=counted)
+    unknown: tuple[str, ...] = attrs.field(default=(), repr=counted)
     codes: tuple[str, ...] = ()
     error: RefusedError | NotSentError | OutcomeUnknownError | None = None
     trusted: bool = True
@@ -226,8 +227,13 @@ def decode(body: bytes) -> str:
 
 
 def shown(text: str) -> str:
-    """The beginning of what a gateway said, fit for a log: runs of digits that may be numbers are masked."""
-    return re.sub(r"\d{7,}", lambda run: f"{run[0][:3]}****", text.strip())[:_SHOWN]
+    """The beginning of what a gateway said, fit for a log.
+
+    Runs of digits that may be numbers are masked, and so is what a page that repeats our request would show: digests
+    and percent-encoded text.
+    """
+    text = re.sub(r"[0-9a-fA-F]{32,}|(?:%[0-9a-fA-F]{2}[^\s%&]{0,2}){2,}", "****", text.strip())
+    return re.sub(r"\d{7,}", lambda run: f"{run[0][:3]}****", text)[:_SHOWN]
 
 
 def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
@@ -297,14 +303,16 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
     unclear = refused & taken
     receipts: list[Receipt] = []
     settled = refused
+    times = Counter(numbers) if len(sent) < len(numbers) else {}  # a send may be told to let repeated numbers pass
     for mid, told in lines.taken:
-        fresh = tuple(number for number in dict.fromkeys(told) if number not in settled)
+        new = [number for number in dict.fromkeys(told) if number not in settled]
+        fresh = tuple(number for number in new for _ in range(times.get(number, 1)))
         if mid and fresh:
             receipts.append(Receipt(mid, fresh))
-            settled = settled.union(fresh)
+            settled = settled.union(new)
     failed = tuple(number for number in everything if number in refused and number not in unclear)
     unknown = tuple(number for number in everything if number in unclear or number not in settled)
-    codes = tuple(dict.fromkeys(code for code, told in lines.failed if told)) if failed else ()
+    codes = tuple(dict.fromkeys(shown(code) for code, told in lines.failed if told)) if failed else ()
     error: RefusedError | OutcomeUnknownError | None = None
     if unknown:
         error = errors.PartialAnswerError(len(unknown))

@@ -59,7 +59,7 @@ class Exchange:
     status: int = 0
     retry_after: str | None = None
     encoded: bool = False
-    body: bytes | None = None
+    body: bytes | None = attrs.field(default=None, repr=False)
 
     @property
     def url(self) -> str:
