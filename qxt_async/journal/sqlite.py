@@ -1,0 +1,378 @@
+"""The journal in an SQLite file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from qxt_async.errors import InvalidNumberError, JournalBusyError
+from qxt_async.models import DeliveryState, Reply, StatusReport
+from qxt_async.phones import normalize
+from qxt_async.pushes import PushFlag
+
+from . import Conflict, Entry, RawPush, Suppression, SuppressionReason
+from .database import Database
+from .statements import named
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Collection, Iterable, Sequence
+    from types import TracebackType
+
+    from qxt_async.pushes import Push
+
+    from .writer import Job
+
+__all__ = ["SqliteJournal", "micros", "moment"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+# Reports in one statement; a commit of so many takes about 10 ms, as long as a push may well wait.
+_GROUP: Final = 1000
+# What may wait in memory, about 40 MB with the tasks that wait for it. Beyond, the gateway is told to come back.
+_WAITING_PUSHES: Final = 10_000
+_WAITING_BYTES: Final = 16 * 1024 * 1024
+# Which of two different reports on one message stays: the higher one, the first of equals.
+_RANK: Final = {
+    DeliveryState.UNKNOWN: 0,
+    DeliveryState.FAILED: 1,
+    DeliveryState.REJECTED: 1,
+    DeliveryState.DELIVERED: 2,
+}
+
+
+def micros(at: datetime) -> int:
+    """A moment as the journal keeps it: microseconds since 1970, UTC."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def moment(at: int) -> datetime:
+    """The moment that `micros` wrote down."""
+    return _EPOCH + timedelta(microseconds=at)
+
+
+def _digest(*parts: bytes) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
+
+
+def _suppressible(number: str) -> str:
+    try:
+        return normalize(number)
+    except InvalidNumberError:
+        # Nothing is sent to it as it stands, but whoever put it here means something by it.
+        return number.strip()
+
+
+class _Gathering:
+    """Pushes that are written together, by one job."""
+
+    job: Job[None]
+
+    def __init__(self) -> None:
+        self.pushes: list[tuple[Push, Collection[Reply], int]] = []
+        self.reports = 0
+        self.bytes = 0
+
+    def add(self, push: Push, opted_out: Collection[Reply]) -> None:
+        at = micros(push.received_at or datetime.now(UTC))
+        self.pushes.append((push, opted_out, at))
+        self.reports += len(push.reports)
+        self.bytes += len(push.query) + len(push.body)
+
+
+class SqliteJournal:
+    """`Journal` in an SQLite file; see there for what the operations promise.
+
+    Pushes that arrive while a commit is under way are gathered, and the next transaction takes them all.
+
+    Args:
+        path: where it is.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.database = Database(path)
+        self._sql = named("pushes.sql")
+        self._listeners: list[Callable[[Sequence[StatusReport]], None]] = []
+        # Between the event loop, which adds to what is gathered, and the writer's thread, which takes it.
+        self._lock = threading.Lock()
+        self._gathering: _Gathering | None = None
+        self._waiting_pushes = 0
+        self._waiting_bytes = 0
+
+    async def open(self) -> None:
+        """See `Journal.open`."""
+        await self.database.open()
+
+    async def close(self) -> None:
+        """See `Journal.close`."""
+        await self.database.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    # --- what came in -------------------------------------------------------------------------------------------
+
+    async def record_push(self, push: Push, *, opted_out: Collection[Reply] = ()) -> None:
+        """See `Journal.record_push`."""
+        with self._lock:
+            if self._waiting_pushes >= _WAITING_PUSHES or self._waiting_bytes >= _WAITING_BYTES:
+                raise JournalBusyError(f"{self._waiting_pushes} pushes already wait to be written")
+            gathering = self._gathering
+            if gathering is None or gathering.reports >= _GROUP:
+                gathering = self._start()
+            before = gathering.bytes
+            gathering.add(push, opted_out)
+            self._waiting_pushes += 1
+            self._waiting_bytes += gathering.bytes - before
+            job = gathering.job
+        await job.result()
+
+    def _start(self) -> _Gathering:
+        gathering = _Gathering()
+        # The lock is held: the thread cannot take it before the first push is in.
+        gathering.job = self.database.writer.submit(
+            lambda connection: self._write(connection, gathering), lambda done: self._written(gathering, done=done)
+        )
+        self._gathering = gathering
+        return gathering
+
+    def _leave(self, gathering: _Gathering) -> None:
+        """Nothing is added to it any more."""
+        with self._lock:
+            if self._gathering is gathering:
+                self._gathering = None
+
+    def _written(self, gathering: _Gathering, *, done: bool) -> None:
+        """In the event loop: the transaction is over."""
+        self._leave(gathering)
+        self._waiting_pushes -= len(gathering.pushes)
+        self._waiting_bytes -= gathering.bytes
+        if done and gathering.reports:
+            reports = [report for push, _, _ in gathering.pushes for report in push.reports]
+            for listener in tuple(self._listeners):
+                listener(reports)
+
+    def subscribe(self, listener: Callable[[Sequence[StatusReport]], None]) -> Callable[[], None]:
+        """See `Journal.subscribe`."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    # --- in the writer's thread ---------------------------------------------------------------------------------
+
+    def _write(self, connection: sqlite3.Connection, gathering: _Gathering) -> None:
+        self._leave(gathering)
+        rows: list[tuple[StatusReport, int]] = []
+        for push, opted_out, at in gathering.pushes:
+            rows.extend((report, at) for report in push.reports)
+            for reply in push.replies:
+                self._write_reply(connection, reply, at, opted_out=reply in opted_out)
+            if push.flags and push.flags != (PushFlag.EMPTY,):
+                values = {
+                    "digest": _digest(push.query, push.body),
+                    "query": push.query,
+                    "body": push.body,
+                    "flags": " ".join(push.flags),
+                    "at": at,
+                }
+                connection.execute(self._sql["keep_raw"], values)
+        if rows:
+            self._write_reports(connection, rows)
+
+    def _write_reports(self, connection: sqlite3.Connection, reports: list[tuple[StatusReport, int]]) -> None:
+        rows = [
+            (report.mid, report.mobile, report.code, report.state, report.port, report.area, report.city, at)
+            for report, at in reports
+        ]
+        array = {"rows": json.dumps(rows, ensure_ascii=False)}
+        if connection.execute(self._sql["insert_reports"], array).rowcount == len(rows):
+            return
+        places: list[tuple[int]] = connection.execute(self._sql["contradicting_reports"], array).fetchall()
+        for (place,) in places:
+            report, at = reports[place]
+            self._settle(connection, report, at, json.dumps([rows[place]], ensure_ascii=False))
+
+    def _settle(self, connection: sqlite3.Connection, report: StatusReport, at: int, row: str) -> None:
+        """A report that says something else than the stored one: the rule of the package's docstring."""
+        key = {"mid": report.mid, "mobile": report.mobile}
+        code, state, stored_at = connection.execute(self._sql["stored_report"], key).fetchone()
+        if code == report.code:
+            return  # another one of this group has brought it already
+        loser, lost_at = report.code, at
+        if _RANK[report.state] > _RANK[DeliveryState(state)]:
+            connection.execute(self._sql["delete_report"], key)
+            connection.execute(self._sql["insert_reports"], {"rows": row})
+            loser, lost_at = code, stored_at
+        if loser:
+            connection.execute(self._sql["keep_conflict"], {**key, "code": loser, "at": lost_at})
+
+    def _write_reply(self, connection: sqlite3.Connection, reply: Reply, at: int, *, opted_out: bool) -> None:
+        values = {
+            "mid": reply.mid,
+            "mobile": reply.mobile,
+            "digest": _digest(reply.text.encode()),
+            "text": reply.text,
+            "port": reply.port,
+            "extno": reply.extno,
+            "area": reply.area,
+            "city": reply.city,
+            "at": at,
+        }
+        new = connection.execute(self._sql["insert_reply"], values).rowcount
+        # Without a mid a second wish cannot be told from a first one that came twice: better to honour it.
+        if opted_out and (new or not reply.mid):
+            self._write_suppressions(connection, [_suppressible(reply.mobile)], SuppressionReason.REPLY, reply.mid, at)
+
+    def _write_suppressions(
+        self, connection: sqlite3.Connection, numbers: Iterable[str], reason: SuppressionReason, note: str, at: int
+    ) -> int:
+        values = {"numbers": json.dumps(list(numbers), ensure_ascii=False), "reason": reason, "note": note, "at": at}
+        return connection.execute(self._sql["suppress"], values).rowcount
+
+    # --- what is there ------------------------------------------------------------------------------------------
+
+    async def _select(self, statement: str, values: dict[str, Any], filters: dict[str, Any] | None = None) -> list[Any]:
+        if filters is not None:
+            given = {clause: value for clause, value in filters.items() if value is not None}
+            # The clauses are this module's own words, the values are bound.
+            statement = statement.format(filter=" AND ".join(given) or "TRUE")
+            values = values | {clause.rpartition(":")[2]: value for clause, value in given.items()}
+        return await self.database.read(lambda connection: connection.execute(statement, values).fetchall())
+
+    async def reports(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        mid: str | None = None,
+        mobile: str | None = None,
+        state: DeliveryState | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Entry[StatusReport]]:
+        """See `Journal.reports`."""
+        filters = _received(since, until) | {"mid = :mid": mid, "mobile = :mobile": mobile, "state = :state": state}
+        rows = await self._select(self._sql["reports"], {"after": after, "limit": limit}, filters)
+        return [Entry(row[0], _report(row[1:])) for row in rows]
+
+    async def report_cursor(self) -> int:
+        """See `Journal.report_cursor`."""
+        ((cursor,),) = await self._select(self._sql["report_cursor"], {})
+        return int(cursor)
+
+    async def find_reports(self, keys: Iterable[tuple[str, str]]) -> list[StatusReport]:
+        """See `Journal.find_reports`."""
+        rows = await self._select(self._sql["find_reports"], {"keys": json.dumps(list(keys), ensure_ascii=False)})
+        return [_report(row) for row in rows]
+
+    async def replies(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        mid: str | None = None,
+        mobile: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[Entry[Reply]]:
+        """See `Journal.replies`."""
+        filters = _received(since, until) | {"mid = :mid": mid, "mobile = :mobile": mobile}
+        rows = await self._select(self._sql["replies"], {"after": after, "limit": limit}, filters)
+        return [
+            Entry(
+                seq,
+                Reply(
+                    mid,
+                    phone,
+                    text=text,
+                    port=port,
+                    extno=extno,
+                    area=area,
+                    city=city,
+                    received_at=moment(at),
+                ),
+            )
+            for seq, mid, phone, text, port, extno, area, city, at in rows
+        ]
+
+    async def conflicts(
+        self, *, limit: int = 1000, mid: str | None = None, mobile: str | None = None
+    ) -> list[Conflict]:
+        """See `Journal.conflicts`."""
+        filters = {"mid = :mid": mid, "mobile = :mobile": mobile}
+        return [
+            Conflict(
+                mid=row[0], mobile=row[1], code=row[2], times=row[3], first_at=moment(row[4]), last_at=moment(row[5])
+            )
+            for row in await self._select(self._sql["conflicts"], {"limit": limit}, filters)
+        ]
+
+    async def raw_pushes(self, *, after: int = 0, limit: int = 100) -> list[RawPush]:
+        """See `Journal.raw_pushes`."""
+        return [
+            RawPush(
+                cursor=seq,
+                query=query,
+                body=body,
+                flags=tuple(PushFlag(flag) for flag in flags.split()),
+                times=times,
+                first_at=moment(first_at),
+                last_at=moment(last_at),
+            )
+            for seq, query, body, flags, times, first_at, last_at in await self._select(
+                self._sql["raw_pushes"], {"after": after, "limit": limit}
+            )
+        ]
+
+    # --- who wants no more texts --------------------------------------------------------------------------------
+
+    async def suppress(
+        self, numbers: Iterable[str], *, reason: SuppressionReason = SuppressionReason.MANUAL, note: str = ""
+    ) -> int:
+        """See `Journal.suppress`."""
+        listed, at = [_suppressible(number) for number in numbers], micros(datetime.now(UTC))
+        return await self.database.writer.run(
+            lambda connection: self._write_suppressions(connection, listed, reason, note, at)
+        )
+
+    async def unsuppress(self, numbers: Iterable[str]) -> int:
+        """See `Journal.unsuppress`."""
+        values = {"numbers": json.dumps([_suppressible(number) for number in numbers], ensure_ascii=False)}
+        return await self.database.writer.run(
+            lambda connection: connection.execute(self._sql["unsuppress"], values).rowcount
+        )
+
+    async def suppressions(self, *, after: str = "", limit: int = 1000) -> list[Suppression]:
+        """See `Journal.suppressions`."""
+        rows = await self._select(self._sql["suppressions"], {"after": after, "limit": limit})
+        return [
+            Suppression(number, reason=SuppressionReason(reason), note=note, added_at=moment(at))
+            for number, reason, note, at in rows
+        ]
+
+    async def suppressed_numbers(self) -> frozenset[str]:
+        """See `Journal.suppressed_numbers`."""
+        return frozenset(number for (number,) in await self._select(self._sql["suppressed_numbers"], {}))
+
+
+def _report(row: Sequence[Any]) -> StatusReport:
+    mid, mobile, code, port, area, city, at = row
+    return StatusReport(mid, mobile, code=code, port=port, area=area, city=city, received_at=moment(at))
+
+
+def _received(since: datetime | None, until: datetime | None) -> dict[str, Any]:
+    return {
+        "received_at >= :since": None if since is None else micros(since),
+        "received_at < :until": None if until is None else micros(until),
+    }

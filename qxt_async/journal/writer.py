@@ -1,0 +1,230 @@
+"""One thread that writes: many callers, few transactions.
+
+A durable commit costs a disk flush however little it writes, so what waits is committed together. The thread is our own
+and not one of anyio's shared workers: it holds the connection for the journal's whole life, and a busy service must not
+be able to starve it. It wakes the waiting tasks through their event loop, asyncio's or trio's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import sys
+import threading
+import time
+from collections import deque
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import anyio
+from anyio import to_thread
+
+from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Job", "Writer", "unavailable"]
+
+T = TypeVar("T")
+
+
+def unavailable(error: sqlite3.Error) -> JournalUnavailableError:
+    """The one place where an error of the database becomes one of ours. Its text names no values."""
+    return JournalUnavailableError(f"the journal's database refused ({type(error).__name__}: {error})")
+
+
+def _caller() -> Callable[[Callable[[], object]], object]:
+    """How another thread calls into the event loop that runs here."""
+    trio = sys.modules.get("trio")
+    if trio is not None and trio.lowlevel.in_trio_run():
+        return cast("Callable[[Callable[[], object]], object]", trio.lowlevel.current_trio_token().run_sync_soon)
+    # anyio has no such call that does not make the thread wait for the loop.
+    return asyncio.get_running_loop().call_soon_threadsafe
+
+
+class Job(Generic[T]):
+    """A piece of writing under way. The lower half is the thread's side of it."""
+
+    __slots__ = ("_announced", "_function", "_on_done", "_value", "call", "error")
+
+    def __init__(self, function: Callable[[sqlite3.Connection], T], on_done: Callable[[bool], None] | None) -> None:
+        self._function = function
+        self._on_done = on_done
+        self._announced = anyio.Event()
+        self.call = _caller()
+        self._value: T | None = None
+        self.error: BaseException | None = None
+
+    async def result(self) -> T:
+        """Wait until the transaction is committed, and return what the function returned. Several tasks may wait.
+
+        Raises:
+            JournalUnavailableError: the database refused this or the whole transaction; nothing is written.
+            BaseException: what the function raised; nothing of this job is written.
+        """
+        await self._announced.wait()
+        if isinstance(self.error, sqlite3.Error):
+            raise unavailable(self.error) from self.error
+        if self.error is not None:
+            raise self.error
+        return cast("T", self._value)
+
+    def run(self, connection: sqlite3.Connection) -> None:
+        """Do it, in the thread."""
+        self._value = self._function(connection)
+
+    def announce(self) -> None:
+        """Say that it is over, in the event loop."""
+        if self._on_done is not None:
+            self._on_done(self.error is None)
+        self._announced.set()
+
+
+class Writer:
+    """Runs functions on one connection in one thread, many in one transaction.
+
+    Args:
+        connection: in autocommit mode (``isolation_level=None``), used by the thread alone; `close` closes it.
+        group_size: functions in one transaction at most.
+        group_delay: seconds that the first function waits for others. 0 still groups: whatever arrives during one
+            commit is the next group.
+        waiting: functions that may wait; more are refused.
+    """
+
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        group_size: int = 500,
+        group_delay: float = 0.0,
+        waiting: int = 10_000,
+    ) -> None:
+        self._connection = connection
+        self._group_size = group_size
+        self._group_delay = group_delay
+        self._waiting = waiting
+        self._jobs: deque[Job[Any]] = deque()
+        self._news = threading.Condition()
+        self._closed = False
+        # A daemon: an interpreter that ends without `close` must not hang; what is committed is on the disk.
+        self._thread = threading.Thread(target=self._work, name="qxt-journal", daemon=True)
+        self._thread.start()
+
+    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `function` in the writer's thread, inside a transaction, and return its result once that is committed.
+
+        The function must neither commit nor roll back. If it raises, what it wrote is undone and nothing else of the
+        transaction is.
+
+        Cancelling ends the waiting, not the writing: it may still happen. Whoever has to know asks the journal.
+
+        Raises:
+            JournalBusyError: too many functions wait already.
+            JournalClosedError: the journal is closed.
+            JournalUnavailableError: the database refused; nothing is written.
+        """
+        return await self.submit(function).result()
+
+    def submit(
+        self, function: Callable[[sqlite3.Connection], T], on_done: Callable[[bool], None] | None = None
+    ) -> Job[T]:
+        """Queue `function` and return at once.
+
+        Args:
+            function: as for `run`.
+            on_done: called in the submitting event loop when the transaction is over, whether or not somebody still
+                waits, with whether it was committed.
+
+        Raises:
+            JournalBusyError: too many functions wait already.
+            JournalClosedError: the journal is closed.
+        """
+        job = Job(function, on_done)
+        with self._news:
+            if self._closed:
+                raise JournalClosedError("the journal is closed")
+            if len(self._jobs) >= self._waiting:
+                raise JournalBusyError(f"{self._waiting} pieces of work already wait to be written")
+            self._jobs.append(job)
+            self._news.notify()
+        return job
+
+    async def close(self) -> None:
+        """Write what waits, then close the connection. May be called again; cancelling does not cut it short."""
+        with self._news:
+            self._closed = True
+            self._news.notify()
+        with anyio.CancelScope(shield=True):
+            await to_thread.run_sync(self._thread.join)
+
+    # --- in the thread ------------------------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        while group := self._take():
+            error = self._commit(group)
+            if error is not None:
+                for job in group:
+                    job.error = job.error or error
+            self._announce(group)
+        self._connection.close()
+
+    def _take(self) -> list[Job[Any]]:
+        with self._news:
+            self._news.wait_for(lambda: self._jobs or self._closed)
+            if self._group_delay:
+                until = time.monotonic() + self._group_delay
+                while len(self._jobs) < self._group_size and not self._closed:
+                    if not self._news.wait(max(until - time.monotonic(), 0.0)):
+                        break
+            return [self._jobs.popleft() for _ in range(min(len(self._jobs), self._group_size))]
+
+    def _commit(self, group: Sequence[Job[Any]]) -> BaseException | None:
+        """Write a group. Returns what undid all of it, ``None`` when it is committed."""
+        database = self._connection
+        try:
+            # The write lock first: a seq is given while no other process can give one, so they are in commit order.
+            database.execute("BEGIN IMMEDIATE")
+            for job in group:
+                self._run(job)
+            database.execute("COMMIT")
+        except sqlite3.Error as error:
+            with contextlib.suppress(sqlite3.Error):
+                # On a full disk, for one, SQLite has rolled back already.
+                database.execute("ROLLBACK")
+            return error
+        return None
+
+    def _run(self, job: Job[Any]) -> None:
+        database = self._connection
+        database.execute("SAVEPOINT job")
+        try:
+            job.run(database)
+        except BaseException as error:  # it is raised where the result is awaited
+            job.error = error
+            if not database.in_transaction:
+                # SQLite, or the function, has undone the others' work with it.
+                raise _whole(error) from error
+            database.execute("ROLLBACK TO job")
+        database.execute("RELEASE job")
+
+    def _announce(self, group: Sequence[Job[Any]]) -> None:
+        loops: dict[Callable[[Callable[[], object]], object], list[Job[Any]]] = {}
+        for job in group:
+            loops.setdefault(job.call, []).append(job)
+        for call, jobs in loops.items():
+            # The loop may be closed by now: asyncio and trio both say so with a RuntimeError, and nobody waits.
+            with contextlib.suppress(RuntimeError):
+                call(partial(_announce, jobs))
+
+
+def _announce(jobs: Sequence[Job[Any]]) -> None:
+    for job in jobs:
+        job.announce()
+
+
+def _whole(error: BaseException) -> sqlite3.Error:
+    if isinstance(error, sqlite3.Error):
+        return error
+    return sqlite3.OperationalError("a function ended the transaction it was part of")
