@@ -153,7 +153,7 @@ class Form:
         form = self.fill(tele)
         if method == "GET" and (length := len(f"{base_url}/{self.endpoint}?") + len(form)) > URL_LIMIT:
             stride = len(tele) // (tele.count(b",") + 1) + 1
-            raise UrlTooLongError(length, URL_LIMIT, max(0, (URL_LIMIT - length + len(tele)) // stride))
+            raise UrlTooLongError(length, URL_LIMIT, max(0, (URL_LIMIT - length + len(tele) + 1) // stride))
         return WireRequest(method, self.endpoint, form)
 
 

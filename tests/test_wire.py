@@ -1,0 +1,324 @@
+"""Requests to bytes, answers to values, without I/O."""
+
+from __future__ import annotations
+
+import contextlib
+import tomllib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qxt_async import errors, wire
+from qxt_async.errors import (
+    InvalidConfigurationError,
+    InvalidExtnoError,
+    InvalidTextError,
+    QxtError,
+    RefusedError,
+    TooManyNumbersError,
+    UnreadableAnswerError,
+    UrlTooLongError,
+)
+from qxt_async.models import Message
+from qxt_async.wire import Credentials, Form, balance_form, parse_balance, parse_send, send_form
+
+SAMPLES = Path(__file__).parent / "samples"
+INDEX = tomllib.loads((SAMPLES / "index.toml").read_text(encoding="utf-8"))
+ACCOUNT = Credentials("demo", INDEX["account"]["digest"])
+
+
+def _files(section: str) -> list[Any]:
+    """One parameter for each file of a section."""
+    return [
+        pytest.param(entry, file, id=file)
+        for entry in INDEX[section]
+        for file in ([entry["file"]] if isinstance(entry["file"], str) else entry["file"])
+    ]
+
+
+def _answer(file: str) -> bytes:
+    return (SAMPLES / "answers" / f"{file}.bin").read_bytes()
+
+
+def _tele(numbers: list[str]) -> bytes:
+    return ",".join(numbers).encode()
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("entry", "file"), _files("request"))
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_requests_have_exactly_these_bytes(entry: dict[str, Any], file: str, method: wire.Method) -> None:
+    """A request's form is, byte for byte, the one written down from the document, as a body and as a query."""
+    expected = (SAMPLES / "requests" / f"{file}.form").read_bytes()
+    account = Credentials.from_password(entry["user"], INDEX["account"]["password"])
+    if "text" in entry:
+        message = Message(entry["text"], extno=entry.get("extno"), addseqno=entry.get("addseqno", False))
+        form, tele, endpoint = send_form(account, message), wire.join(entry["numbers"]), "smssenderv2"
+    else:
+        form, tele, endpoint = balance_form(account), b"", "surplus"
+
+    request = form.request(tele, method=method, base_url="http://127.0.0.1/qxt")
+
+    assert request.form == expected
+    assert (request.method, request.endpoint) == (method, endpoint)
+
+
+def test_every_sample_is_in_the_index() -> None:
+    """No sample lies about unused."""
+    named = {f"requests/{p.values[1]}.form" for p in _files("request")}
+    named |= {f"answers/{p.values[1]}.bin" for p in _files("answer") + _files("balance")}
+    there = {path.relative_to(SAMPLES).as_posix() for kind in ("requests", "answers") for path in _samples(kind)}
+    assert named == there
+
+
+def _samples(kind: str) -> list[Path]:
+    return [path for path in (SAMPLES / kind).iterdir() if path.suffix in (".form", ".bin")]
+
+
+def test_every_documented_refusal_has_samples_and_an_error_of_its_own() -> None:
+    """The eight descriptions of PROTOCOL 2.1 map to eight different errors, each shown by a sample."""
+    shown = {entry["error"] for entry in INDEX["answer"] if entry["rule"].startswith("2.1 n.")}
+    assert len(shown) == 8
+    assert all(issubclass(getattr(errors, name), RefusedError) for name in shown)
+
+
+def test_a_get_is_refused_beyond_8000_bytes_of_url() -> None:
+    """A URL of 8,000 bytes passes, one more is refused, and the error says how many numbers would fit."""
+    base = "http://127.0.0.1:8080/qxt"
+    form = send_form(ACCOUNT, Message("t"))
+    head = len(f"{base}/smssenderv2?".encode() + form.fill(b""))
+    many = [f"138{n:08d}" for n in range((wire.URL_LIMIT - head + 1) // 12)]
+    padded = Form(form.endpoint, form.head + b"x" * (wire.URL_LIMIT - head - len(_tele(many))), form.tail)
+
+    request = padded.request(_tele(many), method="GET", base_url=base)
+    assert len(f"{base}/smssenderv2?".encode() + request.form) == wire.URL_LIMIT
+
+    with pytest.raises(UrlTooLongError) as caught:
+        padded.request(_tele([*many, "13900000000"]), method="GET", base_url=base)
+    assert caught.value.length == wire.URL_LIMIT + 12
+    assert caught.value.limit == wire.URL_LIMIT
+    assert caught.value.fits == len(many)
+    assert f"at most {len(many)} numbers" in str(caught.value)
+    assert "POST" in str(caught.value)
+
+
+def test_a_post_has_no_such_limit() -> None:
+    """A thousand numbers and a long text go by POST."""
+    form = send_form(ACCOUNT, Message("长" * 2000))
+    assert len(form.request(_tele([f"138{n:08d}" for n in range(1000)])).form) > wire.URL_LIMIT
+
+
+def test_a_text_alone_too_long_for_a_url() -> None:
+    """Where not even one number would fit, the advice is not to send fewer numbers."""
+    with pytest.raises(UrlTooLongError, match="the text alone is too long") as caught:
+        send_form(ACCOUNT, Message("长" * 2000)).request(b"13800138000", method="GET", base_url="http://127.0.0.1/qxt")
+    assert caught.value.fits == 0
+
+
+def test_a_send_is_checked_before_it_is_built() -> None:
+    """An unencodable text and a bad extension number are refused where the form is made."""
+    with pytest.raises(InvalidTextError):
+        send_form(ACCOUNT, Message("€"))
+    with pytest.raises(InvalidExtnoError):
+        send_form(ACCOUNT, Message("t", extno="1" * 20), channel_digits=1)
+
+
+def test_join_takes_a_thousand_numbers() -> None:
+    """One request carries 1000 numbers and not one more."""
+    assert wire.join(["1"] * 1000) == b"1," * 999 + b"1"
+    with pytest.raises(TooManyNumbersError, match="send_bulk"):
+        wire.join(["1"] * 1001)
+
+
+def test_credentials_from_a_digest() -> None:
+    """A ready-made digest is taken in either case, with space around it, and goes out in lowercase."""
+    account = Credentials.from_digest("demo", f" {INDEX['account']['digest'].upper()}\n")
+    assert account == ACCOUNT == Credentials.from_password("demo", "password")
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: Credentials.from_password("", "x"), "user is empty"),
+        (lambda: Credentials.from_password("demo", ""), "password is empty"),
+        (lambda: Credentials.from_password("demo", "密码"), "password_md5 instead"),
+        (lambda: Credentials.from_password("€", "x"), "GBK"),
+        (lambda: Credentials.from_digest("demo", "5f4dcc"), "32 hexadecimal digits"),
+        (lambda: Credentials.from_digest("demo", "g" * 32), "32 hexadecimal digits"),
+        (lambda: Credentials("demo", "A" * 32), "32 hexadecimal digits"),
+        (lambda: Credentials.from_digest("demo", "0" * 31 + "０"), "32 hexadecimal digits"),
+    ],
+    ids=["no user", "no password", "non-ASCII", "user", "short", "not hex", "uppercase", "full-width"],
+)
+def test_credentials_that_cannot_work(make: Any, complaint: str) -> None:
+    """An account that the gateway could not accept is refused with a reason that shows no secret."""
+    with pytest.raises(InvalidConfigurationError, match=complaint) as caught:
+        make()
+    assert "5f4dcc" not in str(caught.value)
+
+
+def test_reprs_hide_what_is_secret() -> None:
+    """No repr of the wire's values has the digest, the text or a number."""
+    form = send_form(ACCOUNT, Message("secret text"))
+    request = form.request(b"13800138000")
+    answer = parse_send(b"ok:1:13800138000\nfail:2:13800138001", ["13800138000", "13800138001", "13800138002"], b"-")
+    shown = repr((ACCOUNT, form, request, answer))
+    for secret in (ACCOUNT.digest, "secret", "13800138000", "13800138001", "13800138002"):
+        assert secret not in shown
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("entry", "file"), _files("answer"))
+def test_answers_mean_what_the_document_says(entry: dict[str, Any], file: str) -> None:
+    """Each answer written down from the document is read as the index says."""
+    numbers = INDEX["sent"][entry["sent"]]
+
+    answer = parse_send(_answer(file), numbers, _tele(numbers))
+
+    assert [[receipt.mid, list(receipt.numbers)] for receipt in answer.receipts] == entry.get("receipts", [])
+    assert list(answer.failed) == entry.get("failed", [])
+    assert list(answer.unknown) == entry.get("unknown", [])
+    assert list(answer.codes) == entry.get("codes", [])
+    assert (None if answer.error is None else type(answer.error).__name__) == entry.get("error")
+    assert answer.trusted is entry.get("trusted", True)
+    if "shown" in entry:
+        assert _shown(answer.error) == entry["shown"]
+
+
+@pytest.mark.parametrize(("entry", "file"), _files("balance"))
+def test_balances_mean_what_the_document_says(entry: dict[str, Any], file: str) -> None:
+    """Each balance answer is read as the index says."""
+    if "error" not in entry:
+        balance = parse_balance(_answer(file))
+        assert (balance.sms, balance.mms) == (entry["sms"], entry["mms"])
+        return
+    with pytest.raises(QxtError) as caught:
+        parse_balance(_answer(file))
+    assert type(caught.value).__name__ == entry["error"]
+    if "shown" in entry:
+        assert _shown(caught.value) == entry["shown"]
+
+
+def _shown(error: object) -> str:
+    if isinstance(error, RefusedError):
+        return error.description
+    assert isinstance(error, UnreadableAnswerError)
+    return error.answer
+
+
+def test_an_empty_answer_is_called_empty() -> None:
+    """The reason tells an empty answer from one that cannot be read."""
+    assert "is empty" in str(parse_send(b" \r\n", ["13800138000"], b"13800138000").error)
+    assert "nobody understands" in str(parse_send(b"?", ["13800138000"], b"13800138000").error)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("13800138000", "138****"),
+        ("call 1380013 now", "call 138**** now"),
+        ("code 123456", "code 123456"),
+        ("password=5f4dcc3b5aa765d61d8327deb882cf99&x", "password=****&x"),
+        ("msg=%C4%FA%BA%C3&tele=1", "msg=****&tele=1"),
+        ("msg=a%C4%FAb%BA%C3", "msg=a****"),
+        ("100% sure", "100% sure"),
+        ("  padded\n", "padded"),
+        ("x" * 500, "x" * 200),
+    ],
+)
+def test_what_a_gateway_said_is_masked(said: str, shown: str) -> None:
+    """What is shown of an answer has no whole number, no digest and no encoded text, even if it repeats the request."""
+    assert wire.shown(said) == shown
+
+
+def test_codes_are_masked() -> None:
+    """Numbers in the place of a failure's code are not shown whole."""
+    answer = parse_send(b"fail:13800138000:13800138000", ["13800138000"], b"13800138000")
+    assert answer.codes == ("138****",)
+    assert "13800138000" not in str(answer.error)
+
+
+NUMBERS = st.lists(st.from_regex(r"1[3-9][0-9]{9}", fullmatch=True), min_size=1, max_size=6)
+MID = st.text("0123456789abcXYZ-_. ", max_size=8)
+FOREIGN = "19900000000"
+
+
+@st.composite
+def plausible_answers(draw: st.DrawFn) -> tuple[list[str], bytes]:
+    """Numbers, and an answer of lines about some of them, with some bytes changed at times."""
+    numbers = draw(NUMBERS)
+    told = st.lists(st.sampled_from(numbers), max_size=8)
+    lines = draw(
+        st.lists(
+            st.one_of(
+                st.builds(lambda mid, of: f"ok:{mid}:{','.join(of)}", MID, told),
+                st.builds(lambda code, of: f"fail:{code}:{','.join(of)}", MID, told),
+                st.builds(lambda of: f"ok:7:{', '.join([*of, FOREIGN])}", told),
+                st.sampled_from(["error:mobile", "失败:error:x", "", "ok", "fail:", "ok:1", "：", "ok:1:,,,"]),
+            ),
+            max_size=4,
+        )
+    )
+    body = draw(st.sampled_from(["\n", "\r\n", "\r"])).join(lines).encode(draw(st.sampled_from(["utf-8", "gbk"])))
+    for place, byte in draw(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=2)):
+        body = body[:place] + bytes([byte]) + body[place + 1 :]
+    return numbers, body
+
+
+def _holds(numbers: list[str], body: bytes) -> None:
+    """The numbers, each as often as it was sent, are shared out over the three outcomes, and nothing else is there."""
+    answer = parse_send(body, numbers, _tele(numbers))
+    accepted = [number for receipt in answer.receipts for number in receipt.numbers]
+    assert Counter([*accepted, *answer.failed, *answer.unknown]) == Counter(numbers)
+    assert not set(accepted) & set(answer.failed)
+    assert not set(accepted) & set(answer.unknown)
+    assert not set(answer.failed) & set(answer.unknown)
+    assert (answer.error is None) == (Counter(accepted) == Counter(numbers))
+    assert not answer.unknown or isinstance(answer.error, errors.OutcomeUnknownError)
+    assert all(receipt.mid and receipt.numbers for receipt in answer.receipts)
+
+
+@given(NUMBERS, st.binary(max_size=200))
+def test_any_bytes_are_an_answer(numbers: list[str], body: bytes) -> None:
+    """Whatever the gateway writes, no error is raised, and every number has exactly one outcome."""
+    _holds(numbers, body)
+
+
+@given(plausible_answers())
+def test_answers_that_are_nearly_right(case: tuple[list[str], bytes]) -> None:
+    """Mixed, repeated, contradictory, foreign and damaged lines leave every number exactly one outcome."""
+    _holds(*case)
+
+
+@given(NUMBERS, st.from_regex(r"[0-9A-Za-z]{1,9}", fullmatch=True), st.sampled_from(["", "\n", "\r\n", "\n\n"]))
+def test_the_fast_way_and_the_slow_way_agree(numbers: list[str], mid: str, end: str) -> None:
+    """The answer that is compared as bytes is read as it would be line by line."""
+    tele = _tele(numbers)
+    fast = parse_send(f"ok:{mid}:".encode() + tele + end.encode(), numbers, tele)
+    slow = parse_send(f" ok:{mid}:".encode() + tele + end.encode(), numbers, tele)
+    assert [(r.mid, sorted(r.numbers)) for r in fast.receipts] == [(r.mid, sorted(r.numbers)) for r in slow.receipts]
+    assert (fast.failed, fast.unknown, fast.error) == (slow.failed, slow.unknown, slow.error) == ((), (), None)
+
+
+def test_an_answer_is_cut_where_the_numbers_differ() -> None:
+    """An answer that goes on after the numbers, or stops short of them, is not taken for the common one."""
+    numbers = ["13800138000", "13800138001"]
+    longer = parse_send(b"ok:1:13800138000,13800138001,13800138002", numbers, _tele(numbers))
+    cut = parse_send(b"ok:1:13800138000,1380013", numbers, _tele(numbers))
+    assert (longer.trusted, cut.trusted) == (False, False)
+    assert longer.unknown == cut.unknown == tuple(numbers)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_as_a_balance(body: bytes) -> None:
+    """Whatever comes as a balance is one, or an error of ours."""
+    with contextlib.suppress(RefusedError, UnreadableAnswerError):
+        assert isinstance(parse_balance(body).sms, int)
