@@ -10,6 +10,7 @@
      │    ├── InvalidTextError                empty, or not encodable in GBK
      │    ├── InvalidExtnoError               not digits, or too long
      │    ├── UrlTooLongError                 a GET that servers would cut
+     │    ├── SourceFileError                 a file of numbers that cannot be read
      │    └── InvalidConfigurationError       an account or an option that cannot work
      ├── InsufficientBalanceError             the balance was asked for and does not suffice
      ├── RefusedError                         the gateway said no: definite, nothing was taken
@@ -42,6 +43,10 @@
      │    ├── JournalClosedError              not opened yet, or closed
      │    ├── JournalSchemaError              not a journal, or one of a newer version
      │    └── JournalUnavailableError         disk full, locked, read-only, damaged
+     ├── CampaignError                        a campaign cannot do what was asked of it
+     │    ├── CampaignNotFoundError           the journal has none of this id
+     │    ├── CampaignStateError              not in its present state
+     │    └── ConfirmationRequiredError       sending again costs money: look at the counts and confirm them
      ├── DeliveryTimeoutError                 no status report came in time
      ├── SourceFailedError                    the caller's iterable raised; carries what was sent
      └── BulkFailedError                      from ``BulkResult.raise_for_failures()``
@@ -63,7 +68,11 @@ __all__ = [
     "AddressRefusedError",
     "AuthenticationError",
     "BulkFailedError",
+    "CampaignError",
+    "CampaignNotFoundError",
+    "CampaignStateError",
     "CancelledInFlightError",
+    "ConfirmationRequiredError",
     "ConnectionBrokenError",
     "DeadlineExceededError",
     "DeliveryTimeoutError",
@@ -92,6 +101,7 @@ __all__ = [
     "RefusedError",
     "RequestTooLargeError",
     "SourceFailedError",
+    "SourceFileError",
     "SubmitFailedError",
     "ThrottledError",
     "TooFewNumbersRefusedError",
@@ -200,6 +210,23 @@ class UrlTooLongError(InvalidRequestError):
 
 class InvalidConfigurationError(InvalidRequestError):
     """An account, an address or an option that cannot work; the message says which and how to set it."""
+
+
+class SourceFileError(InvalidRequestError):
+    """A file of numbers cannot be opened, decoded or understood.
+
+    Attributes:
+        file: the path as given.
+        line: where, from 1; ``None`` if it is about the whole file.
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, file: str, line: int | None, reason: str) -> None:
+        place = "" if line is None else f", line {line}"
+        super().__init__(f"{file}{place}: {reason}")
+        self.file = file
+        self.line = line
+        self.reason = reason
 
 
 class InsufficientBalanceError(QxtError):
@@ -475,6 +502,56 @@ class JournalUnavailableError(JournalError):
 
     When it comes from writing, nothing of that call was written.
     """
+
+
+# --- of a campaign ------------------------------------------------------------------------------------------------
+
+
+class CampaignError(QxtError):
+    """A campaign cannot do what was asked of it."""
+
+
+class CampaignNotFoundError(CampaignError):
+    """The journal has no campaign of this id.
+
+    Attributes:
+        campaign: the id.
+    """
+
+    def __init__(self, campaign: int) -> None:
+        super().__init__(f"there is no campaign {campaign} in this journal")
+        self.campaign = campaign
+
+
+class CampaignStateError(CampaignError):
+    """The campaign's state does not allow it.
+
+    Attributes:
+        campaign: the id.
+        state: the state.
+    """
+
+    def __init__(self, campaign: int, state: str, advice: str) -> None:
+        super().__init__(f"campaign {campaign} is {state}: {advice}")
+        self.campaign = campaign
+        self.state = state
+
+
+class ConfirmationRequiredError(CampaignError):
+    """What may reach people twice is sent again only if somebody has seen how many and said so.
+
+    Attributes:
+        numbers: how many numbers would be sent again.
+        credits: messages that would be billed, once more.
+    """
+
+    def __init__(self, numbers: int, credits_: int) -> None:
+        super().__init__(f"{numbers} numbers would be sent again for {credits_} credits: confirm that")
+        self.numbers = numbers
+        self.credits = credits_
+
+
+# --- of deliveries ------------------------------------------------------------------------------------------------
 
 
 class DeliveryTimeoutError(QxtError):
