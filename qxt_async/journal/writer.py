@@ -12,7 +12,6 @@ import contextlib
 import sqlite3
 import sys
 import threading
-import time
 from collections import deque
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -174,10 +173,9 @@ class Writer:
         with self._news:
             self._news.wait_for(lambda: self._jobs or self._closed)
             if self._group_delay:
-                until = time.monotonic() + self._group_delay
-                while len(self._jobs) < self._group_size and not self._closed:
-                    if not self._news.wait(max(until - time.monotonic(), 0.0)):
-                        break
+                self._news.wait_for(
+                    lambda: len(self._jobs) >= self._group_size or self._closed, timeout=self._group_delay
+                )
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), self._group_size))]
 
     def _commit(self, group: Sequence[Job[Any]]) -> BaseException | None:

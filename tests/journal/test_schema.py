@@ -1,0 +1,159 @@
+"""Opening a journal: creation, migrations, and what is refused."""
+
+from __future__ import annotations
+
+import sqlite3
+import stat
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from qxt_async.errors import (
+    InvalidConfigurationError,
+    JournalClosedError,
+    JournalSchemaError,
+    JournalUnavailableError,
+)
+from qxt_async.journal import open_journal
+from qxt_async.journal.database import Database, migrate
+from qxt_async.journal.statements import migrations, split
+
+NEWEST = max(migrations())
+
+
+def _schema(path: Path) -> list[tuple[str, str]]:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+def _version(path: Path) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        return connection.execute("SELECT version FROM schema_version").fetchone()[0]
+
+
+def _modes(folder: Path) -> set[int]:
+    return {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()}
+
+
+@pytest.mark.anyio
+async def test_created(tmp_path: Path) -> None:
+    """A new journal has the newest schema, WAL with full flushes, and is its owner's alone."""
+    path = tmp_path / "qxt.sqlite"
+    database = Database(str(path))
+    await database.open()
+    await database.open()
+    pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+    found = await database.writer.run(
+        lambda connection: [connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
+    )
+    assert _modes(tmp_path) == {0o600}
+    await database.close()
+    assert found == ["wal", 2, 1, 5000]
+    assert _version(path) == NEWEST
+
+
+@pytest.mark.anyio
+async def test_opened_again(tmp_path: Path) -> None:
+    """Opening an existing journal changes nothing."""
+    path = tmp_path / "qxt.sqlite"
+    async with open_journal(path) as journal:
+        await journal.suppress(["13800138000"])
+    before = _schema(path)
+    async with open_journal(str(path)) as journal:
+        assert await journal.suppressed_numbers() == {"13800138000"}
+    assert _schema(path) == before
+
+
+def test_step_by_step(tmp_path: Path) -> None:
+    """Going from version to version leads to the same schema as going there at once, and keeps what is stored."""
+    scripts = migrations()
+    assert list(scripts) == list(range(1, NEWEST + 1))
+    steps, at_once = tmp_path / "steps.sqlite", tmp_path / "at-once.sqlite"
+    with closing(sqlite3.connect(steps, isolation_level=None)) as connection:
+        for version in scripts:
+            migrate(connection, {number: script for number, script in scripts.items() if number <= version})
+            if version == 1:
+                connection.execute("INSERT INTO suppressions VALUES ('13800138000', 'manual', '', 1)")
+        assert connection.execute("SELECT number FROM suppressions").fetchall() == [("13800138000",)]
+    with closing(sqlite3.connect(at_once, isolation_level=None)) as connection:
+        migrate(connection, scripts)
+        migrate(connection, scripts)
+    assert _schema(steps) == _schema(at_once)
+
+
+def test_failed_migration(tmp_path: Path) -> None:
+    """A migration that fails leaves the schema as it was."""
+    path = tmp_path / "qxt.sqlite"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection, migrations())
+        broken = {**migrations(), NEWEST + 1: "CREATE TABLE more (id INTEGER);\nCREATE TABLE reports (id INTEGER);\n"}
+        with pytest.raises(sqlite3.OperationalError, match="already exists"):
+            migrate(connection, broken)
+    assert _version(path) == NEWEST
+    assert "more" not in dict(_schema(path))
+
+
+def test_split() -> None:
+    """A script is cut into its statements, comments and triggers whole."""
+    script = "-- a; b\nSELECT 1;\n\nCREATE TRIGGER t AFTER INSERT ON x BEGIN\n  SELECT 1;\nEND;\n-- the end\n"
+    assert [statement.strip().splitlines()[-1] for statement in split(script)] == ["SELECT 1;", "END;"]
+
+
+@pytest.mark.anyio
+async def test_newer(tmp_path: Path) -> None:
+    """A journal that a newer version wrote is not touched, and the error says what to do."""
+    path = tmp_path / "qxt.sqlite"
+    async with open_journal(path):
+        pass
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE schema_version SET version = 999")
+    with pytest.raises(JournalSchemaError, match="upgrade qxt_async") as caught:
+        await open_journal(path).open()
+    assert (caught.value.found, caught.value.known) == (999, NEWEST)
+
+
+@pytest.mark.anyio
+async def test_something_else(tmp_path: Path) -> None:
+    """A database with other tables is no journal, and gets none of ours."""
+    path = tmp_path / "other.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("CREATE TABLE mine (id INTEGER)")
+    with pytest.raises(JournalSchemaError, match="something else"):
+        await open_journal(path).open()
+    assert [name for name, _ in _schema(path)] == ["mine"]
+
+
+@pytest.mark.anyio
+async def test_cannot_be_opened(tmp_path: Path) -> None:
+    """A file that is no database, and a folder that does not exist, are refused in our words."""
+    path = tmp_path / "notes.txt"
+    path.write_text("no database at all, and long enough to be looked at" * 10)
+    with pytest.raises(JournalUnavailableError, match="not a database"):
+        await open_journal(path).open()
+    with pytest.raises(JournalUnavailableError, match="No such file"):
+        await open_journal(tmp_path / "nowhere" / "qxt.sqlite").open()
+
+
+@pytest.mark.anyio
+async def test_closed(tmp_path: Path) -> None:
+    """A journal that is not open says so; closing twice and opening again are fine."""
+    journal = open_journal(tmp_path / "qxt.sqlite")
+    with pytest.raises(JournalClosedError, match="not open"):
+        await journal.reports()
+    await journal.open()
+    assert await journal.reports() == []
+    await journal.close()
+    await journal.close()
+    with pytest.raises(JournalClosedError):
+        await journal.suppress(["13800138000"])
+    async with journal:
+        assert await journal.suppress(["13800138000"]) == 1
+
+
+@pytest.mark.parametrize("target", ["postgresql://user:secret@host/db", "", ":memory:", "file:qxt.db?mode=memory"])
+def test_not_a_path(target: str) -> None:
+    """What cannot hold a journal is refused before anything is opened, without showing a password."""
+    with pytest.raises(InvalidConfigurationError, match="path of a file") as caught:
+        open_journal(target)
+    assert "secret" not in str(caught.value)

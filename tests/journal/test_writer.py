@@ -1,0 +1,259 @@
+"""The thread that writes: grouping, failures of one and of all, back-pressure, hand-off to the event loop."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError
+from qxt_async.journal.writer import Writer
+
+pytestmark = pytest.mark.anyio
+
+
+class Store:
+    """A database that counts its commits, and a gate that holds the thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.statements: list[str] = []
+        self.entered = threading.Event()
+        self.gate = threading.Event()
+        self.connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self.connection.execute("CREATE TABLE words (word TEXT UNIQUE)")
+        self.connection.set_trace_callback(self.statements.append)
+
+    @property
+    def commits(self) -> int:
+        """Transactions so far."""
+        return self.statements.count("COMMIT")
+
+    def hold(self, connection: sqlite3.Connection) -> None:
+        """Hold the thread until the gate opens."""
+        self.entered.set()
+        assert self.gate.wait(30)
+
+    def words(self) -> list[str]:
+        """What another connection sees."""
+        with sqlite3.connect(self.path) as connection:
+            found = [word for (word,) in connection.execute("SELECT word FROM words ORDER BY word")]
+        connection.close()
+        return found
+
+
+def insert(word: str) -> Callable[[sqlite3.Connection], str]:
+    """A function for the writer."""
+
+    def function(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO words VALUES (?)", (word,))
+        return word
+
+    return function
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """A fresh database."""
+    return Store(tmp_path / "words.sqlite")
+
+
+async def test_what_waits_is_one_transaction(store: Store) -> None:
+    """Functions that arrive during a commit share the next one, each with its own result."""
+    writer = Writer(store.connection)
+    held = writer.submit(store.hold)
+    jobs = [writer.submit(insert(f"{number:03}")) for number in range(100)]
+    store.gate.set()
+
+    assert [await job.result() for job in jobs] == [f"{number:03}" for number in range(100)]
+    await held.result()
+    await writer.close()
+    assert store.commits <= 2
+    assert len(store.words()) == 100
+
+
+async def test_group_size(store: Store) -> None:
+    """No transaction has more functions than the limit says."""
+    writer = Writer(store.connection, group_size=10)
+    writer.submit(store.hold)
+    await anyio.to_thread.run_sync(store.entered.wait)
+    jobs = [writer.submit(insert(str(number))) for number in range(25)]
+    store.gate.set()
+    for job in jobs:
+        await job.result()
+    await writer.close()
+    assert store.commits == 4
+
+
+async def test_group_delay(store: Store) -> None:
+    """With a delay the first function waits for others; a full group and closing end the waiting."""
+    writer = Writer(store.connection, group_delay=30, group_size=3)
+    jobs = [writer.submit(insert(str(number))) for number in range(3)]
+    for job in jobs:
+        await job.result()
+    last = writer.submit(insert("last"))
+    await writer.close()
+    assert await last.result() == "last"
+    assert store.commits == 2
+
+
+async def test_group_delay_runs_out(store: Store) -> None:
+    """Without others the first function is written alone after the delay."""
+    writer = Writer(store.connection, group_delay=0.01)
+    assert await writer.run(insert("alone")) == "alone"
+    await writer.close()
+    assert store.words() == ["alone"]
+
+
+async def test_one_failure_does_not_spoil_the_others(store: Store) -> None:
+    """What a failing function wrote is undone, its neighbours in the transaction are committed."""
+    writer = Writer(store.connection)
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO words VALUES ('undone')")
+        raise LookupError("mine")
+
+    writer.submit(store.hold)
+    jobs = [writer.submit(insert("a")), writer.submit(fail), writer.submit(insert("a")), writer.submit(insert("b"))]
+    store.gate.set()
+
+    assert await jobs[0].result() == "a"
+    with pytest.raises(LookupError, match="mine"):
+        await jobs[1].result()
+    with pytest.raises(JournalUnavailableError, match="UNIQUE") as caught:
+        await jobs[2].result()
+    assert isinstance(caught.value.__cause__, sqlite3.IntegrityError)
+    assert await jobs[3].result() == "b"
+    await writer.close()
+    assert store.words() == ["a", "b"]
+
+
+@pytest.mark.parametrize("error", [None, sqlite3.OperationalError("disk full"), LookupError("mine")], ids=repr)
+async def test_a_lost_transaction_fails_everybody(store: Store, error: Exception | None) -> None:
+    """If the whole transaction is rolled back under a function, nobody in it is told that it was written."""
+    writer = Writer(store.connection)
+
+    def lose(connection: sqlite3.Connection) -> None:
+        connection.execute("ROLLBACK")
+        if error is not None:
+            raise error
+
+    writer.submit(store.hold)
+    await anyio.to_thread.run_sync(store.entered.wait)
+    jobs = [writer.submit(insert("before")), writer.submit(lose), writer.submit(insert("behind"))]
+    store.gate.set()
+    for job in (jobs[0], jobs[2]):
+        with pytest.raises(JournalUnavailableError):
+            await job.result()
+    with pytest.raises(LookupError if isinstance(error, LookupError) else JournalUnavailableError):
+        await jobs[1].result()
+    assert await writer.run(insert("later")) == "later"
+    await writer.close()
+    assert store.words() == ["later"]
+
+
+async def test_locked(store: Store) -> None:
+    """While another connection holds the write lock nothing is written, and everybody is told."""
+    store.connection.execute("PRAGMA busy_timeout=0")
+    other = sqlite3.connect(store.path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    writer = Writer(store.connection)
+    with pytest.raises(JournalUnavailableError, match="locked"):
+        await writer.run(insert("a"))
+    other.execute("COMMIT")
+    other.close()
+    assert await writer.run(insert("b")) == "b"
+    await writer.close()
+    assert store.words() == ["b"]
+
+
+async def test_back_pressure(store: Store) -> None:
+    """More functions than may wait are refused at once, and accepted again later."""
+    writer = Writer(store.connection, waiting=2)
+    held = writer.submit(store.hold)
+    await anyio.to_thread.run_sync(store.entered.wait)
+    jobs = [writer.submit(insert("a")), writer.submit(insert("b"))]
+    with pytest.raises(JournalBusyError):
+        await writer.run(insert("c"))
+    store.gate.set()
+    for job in [held, *jobs]:
+        await job.result()
+    assert await writer.run(insert("d")) == "d"
+    await writer.close()
+    assert store.words() == ["a", "b", "d"]
+
+
+async def test_close(store: Store) -> None:
+    """Closing writes what waits, may be repeated, and refuses what comes later."""
+    writer = Writer(store.connection)
+    job = writer.submit(insert("a"))
+    await writer.close()
+    await writer.close()
+    assert await job.result() == "a"
+    with pytest.raises(JournalClosedError):
+        await writer.run(insert("b"))
+    assert store.words() == ["a"]
+
+
+async def test_cancelled_waiting(store: Store) -> None:
+    """Cancelling ends the waiting; the writing happens all the same, and is told to `on_done`."""
+    writer = Writer(store.connection)
+    done: list[bool] = []
+    with anyio.CancelScope() as scope:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(writer.run, store.hold)
+            job = writer.submit(insert("a"), done.append)
+            tasks.start_soon(job.result)
+            await checkpoint()
+            scope.cancel()
+    assert done == []
+    store.gate.set()
+    assert await job.result() == "a"
+    assert done == [True]
+    await writer.close()
+
+
+def test_the_loop_may_be_gone(tmp_path: Path, anyio_backend: str) -> None:
+    """A loop that has ended while something waited does not hurt the thread."""
+    store = Store(tmp_path / "words.sqlite")
+
+    async def leave() -> Writer:
+        writer = Writer(store.connection)
+        writer.submit(store.hold)
+        writer.submit(insert("a"))
+        return writer
+
+    writer = anyio.run(leave, backend=anyio_backend)
+    store.gate.set()
+    anyio.run(writer.close, backend=anyio_backend)
+    assert store.words() == ["a"]
+
+
+def test_two_loops(tmp_path: Path, anyio_backend: str) -> None:
+    """Tasks of several event loops may share a writer; each is woken in its own."""
+    store = Store(tmp_path / "words.sqlite")
+
+    async def start() -> Writer:
+        return Writer(store.connection)
+
+    writer = anyio.run(start, backend=anyio_backend)
+    results: list[str] = []
+
+    def work(word: str) -> None:
+        async def write() -> None:
+            results.append(await writer.run(insert(word)))
+
+        anyio.run(write, backend=anyio_backend)
+
+    threads = [threading.Thread(target=work, args=(word,)) for word in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    anyio.run(writer.close, backend=anyio_backend)
+    assert sorted(results) == store.words() == ["a", "b", "c", "d"]
