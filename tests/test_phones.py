@@ -1,0 +1,265 @@
+"""Phone numbers: normalised, validated, masked, and only once."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from qxt_async.errors import InvalidConfigurationError, InvalidNumberError
+from qxt_async.models import InvalidNumber
+from qxt_async.phones import MOBILE_PATTERN, Intake, SeenNumbers, _all_mobile, mask, normalize, unique
+
+NUMBER = st.integers(13_000_000_000, 19_999_999_999).map(str)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        "13800138000",
+        "+8613800138000",
+        "008613800138000",
+        "8613800138000",
+        "+86 138 0013 8000",
+        "138-0013-8000",
+        "１３８００１３８０００",
+        "＋８６１３８００１３８０００",
+        "138\u00a00013\u30008000\u200b",
+        "\ufeff13800138000\r\n",
+        "138－0013—8000",
+        "\t138 00138 000 ",
+    ],
+)
+def test_normalize(raw: str) -> None:
+    """What people write is brought into the form that goes on the wire."""
+    assert normalize(raw) == "13800138000"
+
+
+@pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        ("", "it is empty"),
+        (" \t", "it is empty"),
+        ("1380013800", "it has 10 digits"),
+        ("138001380001", "it has 12 digits"),
+        ("+861380013800", "it has 10 digits"),
+        ("86861380013800", "it has 12 digits"),
+        ("12800138000", "begin with 13 to 19"),
+        ("8612800138000", "begin with 13 to 19"),
+        ("23800138000", "begin with 13 to 19"),
+        ("13800138000,13900139000", "several numbers in one string"),
+        ("13800138000，13900139000", "several numbers in one string"),
+        ("138.0013.8000", "unexpected character '.' at position 3"),
+        ("1380013800O", "unexpected character 'O' at position 10"),
+        ("1380013800٣", "unexpected character '٣' at position 10"),
+        ("N/A", "unexpected character 'N' at position 0"),
+        ("+1 13800138000", "it has 13 digits"),
+    ],
+)
+def test_normalize_says_what_is_wrong(raw: str, reason: str) -> None:
+    """A number that is none is refused with the reason, and is shown masked at most."""
+    with pytest.raises(InvalidNumberError) as caught:
+        normalize(raw)
+    assert reason in caught.value.reason
+    assert caught.value.masked == mask(raw)
+    assert not re.search(r"\d{8}", str(caught.value))
+
+
+def test_normalize_takes_text_only() -> None:
+    """A number given as an integer is refused, since its kind of mistake loses zeros and signs."""
+    with pytest.raises(InvalidNumberError, match="it is int, not str"):
+        normalize(13800138000)  # type: ignore[arg-type]
+
+
+def test_normalize_with_a_pattern_of_the_callers() -> None:
+    """Another pattern takes other numbers, country code or not, and names itself in the refusal."""
+    pattern = r"852[0-9]{8}|[569][0-9]{7}"
+    assert normalize("852 9123 4567", pattern=pattern) == "85291234567"
+    assert normalize("+86 91234567", pattern=pattern) == "91234567"
+    with pytest.raises(InvalidNumberError, match="does not match the pattern"):
+        normalize("13800138000", pattern=pattern)
+
+
+@given(st.one_of(NUMBER, st.text(max_size=16), st.text("0123456789+-８１３ ", max_size=16)))
+def test_normalize_is_idempotent(raw: str) -> None:
+    """What is normalised stays as it is, and matches."""
+    try:
+        number = normalize(raw)
+    except InvalidNumberError:
+        return
+    assert re.fullmatch(MOBILE_PATTERN, number)
+    assert normalize(number) == number
+
+
+@pytest.mark.parametrize(
+    ("number", "shown"),
+    [
+        ("13800138000", "138****8000"),
+        ("+8613800138000", "+86****8000"),
+        ("1380013", "13****13"),
+        ("13800", "1****"),
+        ("", ""),
+    ],
+)
+def test_mask(number: str, shown: str) -> None:
+    """A masked number shows who it may be to one who knows, and to nobody else."""
+    assert mask(number) == shown
+
+
+def test_unique() -> None:
+    """The first of each number stays where it was."""
+    assert unique(["2", "1", "2", "3", "1"]) == ["2", "1", "3"]
+
+
+# --- the check of a whole chunk -------------------------------------------------------------------------------------
+
+NEAR_MISS = st.one_of(
+    NUMBER,
+    st.integers(10**9, 10**12).map(str),
+    NUMBER.map("{}\n".format),
+    st.text("0123456789,０１３8٣१", min_size=10, max_size=12),
+    st.builds(lambda n, i, c: n[:i] + c + n[i + 1 :], NUMBER, st.integers(0, 10), st.characters()),
+    st.builds(lambda a, b: f"{a},{b}", NUMBER, NUMBER),
+    st.text(max_size=13),
+)
+
+
+@given(st.lists(NEAR_MISS, min_size=1, max_size=5))
+@example(["13800138000,13800138001", "13800138002"])
+@example(["1380013800,", "13800138000"])
+@example(["138001380001", "3800138000"])
+@example(["1380013800", "113800138000"])
+@example(["13800138000", ""])
+@example(["1380013800０"])
+@example(["13800138000\n"])
+def test_the_check_of_a_chunk_agrees_with_the_pattern(numbers: list[str]) -> None:
+    """The check of a whole chunk as bytes says what the regular expression says of every number."""
+    assert _all_mobile(numbers) is all(re.fullmatch(MOBILE_PATTERN, number) for number in numbers)
+
+
+@given(st.lists(NUMBER, min_size=1, max_size=30))
+def test_the_check_of_a_chunk_takes_what_is_clean(numbers: list[str]) -> None:
+    """A clean chunk of any size passes."""
+    assert _all_mobile(numbers)
+
+
+@pytest.mark.parametrize("odd", [None, 13800138000, b"13800138000"])
+def test_the_check_of_a_chunk_meets_what_is_no_text(odd: object) -> None:
+    """What is not text fails the check instead of raising."""
+    assert not _all_mobile(["13800138000", odd])  # type: ignore[list-item]
+
+
+# --- numbers met before ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["compact", "plain"])
+def compact(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """With the extra `compact` and without it."""
+    if request.param == "plain":
+        monkeypatch.setitem(sys.modules, "pyroaring", None)
+        return False
+    pytest.importorskip("pyroaring")
+    return True
+
+
+def test_the_extra_is_used_where_it_is_installed(compact: bool) -> None:
+    """Mobile numbers are remembered in a bitmap if there is one, else in a set."""
+    assert (type(SeenNumbers()._keys).__name__ == "BitMap64") is compact
+
+
+def _agrees(pattern: str, chunks: list[list[str]]) -> None:
+    seen = SeenNumbers(pattern)
+    fresh = [number for chunk in chunks for number in seen.new(chunk)]
+    every = list(dict.fromkeys(number for chunk in chunks for number in chunk))
+    assert fresh == every
+    assert len(seen) == len(every)
+
+
+FEW = st.sampled_from([f"1380013800{n}" for n in range(10)] + ["19999999999", "13000000000"])
+
+
+@given(st.lists(st.lists(FEW, max_size=6), max_size=6))
+def test_seen_numbers_with_whatever_is_installed(chunks: list[list[str]]) -> None:
+    """In any cut into chunks, exactly the first of each number is new."""
+    _agrees(MOBILE_PATTERN, chunks)
+
+
+def test_seen_numbers_with_and_without_the_extra(compact: bool) -> None:
+    """The bitmap and the set say the same."""
+    _agrees(MOBILE_PATTERN, [["13800138000", "13800138001"], [], ["13800138001", "13800138002", "13800138002"]])
+    _agrees(MOBILE_PATTERN, [[f"138{n % 700:08d}" for n in range(1000)], [f"138{n:08d}" for n in range(2000)]])
+
+
+def test_seen_numbers_of_another_pattern() -> None:
+    """Numbers that no 64-bit integer can stand for, or that differ in leading zeros, are kept apart."""
+    _agrees(r"\d+", [["007", "07", "7"], ["9" * 30, "007", "9" * 30]])
+
+
+# --- the gate ------------------------------------------------------------------------------
+
+
+def test_the_gate_counts_what_it_leaves_out() -> None:
+    """Invalid, repeated and suppressed numbers are left out, counted, and the invalid ones kept with their place."""
+    gate = Intake(seen=SeenNumbers(), suppressed={"13800138003"})
+
+    first = gate.admit(["13800138000", "nobody", "+8613800138000", "13800138001"])
+    second = gate.admit(["13800138001", "13800138002", "13800138003", ""])
+
+    assert list(first) == ["13800138000", "13800138001"]
+    assert list(second) == ["13800138002"]
+    assert gate.read == 8
+    assert (gate.duplicates, gate.suppressed_count, gate.invalid_count) == (2, 1, 2)
+    assert gate.invalid == [
+        InvalidNumber(1, "nobody", reason="unexpected character 'n' at position 0"),
+        InvalidNumber(7, "", reason="it is empty"),
+    ]
+
+
+def test_the_gate_lets_a_clean_chunk_pass_untouched() -> None:
+    """A chunk in which nothing is to be done is handed on as it is, not copied."""
+    chunk = ["13800138000", "13800138001"]
+    assert Intake(seen=SeenNumbers(), suppressed=frozenset({"13900139000"})).admit(chunk) is chunk
+    assert Intake().admit([]) == []
+
+
+def test_the_gate_may_only_count_the_invalid() -> None:
+    """With `keep_invalid` off, what is invalid takes no memory."""
+    gate = Intake(keep_invalid=False)
+    assert gate.admit(["x"] * 3) == []
+    assert (gate.invalid, gate.invalid_count) == ([], 3)
+
+
+def test_the_gate_without_a_memory() -> None:
+    """Without `seen`, repeated numbers pass."""
+    assert Intake().admit(["13800138000", "13800138000"]) == ["13800138000", "13800138000"]
+
+
+@pytest.mark.parametrize("kind", [set, frozenset, list, tuple, dict.fromkeys])
+def test_the_gate_takes_any_container_of_suppressed_numbers(kind: type) -> None:
+    """A set is asked once for a chunk, any other container for each number."""
+    gate = Intake(suppressed=kind(["13800138001"]))
+    assert gate.admit(["13800138000", "13800138001"]) == ["13800138000"]
+    assert gate.suppressed_count == 1
+
+
+def test_the_gate_reports_what_is_no_text() -> None:
+    """Something that is not text is one invalid number, wherever it comes from."""
+    gate = Intake()
+    assert gate.admit(["13800138000", 13800138001]) == ["13800138000"]  # type: ignore[list-item]
+    assert gate.invalid == [InvalidNumber(1, "13800138001", reason="it is int, not str")]
+
+
+def test_the_gates_pattern_has_to_be_one() -> None:
+    """A pattern that is no regular expression is refused at once."""
+    with pytest.raises(InvalidConfigurationError, match="number_pattern is not a regular expression"):
+        Intake("1[3-")
+
+
+def test_the_gates_repr_shows_no_number() -> None:
+    """The gate can be logged: neither suppressed nor met nor invalid numbers are in its repr."""
+    gate = Intake(seen=SeenNumbers(), suppressed={"13800138003"})
+    gate.admit(["13800138000", "1380013800x"])
+    assert not re.search(r"\d{7}", repr(gate))
