@@ -49,6 +49,7 @@ class Exchange:
             ExchangeOverError: it is incomplete or too large; what was to be answered is answered.
         """
         body = bytearray()
+        too_large = False
         more = True
         while more:
             message = await self._receive()
@@ -57,8 +58,12 @@ class Exchange:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > _BODY_LIMIT:
-                await self.answer(b"too large", status=413)
-                raise ExchangeOverError
+                # Read on, so that the client gets to the answer, and keep nothing.
+                too_large = True
+                body.clear()
+        if too_large:
+            await self.answer(b"too large", status=413)
+            raise ExchangeOverError
         announced = dict(self._scope["headers"]).get(b"content-length", b"0")
         if len(body) < int(announced):
             # A server notices this itself; in process nobody else does, and half a form must never be taken.

@@ -83,7 +83,7 @@ class Caller:
         url: ``http://…`` or ``https://…``, may have a query of its own.
         method: ``GET`` or ``POST``.
         concurrency: calls at a time; lanes are numbered from 0 below it.
-        timeout: seconds for each step of a call.
+        timeout: seconds for a whole call.
         app: an ASGI application to call in this process instead of a server.
 
     Raises:
@@ -101,7 +101,7 @@ class Caller:
         self._app = app
         self._lanes = concurrency
         self._transports: list[httpx.AsyncBaseTransport] = []
-        self._extensions = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
+        self._timeout = timeout
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -133,20 +133,19 @@ class Caller:
         Returns:
             Whether it was answered with 200 and exactly ``ok`` (PROTOCOL 4). What cannot be reached did not.
         """
-        transport = self._transports[lane]
-        try:
-            response = await transport.handle_async_request(self._request(form))
+        status, answer = 0, b""
+        with anyio.move_on_after(self._timeout):
             try:
-                answer = b""
-                async for chunk in response.aiter_raw():
-                    answer += chunk
-                    if len(answer) > _ANSWER_LIMIT:
-                        break
-            finally:
-                await response.aclose()
-        except httpx.TransportError:
-            return False
-        return response.status_code == 200 and answer.strip() == b"ok"
+                response = await self._transports[lane].handle_async_request(self._request(form))
+                try:
+                    async for chunk in response.aiter_raw():
+                        answer = (answer + chunk)[:_ANSWER_LIMIT]
+                    status = response.status_code
+                finally:
+                    await response.aclose()
+            except httpx.TransportError:
+                return False
+        return status == 200 and answer.strip() == b"ok"
 
     def _request(self, form: str) -> httpx.Request:
         if self._method == "POST":
@@ -155,8 +154,7 @@ class Caller:
                 self._url,
                 content=form.encode("ascii"),
                 headers={"content-type": "application/x-www-form-urlencoded"},
-                extensions=self._extensions,
             )
         query = self._url.query
         target = self._url.copy_with(query=query + b"&" * bool(query) + form.encode("ascii"))
-        return httpx.Request("GET", target, extensions=self._extensions)
+        return httpx.Request("GET", target)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import time
 import zlib
 from collections import deque
 from typing import TYPE_CHECKING
@@ -23,8 +22,11 @@ if TYPE_CHECKING:
 
 __all__ = ["PushPlan", "PushRun", "push_form"]
 
-# How long an idle lane waits before it looks again: short beside a test, long beside a poll.
+# How long an idle lane waits before it looks for what another thread or a failed push added: short beside a test.
 _TICK = 0.02
+
+# With nothing to come from outside it may wait longer for what it knows of.
+_LONG_TICK = 1.0
 
 
 def _share(_: object, attribute: attrs.Attribute[float], value: float) -> None:
@@ -51,7 +53,7 @@ class PushPlan:
         attempts: how often something is pushed until it is answered ``ok``.
         backoff: seconds before the second attempt; doubles up to 5 seconds.
         concurrency: pushes at a time.
-        timeout: seconds for each step of a push.
+        timeout: seconds for a whole push.
     """
 
     method: str = attrs.field(default="GET", validator=attrs.validators.in_(("GET", "POST")))
@@ -145,7 +147,7 @@ class PushRun:
         self._random = random
         self._acknowledged = acknowledged
         # Another thread may add (a test talks to a gateway that serves in a thread), so additions pass through here.
-        self._added: deque[_Due] = deque()
+        self._added: deque[tuple[float, float, StatusReport | Reply]] = deque()
         self._waiting: list[_Due] = []
         self._in_flight = 0
         self._place = 0
@@ -153,19 +155,16 @@ class PushRun:
 
     def add(self, pushed: StatusReport | Reply) -> None:
         """Push this after its delay, perhaps twice. May be called from any thread."""
-        self._added.append(self._due(pushed))
-        if self._plan.duplicates and self._random.random() < self._plan.duplicates:
-            self._added.append(self._due(pushed))
+        copies = 1 + (self._plan.duplicates > 0 and self._random.random() < self._plan.duplicates)
+        for _ in range(copies):
+            self._place += 1
+            place = self._random.random() if self._plan.shuffle else self._place
+            self._added.append((self._random.uniform(*self._plan.delay), place, pushed))
 
     def clear(self) -> None:
         """Forget what was not pushed yet."""
         self._added.clear()
         self._waiting.clear()
-
-    def _due(self, pushed: StatusReport | Reply) -> _Due:
-        self._place += 1
-        place = self._random.random() if self._plan.shuffle else self._place
-        return _Due(time.monotonic() + self._random.uniform(*self._plan.delay), place, pushed)
 
     async def run(self, caller: Caller, *, forever: bool = False) -> None:
         """Push over an open `caller`, until nothing is left or, if `forever`, until cancelled.
@@ -185,15 +184,18 @@ class PushRun:
                     await self._push(caller, lane, batch)
                 finally:
                     self._in_flight -= 1
-            elif forever or self._waiting or self._in_flight:
+            elif self._waiting and not forever:
+                await anyio.sleep(min(max(self._waiting[0].at - anyio.current_time(), 0.0), _LONG_TICK))
+            elif forever or self._in_flight:
                 await anyio.sleep(_TICK)
             else:
                 return
 
     def _next_batch(self) -> list[_Due]:
+        now = anyio.current_time()
         while self._added:
-            heapq.heappush(self._waiting, self._added.popleft())
-        now = time.monotonic()
+            delay, place, pushed = self._added.popleft()
+            heapq.heappush(self._waiting, _Due(now + delay, place, pushed))
         batch: list[_Due] = []
         while self._waiting and self._waiting[0].at <= now and len(batch) < self._plan.batch_size:
             if isinstance(self._waiting[0].pushed, Reply):
@@ -213,4 +215,6 @@ class PushRun:
         for due in batch:
             if due.attempt < self._plan.attempts:
                 pause = min(self._plan.backoff * 2 ** (due.attempt - 1), 5.0)
-                heapq.heappush(self._waiting, attrs.evolve(due, at=time.monotonic() + pause, attempt=due.attempt + 1))
+                heapq.heappush(
+                    self._waiting, attrs.evolve(due, at=anyio.current_time() + pause, attempt=due.attempt + 1)
+                )
