@@ -6,7 +6,7 @@ A clean chunk is checked in one go, as bytes with a fixed stride; only a chunk t
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from typing import Any
 
@@ -211,6 +211,8 @@ class Intake:
 
     def _without_suppressed(self, numbers: Sequence[str]) -> Sequence[str]:
         suppressed = self.suppressed
+        if isinstance(suppressed, Sized) and not suppressed:
+            return numbers
         if isinstance(suppressed, AbstractSet) and suppressed.isdisjoint(numbers):
             return numbers
         kept = [number for number in numbers if number not in suppressed]

@@ -1,15 +1,14 @@
 """The transport on httpx, the default.
 
 httpx's pool looks through all of its connections and waiting requests for each request, and loses connections when
-waiting requests are cancelled. So nothing waits in a pool of ours (the client's semaphore is never larger), and above
-eight connections the work is shared over several small pools.
+waiting requests are cancelled. So nothing ever waits in a pool of ours: there are as many as requests may be in flight,
+each of one connection, and the one used last is the first to be used again.
 """
 
 from __future__ import annotations
 
 import logging
 import ssl
-import sys
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HttpxTransport"]
 
-_POOL_SIZE = 8
 _CLOSE_TIME = 5.0
 
 
@@ -43,12 +41,27 @@ def _without_query(value: Any) -> Any:
 _redactor = _QueryRedactor()
 
 
-class _Pool:
-    """A few connections, and how many are in use."""
+def _is_followed(response: Any) -> bool:
+    """Whether more bytes came than this answer has: httpcore would take them for the next request's answer.
 
-    def __init__(self, send: Callable[[Any], Any]) -> None:
-        self.send = send
-        self.load = 0
+    It offers no public way to ask, so this goes down to the parser's buffer. Where the way ends elsewhere, the
+    connection is not used again: slower, but never wrong.
+    """
+    if not response.extensions.get("http_version", b"").startswith(b"HTTP/1"):
+        return False  # answers have numbers in HTTP/2, and what answers without a connection has no next one
+    layer = response.stream
+    while layer is not None:
+        if (parser := getattr(layer, "_h11_state", None)) is not None:
+            return bool(parser.trailing_data[0])
+        inner = (getattr(layer, name, None) for name in ("_stream", "_httpcore_stream", "_connection"))
+        layer = next((found for found in inner if found is not None), None)
+    return True
+
+
+async def _hang_up(response: Any) -> None:
+    stream = response.extensions.get("network_stream")
+    if stream is not None:
+        await stream.aclose()
 
 
 class HttpxTransport:
@@ -71,21 +84,19 @@ class HttpxTransport:
         trust_env: bool = False,
         plain_http: bool = False,
     ) -> None:
-        self._prepare(connect_timeout, min(max_concurrency, _POOL_SIZE))
+        self._prepare(connect_timeout)
         # The name "httpx" stands for httpx2 as well: the two share their interface.
         lib: Any = self.library
         verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT) if plain_http else lib.create_ssl_context()
-        limits = lib.Limits(
-            max_connections=self._limit, max_keepalive_connections=self._limit, keepalive_expiry=KEEPALIVE
-        )
-        for _ in range(-(-max_concurrency // _POOL_SIZE)):
+        limits = lib.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=KEEPALIVE)
+        for _ in range(max_concurrency):
             if trust_env:
                 client = lib.AsyncClient(verify=verify, limits=limits, trust_env=True, timeout=None)
-                self._use_client(client)
+                self._lanes.append(self._through(client))
                 self._closers.append(client.aclose)
             else:
                 transport = lib.AsyncHTTPTransport(verify=verify, limits=limits, trust_env=False)
-                self._pools.append(_Pool(transport.handle_async_request))
+                self._lanes.append(transport.handle_async_request)
                 self._closers.append(transport.aclose)
 
     @classmethod
@@ -95,18 +106,16 @@ class HttpxTransport:
         Its pool has to have room for the client's ``max_concurrency``.
         """
         self = cls.__new__(cls)
-        self._prepare(connect_timeout, sys.maxsize)
-        if hasattr(given, "handle_async_request"):
-            self._pools.append(_Pool(given.handle_async_request))
-        else:
-            self._use_client(given)
+        self._prepare(connect_timeout)
+        is_transport = hasattr(given, "handle_async_request")
+        self._shared = given.handle_async_request if is_transport else self._through(given)
         return self
 
-    def _prepare(self, connect_timeout: float, limit: int) -> None:
+    def _prepare(self, connect_timeout: float) -> None:
         lib: Any = self.library
-        self._pools: list[_Pool] = []
+        self._lanes: list[Callable[[Any], Any]] = []
+        self._shared: Callable[[Any], Any] | None = None
         self._closers: list[Callable[[], Any]] = []
-        self._limit = limit
         self._timeouts = {"connect": connect_timeout, "read": None, "write": None, "pool": connect_timeout}
         self._urls: dict[str, Any] = {}
         self._never_connected = (
@@ -130,7 +139,7 @@ class HttpxTransport:
         self._body = Body
         self._no_body = lib.ByteStream(b"")
 
-    def _use_client(self, client: Any) -> None:
+    def _through(self, client: Any) -> Callable[[Any], Any]:
         logging.getLogger(self.library.__name__).addFilter(_redactor)
 
         async def send(request: Any) -> Any:
@@ -141,7 +150,7 @@ class HttpxTransport:
             merged.stream = request.stream
             return await client.send(merged, stream=True, follow_redirects=False)
 
-        self._pools.append(_Pool(send))
+        return send
 
     def _build(self, exchange: Exchange) -> Any:
         lib: Any = self.library
@@ -159,16 +168,33 @@ class HttpxTransport:
 
     async def exchange(self, exchange: Exchange) -> None:
         """See `Transport.exchange`."""
-        pool = next(pool for pool in self._pools if pool.load < self._limit)
-        pool.load += 1
-        try:
+        send = self._shared or self._lanes.pop()
+        broken: Exception | None = None
+
+        async def run() -> None:
+            nonlocal broken
             try:
-                response = await pool.send(self._build(exchange))
-            except self._never_connected as error:
-                raise NeverConnectedError(f"{type(error).__name__}: {error}") from error
-            await self._read(exchange, response)
+                await self._exchange(exchange, send)
+            except Exception as error:  # noqa: BLE001
+                broken = error
+
+        try:
+            # A Task.cancel() of asyncio's own breaks into the clean-up of httpcore, which loses the connection for
+            # good. In a task group of ours it arrives as a cancellation of anyio, which that clean-up can hold off.
+            async with anyio.create_task_group() as group:
+                group.start_soon(run)
         finally:
-            pool.load -= 1
+            if self._shared is None:
+                self._lanes.append(send)
+        if broken is not None:
+            raise broken
+
+    async def _exchange(self, exchange: Exchange, send: Callable[[Any], Any]) -> None:
+        try:
+            response = await send(self._build(exchange))
+        except self._never_connected as error:
+            raise NeverConnectedError(f"{type(error).__name__}: {error}") from error
+        await self._read(exchange, response)
 
     async def _read(self, exchange: Exchange, response: Any) -> None:
         try:
@@ -180,8 +206,9 @@ class HttpxTransport:
                 body += part
                 if len(body) > ANSWER_LIMIT:
                     raise AnswerTooLargeError
-            if not exchange.finish(body) and (stream := response.extensions.get("network_stream")) is not None:
-                await stream.aclose()
+            trusted = exchange.finish(body)
+            if not trusted or _is_followed(response):
+                await _hang_up(response)
         finally:
             with anyio.move_on_after(_CLOSE_TIME, shield=True):
                 await response.aclose()
