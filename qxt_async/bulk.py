@@ -29,7 +29,8 @@ class BulkStream:
     when there is room for its result, so a slow consumer slows the send, and nothing grows with the campaign.
 
     Leaving the block early begins no new batch and waits for those under way: their results are in `untaken`, the
-    numbers read and not sent in `unsent`. Cancelling does the same without waiting.
+    numbers read and not sent in `unsent`; a source that is being waited for is cancelled. Cancelling does the same
+    without waiting.
 
     Attributes:
         unsent: after the block, the numbers that were read from the source and not sent.
@@ -52,6 +53,7 @@ class BulkStream:
         self._on_result = on_result
         self._on_progress = on_progress
         self._reading = anyio.Lock()
+        self._source_wait = anyio.CancelScope()
         # A result that nobody takes keeps the room of the batch that would be sent next.
         self._room = anyio.Semaphore(2 * concurrency)
         self._results: deque[BatchResult] = deque()
@@ -63,6 +65,7 @@ class BulkStream:
         self._counts = {"batches": 0, "accepted": 0, "failed": 0, "unknown": 0}
         self._began = 0.0
         self._group: Any = None
+        self._held_back: tuple[str, ...] = ()
         self.unsent: tuple[str, ...] = ()
 
     @property
@@ -88,6 +91,7 @@ class BulkStream:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._ended = True
+        self._source_wait.cancel()
         for _ in range(self._concurrency):  # those that wait for room see that it is over
             self._room.release()
         try:
@@ -99,7 +103,7 @@ class BulkStream:
                     self._group.cancel_scope.cancel()
                 await self._group.__aexit__(None, None, None)
         finally:
-            self.unsent = self._batches.take_rest()
+            self.unsent = self._held_back + self._batches.take_rest()
         if error is None and self._stopped is not None:
             raise self._stopped
 
@@ -121,7 +125,7 @@ class BulkStream:
 
     async def _work(self) -> None:
         try:
-            while not self._ended and self._stopped is None:
+            while not self._is_over():
                 await self._room.acquire()
                 taken = await self._next()
                 if taken is None:
@@ -137,15 +141,20 @@ class BulkStream:
 
     async def _next(self) -> tuple[int, Sequence[str]] | None:
         async with self._reading:
-            if self._ended or self._stopped is not None:
+            if self._is_over():
                 return None
+            numbers: Sequence[str] | None = None
             try:
-                numbers = await self._batches.next()
+                with anyio.CancelScope() as self._source_wait:
+                    numbers = await self._batches.next()
             # The caller's iterable may raise anything; what is under way is paid for and goes on.
             except Exception as error:  # noqa: BLE001
                 failed = SourceFailedError(type(error).__name__)
                 failed.__cause__ = error
                 self._stop(failed)
+                return None
+            if self._is_over():  # since the question: nothing new is begun
+                self._held_back = tuple(numbers or ())
                 return None
             if numbers is None:
                 self._ended = True
@@ -153,9 +162,13 @@ class BulkStream:
             index, self._index = self._index, self._index + 1
             return index, numbers
 
+    def _is_over(self) -> bool:
+        return self._ended or self._stopped is not None
+
     def _stop(self, error: BaseException) -> None:
         if self._stopped is None:
             self._stopped = error
+            self._source_wait.cancel()
 
     def _take_result(self, result: BatchResult) -> None:
         self._results.append(result)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import selectors
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import aiohttp
 import anyio
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["AiohttpTransport"]
 
 _CLOSE_TIME = 5.0
+_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)  # no descriptor
 
 
 class _Body(aiohttp.BytesPayload):
@@ -29,8 +32,18 @@ class _Body(aiohttp.BytesPayload):
         self._exchange = exchange
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        # Until here nothing has left: aiohttp keeps the headers back for the body.
+        if getattr(getattr(writer, "protocol", None), "should_close", False):
+            raise _SpokeFirstError
         self._exchange.pull()
         await super().write_with_length(writer, content_length)
+
+
+class _SpokeFirstError(ConnectionResetError):
+    """The server had answered before it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__("an answer was there before the request")
 
 
 class _RepeatedError(aiohttp.ClientError):
@@ -49,6 +62,35 @@ def _once() -> Any:
         return await handler(request)
 
     return send
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Uses no idle connection again on which something has come: the end, or an answer that nobody asked for.
+
+    aiohttp would take such an answer for the next request's, and notices an end only when the event loop gets to it.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._used: WeakSet[Any] = WeakSet()
+
+    async def connect(self, *args: Any, **options: Any) -> Any:
+        """A connection that is silent, if it was used before."""
+        while True:
+            connection = await super().connect(*args, **options)
+            protocol: Any = connection.protocol
+            if protocol not in self._used:
+                self._used.add(protocol)
+                return connection
+            if not protocol.should_close and not _has_news(connection.transport):
+                return connection
+            connection.close()
+
+
+def _has_news(transport: Any) -> bool:
+    with _Selector() as selector:
+        selector.register(transport.get_extra_info("socket"), selectors.EVENT_READ)
+        return bool(selector.select(0))
 
 
 class _Session:
@@ -110,7 +152,7 @@ class AiohttpTransport:
 
     def _new_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._limit, keepalive_timeout=KEEPALIVE),
+            connector=_Connector(limit=self._limit, keepalive_timeout=KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             trust_env=self._trust_env,
@@ -138,9 +180,13 @@ class AiohttpTransport:
                     allow_redirects=False,
                     timeout=self._timeout,
                     middlewares=(_once(),) if exchange.request.method == "GET" else None,
+                    raise_for_status=False,
                 )
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
                 raise NeverConnectedError(type(error).__name__) from error
+            if exchange.request.method == "POST" and not exchange.pulled:
+                response.close()
+                raise _SpokeFirstError
             await self._read(exchange, response, used)
         finally:
             used.load -= 1
