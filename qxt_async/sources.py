@@ -26,9 +26,8 @@ from typing import TYPE_CHECKING, Self, cast
 
 import attrs
 
-from .errors import InvalidConfigurationError, InvalidNumberError, SourceFileError
-from .models import masked
-from .phones import normalize
+from .columns import NumberColumn, is_header
+from .errors import InvalidConfigurationError, SourceFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,7 +43,6 @@ _BLOCK_BYTES = 64 * 1024
 _ROW_CHARACTERS = 1024 * 1024
 _DELIMITERS = ",;\t"
 _MARK_BYTES = 4
-_HEADER_DIGITS = 5
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
@@ -60,14 +58,20 @@ class NumberBlock:
     Attributes:
         numbers: not checked, not normalised.
         lines: for each of them the line it stands in (where its row begins), from 1.
+        rows: for each of them its row, if rows were asked for and the file has columns; else empty.
     """
 
     numbers: Sequence[str] = attrs.field(repr=lambda numbers: f"<{len(numbers)}>")
     lines: Sequence[int] = attrs.field(repr=False)
+    rows: Sequence[Sequence[str]] = attrs.field(default=(), repr=False)
 
 
 def open_numbers(
-    path: str | os.PathLike[str], column: str | int | None = None, encoding: str | None = None
+    path: str | os.PathLike[str],
+    column: str | int | None = None,
+    encoding: str | None = None,
+    *,
+    rows: bool = False,
 ) -> NumberFile:
     """Open a file of phone numbers.
 
@@ -75,6 +79,7 @@ def open_numbers(
         path: the file; ``-`` for standard input.
         column: the column of a CSV file: its name in the header, or its position from 1 (an ``int``, or digits).
         encoding: any text encoding that Python knows; ``None`` to find out.
+        rows: keep the rows of a CSV file beside the numbers.
 
     Returns:
         The open file; close it, or use it as a context manager.
@@ -88,12 +93,12 @@ def open_numbers(
     if isinstance(wanted, int) and wanted < 1:
         raise InvalidConfigurationError(f"column {wanted}: columns are counted from 1")
     if path == STDIN:
-        return NumberFile(cast("io.BufferedReader", sys.stdin.buffer), "<stdin>", wanted, known, owned=False)
+        return NumberFile(cast("io.BufferedReader", sys.stdin.buffer), "<stdin>", wanted, known, owned=False, rows=rows)
     try:
         stream = Path(path).open("rb")  # noqa: SIM115  (closed by the NumberFile)
     except OSError as error:
         raise SourceFileError(os.fspath(path), None, _reason(error)) from error
-    return NumberFile(stream, os.fspath(path), wanted, known)
+    return NumberFile(stream, os.fspath(path), wanted, known, rows=rows)
 
 
 def _known_encoding(encoding: str | None) -> str | None:
@@ -126,12 +131,13 @@ class NumberFile:
         encoding: str | None,
         *,
         owned: bool = True,
+        rows: bool = False,
     ) -> None:
         self.name = name
         self._stream = stream
         self._owned = owned
         self._decoder = _Decoder(name, encoding)
-        self._rows = _Rows(name, column)
+        self._rows = _Rows(NumberColumn(name, column), keep=rows)
         self._ended = False
 
     def __enter__(self) -> Self:
@@ -146,6 +152,11 @@ class NumberFile:
         """Close the file, unless it is standard input."""
         if self._owned:
             self._stream.close()
+
+    @property
+    def header(self) -> Sequence[str]:
+        """The names of a CSV file's columns, as far as it was read; empty if it has none."""
+        return self._rows.column.header
 
     @property
     def pipe(self) -> int | None:
@@ -275,12 +286,11 @@ class _Decoder:
 class _Rows:
     """Text to numbers: lines, or one column of CSV rows."""
 
-    def __init__(self, name: str, column: str | int | None) -> None:
-        self._name = name
-        self._column = column
+    def __init__(self, column: NumberColumn, *, keep: bool = False) -> None:
+        self.column = column
+        self._keep = keep
         self._delimiter: str | None = None  # "" in a text file, None as long as nobody knows
-        self._index: int | None = None
-        self._header: list[str] | None = None
+        self._begun = False
         self._tail = ""
         self._line = 1  # of the tail's first character
 
@@ -296,7 +306,7 @@ class _Rows:
         text, self._tail = text[:cut], text[cut:]
         if len(self._tail) > _ROW_CHARACTERS:
             raise SourceFileError(
-                self._name,
+                self.column.name,
                 self._line + text.count("\n"),
                 f"the row that begins here has more than {_ROW_CHARACTERS} characters: is a quote not closed?",
             )
@@ -317,7 +327,7 @@ class _Rows:
         outside = "".join(line.split('"')[::2])
         delimiter = max(_DELIMITERS, key=outside.count)
         quoted = line.lstrip().startswith('"')
-        return delimiter if delimiter in outside or quoted or self._column is not None else ""
+        return delimiter if delimiter in outside or quoted or self.column.given else ""
 
     def _complete(self, text: str) -> int:
         """Where the last complete row ends; the line ends within quotes end none."""
@@ -333,82 +343,39 @@ class _Rows:
         at: Sequence[int] = range(first, first + len(lines))
         if len(numbers) < len(lines):
             at = [number for number, line in enumerate(lines, first) if not _skipped(line)]
-        if self._index is None and numbers:
-            self._index = 0
-            if _is_header(numbers[0]):
+        if not self._begun and numbers:
+            self._begun = True
+            if is_header(numbers[0]):
                 return NumberBlock(numbers[1:], at[1:])
         return NumberBlock(numbers, at)
 
     def _read_csv(self, lines: list[str], first: int) -> NumberBlock:
         numbers: list[str] = []
         at: list[int] = []
-        reader = csv.reader(lines, delimiter=self._delimiter or ",", strict=True)
+        rows: list[list[str]] = []
+        # A line end within quotes is part of a value; in a number it is nothing.
+        whole = [line + "\n" for line in lines] if self._keep else lines
+        reader = csv.reader(whole, delimiter=self._delimiter or ",", strict=True)
         line = first
         try:
             for row in reader:
-                index = self._index
-                if index is None and any(map(str.strip, row)) and self._is_data(row, line):
-                    index = self._index
+                index = self.column.index
+                if index is None and any(map(str.strip, row)) and self.column.begins(row, line):
+                    index = self.column.index
                 if index is not None:
                     number = row[index] if index < len(row) else ""
                     if number or any(map(str.strip, row)):
                         numbers.append(number)
                         at.append(line)
+                        if self._keep:
+                            rows.append(row)
                 line = first + reader.line_num
         except csv.Error as error:
-            raise SourceFileError(self._name, line, f"the row that begins here is not CSV: {error}") from None
-        return NumberBlock(numbers, at)
-
-    def _is_data(self, row: list[str], line: int) -> bool:
-        """Choose the column, by the first rows; whether this one has numbers already."""
-        if isinstance(self._column, str):
-            names = [name.strip() for name in row]
-            if names.count(self._column.strip()) != 1:
-                many = "more than one column is" if self._column.strip() in names else "no column is"
-                raise SourceFileError(self._name, line, f"{many} named {self._column!r}; there are {_shown(names)}")
-            self._index = names.index(self._column.strip())
-            return False
-        if self._column is not None or len(row) == 1:
-            index = (self._column or 1) - 1
-            if index >= len(row):
-                raise SourceFileError(self._name, line, f"there is no column {self._column}, only {len(row)}")
-            self._index = index
-            return not _is_header(row[index])
-        found = [index for index, field in enumerate(row) if _is_number(field)]
-        if len(found) == 1:
-            self._index = found[0]
-            return True
-        if not found and self._header is None:
-            self._header = row
-            return False
-        reason = f"{'several columns have' if found else 'no column has'} a phone number"
-        raise SourceFileError(self._name, line, f"{reason}: say which column of {_shown(self._header or row)}")
+            reason = f"the row that begins here is not CSV: {error}"
+            raise SourceFileError(self.column.name, line, reason) from None
+        return NumberBlock(numbers, at, rows)
 
 
 def _skipped(line: str) -> bool:
     line = line.strip()
     return not line or line[0] == "#"
-
-
-def _digits(field: str) -> int:
-    return sum(map(str.isdigit, field))
-
-
-def _is_header(field: str) -> bool:
-    return _digits(field) < _HEADER_DIGITS and any(map(str.isalpha, field))
-
-
-def _is_number(field: str) -> bool:
-    try:
-        normalize(field)
-    except InvalidNumberError:
-        return False
-    return True
-
-
-def _shown(names: Sequence[str]) -> str:
-    """Columns by name and position; what may be a number instead of a name is masked."""
-    return ", ".join(
-        f"{position} {masked(name.strip()) if _digits(name) >= _HEADER_DIGITS else name.strip()!r}"
-        for position, name in enumerate(names, 1)
-    )

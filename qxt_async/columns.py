@@ -1,0 +1,97 @@
+"""Which column of a table has the phone numbers; the rules stand in `qxt_async.sources`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .errors import InvalidNumberError, SourceFileError
+from .models import masked
+from .phones import normalize
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["NumberColumn", "is_header"]
+
+_HEADER_DIGITS = 5
+
+
+class NumberColumn:
+    """Which column of a table has the numbers: the one asked for, or the one that its first rows show.
+
+    Args:
+        name: of the table, for errors.
+        column: its name in the header, or its position from 1.
+
+    Attributes:
+        index: from 0; ``None`` as long as it is not known.
+        header: the names of the columns; empty if they have none, or it is not known yet.
+        given: whether the caller said which column.
+    """
+
+    def __init__(self, name: str, column: str | int | None) -> None:
+        self.name = name
+        self.given = column is not None
+        self.index: int | None = None
+        self.header: Sequence[str] = ()
+        self._column = column.strip() if isinstance(column, str) else column
+
+    def begins(self, row: Sequence[str], line: int) -> bool:
+        """Look at one of the first rows, until `index` is known.
+
+        Returns:
+            Whether this row has a number already, and is no header.
+
+        Raises:
+            SourceFileError: the column is not there, or no or several columns have numbers.
+        """
+        names = [field.strip() for field in row]
+        if isinstance(self._column, str):
+            if names.count(self._column) != 1:
+                many = "more than one column is" if self._column in names else "no column is"
+                raise SourceFileError(self.name, line, f"{many} named {self._column!r}; there are {_shown(names)}")
+            self.index, self.header = names.index(self._column), names
+            return False
+        if self._column is not None or len(row) == 1:
+            index = (self._column or 1) - 1
+            if index >= len(row):
+                raise SourceFileError(self.name, line, f"there is no column {self._column}, only {len(row)}")
+            self.index = index
+            if is_header(row[index]):
+                self.header = names
+                return False
+            return True
+        found = [index for index, field in enumerate(row) if _is_number(field)]
+        if len(found) == 1:
+            self.index = found[0]
+            return True
+        if not found and not self.header:
+            self.header = names
+            return False
+        reason = f"{'several columns have' if found else 'no column has'} a phone number"
+        raise SourceFileError(self.name, line, f"{reason}: say which column of {_shown(self.header or names)}")
+
+
+def _digits(field: str) -> int:
+    return sum(map(str.isdigit, field))
+
+
+def is_header(field: str) -> bool:
+    """Whether a field above or among numbers is the name of their column: it has a letter and few digits."""
+    return _digits(field) < _HEADER_DIGITS and any(map(str.isalpha, field))
+
+
+def _is_number(field: str) -> bool:
+    try:
+        normalize(field)
+    except InvalidNumberError:
+        return False
+    return True
+
+
+def _shown(names: Sequence[str]) -> str:
+    """Columns by name and position; what may be a number instead of a name is masked."""
+    return ", ".join(
+        f"{position} {masked(name.strip()) if _digits(name) >= _HEADER_DIGITS else name.strip()!r}"
+        for position, name in enumerate(names, 1)
+    )
