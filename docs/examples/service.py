@@ -1,0 +1,126 @@
+"""A FastAPI service that sends login codes while somebody waits, and announcements in the background.
+
+QXT_USER=user QXT_PASSWORD=password QXT_BASE_URL=http://127.0.0.1:8080/qxt uvicorn service:app
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, TypedDict
+
+from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from pydantic import BaseModel
+
+from qxt_async import (
+    BatchResult,
+    InvalidRequestError,
+    NotSentError,
+    OutcomeUnknownError,
+    QxtClient,
+    QxtError,
+    RefusedError,
+    RetryPolicy,
+)
+
+# Somebody is waiting: two quick attempts for what never left, then say so.
+QUICK = RetryPolicy(2, backoff=0.2)
+
+
+class Job(BaseModel):
+    """An announcement on its way."""
+
+    accepted: int = 0
+    failed: int = 0
+    unknown: int = 0
+    left_out: int = 0
+    mids: list[str] = []
+    state: str = "sending"
+
+    def note(self, batch: BatchResult) -> None:
+        self.accepted += len(batch.accepted)
+        self.failed += len(batch.failed)
+        self.unknown += len(batch.unknown)
+        self.mids.extend(batch.mids)
+
+
+class State(TypedDict):
+    qxt: QxtClient
+    jobs: dict[str, Job]
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+    """One client for the whole service: one account, one pool, one rate limit."""
+    async with QxtClient.from_env(timeout=10) as qxt:
+        yield {"qxt": qxt, "jobs": {}}
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+def qxt_client(request: Request) -> QxtClient:
+    return request.state.qxt
+
+
+def jobs(request: Request) -> dict[str, Job]:
+    return request.state.jobs
+
+
+class Code(BaseModel):
+    number: str
+
+
+@app.post("/codes", status_code=201)
+async def send_code(code: Code, qxt: Annotated[QxtClient, Depends(qxt_client)]) -> dict[str, str]:
+    """Send a login code and wait for the gateway's word."""
+    text = f"【Acme】Your code is {secrets.randbelow(10**6):06}."
+    try:
+        sent = await qxt.send(code.number, text, retry=QUICK)
+    except InvalidRequestError as error:
+        raise HTTPException(422, "this is not a mobile number") from error
+    except OutcomeUnknownError:
+        # It may be on its way. Sending again is the user's decision, not ours.
+        return {"state": "unknown", "advice": "wait a minute before asking for another code"}
+    except (RefusedError, NotSentError) as error:
+        raise HTTPException(503, "no code was sent") from error
+    return {"state": "accepted", "mid": sent.mid or ""}
+
+
+class Announcement(BaseModel):
+    numbers: list[str]
+    text: str
+
+
+@app.post("/announcements", status_code=202)
+async def announce(
+    announcement: Announcement,
+    background: BackgroundTasks,
+    qxt: Annotated[QxtClient, Depends(qxt_client)],
+    jobs: Annotated[dict[str, Job], Depends(jobs)],
+) -> dict[str, str]:
+    """Begin to send and answer at once; the job tells how far it is."""
+    key = secrets.token_urlsafe(8)
+    jobs[key] = Job()
+    background.add_task(send_announcement, qxt, announcement, jobs[key])
+    return {"job": key}
+
+
+async def send_announcement(qxt: QxtClient, announcement: Announcement, job: Job) -> None:
+    """Send to everybody; never raises, since nobody would hear it."""
+    try:
+        result = await qxt.send_bulk(announcement.numbers, announcement.text, on_result=job.note)
+    except QxtError as error:
+        job.state = f"stopped: {type(error).__name__}"
+    else:
+        job.left_out = len(result.invalid) + result.duplicates
+        job.state = "done"
+
+
+@app.get("/announcements/{key}")
+async def progress(key: str, jobs: Annotated[dict[str, Job], Depends(jobs)]) -> Job:
+    """How far an announcement is."""
+    if key not in jobs:
+        raise HTTPException(404)
+    return jobs[key]

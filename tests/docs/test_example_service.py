@@ -1,0 +1,123 @@
+"""The service in docs/examples/service.py, as a real server between real requests and a simulated gateway."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import anyio
+import anyio.abc
+import httpx
+import pytest
+import uvicorn
+from anyio.from_thread import start_blocking_portal
+
+from qxt_async.simulator import SimulatedGateway, serve
+
+SERVICE = Path(__file__).parents[2] / "docs" / "examples" / "service.py"
+
+
+@pytest.fixture
+def service() -> ModuleType:
+    """The example as a module, as uvicorn would import it."""
+    spec = importlib.util.spec_from_file_location("service", SERVICE)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def gateway() -> SimulatedGateway:
+    """The gateway behind the service."""
+    return SimulatedGateway()
+
+
+class _Server(uvicorn.Server):
+    """Tells when it serves."""
+
+    def __init__(self, app: object) -> None:
+        super().__init__(uvicorn.Config(app, port=0, ws="none", log_config=None))  # type: ignore[arg-type]
+        self.serving = anyio.Event()
+
+    async def startup(self, sockets: object = None) -> None:
+        await super().startup()
+        self.serving.set()
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[int]) -> None:
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.serve)
+            await self.serving.wait()
+            task_status.started(self.servers[0].sockets[0].getsockname()[1])
+
+
+@pytest.fixture
+def http(service: ModuleType, gateway: SimulatedGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
+    """A client of the service, which runs in a thread."""
+    with serve(gateway) as base_url:
+        monkeypatch.setenv("QXT_USER", "user")
+        monkeypatch.setenv("QXT_PASSWORD", "password")
+        monkeypatch.setenv("QXT_BASE_URL", base_url)
+        server = _Server(service.app)
+        with start_blocking_portal("asyncio") as portal:
+            running, port = portal.start_task(server.run)
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+                yield client
+            server.should_exit = True
+            running.result()
+
+
+def test_a_code_is_sent_while_the_caller_waits(http: httpx.Client, gateway: SimulatedGateway) -> None:
+    """The answer has the mid that the gateway gave."""
+    answer = http.post("/codes", json={"number": "138 0013 8000"})
+    assert (answer.status_code, answer.json()) == (201, {"state": "accepted", "mid": gateway.sends[0].mid})
+    assert gateway.taken == {"13800138000": 1}
+
+
+def test_what_is_no_number_is_the_callers_fault(http: httpx.Client, gateway: SimulatedGateway) -> None:
+    """422, and the gateway is not asked."""
+    assert http.post("/codes", json={"number": "12345"}).status_code == 422
+    assert not gateway.requests
+
+
+def test_an_unknown_outcome_is_said_and_not_repeated(http: httpx.Client, gateway: SimulatedGateway) -> None:
+    """The gateway took it and broke the connection: once it stays."""
+    gateway.fail_next("take-then-reset")
+    assert http.post("/codes", json={"number": "13800138000"}).json()["state"] == "unknown"
+    assert gateway.taken == {"13800138000": 1}
+
+
+def test_a_refusal_says_that_nothing_was_sent(http: httpx.Client, gateway: SimulatedGateway) -> None:
+    """503 for what the caller cannot help."""
+    gateway.fail_next("fail-999")
+    assert http.post("/codes", json={"number": "13800138000"}).status_code == 503
+    assert not gateway.taken
+
+
+def test_an_announcement_goes_out_in_the_background(http: httpx.Client, gateway: SimulatedGateway) -> None:
+    """The answer comes at once with a job; when it is done, it has told everything."""
+    numbers = [f"139{n:08}" for n in range(1500)]
+    answer = http.post("/announcements", json={"numbers": [*numbers, "1", numbers[0]], "text": "【Acme】Hello."})
+    assert answer.status_code == 202
+    while (job := http.get(f"/announcements/{answer.json()['job']}").json())["state"] == "sending":
+        pass
+    mids = [send.mid for send in gateway.sends]
+    assert sorted(job.pop("mids")) == sorted(mids)
+    assert job == {"accepted": 1500, "failed": 0, "unknown": 0, "left_out": 2, "state": "done"}
+    assert gateway.taken == dict.fromkeys(numbers, 1)
+
+
+def test_a_stopped_announcement_says_why(http: httpx.Client, gateway: SimulatedGateway) -> None:
+    """A text that cannot be sent is the state of the job, not an exception in the server's log."""
+    answer = http.post("/announcements", json={"numbers": ["13800138000"], "text": "🎉"})
+    while (job := http.get(f"/announcements/{answer.json()['job']}").json())["state"] == "sending":
+        pass
+    assert job["state"] == "stopped: InvalidTextError"
+
+
+def test_no_job_is_not_found(http: httpx.Client) -> None:
+    """404 for a key that nobody was given."""
+    assert http.get("/announcements/none").status_code == 404

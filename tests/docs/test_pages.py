@@ -1,0 +1,104 @@
+"""Every example in the READMEs and the documentation runs, and what they say of commands and files is so."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from pages import LANGUAGES, PAGES, ROOT, Reader, blocks, check_output, runnable
+
+import qxt_async
+
+README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
+SETUP = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox -s "
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if runnable(page)], ids=lambda page: page.name)
+def test_every_example_of_a_page_runs(page: Path, tmp_path: Path) -> None:
+    """Python blocks run against a simulated gateway, console blocks in a shell, and outputs are as shown."""
+    with Reader(page, tmp_path) as reader:
+        reader.read()
+
+
+def test_a_broken_example_is_found(tmp_path: Path) -> None:
+    """An exception, another output, a failing command and a failing test each fail the page."""
+    for text, problem in (
+        ("```python\nawait client.send('13800138000', '')\n```\n", qxt_async.InvalidTextError),
+        ("```python\nprint(1)\n```\n\n```output\n2\n```\n", AssertionError),
+        ("```console\n$ false\n```\n", AssertionError),
+        ("```console\n$ echo a\nb\n```\n", AssertionError),
+        ("```python\ndef test_it():\n    assert 0\n```\n", AssertionError),
+    ):
+        page = tmp_path / "page.md"
+        page.write_text(text, encoding="utf-8")
+        with Reader(page, tmp_path) as reader, pytest.raises(problem):
+            reader.read()
+
+
+def test_outputs_may_leave_out_what_differs() -> None:
+    """Three dots stand for anything, and only they do."""
+    check_output("batch 0: ... ms", "batch 0: 12 ms")
+    with pytest.raises(AssertionError):
+        check_output("batch 0: 1 ms", "batch 0: 12 ms")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_block_escapes(page: Path) -> None:
+    """A block is run, or is a directive, or in a language that is not run; setting up needs a network, so it is not."""
+    for language, text in blocks(page):
+        assert language in LANGUAGES or language.startswith("{") or language in ("sh", "text", "toml", "nginx"), text
+        if language == "sh":
+            assert re.fullmatch(r"((\S*python3?|\S*pip|\S*nox) [^|;]*\n)+", text), text
+
+
+@pytest.mark.parametrize("readme", [README, README_ZH], ids=["en", "zh"])
+def test_the_two_commands_of_the_readme(readme: Path) -> None:
+    """Both READMEs show the commands that set up and run the demo and the tests; nox knows their sessions."""
+    commands = [text.strip() for language, text in blocks(readme) if language == "sh"]
+    noxfile = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    sessions = {node.name for node in noxfile.body if isinstance(node, ast.FunctionDef)}
+    assert [command for command in commands if "-s " in command] == [SETUP + "demo", SETUP + "tests"]
+    assert {"demo", "tests"} <= sessions
+
+
+def test_the_readmes_agree() -> None:
+    """The Chinese README shows the same code and commands as the English one."""
+    assert blocks(README_ZH) == blocks(README)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_to_files_lead_somewhere(page: Path) -> None:
+    """A relative link names a file of the repository."""
+    for target in re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists() or (page.parent / f"{target}.md").exists(), target
+
+
+def test_the_readme_is_short() -> None:
+    """120 lines at most."""
+    for readme in (README, README_ZH):
+        assert len(readme.read_text(encoding="utf-8").splitlines()) <= 120
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_page_names_a_real_address(page: Path) -> None:
+    """The only addresses are the loopback and those that are set aside for documentation and private networks."""
+    harmless = re.compile(r"127\.|10\.|192\.0\.2\.|198\.51\.100\.|203\.0\.113\.")
+    for address in re.findall(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", page.read_text(encoding="utf-8")):
+        assert harmless.match(address), address
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    """The API page names everything that `qxt_async` exports."""
+    reference = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+    missing = [name for name in qxt_async.__all__ if not re.search(rf":: {name}$", reference, re.MULTILINE)]
+    assert missing == ["__version__"]
+
+
+def test_every_rule_that_code_cites_is_in_the_protocol() -> None:
+    """Each `PROTOCOL 2.1` in the library has its place on the protocol page."""
+    protocol = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    for source in (ROOT / "qxt_async").rglob("*.py"):
+        for rule in re.findall(r"PROTOCOL (\d(?:\.\d)?)", source.read_text(encoding="utf-8")):
+            assert f"(protocol-{rule})=" in protocol, f"{source.name} cites {rule}"
