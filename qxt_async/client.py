@@ -282,7 +282,7 @@ class QxtClient:
         message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
         form = send_form(self._credentials, message, channel_digits=self._channel_digits)
         given = [numbers] if isinstance(numbers, str) else list(numbers)
-        intake = self._intake(unique=True, suppressed=suppressed)
+        intake = self._intake(unique=True, suppressed=suppressed, few=True)
         clean = tuple(intake.admit(given))
         if not clean:
             raise _nothing_to_send(intake)
@@ -441,8 +441,10 @@ class QxtClient:
         if available < needed:
             raise InsufficientBalanceError(needed, available)
 
-    def _intake(self, *, unique: bool, suppressed: Container[str], keep_invalid: bool = True) -> Intake:
-        seen = SeenNumbers(self._number_pattern) if unique else None
+    def _intake(
+        self, *, unique: bool, suppressed: Container[str], keep_invalid: bool = True, few: bool = False
+    ) -> Intake:
+        seen = SeenNumbers(self._number_pattern, few=few) if unique else None
         return Intake(self._number_pattern, seen=seen, suppressed=suppressed, keep_invalid=keep_invalid)
 
     def _check_open(self) -> None:
