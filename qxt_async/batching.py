@@ -48,7 +48,7 @@ class Batches:
 
     Every number that the intake admits is in exactly one batch, in the order of the source. No batch has more than
     `size` numbers, and none fewer than `minimum` if the total can be cut that way. To know that, up to two batches are
-    read ahead (more if `minimum` is more than half of `size`).
+    read ahead (more if `minimum` is more than half of `size`), in reads of a thousand numbers.
 
     Args:
         source: any iterable or async iterable of numbers. It is iterated in the event loop: one that blocks belongs
