@@ -1,0 +1,58 @@
+"""``qxt balance``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import account, account_options, as_json, verbose
+
+if TYPE_CHECKING:
+    import anyio
+
+    from qxt_async import Balance
+
+__all__ = ["command"]
+
+
+@click.command("balance")
+@account_options
+@as_json
+@verbose
+def command(
+    user: str | None,
+    base_url: str | None,
+    transport: str,
+    timeout: float,
+    as_json: bool,
+    verbose: bool,  # noqa: ARG001
+) -> None:
+    """Ask how many messages the account has left.
+
+    With --json: {"sms": …, "mms": …}.
+    """
+    import json
+
+    from qxt_async import QxtClient
+
+    from .stopping import run_until_stopped
+
+    options = account(user, base_url)
+    found: list[Balance] = []
+
+    async def work(asking: anyio.CancelScope) -> None:
+        async with QxtClient.from_env(**options, transport=transport, timeout=timeout) as client:
+            with asking:
+                found.append(await client.balance())
+
+    ended = run_until_stopped(work)
+    if ended.interrupted is not None:
+        raise click.exceptions.Exit(128 + ended.interrupted)
+    if ended.error is not None:
+        raise ended.error
+    balance = found[0]
+    if as_json:
+        click.echo(json.dumps({"sms": balance.sms, "mms": balance.mms}))
+    else:
+        click.echo(f"sms {balance.sms:,}\nmms {balance.mms:,}")

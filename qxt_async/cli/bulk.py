@@ -1,0 +1,144 @@
+"""``qxt bulk``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import account, account_options, as_json, file_options, message_options, text_option, verbose
+
+if TYPE_CHECKING:
+    import anyio
+
+__all__ = ["command"]
+
+
+@click.command("bulk")
+@click.argument("file", metavar="FILE")
+@text_option
+@file_options
+@message_options
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Requests in flight at most.",
+)
+@click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Numbers a second at most.")
+@click.option("--check-balance", is_flag=True, help="Ask first whether the balance suffices; not with FILE -.")
+@click.option("--failed-to", metavar="FILE", help="Write the numbers that failed there, one a line.")
+@click.option("--unknown-to", metavar="FILE", help="Write the numbers whose outcome is unknown there.")
+@account_options
+@as_json
+@verbose
+def command(
+    file: str,
+    text: str,
+    column: str | None,
+    encoding: str | None,
+    suppressed: str | None,
+    extno: str | None,
+    addseqno: bool,
+    substitute: bool,
+    concurrency: int,
+    rate: float | None,
+    check_balance: bool,
+    failed_to: str | None,
+    unknown_to: str | None,
+    user: str | None,
+    base_url: str | None,
+    transport: str,
+    timeout: float,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """Send one text to every number in a file.
+
+    FILE is a text file (one number a line; blank lines and lines that begin with # are skipped) or a CSV file with or
+    without a header, in UTF-8, GBK or UTF-16; - is standard input. Invalid, repeated and suppressed numbers are left
+    out and counted. A file is read through once before the first text is sent, so that one that cannot be decoded
+    sends nothing.
+
+    Ctrl-C or SIGTERM: no further request is begun, those under way get 5 seconds, a second one cuts them off.
+
+    With --json: {"accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "unsent", "batches", "mids":
+    […], "errors": [{"error", "message", "numbers", "batches"}], "elapsed", "interrupted"}.
+    """
+    from qxt_async import InsufficientBalanceError, QxtClient, SourceFailedError, SourceFileError
+    from qxt_async.sources import open_numbers
+    from qxt_async.texts import segments
+    from qxt_async.texts import substitute as substituted
+
+    from .display import progress
+    from .ledger import Ledger, NumbersFile
+    from .reporting import finish
+    from .screening import Screen, numbers_of, read_suppressed, survey
+    from .stopping import run_until_stopped
+
+    options = account(user, base_url)
+    left_out = read_suppressed(suppressed)
+    ledger = Ledger(NumbersFile(failed_to, "--failed-to"), NumbersFile(unknown_to, "--unknown-to"))
+    needed = 0
+    with open_numbers(file, column, encoding) as source:
+        total: int | None = None
+        if source.regular and check_balance:
+            first_look, valid = survey(file, column, encoding, left_out)
+            total = first_look.intake.read
+            needed = valid * segments(substituted(text) if substitute else text, addseqno=addseqno)
+        elif source.regular:
+            with open_numbers(file, column, encoding) as to_count:
+                total = sum(len(block.numbers) for block in to_count.blocks())
+        elif check_balance:
+            raise click.UsageError(f"--check-balance reads FILE twice, and {source.name} can be read once only.")
+        screen = Screen(source.name)
+
+        async def work(beginning: anyio.CancelScope) -> None:
+            client = QxtClient.from_env(
+                **options, transport=transport, timeout=timeout, max_concurrency=concurrency, max_rate=rate
+            )
+            async with client:
+                stream = client.stream_bulk(
+                    numbers_of(source, screen),
+                    text,
+                    extno=extno,
+                    addseqno=addseqno,
+                    substitute=substitute,
+                    suppressed=left_out,
+                    on_result=ledger.add,
+                    on_progress=show,
+                )
+                if check_balance:
+                    available = (await client.balance()).sms
+                    if available < needed:
+                        raise InsufficientBalanceError(needed, available)
+                if beginning.cancel_called:
+                    return
+                began = time.monotonic()
+                try:
+                    async with stream:
+                        with beginning:
+                            async for _ in stream:
+                                pass
+                except SourceFailedError as error:
+                    if isinstance(error.__cause__, SourceFileError):
+                        raise error.__cause__ from None
+                    raise
+                finally:
+                    ledger.elapsed = time.monotonic() - began
+                    ledger.duplicates = stream.intake.duplicates
+                    ledger.suppressed = stream.intake.suppressed_count
+
+        with progress(total, plain=verbose) as show:
+            ended = run_until_stopped(work)
+    ledger.close()
+    ledger.invalid = screen.intake.invalid_count
+    # What was read and not given on, or never read, was not sent either.
+    handled = ledger.settled + ledger.invalid + ledger.duplicates + ledger.suppressed
+    ledger.unsent = max(total or 0, screen.intake.read) - handled
+    for line in screen.remarks():
+        click.echo(line, err=True)
+    finish(ledger, ended, as_json=as_json)

@@ -1,0 +1,89 @@
+"""``qxt check``."""
+
+from __future__ import annotations
+
+import click
+
+from .options import as_json, file_options, message_options, text_option, verbose
+
+__all__ = ["command"]
+
+
+@click.command("check")
+@click.argument("file", metavar="FILE")
+@text_option
+@file_options
+@message_options
+@as_json
+@verbose
+def command(
+    file: str,
+    text: str,
+    column: str | None,
+    encoding: str | None,
+    suppressed: str | None,
+    extno: str | None,
+    addseqno: bool,
+    substitute: bool,
+    as_json: bool,
+    verbose: bool,  # noqa: ARG001
+) -> None:
+    """Say what a bulk send would do; sends nothing.
+
+    FILE is read as `qxt bulk` reads it. Exit code 0 if it would be sent (invalid numbers are left out), 2 if not.
+
+    With --json: {"sendable", "valid", "invalid", "duplicates", "suppressed", "batches", "characters", "segments",
+    "credits", "unencodable": [{"character", "name", "line", "column", "substitute"}], "invalid_lines": [{"line",
+    "number", "reason"}]}, the numbers masked, the first thousand lines.
+    """
+    import json
+
+    from qxt_async import texts
+    from qxt_async.wire import MAX_NUMBERS
+
+    from .display import print_table
+    from .program import ExitCode
+    from .screening import read_suppressed, survey
+
+    if extno is not None:
+        texts.check_extno(extno)
+    screen, valid = survey(file, column, encoding, read_suppressed(suppressed))
+    text = texts.substitute(text) if substitute else text
+    bad = texts.bad_characters(text)
+    segments = texts.segments(text, addseqno=addseqno)
+    found = {
+        "sendable": bool(valid and text.strip() and not bad),
+        "valid": valid,
+        "invalid": screen.intake.invalid_count,
+        "duplicates": screen.intake.duplicates,
+        "suppressed": screen.intake.suppressed_count,
+        "batches": -(-valid // MAX_NUMBERS),
+        "characters": len(text),
+        "segments": segments,
+        "credits": valid * segments,
+    }
+    if as_json:
+        unencodable = [
+            {
+                "character": each.character,
+                "name": each.name,
+                "line": each.line,
+                "column": each.column,
+                "substitute": each.substitute,
+            }
+            for each in bad
+        ]
+        lines = [{"line": each.line, "number": each.number, "reason": each.reason} for each in screen.invalid]
+        click.echo(json.dumps({**found, "unencodable": unencodable, "invalid_lines": lines}))
+    else:
+        print_table([(name, count) for name, count in found.items() if name != "sendable"])
+        for line in screen.remarks():
+            click.echo(line, err=True)
+    for each in bad:
+        advice = "" if each.substitute is None else f"; --substitute would put {each.substitute!r}"
+        click.echo(f"text, line {each.line}, column {each.column}: GBK has no {each.name}{advice}", err=True)
+    if not text.strip():
+        click.echo("text: it is empty", err=True)
+    if not valid:
+        click.echo(f"{screen.name}: no number to send to", err=True)
+    raise click.exceptions.Exit(0 if found["sendable"] else ExitCode.USAGE)

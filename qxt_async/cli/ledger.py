@@ -1,0 +1,190 @@
+"""What became of the numbers of one command: the tally, for people and for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from typing import TYPE_CHECKING, Any, TextIO
+
+import attrs
+import click
+
+from qxt_async.models import masked
+
+from .program import ExitCode
+
+if TYPE_CHECKING:
+    import signal
+    from collections.abc import Sequence
+
+    from qxt_async.models import BatchResult
+
+__all__ = ["Ledger", "NumbersFile"]
+
+_SHOWN = 3
+_SHOWN_ERRORS = 10
+
+
+class NumbersFile:
+    """A file that whole numbers are written to, one a line, readable by its owner only.
+
+    It is made at once, so that a path that cannot work is known before anything is sent. A file that has numbers in
+    it is never overwritten: they may be the only trace of an earlier send.
+
+    Args:
+        path: where; ``None`` writes nothing.
+        option: the option it comes from, for the error.
+    """
+
+    def __init__(self, path: str | None, option: str) -> None:
+        self.path = path
+        self._file: TextIO | None = None
+        if path is None:
+            return
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise click.UsageError(f"{option} {path}: {error.strerror}.") from error
+        self._file = os.fdopen(descriptor, "w", encoding="ascii")
+        state = os.fstat(descriptor)
+        if stat.S_ISREG(state.st_mode) and state.st_size:
+            self._file.close()
+            raise click.UsageError(f"{option} {path}: the file is there already, and not empty.")
+
+    def write(self, numbers: Sequence[str]) -> None:
+        """Write some numbers, and hand them to the system at once.
+
+        Raises:
+            OSError: as the system says.
+        """
+        if self._file is not None and numbers:
+            self._file.write("\n".join(numbers) + "\n")
+            self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
+
+
+@attrs.define
+class _Met:
+    """One kind of error, and how much it hit."""
+
+    name: str
+    message: str
+    numbers: int = 0
+    batches: int = 0
+
+
+@attrs.define
+class Ledger:
+    """Counts results as they come, in constant memory but for the mids.
+
+    Attributes:
+        accepted, failed, unknown, invalid, duplicates, suppressed: numbers.
+        unsent: numbers that were not tried, because the send stopped early.
+        batches: requests' worth of numbers.
+        mids: the message ids.
+        elapsed: seconds.
+        interrupted: the signal that stopped it.
+        failed_to, unknown_to: where whole numbers go.
+    """
+
+    failed_to: NumbersFile = attrs.field(factory=lambda: NumbersFile(None, ""))
+    unknown_to: NumbersFile = attrs.field(factory=lambda: NumbersFile(None, ""))
+    accepted: int = 0
+    failed: int = 0
+    unknown: int = 0
+    invalid: int = 0
+    duplicates: int = 0
+    suppressed: int = 0
+    unsent: int = 0
+    batches: int = 0
+    mids: list[str] = attrs.Factory(list[str])
+    elapsed: float = 0.0
+    interrupted: signal.Signals | None = None
+    _errors: dict[type, _Met] = attrs.Factory(dict[type, _Met])
+    _examples: dict[str, list[str]] = attrs.field(factory=lambda: {"failed": [], "unknown": []})
+
+    def add(self, result: BatchResult) -> None:
+        """Take one result down; what came out of it whole goes to its file first."""
+        self.batches += 1
+        self.accepted += len(result.accepted)
+        self.failed += len(result.failed)
+        self.unknown += len(result.unknown)
+        self.mids.extend(result.mids)
+        for state, numbers in (("failed", result.failed), ("unknown", result.unknown)):
+            examples = self._examples[state]
+            examples.extend(masked(number) for number in numbers[: _SHOWN - len(examples)])
+        if result.error is not None:
+            met = self._errors.setdefault(type(result.error), _Met(type(result.error).__name__, str(result.error)))
+            met.numbers += len(result.failed) + len(result.unknown)
+            met.batches += 1
+        self.failed_to.write(result.failed)
+        self.unknown_to.write(result.unknown)
+
+    def close(self) -> None:
+        """Close the files."""
+        self.failed_to.close()
+        self.unknown_to.close()
+
+    @property
+    def settled(self) -> int:
+        """Numbers whose outcome stands."""
+        return self.accepted + self.failed + self.unknown
+
+    def tells_of(self, error: Exception) -> bool:
+        """Whether a result had such an error, so that `remarks` says it."""
+        return type(error) in self._errors
+
+    def exit_code(self) -> int:
+        """See the table in `qxt_async.cli`."""
+        if self.interrupted is not None:
+            return 128 + self.interrupted
+        if self.unknown:
+            return ExitCode.UNKNOWN
+        return ExitCode.FAILED if self.failed or self.unsent else 0
+
+    def as_json(self) -> str:
+        """One JSON object; its shape is stable, keys may join.
+
+        ``accepted``, ``failed``, ``unknown``, ``invalid``, ``duplicates``, ``suppressed``, ``unsent``, ``batches``
+        (counts), ``mids`` (texts), ``errors`` (a list of ``{"error", "message", "numbers", "batches"}``, one for each
+        kind), ``elapsed`` (seconds), ``interrupted`` (``"SIGINT"``, ``"SIGTERM"`` or null).
+        """
+        shape: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in ("accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "unsent", "batches")
+        }
+        return json.dumps(
+            {
+                **shape,
+                "mids": self.mids,
+                "errors": [
+                    {"error": met.name, "message": met.message, "numbers": met.numbers, "batches": met.batches}
+                    for met in self._errors.values()
+                ],
+                "elapsed": round(self.elapsed, 3),
+                "interrupted": None if self.interrupted is None else self.interrupted.name,
+            }
+        )
+
+    def remarks(self) -> list[str]:
+        """Why some are not accepted, line by line, numbers masked; and where the whole numbers are."""
+        lines = [
+            f"{met.numbers:,} numbers in {met.batches:,} batches: {met.message}"
+            if met.batches > 1
+            else f"{met.numbers:,} number{'s' if met.numbers != 1 else ''}: {met.message}"
+            for met in list(self._errors.values())[:_SHOWN_ERRORS]
+        ]
+        for state, file in (("failed", self.failed_to), ("unknown", self.unknown_to)):
+            count = getattr(self, state)
+            if count:
+                more = ", …" if count > _SHOWN else ""
+                place = f"; all of them are in {file.path}" if file.path else ""
+                lines.append(f"{state}: {', '.join(self._examples[state])}{more}{place}")
+        if self.unknown:
+            lines.append("unknown: may have arrived; sending to them again may send twice")
+        return lines

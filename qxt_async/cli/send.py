@@ -1,0 +1,63 @@
+"""``qxt send``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .options import account, account_options, as_json, message_options, text_option, verbose
+
+if TYPE_CHECKING:
+    import anyio
+
+__all__ = ["command"]
+
+
+@click.command("send")
+@click.argument("numbers", nargs=-1, required=True, metavar="NUMBER…")
+@text_option
+@message_options
+@account_options
+@as_json
+@verbose
+def command(
+    numbers: tuple[str, ...],
+    text: str,
+    extno: str | None,
+    addseqno: bool,
+    substitute: bool,
+    user: str | None,
+    base_url: str | None,
+    transport: str,
+    timeout: float,
+    as_json: bool,
+    verbose: bool,  # noqa: ARG001
+) -> None:
+    """Send one text to one number or a few.
+
+    At most 1000 numbers, in one request. Invalid and repeated ones are left out and reported. Prints the mid.
+    """
+    from qxt_async import BatchResult, QxtClient
+    from qxt_async.models import masked
+
+    from .ledger import Ledger
+    from .reporting import finish
+    from .stopping import run_until_stopped
+
+    options = account(user, base_url)
+    ledger = Ledger()
+
+    def take(result: BatchResult) -> None:
+        ledger.add(result)
+        ledger.invalid = len(result.invalid)
+        ledger.duplicates = result.duplicates
+        ledger.elapsed = result.elapsed
+        for each in result.invalid:
+            click.echo(f"number {each.position + 1}: {masked(each.raw)!r}: {each.reason}", err=True)
+
+    async def work(_: anyio.CancelScope) -> None:
+        async with QxtClient.from_env(**options, transport=transport, timeout=timeout) as client:
+            await client.send(numbers, text, extno=extno, addseqno=addseqno, substitute=substitute, on_result=take)
+
+    finish(ledger, run_until_stopped(work), as_json=as_json)

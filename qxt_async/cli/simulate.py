@@ -1,0 +1,89 @@
+"""``qxt simulate``."""
+
+from __future__ import annotations
+
+import click
+
+from .options import as_json, verbose
+
+__all__ = ["command"]
+
+
+@click.command("simulate")
+@click.option("--port", type=click.IntRange(0, 65535), required=True, metavar="P", help="0 for a free one.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Nothing protects it: keep it on the loopback.")
+@click.option("--push-to", metavar="URL", help="Push status reports and replies there.")
+@click.option("--user", envvar="QXT_USER", default="user", help="The account's name; QXT_USER, or 'user'.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME=SHARE",
+    help="Let a share of the requests (0 to 1) meet a fault, such as take-then-reset=0.02. May be repeated.",
+)
+@click.option(
+    "--min-batch", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Refuse smaller batches."
+)
+@click.option("--balance", type=click.IntRange(min=0), default=10_000_000, show_default=True, metavar="N")
+@as_json
+@verbose
+def command(
+    port: int,
+    host: str,
+    push_to: str | None,
+    user: str,
+    faults: tuple[str, ...],
+    min_batch: int,
+    balance: int,
+    as_json: bool,
+    verbose: bool,  # noqa: ARG001
+) -> None:
+    """Run a simulated gateway to test against.
+
+    Says "listening on URL" on stderr when it is ready; Ctrl-C or SIGTERM ends it, with what it did on stdout and exit
+    code 0. The account's password comes from QXT_PASSWORD and is 'password' otherwise. What it took can be asked
+    meanwhile: URL/_simulator/stats, …/taken, …/sends.
+    """
+    import json
+    import os
+    import signal
+    from contextlib import suppress
+    from functools import partial
+
+    import anyio
+
+    from qxt_async.simulator import SimulatedGateway, parse_share, run_server
+
+    from .display import print_table
+    from .program import FailedError
+
+    gateway = SimulatedGateway(
+        user,
+        os.environ.get("QXT_PASSWORD") or "password",
+        balance=balance,
+        min_batch=min_batch,
+        push_to=push_to,
+    )
+    try:
+        for each in faults:
+            gateway.fail_share(*parse_share(each))
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--fault") from None
+
+    def tell(url: str) -> None:
+        click.echo(f"listening on {url}", err=True)
+
+    # The server stops by itself, and then raises the signal again.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        with suppress(KeyboardInterrupt):
+            anyio.run(partial(run_server, gateway, host, port, on_listening=tell))
+    except OSError as error:
+        raise FailedError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    stats = gateway.stats()
+    if as_json:
+        click.echo(json.dumps(stats))
+    else:
+        print_table([(name.replace("_", " "), count) for name, count in stats.items()])

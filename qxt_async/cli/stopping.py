@@ -1,0 +1,79 @@
+"""Ctrl-C and SIGTERM while requests are under way."""
+
+from __future__ import annotations
+
+import signal
+from typing import TYPE_CHECKING
+
+import anyio
+import attrs
+import click
+
+from qxt_async.errors import QxtError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from anyio.abc import TaskStatus
+
+__all__ = ["Ended", "run_until_stopped"]
+
+_GRACE = 5.0
+
+
+@attrs.frozen
+class Ended:
+    """How it ended.
+
+    Attributes:
+        interrupted: the first signal, ``None`` if none came.
+        error: what was raised.
+    """
+
+    interrupted: signal.Signals | None
+    error: QxtError | OSError | None
+
+
+def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> Ended:
+    """Run something asynchronous to its end, or until SIGINT or SIGTERM.
+
+    The first signal asks to finish: what is under way is waited for, since an answer is worth more than an *unknown*.
+    A second one, or 5 seconds, cut it off.
+
+    Args:
+        work: gets a scope, cancelled by the first signal, in which it may begin and wait for new things; what it does
+            outside of the scope is finished.
+
+    Returns:
+        How it ended; errors of the library and of the system are values here.
+    """
+    received: signal.Signals | None = None
+    error: QxtError | OSError | None = None
+
+    async def run() -> None:
+        nonlocal error
+        beginning = anyio.CancelScope()
+
+        async def watch(*, task_status: TaskStatus[None]) -> None:
+            nonlocal received
+            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+                task_status.started()
+                async for number in signals:
+                    if received is not None:
+                        group.cancel_scope.cancel()
+                        continue
+                    received = number
+                    beginning.cancel()
+                    group.cancel_scope.deadline = anyio.current_time() + _GRACE
+                    click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+
+        async with anyio.create_task_group() as group:
+            await group.start(watch)
+            try:
+                await work(beginning)
+            except (QxtError, OSError) as raised:
+                error = raised
+            group.cancel_scope.cancel()
+
+    anyio.run(run)
+    return Ended(received, error)
