@@ -1,0 +1,138 @@
+"""The values that go in and come out."""
+
+from __future__ import annotations
+
+import pickle
+import re
+from datetime import UTC, datetime
+
+import attrs
+import pytest
+
+from qxt_async import models
+from qxt_async.errors import BulkFailedError, PartialAnswerError
+from qxt_async.models import (
+    Balance,
+    BatchResult,
+    BulkResult,
+    DeliveryState,
+    InvalidNumber,
+    Message,
+    Numbers,
+    Progress,
+    Receipt,
+    Reply,
+    StatusReport,
+)
+
+A, B, C, D = "13800138000", "13800138001", "13800138002", "13800138003"
+
+WHOLE = BatchResult(0, (A, B), receipts=(Receipt("007", (A, B)),))
+MIXED = BatchResult(
+    1,
+    (A, B, C, D),
+    receipts=(Receipt("8", (B,)), Receipt("9", (A,))),
+    failed=(C,),
+    unknown=(D,),
+    error=PartialAnswerError(1),
+)
+NOTHING = BatchResult(2, (C, D), failed=(C, D))
+BULK = BulkResult((WHOLE, MIXED, NOTHING), invalid=(InvalidNumber(3, "1380013800x", reason="x"),), unsent=(A,))
+
+
+def test_a_batch_with_one_mid() -> None:
+    """The usual result: one mid, everything accepted."""
+    assert (WHOLE.mid, WHOLE.mids, WHOLE.accepted, WHOLE.outcome) == ("007", ("007",), (A, B), "accepted")
+
+
+def test_a_batch_with_several_mids() -> None:
+    """Several receipts are read in the order of the answer; `mid` is the first."""
+    assert (MIXED.mid, MIXED.mids, MIXED.accepted, MIXED.outcome) == ("8", ("8", "9"), (B, A), "mixed")
+
+
+def test_a_batch_without_a_mid() -> None:
+    """Where nothing was accepted there is no mid."""
+    assert (NOTHING.mid, NOTHING.mids, NOTHING.accepted, NOTHING.outcome) == (None, (), (), "failed")
+    assert BatchResult(0, (A,), unknown=(A,)).outcome == "unknown"
+
+
+def test_a_bulk_result_counts_and_walks() -> None:
+    """The numbers in each state can be counted, walked and asked, over all batches."""
+    assert BULK.mids == ("007", "8", "9")
+    assert (len(BULK.accepted), len(BULK.failed), len(BULK.unknown)) == (4, 3, 1)
+    assert list(BULK.accepted) == [A, B, B, A]
+    assert list(BULK.failed) == [C, C, D]
+    assert list(BULK.unknown) == [D]
+    assert A in BULK.accepted
+    assert A not in BULK.failed
+    assert isinstance(BULK.accepted, Numbers)
+
+
+def test_raise_for_failures() -> None:
+    """What is not accepted raises on demand, with the counts and the result; a whole success does not."""
+    BulkResult((WHOLE,)).raise_for_failures()
+    with pytest.raises(BulkFailedError) as caught:
+        BULK.raise_for_failures()
+    assert (caught.value.failed, caught.value.unknown, caught.value.result) == (3, 1, BULK)
+    with pytest.raises(BulkFailedError):
+        BulkResult((BatchResult(0, (A,), unknown=(A,)),)).raise_for_failures()
+
+
+PROGRESS = Progress(
+    batches=1, accepted=2, failed=0, unknown=0, invalid=0, duplicates=0, suppressed=0, elapsed=0.5, batch=WHOLE
+)
+REPORT = StatusReport("007", A, code="DELIVRD", received_at=datetime(2024, 1, 1, tzinfo=UTC))
+REPLY = Reply("1", B, text="TD secret")
+VALUES = [
+    Balance(1, mms=2),
+    Message("secret", extno="1"),
+    InvalidNumber(0, "138001380001", reason="it has 12 digits"),
+    Receipt("007", (A,)),
+    WHOLE,
+    MIXED,
+    BULK,
+    PROGRESS,
+    REPORT,
+    REPLY,
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_values_may_be_logged(value: object) -> None:
+    """No repr shows a text or a whole number."""
+    assert not re.search(r"\d{11}|secret", repr(value))
+    assert repr(value).startswith(type(value).__name__)
+
+
+def test_numbers_may_be_logged() -> None:
+    """The numbers in one state show how many they are."""
+    assert repr(BULK.failed) == "<Numbers: 3>"
+
+
+def test_no_text_is_shown_as_none() -> None:
+    """A value that is missing says so instead of its length."""
+    assert models._hidden(None) == "None"
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_values_are_frozen_and_pickle(value: object) -> None:
+    """Values cannot be changed, and survive pickling."""
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        setattr(value, attrs.fields(type(value))[0].name, None)
+    came_back = pickle.loads(pickle.dumps(value))
+    assert repr(came_back) == repr(value)
+
+
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [
+        ("DELIVRD", DeliveryState.DELIVERED),
+        ("REJECT", DeliveryState.REJECTED),
+        ("", DeliveryState.UNKNOWN),
+        ("UNDELIV", DeliveryState.FAILED),
+        ("delivrd", DeliveryState.FAILED),
+    ],
+)
+def test_delivery_states(code: str, state: DeliveryState) -> None:
+    """The gateway's two words are known, anything else is the carrier's code of a failure, and nothing says nothing."""
+    assert StatusReport("1", A, code=code).state is state
