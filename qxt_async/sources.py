@@ -105,7 +105,7 @@ def _known_encoding(encoding: str | None) -> str | None:
     if encoding is None:
         return None
     try:
-        b"".decode(encoding)  # refuses those that are no text encodings, too
+        b"0000".decode(encoding, "ignore")  # refuses those that are no text encodings, too
     except LookupError:
         raise InvalidConfigurationError(f"there is no encoding {encoding!r}; try utf-8, gbk or utf-16") from None
     name = codecs.lookup(encoding).name
@@ -364,7 +364,7 @@ class _Rows:
                     index = self.column.index
                 if index is not None:
                     number = row[index] if index < len(row) else ""
-                    if number or any(map(str.strip, row)):
+                    if number.strip() or any(map(str.strip, row)):
                         numbers.append(number)
                         at.append(line)
                         if self._keep:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["InvalidLine", "Screen", "numbers_of", "read_suppressed", "survey"]
 
 _KEPT = 1000
-_SHOWN = 10
+_SHOWN = 5
 
 
 @attrs.frozen
