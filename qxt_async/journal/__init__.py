@@ -1,4 +1,4 @@
-"""What must survive a crash: what was pushed, and who wants no more texts.
+"""What must survive a crash: what was pushed, who wants no more texts, campaigns.
 
 `open_journal` gives a `Journal`, a small set of operations; how a store keeps them is its own affair.
 
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
     from qxt_async.models import DeliveryState
     from qxt_async.pushes import Push, PushFlag
+
+    from .campaigns import Campaigns
 
 __all__ = ["Conflict", "Entry", "Journal", "RawPush", "Suppression", "SuppressionReason", "open_journal"]
 
@@ -126,6 +128,11 @@ class Journal(Protocol):
     All raise `JournalUnavailableError` when the database refuses and `JournalClosedError` when the journal is not open.
     Cancelling an operation that writes ends the waiting, not the writing: it may still happen.
     """
+
+    @property
+    def campaigns(self) -> Campaigns:
+        """The operations on campaigns."""
+        ...
 
     async def open(self) -> None:
         """Open the store, creating it or bringing its schema up to date.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from qxt_async.errors import QxtError
     from qxt_async.models import BatchResult
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         LeftOut,
         LeftOutReason,
         NumberRecord,
+        Outlook,
         PlannedBatch,
         Reconciliation,
         Resend,
@@ -135,6 +136,18 @@ class Campaigns(Protocol):
         """What was done to it, in order."""
         ...
 
+    async def outlook(self, campaign: int) -> Outlook:
+        """Its state, and whether there is something left to do. Costs a few steps in an index."""
+        ...
+
+    async def cost_ahead(self, campaign: int, batches: int) -> int:
+        """Messages that the next so many planned batches will be billed as, with those that are being sent."""
+        ...
+
+    async def record(self, campaign: int, what: str, *, by: str = "", detail: str = "", count: int = 0) -> None:
+        """Write an event down."""
+        ...
+
     # --- orders -------------------------------------------------------------------------------------------------
 
     async def start(self, campaign: int, *, by: str = "") -> Campaign:
@@ -189,7 +202,7 @@ class Campaigns(Protocol):
     async def resend(self, campaign: int, state: BatchState, *, expected: Resend, by: str) -> Resend:
         """Plan new batches for all numbers in this state, linked to the ones before, which stay as they are.
 
-        The campaign is *paused* then and has to be run.
+        The campaign is *paused* then and has to be run, unless it is running.
 
         Args:
             campaign: which.
@@ -205,13 +218,14 @@ class Campaigns(Protocol):
 
     # --- sending ------------------------------------------------------------------------------------------------
 
-    async def claim(self, campaign: int, *, token: str, lease: float) -> Claim | None:
+    async def claim(self, campaign: int, *, token: str, lease: float, batch: int | None = None) -> Claim | None:
         """Take the next planned batch of a running campaign: *planned* → *sending*, committed when this returns.
 
         Args:
             campaign: which.
             token: of the attempt, never used before.
             lease: seconds after which anybody may hold the attempt for dead.
+            batch: take this one and no other.
 
         Returns:
             The batch; ``None`` if none may be sent now: the campaign is not running, everything is claimed, or what
@@ -251,8 +265,20 @@ class Campaigns(Protocol):
         """
         ...
 
-    async def expire(self, campaign: int) -> int:
-        """*sending* with a lease that ran out → *unknown*. Returns how many batches."""
+    async def disclaim(self, campaign: int, token: str) -> bool:
+        """*sending* → *planned* for a claim that failed and may have been committed all the same: it was not sent."""
+        ...
+
+    async def expire(self, campaign: int, *, alive: Collection[str] = ()) -> int:
+        """*sending* with a lease that ran out → *unknown*.
+
+        Args:
+            campaign: which.
+            alive: tokens of attempts that are known to be under way, whatever the clock says.
+
+        Returns:
+            How many batches.
+        """
         ...
 
     # --- reconciling --------------------------------------------------------------------------------------------
@@ -260,8 +286,11 @@ class Campaigns(Protocol):
     async def reconcile(self, campaign: int, *, deadline: float | None = None) -> Reconciliation:
         """Read the reports that came since the last time, and bind unknown batches to their mids.
 
+        The rule is in `journal.evidence`. What reports prove for other campaigns is written down as well.
+
         Args:
-            campaign: which.
-            deadline: seconds after an attempt by which its reports should have come.
+            campaign: which one to speak of.
+            deadline: seconds after an attempt by which its reports should have come; what is unknown then is marked
+                *overdue*, once.
         """
         ...

@@ -46,6 +46,7 @@ __all__ = [
     "LeftOutReason",
     "NumberRecord",
     "NumberState",
+    "Outlook",
     "PlannedBatch",
     "Reconciliation",
     "Resend",
@@ -251,10 +252,12 @@ class Batch:
         superseded: how many numbers a person ordered to be sent again: their state is that of a later batch.
         mid: the gateway's message id, the first should there be several; ``None`` if there is none.
         via_report: the mid comes from status reports, not from an answer.
-        attempts: requests that were begun.
+        attempts: times it was claimed.
         error: name of the error's class, empty if there is none.
         detail: the error in words.
-        resend_of: the batch whose numbers are sent again by this one, ``None`` if it is no resend.
+        resend: it sends again what was in earlier batches.
+        successor: the batch that sends all of its numbers again, ``None`` if there is none.
+        overdue: no report has spoken of its unknown numbers by the deadline.
         claimed_at, settled_at: when its last attempt began and when its outcome came, aware, UTC; ``None`` before.
     """
 
@@ -273,7 +276,9 @@ class Batch:
     attempts: int
     error: str
     detail: str
-    resend_of: int | None
+    resend: bool
+    successor: int | None
+    overdue: bool
     claimed_at: datetime | None
     settled_at: datetime | None
 
@@ -319,8 +324,8 @@ class CampaignEvent:
 
     Attributes:
         at: when, aware, UTC.
-        what: ``planned``, ``running``, ``paused``, ``cancelled``, ``done``, ``resumed``, ``resend-unknown``,
-            ``resend-failed``, ``reconciled``, ``deadline``.
+        what: ``planned``, ``running``, ``paused``, ``cancelled``, ``done``, ``resend-unknown``, ``resend-failed``,
+            ``reconciled``, ``overdue``; a runner's: ``test-sending``, ``test-sent``.
         by: who ordered it, as the caller said; empty if nobody did.
         detail: in words.
         count: numbers concerned, 0 if none in particular.
@@ -346,7 +351,6 @@ class Claim:
         token: of this attempt; outcomes are written with it.
         unsent: attempts before this one that provably sent nothing.
         message: what to send.
-        segments: messages that each number is billed as.
         numbers: to whom; what opted out since the plan is not among them.
         suppressed: what opted out since.
     """
@@ -356,9 +360,24 @@ class Claim:
     token: str
     unsent: int
     message: Message
-    segments: int
     numbers: tuple[str, ...] = attrs.field(repr=counted)
     suppressed: tuple[str, ...] = attrs.field(default=(), repr=counted)
+
+
+@attrs.frozen(kw_only=True)
+class Outlook:
+    """What a runner has to know, cheaply.
+
+    Attributes:
+        state, reason: the campaign's.
+        planned: there are planned batches.
+        sending: there are batches without an outcome yet.
+    """
+
+    state: CampaignState
+    reason: str
+    planned: bool
+    sending: bool
 
 
 @attrs.frozen(kw_only=True)
@@ -367,12 +386,10 @@ class Resend:
 
     Attributes:
         numbers: how many numbers.
-        batches: in how many batches.
         credits: messages that will be billed, once more.
     """
 
     numbers: int
-    batches: int
     credits: int
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from qxt_async.errors import InvalidNumberError, JournalBusyError
@@ -15,6 +15,8 @@ from qxt_async.pushes import PushFlag
 
 from . import Conflict, Entry, RawPush, Suppression, SuppressionReason
 from .database import Database
+from .moments import micros, moment
+from .sqlite_campaigns import SqliteCampaigns
 from .statements import named
 
 if TYPE_CHECKING:
@@ -26,10 +28,8 @@ if TYPE_CHECKING:
 
     from .writer import Job
 
-__all__ = ["SqliteJournal", "micros", "moment"]
+__all__ = ["SqliteJournal"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND: Final = timedelta(microseconds=1)
 # Reports in one statement; a commit of so many takes about 10 ms, as long as a push may well wait.
 _GROUP: Final = 1000
 # What may wait in memory, about 40 MB with the tasks that wait for it. Beyond, the gateway is told to come back.
@@ -42,16 +42,6 @@ _RANK: Final = {
     DeliveryState.REJECTED: 1,
     DeliveryState.DELIVERED: 2,
 }
-
-
-def micros(at: datetime) -> int:
-    """A moment as the journal keeps it: microseconds since 1970, UTC."""
-    return (at - _EPOCH) // _MICROSECOND
-
-
-def moment(at: int) -> datetime:
-    """The moment that `micros` wrote down."""
-    return _EPOCH + timedelta(microseconds=at)
 
 
 def _digest(*parts: bytes) -> str:
@@ -97,6 +87,7 @@ class SqliteJournal:
 
     def __init__(self, path: str) -> None:
         self.database = Database(path)
+        self.campaigns = SqliteCampaigns(self.database)
         self._sql = named("pushes.sql")
         self._listeners: list[Callable[[Sequence[StatusReport]], None]] = []
         # Between the event loop, which adds to what is gathered, and the writer's thread, which takes it.

@@ -1,0 +1,21 @@
+"""Moments as the journal keeps them: integer microseconds since 1970, UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+__all__ = ["micros", "moment"]
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def micros(at: datetime) -> int:
+    """A moment as the journal keeps it: microseconds since 1970, UTC."""
+    return (at - _EPOCH) // _MICROSECOND
+
+
+def moment(at: int) -> datetime:
+    """The moment that `micros` wrote down."""
+    return _EPOCH + timedelta(microseconds=at)

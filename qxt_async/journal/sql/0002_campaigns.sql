@@ -1,0 +1,126 @@
+-- Campaigns: what is to be sent, what was, and what became of it. Times are integer microseconds since 1970, UTC.
+
+-- changed_at moves with every addition to a plan; one that has not moved for long was broken off. sources and warnings
+-- are JSON arrays. The counts are those of the plan.
+CREATE TABLE campaigns (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    name       TEXT NOT NULL,
+    state      TEXT NOT NULL CHECK (state IN ('planning', 'planned', 'running', 'paused', 'done', 'cancelled')),
+    reason     TEXT NOT NULL DEFAULT '',
+    created_at INTEGER NOT NULL,
+    changed_at INTEGER NOT NULL,
+    numbers    INTEGER NOT NULL DEFAULT 0,
+    batches    INTEGER NOT NULL DEFAULT 0,
+    credits    INTEGER NOT NULL DEFAULT 0,
+    invalid    INTEGER NOT NULL DEFAULT 0,
+    duplicates INTEGER NOT NULL DEFAULT 0,
+    suppressed INTEGER NOT NULL DEFAULT 0,
+    balance    INTEGER,
+    sources    TEXT NOT NULL DEFAULT '[]',
+    warnings   TEXT NOT NULL DEFAULT '[]'
+);
+
+-- Texts with how they are sent, each once in a campaign. digest is the SHA-256 of text, extno and addseqno in hex.
+CREATE TABLE campaign_messages (
+    id       INTEGER PRIMARY KEY AUTOINCREMENT,
+    campaign INTEGER NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
+    digest   TEXT NOT NULL,
+    text     TEXT NOT NULL,
+    extno    TEXT,
+    addseqno INTEGER NOT NULL,
+    segments INTEGER NOT NULL,
+    UNIQUE (campaign, digest)
+);
+
+-- The state of a batch is that of its numbers, but for those with a row in batch_exceptions. Once it is settled,
+-- accepted + failed + unknown + suppressed + superseded = count; before, all but suppressed are 0.
+-- token is the attempt's: who has it may say what became of it. successor is the batch in which a person had all of its
+-- numbers sent again; resend marks such a batch. unsent counts attempts that provably sent nothing.
+CREATE TABLE batches (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    campaign    INTEGER NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
+    message     INTEGER NOT NULL,
+    state       TEXT NOT NULL CHECK (state IN ('planned', 'sending', 'accepted', 'failed', 'unknown', 'withdrawn')),
+    count       INTEGER NOT NULL,
+    accepted    INTEGER NOT NULL DEFAULT 0,
+    failed      INTEGER NOT NULL DEFAULT 0,
+    unknown     INTEGER NOT NULL DEFAULT 0,
+    suppressed  INTEGER NOT NULL DEFAULT 0,
+    superseded  INTEGER NOT NULL DEFAULT 0,
+    mid         TEXT,
+    via_report  INTEGER NOT NULL DEFAULT 0,
+    token       TEXT,
+    attempts    INTEGER NOT NULL DEFAULT 0,
+    unsent      INTEGER NOT NULL DEFAULT 0,
+    error       TEXT NOT NULL DEFAULT '',
+    detail      TEXT NOT NULL DEFAULT '',
+    resend      INTEGER NOT NULL DEFAULT 0,
+    successor   INTEGER,
+    overdue     INTEGER NOT NULL DEFAULT 0,
+    not_before  INTEGER NOT NULL DEFAULT 0,
+    claimed_at  INTEGER,
+    lease_until INTEGER,
+    settled_at  INTEGER
+);
+
+CREATE INDEX batches_by_state ON batches (campaign, state, id);
+CREATE INDEX batches_by_mid ON batches (mid) WHERE mid IS NOT NULL;
+
+-- Apart from its batch, whose row is written several times: SQLite writes a row anew as a whole. Joined by commas.
+CREATE TABLE batch_numbers (
+    batch   INTEGER PRIMARY KEY REFERENCES batches (id) ON DELETE CASCADE,
+    numbers TEXT NOT NULL
+);
+
+-- Numbers of a batch of which something else is true than of the batch; successor as in batches.
+CREATE TABLE batch_exceptions (
+    batch     INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    number    TEXT NOT NULL,
+    state     TEXT NOT NULL CHECK (state IN ('accepted', 'failed', 'unknown', 'suppressed', 'superseded')),
+    mid       TEXT,
+    successor INTEGER,
+    PRIMARY KEY (batch, number)
+);
+
+CREATE INDEX batch_exceptions_by_mid ON batch_exceptions (mid) WHERE mid IS NOT NULL;
+
+-- Numbers of the sources that are in no batch.
+CREATE TABLE left_out (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    campaign INTEGER NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
+    raw      TEXT NOT NULL,
+    reason   TEXT NOT NULL CHECK (reason IN ('invalid', 'duplicate', 'suppressed')),
+    detail   TEXT NOT NULL,
+    source   TEXT NOT NULL,
+    line     INTEGER NOT NULL
+);
+
+CREATE INDEX left_out_by_campaign ON left_out (campaign, seq);
+
+-- What was done to a campaign, by whom.
+CREATE TABLE campaign_events (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    campaign INTEGER NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
+    at       INTEGER NOT NULL,
+    what     TEXT NOT NULL,
+    by       TEXT NOT NULL,
+    detail   TEXT NOT NULL,
+    count    INTEGER NOT NULL
+);
+
+CREATE INDEX campaign_events_by_campaign ON campaign_events (campaign, seq);
+
+-- Reconciling: how far the reports are read, and mids under which numbers of unknown batches were reported although no
+-- batch has them.
+CREATE TABLE reconciled (
+    cursor INTEGER NOT NULL
+);
+
+INSERT INTO reconciled (cursor) VALUES (0);
+
+CREATE TABLE orphan_mids (
+    mid TEXT PRIMARY KEY
+);
+
+-- Whether somebody has opted out since a plan is asked at every claim.
+CREATE INDEX suppressions_by_time ON suppressions (added_at);

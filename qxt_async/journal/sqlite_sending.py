@@ -1,0 +1,272 @@
+"""Campaigns in an SQLite file: claims and their outcomes."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from qxt_async.errors import CampaignNotFoundError
+from qxt_async.models import Message
+
+from .records import BatchState, CampaignState, Claim, NumberState, Outlook
+from .statements import named
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable, Collection, Iterable, Sequence
+
+    from qxt_async.errors import QxtError
+    from qxt_async.models import BatchResult
+
+    from .database import Database
+
+__all__ = ["SqliteSending", "array"]
+
+_SECOND: Final = 1_000_000
+# Longer than any back-off or lease, shorter than the steps by which clocks are set wrong: an hour, a time zone.
+_CLOCK_LEEWAY: Final = 600 * _SECOND
+_DETAIL: Final = 300
+
+
+def array(values: Iterable[Any]) -> str:
+    """As the statements take many values."""
+    return json.dumps(list(values), ensure_ascii=False)
+
+
+class SqliteSending:
+    """The half of `SqliteCampaigns` that is at work while a campaign runs.
+
+    Args:
+        database: the file.
+
+    Attributes:
+        clock: gives microseconds since 1970; safety does not rest on it.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = named("campaigns.sql")
+        self.clock: Callable[[], int] = lambda: time.time_ns() // 1000
+
+    # --- shared -------------------------------------------------------------------------------------------------
+
+    async def _rows(self, statement: str, **values: Any) -> list[Any]:
+        return await self._database.read(lambda connection: connection.execute(self._sql[statement], values).fetchall())
+
+    def _change(self, connection: sqlite3.Connection, statement: str, **values: Any) -> int:
+        return connection.execute(self._sql[statement], values).rowcount
+
+    def _state(self, connection: sqlite3.Connection, campaign: int) -> tuple[CampaignState, str]:
+        row = connection.execute(self._sql["outlook"], {"campaign": campaign}).fetchone()
+        if row is None:
+            raise CampaignNotFoundError(campaign)
+        return CampaignState(row[0]), row[1]
+
+    def _event(
+        self, connection: sqlite3.Connection, campaign: int, what: str, by: str = "", detail: str = "", count: int = 0
+    ) -> None:
+        self._change(
+            connection,
+            "insert_event",
+            campaign=campaign,
+            now=self.clock(),
+            what=what,
+            by=by,
+            detail=detail,
+            count=count,
+        )
+
+    def _set_state(
+        self,
+        connection: sqlite3.Connection,
+        campaign: int,
+        state: CampaignState,
+        reason: str = "",
+        by: str = "",
+    ) -> None:
+        self._change(connection, "set_state", campaign=campaign, state=state, reason=reason, now=self.clock())
+        self._event(connection, campaign, state, by, reason)
+
+    async def record(self, campaign: int, what: str, *, by: str = "", detail: str = "", count: int = 0) -> None:
+        """See `Campaigns.record`."""
+
+        def write(connection: sqlite3.Connection) -> None:
+            self._state(connection, campaign)
+            self._event(connection, campaign, what, by, detail, count)
+
+        await self._database.writer.run(write)
+
+    async def outlook(self, campaign: int) -> Outlook:
+        """See `Campaigns.outlook`."""
+        rows = await self._rows("outlook", campaign=campaign)
+        if not rows:
+            raise CampaignNotFoundError(campaign)
+        state, reason, planned, sending = rows[0]
+        return Outlook(state=CampaignState(state), reason=reason, planned=bool(planned), sending=bool(sending))
+
+    async def cost_ahead(self, campaign: int, batches: int) -> int:
+        """See `Campaigns.cost_ahead`."""
+        ((cost,),) = await self._rows("cost_ahead", campaign=campaign, limit=batches)
+        return int(cost)
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    async def claim(self, campaign: int, *, token: str, lease: float, batch: int | None = None) -> Claim | None:
+        """See `Campaigns.claim`."""
+
+        def write(connection: sqlite3.Connection) -> Claim | None:
+            while True:
+                now = self.clock()
+                values = {
+                    "campaign": campaign,
+                    "batch": batch,
+                    "token": token,
+                    "now": now,
+                    "until": now + round(lease * _SECOND),
+                    "far": now + _CLOCK_LEEWAY,
+                }
+                # RETURNING gives its rows only when they are all fetched.
+                rows = connection.execute(self._sql["claim"], values).fetchall()
+                if not rows:
+                    return None
+                ((claimed, unsent, joined, message, suppressed),) = rows
+                numbers = tuple(joined.split(","))
+                out = self._leave_out(connection, claimed, numbers, suppressed)
+                if len(out) == len(numbers):
+                    continue
+                text, extno, addseqno = json.loads(message)
+                return Claim(
+                    batch=claimed,
+                    campaign=campaign,
+                    token=token,
+                    unsent=unsent,
+                    message=Message(text, extno=extno, addseqno=bool(addseqno)),
+                    numbers=tuple(number for number in numbers if number not in out) if out else numbers,
+                    suppressed=tuple(out),
+                )
+
+        return await self._database.writer.run(write)
+
+    def _leave_out(
+        self, connection: sqlite3.Connection, batch: int, numbers: Sequence[str], suppressed: str | None
+    ) -> frozenset[str]:
+        """Write down who opted out since the plan. A batch of nobody else is settled with it."""
+        out = frozenset[str](json.loads(suppressed or "[]"))
+        if out:
+            rows = array((number, NumberState.SUPPRESSED, None, None) for number in sorted(out))
+            self._change(connection, "insert_exceptions", batch=batch, rows=rows)
+            if len(out) == len(numbers):
+                self._change(connection, "suppress_all", batch=batch, now=self.clock())
+            else:
+                self._change(connection, "suppress_some", batch=batch, count=len(out))
+        return out
+
+    async def settle(self, claim: Claim, result: BatchResult) -> bool:
+        """See `Campaigns.settle`."""
+        return await self._database.writer.run(lambda connection: self._settle(connection, claim, result))
+
+    def _settle(self, connection: sqlite3.Connection, claim: Claim, result: BatchResult) -> bool:
+        state, exceptions = _fates(result)
+        values = {
+            "batch": claim.batch,
+            "token": claim.token,
+            "state": state,
+            "mid": result.mid,
+            "accepted": len(result.accepted),
+            "failed": len(result.failed),
+            "unknown": len(result.unknown),
+            "error": type(result.error).__name__ if result.error is not None else "",
+            "detail": str(result.error)[:_DETAIL] if result.error is not None else "",
+            "now": self.clock(),
+        }
+        rows = connection.execute(self._sql["settle"], values).fetchall()
+        if not rows:
+            return False
+        ((superseded,),) = rows
+        if superseded and state is not BatchState.UNKNOWN and self._take_back(connection, claim.batch):
+            self._change(
+                connection,
+                "recount",
+                batch=claim.batch,
+                accepted=len(result.accepted),
+                failed=len(result.failed),
+                unknown=len(result.unknown),
+            )
+            superseded = 0
+        if exceptions and not superseded:
+            self._change(connection, "insert_exceptions", batch=claim.batch, rows=array(exceptions))
+        return True
+
+    def _take_back(self, connection: sqlite3.Connection, batch: int) -> bool:
+        """Withdraw what was to be sent again, if that has not begun."""
+        if not self._change(connection, "withdraw_successor", batch=batch):
+            return False
+        self._change(connection, "own_again", batch=batch)
+        return True
+
+    async def put_back(
+        self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
+    ) -> bool:
+        """See `Campaigns.put_back`."""
+
+        def write(connection: sqlite3.Connection) -> bool:
+            values = {
+                "batch": claim.batch,
+                "token": claim.token,
+                "not_before": self.clock() + round(delay * _SECOND) if delay else 0,
+                "counted": 0 if attempts is None else 1,
+                "error": "" if error is None else type(error).__name__,
+                "detail": "" if error is None else str(error)[:_DETAIL],
+                "now": self.clock(),
+            }
+            if attempts is not None and claim.unsent + 1 >= attempts:
+                return bool(self._change(connection, "give_up", **values))
+            back = bool(self._change(connection, "put_back", **values))
+            if back and claim.suppressed:
+                self._change(connection, "forget_exceptions", batch=claim.batch)
+            # Somebody had it sent again while this attempt was held for dead: better never than twice.
+            return back or bool(self._change(connection, "give_up", **values))
+
+        return await self._database.writer.run(write)
+
+    async def disclaim(self, campaign: int, token: str) -> bool:
+        """See `Campaigns.disclaim`."""
+
+        def write(connection: sqlite3.Connection) -> bool:
+            found = connection.execute(self._sql["find_claim"], {"campaign": campaign, "token": token}).fetchone()
+            if found is None:
+                return False
+            self._change(
+                connection, "put_back", batch=found[0], token=token, not_before=0, counted=0, error="", detail=""
+            )
+            self._change(connection, "forget_exceptions", batch=found[0])
+            return True
+
+        return await self._database.writer.run(write)
+
+    async def expire(self, campaign: int, *, alive: Collection[str] = ()) -> int:
+        """See `Campaigns.expire`."""
+
+        def write(connection: sqlite3.Connection) -> int:
+            now = self.clock()
+            return self._change(
+                connection, "expire", campaign=campaign, now=now, soon=now + _CLOCK_LEEWAY, alive=array(alive)
+            )
+
+        return await self._database.writer.run(write)
+
+
+def _fates(result: BatchResult) -> tuple[BatchState, list[tuple[str, str, str | None, None]]]:
+    """The state of a batch, and the numbers of which something else is true."""
+    state = BatchState.UNKNOWN if result.unknown else BatchState.FAILED
+    if result.receipts:
+        state = BatchState.ACCEPTED
+    exceptions: list[tuple[str, str, str | None, None]] = []
+    for receipt in result.receipts[1:]:
+        exceptions.extend((number, NumberState.ACCEPTED, receipt.mid, None) for number in receipt.numbers)
+    if state is not BatchState.FAILED:
+        exceptions.extend((number, NumberState.FAILED, None, None) for number in result.failed)
+    if state is BatchState.ACCEPTED:
+        exceptions.extend((number, NumberState.UNKNOWN, None, None) for number in result.unknown)
+    return state, exceptions
