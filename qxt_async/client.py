@@ -23,15 +23,15 @@ from .errors import (
 from .models import BatchResult, BulkResult, Message
 from .pacing import Pace
 from .phones import MOBILE_PATTERN, Intake, SeenNumbers
-from .retrying import RetryPolicy
-from .sending import Line, Order, read_status, stopped_error
+from .retrying import NO_RETRIES, RetryPolicy
+from .sending import Line, Order, RecordedBatch, read_status, stopped_error
 from .settings import checked_address, checked_method, checked_seconds
 from .texts import segments, substitute
 from .transports import Exchange, open_transport
 from .wire import MAX_NUMBERS, Credentials, balance_form, join, parse_balance, send_form
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Awaitable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     import aiohttp
@@ -150,7 +150,24 @@ class QxtClient:
             anyio.Semaphore(max_concurrency, fast_acquire=True),
             Pace(max_request_rate=max_request_rate, max_rate=max_rate),
         )
+        # For requests that hold their place and have had their turn already.
+        self._recorded_line = Line(
+            opened,
+            self._base_url,
+            anyio.Semaphore(max_concurrency, fast_acquire=True),
+            Pace(max_request_rate=None, max_rate=None),
+        )
         self._closed = False
+
+    @property
+    def max_concurrency(self) -> int:
+        """Requests in flight at most."""
+        return self._max_concurrency
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that one request may take in all."""
+        return self._timeout
 
     @classmethod
     def from_env(cls, *, environ: Mapping[str, str] = os.environ, **options: Any) -> Self:
@@ -297,6 +314,36 @@ class QxtClient:
             result.error.result = result
             raise result.error
         return result
+
+    async def send_recorded(
+        self, take: Callable[[], Awaitable[RecordedBatch | None]], *, on_result: Callable[[BatchResult], None]
+    ) -> BatchResult | None:
+        """Send a batch that has to be on record before it leaves: one request, never repeated, nothing left out.
+
+        Args:
+            take: called when there is a connection to use and the rate limit allows another request; it records
+                the batch and returns it, and the request begins at once. ``None`` if there is nothing to send.
+            on_result: told the outcome when it is settled, even if this call is being cancelled then.
+
+        Returns:
+            What became of it, whatever that is; ``None`` if there was nothing to send.
+
+        Raises:
+            InvalidRequestError: the batch cannot be sent as it is. No I/O was done; `on_result` was not told, or told
+                that it was not sent.
+
+        Cancelling: as for `send`.
+        """
+        self._check_open()
+        async with self._line.slots:
+            async with self._line.pace.turn() as spend:
+                batch = await take()
+                if batch is None:
+                    return None
+                spend(len(batch.numbers))
+            form = send_form(self._credentials, batch.message, channel_digits=self._channel_digits)
+            order = Order(0, batch.numbers, form, self._method, self._timeout, NO_RETRIES, on_result, until=batch.until)
+            return await order.execute(self._recorded_line)
 
     def stream_bulk(
         self,

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
 import anyio
 
 from .errors import InvalidConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, Callable
 
 __all__ = ["Pace"]
 
@@ -48,11 +54,31 @@ class Pace:
         if not (self._per_request or self._per_number):
             return
         async with self._turn:
-            now = anyio.current_time()
-            free_at = max(self._requests_free_at, self._numbers_free_at if numbers else now)
-            if free_at > now:
-                await anyio.sleep_until(free_at)
-                now = anyio.current_time()
-            self._requests_free_at = now + self._per_request
-            if numbers:
-                self._numbers_free_at = now + numbers * self._per_number
+            await self._until_free(numbers_too=numbers > 0)
+            self._spend(numbers)
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncGenerator[Callable[[int], None]]:
+        """Wait until a request of any size may pass, and keep the others waiting until it is known how large it is.
+
+        Yields:
+            A function to call with how many numbers it carries; without the call, nothing is used up.
+        """
+        if not (self._per_request or self._per_number):
+            yield self._spend
+            return
+        async with self._turn:
+            await self._until_free(numbers_too=True)
+            yield self._spend
+
+    async def _until_free(self, *, numbers_too: bool) -> None:
+        now = anyio.current_time()
+        free_at = max(self._requests_free_at, self._numbers_free_at if numbers_too else now)
+        if free_at > now:
+            await anyio.sleep_until(free_at)
+
+    def _spend(self, numbers: int) -> None:
+        now = anyio.current_time()
+        self._requests_free_at = now + self._per_request
+        if numbers:
+            self._numbers_free_at = now + numbers * self._per_number

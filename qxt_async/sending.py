@@ -20,19 +20,35 @@ from .wire import Answer, join, parse_send, shown
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from .models import Message
     from .pacing import Pace
     from .phones import Intake
     from .retrying import RetryPolicy
     from .transports import Transport
     from .wire import Form, Method
 
-__all__ = ["Line", "Order", "read_status", "stopped_error"]
+__all__ = ["Line", "Order", "RecordedBatch", "read_status", "stopped_error"]
 
 logger = logging.getLogger("qxt_async")
 
 # Statuses by which a server says that it did not handle the request (RFC 9110, 15.5).
 _ADDRESS_REFUSED = frozenset({400, 401, 403, 404, 405, 411})
 _TOO_LARGE = frozenset({413, 414})
+
+
+@attrs.frozen
+class RecordedBatch:
+    """What `QxtClient.send_recorded` sends.
+
+    Attributes:
+        message: text, extension number, ``addseqno``.
+        numbers: normalised, at most 1000.
+        until: when the request has to have begun, on `time.monotonic`: afterwards it is not sent.
+    """
+
+    message: Message
+    numbers: Sequence[str] = attrs.field(repr=counted)
+    until: float = attrs.field(kw_only=True)
 
 
 @attrs.define(eq=False)
@@ -87,6 +103,7 @@ class Order:
         method, timeout, retry: how to send it.
         on_result: told the outcome the moment it is settled, also when the send is being cancelled.
         intake: the gate that the numbers have passed, if its counts belong into the result.
+        until: when the body has to have begun to leave, on `time.monotonic`; later it stays here.
     """
 
     index: int
@@ -97,6 +114,7 @@ class Order:
     retry: RetryPolicy
     on_result: Callable[[BatchResult], None] | None = None
     intake: Intake | None = None
+    until: float | None = None
 
     _state: Answer = attrs.field(init=False)
     _attempts: int = attrs.field(default=0, init=False)
@@ -145,7 +163,7 @@ class Order:
             answer = read_status(exchange, numbers) or parse_send(exchange.body or b"", numbers, tele)
             return answer.trusted
 
-        exchange = Exchange(request, line.base_url, on_answer)
+        exchange = Exchange(request, line.base_url, on_answer, until=self.until)
         async with line.slots:
             await line.pace.wait(len(numbers))
             if not self._attempts:

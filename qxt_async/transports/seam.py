@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Protocol
 
 import attrs
@@ -17,6 +18,7 @@ __all__ = [
     "AnswerTooLargeError",
     "Exchange",
     "NeverConnectedError",
+    "TooLateError",
     "Transport",
     "headers",
 ]
@@ -36,6 +38,10 @@ class AnswerTooLargeError(Exception):
     """Raised by a transport when the answer goes beyond `ANSWER_LIMIT`."""
 
 
+class TooLateError(Exception):
+    """The body was asked for when it must not leave any more."""
+
+
 @attrs.define(eq=False)
 class Exchange:
     """One request on its way, and what has happened to it so far: all that is left when it is cut off.
@@ -49,6 +55,7 @@ class Exchange:
         status: HTTP status, 0 until there is an answer.
         retry_after: the header of that name.
         encoded: whether the answer has a content encoding, which we asked it not to have.
+        until: when the body has to have begun to leave, on `time.monotonic`; ``None`` for any time.
         body: the answer, whole, or ``None``.
     """
 
@@ -60,6 +67,7 @@ class Exchange:
     retry_after: str | None = None
     encoded: bool = False
     body: bytes | None = attrs.field(default=None, repr=False)
+    until: float | None = None
 
     @property
     def url(self) -> str:
@@ -67,7 +75,13 @@ class Exchange:
         return f"{self.base_url}/{self.request.endpoint}"
 
     def pull(self) -> bytes:
-        """Give out the body, and witness it."""
+        """Give out the body, and witness it.
+
+        Raises:
+            TooLateError: it is later than `until`: this process may have been stopped for minutes.
+        """
+        if self.until is not None and time.monotonic() >= self.until:
+            raise TooLateError("too late to send it")
         self.pulled = True
         return self.request.form
 
