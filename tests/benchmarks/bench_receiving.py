@@ -1,0 +1,190 @@
+"""What it costs to keep what is pushed: against a server that keeps nothing, and what one would write instead.
+
+Three applications under the same uvicorn, one process each, are pushed to in turn by a load generator in a process of its
+own; every push is another report. Only the ratios mean anything.
+
+    python tests/benchmarks/bench_receiving.py [--rounds N] [--seconds S] [--connections C] [--folder F]
+
+- `nothing`: answers `ok`.
+- `receiver`: `PushReceiver` with its journal, every commit flushed.
+- `written`: a FastAPI route with one flushed SQLite commit per request.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import socket
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SECRET = "0123456789abcdefghij"
+KINDS = ("nothing", "receiver", "written")
+# The least that the project asks of itself: of what the server does at all, and of what one would write.
+FLOOR, AGAINST_WRITTEN = 0.5, 5.0
+
+
+# --- the servers ------------------------------------------------------------------------------------------------------
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """Answer `ok` and keep nothing."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
+    await send({"type": "http.response.body", "body": b"ok"})
+
+
+def receiver(database: str) -> Any:
+    """The project's own."""
+    from qxt_async.receiver import PushReceiver
+
+    return PushReceiver(database, path_secret=SECRET)
+
+
+def written(database: str) -> Any:
+    """A route as one would write it."""
+    from fastapi import FastAPI
+    from fastapi.responses import PlainTextResponse
+
+    app = FastAPI()
+    connection = sqlite3.connect(database)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE reports (mid TEXT, mobile TEXT, msg TEXT, port TEXT, UNIQUE (mid, mobile))")
+
+    @app.get(f"/{SECRET}", response_class=PlainTextResponse)
+    async def push(type: str, mid: str, mobile: str, msg: str, port: str = "") -> str:  # noqa: A002
+        with connection:
+            connection.execute("INSERT OR IGNORE INTO reports VALUES (?, ?, ?, ?)", (mid, mobile, msg, port))
+        return "ok"
+
+    return app
+
+
+def serve(kind: str, database: str, port: str) -> None:
+    """Run one of them."""
+    import uvicorn
+
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            print("listening", flush=True)
+
+    app = {"nothing": lambda _: nothing, "receiver": receiver, "written": written}[kind](database)
+    config = uvicorn.Config(app, port=int(port), log_level="error", access_log=False, proxy_headers=False)
+    Server(config).run()
+
+
+# --- the load ---------------------------------------------------------------------------------------------------------
+
+
+class _Load(asyncio.Protocol):
+    """One connection: the next push when the last one is acknowledged."""
+
+    acknowledged = 0
+    sent = 0
+    until = 0.0
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.push()
+
+    def push(self) -> None:
+        _Load.sent += 1
+        line = b"GET /%b?type=4&mid=%d&mobile=13800138000&msg=DELIVRD&port=106900001 HTTP/1.1\r\nHost: x\r\n\r\n"
+        self.transport.write(line % (SECRET.encode(), _Load.sent))
+
+    def data_received(self, data: bytes) -> None:
+        if not data.startswith(b"HTTP/1.1 200 ") or not data.endswith(b"ok"):
+            raise RuntimeError(data)
+        if time.perf_counter() >= _Load.until:
+            self.transport.close()
+            return
+        _Load.acknowledged += 1
+        self.push()
+
+
+async def load(port: int, seconds: float, connections: int, first: int) -> None:
+    """Push for so long, and print how many were acknowledged and the next mid."""
+    _Load.sent = first
+    _Load.until = time.perf_counter() + seconds
+    loop = asyncio.get_running_loop()
+    for _ in range(connections):
+        await loop.create_connection(_Load, "127.0.0.1", port)
+    await asyncio.sleep(seconds + 0.2)
+    print(_Load.acknowledged, _Load.sent)
+
+
+# --- the comparison ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def serving(kind: str, folder: Path) -> Iterator[int]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    command = [sys.executable, __file__, "serve", kind, str(folder / f"{kind}.sqlite"), str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"listening\n"
+        try:
+            yield port
+        finally:
+            process.terminate()
+
+
+def compare(rounds: int, seconds: float, connections: int, folder: Path) -> dict[str, list[float]]:
+    """Acknowledged reports a second, round by round."""
+    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    first = dict.fromkeys(KINDS, 0)
+    with contextlib.ExitStack() as stack:
+        ports = {kind: stack.enter_context(serving(kind, folder)) for kind in KINDS}
+        for _ in range(rounds + 1):
+            for kind in KINDS:
+                command = [sys.executable, __file__, "load", ports[kind], seconds, connections, first[kind]]
+                output = subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
+                acknowledged, first[kind] = map(int, output.stdout.split())
+                rates[kind].append(acknowledged / seconds)
+    # The first round only warms up.
+    return {kind: measured[1:] for kind, measured in rates.items()}
+
+
+def main() -> int:
+    """Print the rates and the two ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--folder", type=Path, help="where the databases are kept: the disk counts")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        rates = compare(options.rounds, options.seconds, options.connections, Path(folder))
+    for kind, measured in rates.items():
+        print(f"{kind:10} {statistics.median(measured):8.0f}/s   ({min(measured):.0f} to {max(measured):.0f})")
+    floor = statistics.median(a / b for a, b in zip(rates["receiver"], rates["nothing"], strict=True))
+    against = statistics.median(a / b for a, b in zip(rates["receiver"], rates["written"], strict=True))
+    print(f"receiver / nothing  {floor:.2f}   (aim: {FLOOR})")
+    print(f"receiver / written  {against:.1f}    (aim: {AGAINST_WRITTEN})")
+    return 0 if floor >= FLOOR and against >= AGAINST_WRITTEN else 1
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve(*sys.argv[2:])
+    elif sys.argv[1:2] == ["load"]:
+        asyncio.run(load(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]), int(sys.argv[5])))
+    else:
+        sys.exit(main())
