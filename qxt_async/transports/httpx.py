@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import anyio
 import httpx
@@ -39,6 +39,22 @@ def _without_query(value: Any) -> Any:
 
 
 _redactor = _QueryRedactor()
+
+
+class _Once:
+    """One part, pulled when it is asked for. Not a generator: who stops after it leaves nothing behind to be closed."""
+
+    def __init__(self, pull: Callable[[], bytes]) -> None:
+        self._pull: Callable[[], bytes] | None = pull
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        pull, self._pull = self._pull, None
+        if pull is None:
+            raise StopAsyncIteration
+        return pull()
 
 
 def _is_followed(response: Any) -> bool:
@@ -133,8 +149,8 @@ class HttpxTransport:
             def __init__(self, exchange: Exchange) -> None:
                 self.exchange = exchange
 
-            async def __aiter__(self) -> AsyncIterator[bytes]:
-                yield self.exchange.pull()
+            def __aiter__(self) -> AsyncIterator[bytes]:
+                return _Once(self.exchange.pull)
 
         self._body = Body
         self._no_body = lib.ByteStream(b"")
@@ -147,8 +163,11 @@ class HttpxTransport:
             merged = client.build_request(
                 request.method, request.url, headers=request.headers, extensions=request.extensions
             )
-            merged.stream = request.stream
-            return await client.send(merged, stream=True, follow_redirects=False)
+            # As a stream from the first, or the request would count as one that was read and is empty.
+            streamed = self.library.Request(
+                merged.method, merged.url, headers=merged.headers, stream=request.stream, extensions=merged.extensions
+            )
+            return await client.send(streamed, stream=True, follow_redirects=False)
 
         return send
 
