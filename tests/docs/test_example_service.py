@@ -2,32 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
-from types import ModuleType
 
-import anyio
-import anyio.abc
 import httpx
 import pytest
-import uvicorn
-from anyio.from_thread import start_blocking_portal
+from examples import listen, load, serving
 
 from qxt_async.simulator import SimulatedGateway, serve
-
-SERVICE = Path(__file__).parents[2] / "docs" / "examples" / "service.py"
-
-
-@pytest.fixture
-def service() -> ModuleType:
-    """The example as a module, as uvicorn would import it."""
-    spec = importlib.util.spec_from_file_location("service", SERVICE)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -36,38 +17,19 @@ def gateway() -> SimulatedGateway:
     return SimulatedGateway()
 
 
-class _Server(uvicorn.Server):
-    """Tells when it serves."""
-
-    def __init__(self, app: object) -> None:
-        super().__init__(uvicorn.Config(app, port=0, ws="none", log_config=None))  # type: ignore[arg-type]
-        self.serving = anyio.Event()
-
-    async def startup(self, sockets: object = None) -> None:
-        await super().startup()
-        self.serving.set()
-
-    async def run(self, *, task_status: anyio.abc.TaskStatus[int]) -> None:
-        async with anyio.create_task_group() as group:
-            group.start_soon(self.serve)
-            await self.serving.wait()
-            task_status.started(self.servers[0].sockets[0].getsockname()[1])
-
-
 @pytest.fixture
-def http(service: ModuleType, gateway: SimulatedGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
+def http(gateway: SimulatedGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     """A client of the service, which runs in a thread."""
+    listener, port = listen()
     with serve(gateway) as base_url:
         monkeypatch.setenv("QXT_USER", "user")
         monkeypatch.setenv("QXT_PASSWORD", "password")
         monkeypatch.setenv("QXT_BASE_URL", base_url)
-        server = _Server(service.app)
-        with start_blocking_portal("asyncio") as portal:
-            running, port = portal.start_task(server.run)
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-                yield client
-            server.should_exit = True
-            running.result()
+        with (
+            serving(load("service").app, listener),
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+        ):
+            yield client
 
 
 def test_a_code_is_sent_while_the_caller_waits(http: httpx.Client, gateway: SimulatedGateway) -> None:

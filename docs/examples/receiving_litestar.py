@@ -1,0 +1,39 @@
+"""A Litestar application that receives pushes, and prints replies as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from litestar import Litestar, asgi
+from litestar.types import Receive, Scope, Send
+
+from qxt_async import Reply
+from qxt_async.receiver import PushReceiver
+
+
+async def on_reply(reply: Reply) -> None:
+    print("somebody wrote back to", reply.extno or "us")
+
+
+receiver = PushReceiver(
+    os.environ.get("QXT_JOURNAL", "qxt.db"),
+    path_secret=os.environ["QXT_PUSH_SECRET"],
+    channel_number="10690000",
+    on_reply=on_reply,
+)
+
+
+@asgi("/qxt", is_mount=True, copy_scope=True)
+async def pushes(scope: Scope, receive: Receive, send: Send) -> None:
+    await receiver(scope, receive, send)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def lifespan(_: Litestar) -> AsyncIterator[None]:
+    async with receiver:
+        yield
+
+
+app = Litestar([pushes], lifespan=[lifespan])
