@@ -1,0 +1,113 @@
+"""Parquet files, through pyarrow (extra ``files``): read and written in pieces, whatever their size."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from qxt_async.errors import InvalidConfigurationError, SourceFileError
+
+from .tables import RowCutter, shown
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from qxt_async.sources import NumberBlock
+
+__all__ = ["ParquetReader", "ParquetWriter"]
+
+_ROWS: Final = 2000
+
+
+def _pyarrow() -> tuple[Any, Any]:
+    try:
+        # By name, since it comes without types.
+        return import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError:
+        raise InvalidConfigurationError("Parquet files need the extra: pip install 'qxt_async[files]'") from None
+
+
+class ParquetReader:
+    """The rows of a file; "lines" are row numbers from 1.
+
+    Args:
+        path: the file.
+        column: as `NumberColumn`.
+
+    Raises:
+        SourceFileError: it is no Parquet file.
+        InvalidConfigurationError: the extra is missing.
+    """
+
+    def __init__(self, path: str, column: str | int | None) -> None:
+        self._arrow, parquet = _pyarrow()
+        self._path = path
+        try:
+            self._file = parquet.ParquetFile(path)
+        except (self._arrow.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+        self._names = tuple(self._file.schema_arrow.names)
+        self._cutter = RowCutter(path, column)
+        self._known = False
+        self._batches: Iterator[Any] = self._file.iter_batches(batch_size=_ROWS)
+
+    def _damaged(self, error: Exception) -> SourceFileError:
+        return SourceFileError(self._path, None, f"it cannot be read as Parquet ({type(error).__name__})")
+
+    @property
+    def header(self) -> Sequence[str]:
+        """See `Reader`."""
+        return self._names
+
+    def read_block(self) -> NumberBlock | None:
+        """See `Reader`."""
+        try:
+            batch = next(self._batches, None)
+        except (self._arrow.ArrowException, OSError) as error:
+            raise self._damaged(error) from error
+        if batch is None:
+            return None
+        if not self._known:
+            self._known = True
+            self._cutter.column.begins(self._names, 0)
+        columns = [column.to_pylist() for column in batch.columns]
+        return self._cutter.cut(list(zip(*columns, strict=True)), convert=shown)
+
+    def close(self) -> None:
+        """See `Reader`."""
+        self._file.close()
+
+
+class ParquetWriter:
+    """Rows of text and times to a file, a row group at a time.
+
+    Args:
+        path: the file to write.
+        columns: name and kind (``text``, ``time``, ``whole``, ``yes``) of each.
+
+    Raises:
+        InvalidConfigurationError: the extra is missing.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], columns: Mapping[str, str]) -> None:
+        self._arrow, parquet = _pyarrow()
+        arrow = self._arrow
+        kinds = {
+            "text": arrow.string(),
+            "time": arrow.timestamp("us", tz="UTC"),
+            "whole": arrow.int64(),
+            "yes": arrow.bool_(),
+        }
+        self._schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.items()])
+        self._writer = parquet.ParquetWriter(path, self._schema, compression="zstd")
+
+    def write(self, rows: Sequence[Sequence[object]]) -> None:
+        """Write some thousands of rows; each call makes a row group."""
+        columns = zip(*rows, strict=True)
+        arrays = [self._arrow.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        self._writer.write_batch(self._arrow.record_batch(arrays, schema=self._schema))
+
+    def close(self) -> None:
+        """Write the end of the file, without which it cannot be read."""
+        self._writer.close()

@@ -1,0 +1,131 @@
+"""Texts with columns: ``尊敬的{name}，您的订单{order}已发货``.
+
+The whole grammar: ``{column}`` stands for the row's value in that column, ``{{`` and ``}}`` for the braces themselves.
+A column is its name in the table's header, or its position from 1. Whatever stands between the braces is a name and
+nothing else: no attributes, no items, no format, nothing is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import attrs
+
+from qxt_async.errors import InvalidTextError
+from qxt_async.texts import bad_characters
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Template", "is_template"]
+
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_SHOWN_COLUMNS = 20
+
+
+def is_template(text: str) -> bool:
+    """Whether a text has braces, so that `Template.parse` makes something else of it than it is."""
+    return "{" in text or "}" in text
+
+
+@attrs.frozen
+class Template:
+    """A parsed text with columns.
+
+    Attributes:
+        text: as it was given.
+        columns: the columns that it needs, each once, in the order of their first place. Empty for a fixed text.
+    """
+
+    text: str = attrs.field(repr=lambda text: f"<{len(text)} characters>")
+    columns: tuple[str, ...] = ()
+    _parts: tuple[str | int, ...] = attrs.field(default=(), repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Template:
+        """Parse a text.
+
+        Raises:
+            InvalidTextError: a brace is left open or closes nothing, or a column has no name; says where.
+        """
+        parts: list[str | int] = []
+        columns: list[str] = []
+        literal, end = "", 0
+        for match in _TOKEN.finditer(text):
+            literal += text[end : match.start()]
+            end = match.end()
+            token, name = match[0], match[1]
+            if token in {"{{", "}}"}:
+                literal += token[0]
+                continue
+            place = f"at position {match.start() + 1} of the text"
+            if name is None:
+                raise InvalidTextError(f"there is a lone {token!r} {place}: write {token * 2} for the brace itself")
+            if not name.strip():
+                raise InvalidTextError(f"there is a column without a name {place}: {{{{ and }}}} are braces")
+            if name.strip() not in columns:
+                columns.append(name.strip())
+            parts += [literal, columns.index(name.strip())]
+            literal = ""
+        parts.append(literal + text[end:])
+        return cls(text, tuple(columns), tuple(part for part in parts if part != ""))
+
+    def resolve(self, existing: Sequence[str]) -> tuple[int, ...]:
+        """Find the template's columns in a table.
+
+        Args:
+            existing: the table's columns in order; those without a name are empty.
+
+        Returns:
+            For each of `columns` its index in the table, from 0.
+
+        Raises:
+            InvalidTextError: there is no such column; names it and lists those that exist.
+        """
+        return tuple(find_column(name, existing) for name in self.columns)
+
+    def render(self, values: Sequence[str]) -> str:
+        """The text of one row.
+
+        Args:
+            values: one for each of `columns`, in that order.
+        """
+        return "".join([part if isinstance(part, str) else values[part] for part in self._parts])
+
+    def fault(self, values: Sequence[str]) -> str | None:
+        """Say what is wrong with a row: a value that is missing or has a character that GBK cannot carry.
+
+        Args:
+            values: as for `render`.
+
+        Returns:
+            A reason that names the column and never its value, ``None`` if the row is fine.
+        """
+        for column, value in zip(self.columns, values, strict=True):
+            if not value.strip():
+                return f"column {column!r} is empty"
+            if bad := bad_characters(value):
+                return f"column {column!r} has {bad[0].name} in place {bad[0].position + 1}, which GBK cannot carry"
+        return None
+
+
+def find_column(name: str, existing: Sequence[str]) -> int:
+    """Find a column by its name or, where none has that name, by its position from 1.
+
+    Returns:
+        Its index, from 0.
+
+    Raises:
+        InvalidTextError: there is none; lists those that exist.
+    """
+    if name in existing:
+        return existing.index(name)
+    if name.isascii() and name.isdigit() and 1 <= int(name) <= len(existing):
+        return int(name) - 1
+    shown = ", ".join(
+        repr(column) if column else f"number {position}" for position, column in enumerate(existing[:_SHOWN_COLUMNS], 1)
+    )
+    more = f" and {len(existing) - _SHOWN_COLUMNS} more" if len(existing) > _SHOWN_COLUMNS else ""
+    there = f"there are {shown}{more}" if existing else "the source has only numbers and no columns"
+    raise InvalidTextError(f"there is no column {name!r}: {there}")
