@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from qxt_async.models import BatchResult
 
     from . import Entry
+    from .figures import Figures
     from .records import (
         Batch,
         BatchState,
@@ -100,6 +101,10 @@ class Campaigns(Protocol):
 
     async def deliveries(self, campaign: int) -> Deliveries:
         """Status reports on it, counted. Costs a walk over its reports: about a second for a million."""
+        ...
+
+    async def figures(self, campaign: int) -> Figures:
+        """What its report draws, counted. Costs some walks over its reports: some seconds for a million."""
         ...
 
     async def messages(self, campaign: int, *, after: int = 0, limit: int = 1000) -> list[CampaignMessage]:

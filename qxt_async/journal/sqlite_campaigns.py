@@ -10,6 +10,7 @@ from qxt_async.errors import CampaignNotFoundError, CampaignStateError
 from qxt_async.models import Message
 
 from . import Entry
+from .figures import read_figures
 from .moments import moment
 from .records import (
     Batch,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
+    from .figures import Figures
     from .records import PlannedBatch
 
 __all__ = ["SqliteCampaigns"]
@@ -178,6 +180,10 @@ class SqliteCampaigns(SqliteReconciling):
             failed=counts.get("failed", 0),
             unknown=counts.get("unknown", 0),
         )
+
+    async def figures(self, campaign: int) -> Figures:
+        """See `Campaigns.figures`."""
+        return await self._database.read(lambda connection: read_figures(connection, campaign))
 
     async def messages(self, campaign: int, *, after: int = 0, limit: int = 1000) -> list[CampaignMessage]:
         """See `Campaigns.messages`."""

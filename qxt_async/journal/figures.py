@@ -1,0 +1,123 @@
+"""The figures of a campaign's report: counts over time, by delay, by place, by code.
+
+Everything is counted by the database, so the figures of a million numbers are a few hundred rows.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from .moments import moment
+from .statements import named
+
+if TYPE_CHECKING:
+    import sqlite3
+    from datetime import datetime
+
+__all__ = ["Figures", "Moment", "read_figures"]
+
+_SECOND: Final = 1_000_000
+_WIDTHS: Final = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
+"""Seconds that a bar over time may stand for."""
+_BARS: Final = 60
+_LISTED: Final = 12
+
+
+@attrs.frozen(kw_only=True)
+class Moment:
+    """What happened in one stretch of time.
+
+    Attributes:
+        at: its beginning, aware, UTC.
+        accepted: numbers that the gateway took.
+        delivered: reports that say delivered.
+        other: reports that say anything else.
+    """
+
+    at: datetime
+    accepted: int
+    delivered: int
+    other: int
+
+
+@attrs.frozen(kw_only=True)
+class Figures:
+    """What a report draws, beside a campaign's `Tally` and `Deliveries`.
+
+    Attributes:
+        width: seconds of one `Moment`.
+        over_time: from the first to the last moment at which anything happened, without gaps; at most some sixty.
+        delays: seconds from a request to the report of its delivery, and how many; by seconds.
+        areas: province (empty: not told), how many delivered and how many not; the most reports first.
+        codes: what reports said instead of delivered: code, `DeliveryState`, how many; the most frequent ones.
+        troubles: batches that failed or are unknown: state, name of the error, batches, numbers.
+        segments: messages that a number is billed as, and how many numbers are.
+        messages: how many different messages.
+        healed: batches that are known as accepted only from their reports.
+    """
+
+    width: int
+    over_time: tuple[Moment, ...]
+    delays: tuple[tuple[int, int], ...]
+    areas: tuple[tuple[str, int, int], ...]
+    codes: tuple[tuple[str, str, int], ...]
+    troubles: tuple[tuple[str, str, int, int], ...]
+    segments: tuple[tuple[int, int], ...]
+    messages: int
+    healed: int
+
+
+def read_figures(connection: sqlite3.Connection, campaign: int) -> Figures:
+    """Read the figures, each in one statement. Costs some walks over the campaign's reports."""
+    statements = named("figures.sql")
+
+    def rows(name: str, **values: Any) -> list[Any]:
+        statement = statements[name].replace("{mids}", statements["mids"])
+        return connection.execute(statement, {"campaign": campaign, **values}).fetchall()
+
+    ((first, last),) = rows("span")
+    width = _width(first, last) if first is not None else _WIDTHS[0]
+    ((messages, healed),) = rows("message_count")
+    return Figures(
+        width=width,
+        over_time=() if first is None else _over_time(first, last, width * _SECOND, rows),
+        delays=tuple(rows("delays")),
+        areas=_areas(rows("areas")),
+        codes=tuple(rows("codes", limit=_LISTED)),
+        troubles=tuple(rows("troubles", limit=_LISTED)),
+        segments=tuple(rows("segments")),
+        messages=messages,
+        healed=healed or 0,
+    )
+
+
+def _width(first: int, last: int) -> int:
+    return next((width for width in _WIDTHS if (last - first) / (width * _SECOND) < _BARS), _WIDTHS[-1])
+
+
+def _over_time(first: int, last: int, width: int, rows: Any) -> tuple[Moment, ...]:
+    accepted: dict[int, int] = dict(rows("accepted_over_time", width=width))
+    delivered: dict[int, int] = {}
+    other: dict[int, int] = {}
+    for place, state, count in rows("reports_over_time", width=width):
+        counts = delivered if state == "delivered" else other
+        counts[place] = counts.get(place, 0) + count
+    return tuple(
+        Moment(
+            at=moment(place * width),
+            accepted=accepted.get(place, 0),
+            delivered=delivered.get(place, 0),
+            other=other.get(place, 0),
+        )
+        for place in range(first // width, last // width + 1)
+    )
+
+
+def _areas(rows: list[tuple[str, str, int]]) -> tuple[tuple[str, int, int], ...]:
+    counts: dict[str, list[int]] = {}
+    for area, state, count in rows:
+        counts.setdefault(area, [0, 0])[state != "delivered"] += count
+    ordered = sorted(counts.items(), key=lambda item: (-sum(item[1]), item[0]))
+    return tuple((area, delivered, other) for area, (delivered, other) in ordered)
