@@ -1,0 +1,218 @@
+"""One batch of a campaign, from its claim to its recorded outcome.
+
+The order of things is what keeps a text from being sent twice: the batch is committed as *sending*, then its request
+begins, then its outcome is written, with the attempt's token, until the journal takes it. Wherever this ends, what the
+journal holds is true or on the safe side: *sending* becomes *unknown* by its lease, never *planned*.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import random
+import secrets
+import time
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from qxt_async.errors import (
+    AccountRefusedError,
+    InvalidRequestError,
+    JournalBusyError,
+    JournalUnavailableError,
+    NotSentError,
+    QxtError,
+)
+from qxt_async.models import counted
+from qxt_async.sending import RecordedBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from qxt_async.client import QxtClient
+    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.records import Claim
+    from qxt_async.models import BatchResult
+    from qxt_async.retrying import RetryPolicy
+
+__all__ = ["Execution", "Executor", "Fate"]
+
+logger = logging.getLogger("qxt_async")
+
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 5.0
+
+
+class Fate(enum.StrEnum):
+    """What an execution came to."""
+
+    SETTLED = "settled"
+    NOT_SENT = "not-sent"
+    GIVEN_UP = "given-up"
+    REFUSED = "refused"
+
+
+@attrs.frozen(kw_only=True)
+class Execution:
+    """What became of a claimed batch.
+
+    Attributes:
+        fate: *settled*: it has its outcome, in `result`. *not sent*: provably; it is planned again. *given up*: the
+            same, because the caller went away or it had got too late. *refused*: every batch would meet that; it is
+            planned again.
+        numbers: to whom it went or would have gone.
+        result: the outcome; ``None`` if there was no request.
+        error: what the request met, ``None`` if all is well.
+        delay: seconds before the batch is claimed again, for *not sent*.
+    """
+
+    fate: Fate
+    numbers: tuple[str, ...] = attrs.field(repr=counted)
+    result: BatchResult | None = None
+    error: QxtError | None = None
+    delay: float = 0.0
+
+
+class Executor:
+    """Sends batches of campaigns, one a call; any number of calls may be under way.
+
+    Args:
+        campaigns: the journal's operations.
+        client: sends; its timeout, its places and its rate limit hold.
+        retry: how often, and after which waits, a batch is tried that provably was not sent; then it has failed.
+        margin: seconds beyond the client's timeout for which an attempt is believed to be alive. A request that has
+            not begun when they are used up does not begin.
+        patience: seconds for which the journal may refuse before that is an error.
+    """
+
+    def __init__(
+        self,
+        campaigns: Campaigns,
+        client: QxtClient,
+        *,
+        retry: RetryPolicy,
+        margin: float,
+        patience: float,
+    ) -> None:
+        self._campaigns = campaigns
+        self._client = client
+        self._retry = retry
+        self._margin = margin
+        self._patience = patience
+        self._alive: set[str] = set()
+        self._unclear: dict[str, int] = {}
+
+    @property
+    def alive(self) -> frozenset[str]:
+        """Tokens of the attempts under way here."""
+        return frozenset(self._alive)
+
+    async def execute(self, campaign: int, *, batch: int | None = None) -> Execution | None:
+        """Claim the next batch, or this one, send it, and write down what became of it.
+
+        Returns:
+            What became of it; ``None`` if there was nothing to claim.
+
+        Raises:
+            JournalUnavailableError, JournalBusyError: the journal refuses. If that was at the claim, nothing was sent;
+                if it was the outcome, the batch will be unknown when its lease runs out.
+
+        Cancelling: what the gateway answered is written down, or what was provably not sent is planned again; if the
+        journal does not take it at once, the batch will be unknown.
+        """
+        await self._take_back_unclear()
+        token = secrets.token_hex(16)
+        claim: Claim | None = None
+        told: BatchResult | None = None
+
+        async def take() -> RecordedBatch | None:
+            nonlocal claim
+            began = time.monotonic()
+            claim = await self._claim(campaign, batch, token)
+            until = began + self._margin
+            if claim is None or time.monotonic() >= until:
+                return None
+            return RecordedBatch(claim.message, claim.numbers, until=until)
+
+        def on_result(result: BatchResult) -> None:
+            nonlocal told
+            told = result
+
+        self._alive.add(token)
+        try:
+            await self._client.send_recorded(take, on_result=on_result)
+        except InvalidRequestError as error:
+            if claim is None:
+                raise
+            return await self._refused(claim, error)
+        except anyio.get_cancelled_exc_class():
+            if claim is not None:
+                await self._write_down(claim, told, cancelled=True)
+            raise
+        else:
+            return None if claim is None else await self._write_down(claim, told)
+        finally:
+            self._alive.discard(token)
+
+    async def _claim(self, campaign: int, batch: int | None, token: str) -> Claim | None:
+        claim: Claim | None = None
+        lease = self._client.timeout + self._margin
+        # A claim that is committed and not known here would be a batch that nobody knows anything of.
+        with anyio.CancelScope(shield=True):
+            try:
+                claim = await self._campaigns.claim(campaign, token=token, lease=lease, batch=batch)
+            except JournalUnavailableError:
+                self._unclear[token] = campaign
+                raise
+        return claim
+
+    async def _take_back_unclear(self) -> None:
+        """Claims whose commit is in doubt were not followed by a request: whatever they left is planned again."""
+        for token, campaign in tuple(self._unclear.items()):
+            await self._campaigns.disclaim(campaign, token)
+            self._unclear.pop(token, None)
+
+    async def _refused(self, claim: Claim, error: InvalidRequestError) -> Execution:
+        """The batch cannot be sent as it is, by this client: none of its kind can."""
+        await self._insist(lambda: self._campaigns.put_back(claim, error))
+        return Execution(fate=Fate.REFUSED, numbers=claim.numbers, error=error)
+
+    async def _write_down(self, claim: Claim, result: BatchResult | None, *, cancelled: bool = False) -> Execution:
+        error = None if result is None else result.error
+        if result is None or (cancelled and isinstance(error, NotSentError)):
+            # There was no request: cancelled, or thawed too late.
+            await self._insist(lambda: self._campaigns.put_back(claim, None))
+            return Execution(fate=Fate.GIVEN_UP, numbers=claim.numbers)
+        if isinstance(error, NotSentError):
+            delay = self._retry.delay(claim.unsent + 1, error, random.random)
+            attempts = self._retry.attempts
+            await self._insist(lambda: self._campaigns.put_back(claim, error, delay=delay, attempts=attempts))
+            fate = Fate.NOT_SENT if claim.unsent + 1 < attempts else Fate.SETTLED
+            return Execution(fate=fate, numbers=claim.numbers, result=result, error=error, delay=delay)
+        if isinstance(error, AccountRefusedError):
+            await self._insist(lambda: self._campaigns.put_back(claim, error))
+            return Execution(fate=Fate.REFUSED, numbers=claim.numbers, result=result, error=error)
+        await self._insist(lambda: self._campaigns.settle(claim, result))
+        return Execution(fate=Fate.SETTLED, numbers=claim.numbers, result=result, error=error)
+
+    async def _insist(self, write: Callable[[], Awaitable[bool]]) -> None:
+        """Write until the journal takes it. Cancelling cuts the waiting between two tries short, not a try."""
+        began = time.monotonic()
+        wait = _FIRST_WAIT
+        while not await self._try(write, last=time.monotonic() - began >= self._patience):
+            await anyio.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    async def _try(self, write: Callable[[], Awaitable[bool]], *, last: bool) -> bool:
+        taken = False
+        with anyio.CancelScope(shield=True):
+            try:
+                await write()
+                taken = True
+            except (JournalUnavailableError, JournalBusyError) as error:
+                if last:
+                    raise
+                logger.warning("the journal does not take an outcome, trying again: %s", error)
+        return taken

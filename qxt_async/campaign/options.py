@@ -1,0 +1,86 @@
+"""How a campaign is to be run, and how far it is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import attrs
+
+from qxt_async.retrying import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from qxt_async.journal.records import Deliveries, Tally
+
+    from .windows import SendWindow
+
+__all__ = ["RunOptions", "RunProgress"]
+
+
+@attrs.frozen(kw_only=True)
+class RunProgress:
+    """How far a campaign is, all processes together.
+
+    Attributes:
+        tally: its numbers by what became of them.
+        deliveries: status reports so far; ``None`` unless asked for with `RunOptions.show_deliveries`.
+        speed: numbers settled a second, of late.
+        seconds_left: at this speed, ``None`` if that cannot be said.
+        balance: as last asked, ``None`` if it was not.
+        waiting: why nothing is being sent, empty if something is.
+        elapsed: seconds since this run began.
+    """
+
+    tally: Tally
+    deliveries: Deliveries | None
+    speed: float
+    seconds_left: float | None
+    balance: int | None
+    waiting: str
+    elapsed: float
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions:
+    """How to run a campaign.
+
+    Attributes:
+        check_balance: ask for the balance before the start and every `balance_every` batches, and pause when it does
+            not suffice: an empty account answers ``ok`` and delivers nothing (PROTOCOL 2.2).
+        balance_every: batches between two questions.
+        balance_floor: messages that have to be left; ``None`` for what the next `balance_every` batches cost.
+        pause_after: so many batches in a row of which nothing was accepted pause the campaign.
+        window: when batches may be begun; ``None`` for any time.
+        test_numbers: numbers that get the campaign's first message before everything else, once.
+        pause_after_test: pause then, so that somebody can look at the phone.
+        wait_while_paused: go on when a paused campaign is resumed, instead of returning.
+        retry: see `Executor`.
+        margin, patience: see `Executor`.
+        poll: seconds between two looks at the journal, within which orders are noticed.
+        reconcile_every: seconds between two looks at the status reports for unknown batches.
+        report_deadline: seconds after which an unknown batch without a status report is called overdue.
+        on_progress: told how far it is, about every `progress_every` seconds and at the end. It must return at once.
+        progress_every: seconds.
+        show_deliveries: count status reports for `on_progress`.
+        by: who runs it, for the record.
+    """
+
+    check_balance: bool = True
+    balance_every: int = 50
+    balance_floor: int | None = None
+    pause_after: int = 10
+    window: SendWindow | None = None
+    test_numbers: Sequence[str] = attrs.field(default=(), repr=False)
+    pause_after_test: bool = False
+    wait_while_paused: bool = False
+    retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))
+    margin: float = 15.0
+    patience: float = 60.0
+    poll: float = 0.5
+    reconcile_every: float = 30.0
+    report_deadline: float = 72 * 3600.0
+    on_progress: Callable[[RunProgress], None] | None = None
+    progress_every: float = 1.0
+    show_deliveries: bool = False
+    by: str = ""

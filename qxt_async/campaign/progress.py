@@ -1,0 +1,76 @@
+"""How far a campaign is, told while it runs, without asking the journal more than is reasonable."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from .options import RunProgress
+
+if TYPE_CHECKING:
+    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.records import Tally
+
+    from .options import RunOptions
+
+__all__ = ["Speedometer"]
+
+# The speed that is told is that of the last so many seconds.
+_SPEED_OVER: Final = 30.0
+# The questions may take this share of the time: a tally walks over all batches, deliveries over all reports.
+_SHARE: Final = 0.05
+
+
+class Speedometer:
+    """Tells `RunOptions.on_progress`.
+
+    Attributes:
+        balance: as last asked.
+        waiting: why nothing is being sent; empty if something is.
+    """
+
+    def __init__(self, campaigns: Campaigns, campaign: int, options: RunOptions) -> None:
+        self._campaigns = campaigns
+        self._campaign = campaign
+        self._options = options
+        self._began = time.monotonic()
+        self._next = self._began
+        self._samples: deque[tuple[float, int]] = deque()
+        self.balance: int | None = None
+        self.waiting = ""
+
+    async def tell_in_time(self) -> None:
+        """Tell, if it is time to."""
+        asked = time.monotonic()
+        if self._options.on_progress is None or asked < self._next:
+            return
+        await self.tell()
+        now = time.monotonic()
+        self._next = asked + max(self._options.progress_every, (now - asked) / _SHARE)
+
+    async def tell(self) -> Tally:
+        """Tell now."""
+        tally = await self._campaigns.tally(self._campaign)
+        if self._options.on_progress is None:
+            return tally
+        deliveries = await self._campaigns.deliveries(self._campaign) if self._options.show_deliveries else None
+        now = time.monotonic()
+        settled = tally.accepted + tally.failed + tally.unknown + tally.suppressed
+        self._samples.append((now, settled))
+        while now - self._samples[0][0] > _SPEED_OVER and len(self._samples) > 1:
+            self._samples.popleft()
+        since, before = self._samples[0]
+        speed = max(0.0, (settled - before) / (now - since)) if now > since else 0.0
+        self._options.on_progress(
+            RunProgress(
+                tally=tally,
+                deliveries=deliveries,
+                speed=speed,
+                seconds_left=(tally.planned + tally.sending) / speed if speed else None,
+                balance=self.balance,
+                waiting=self.waiting,
+                elapsed=now - self._began,
+            )
+        )
+        return tally

@@ -1,0 +1,297 @@
+"""A campaign while it is being run: workers that execute batches, a watch that notices orders."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import anyio
+
+from qxt_async.errors import (
+    AccountRefusedError,
+    JournalBusyError,
+    JournalUnavailableError,
+    NotSentError,
+    QxtError,
+    RefusedError,
+    ThrottledError,
+)
+from qxt_async.journal.records import CampaignState
+from qxt_async.retrying import NO_RETRIES
+
+from .execute import Executor, Fate
+from .progress import Speedometer
+
+if TYPE_CHECKING:
+    from qxt_async.client import QxtClient
+    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.records import Tally
+
+    from .execute import Execution
+    from .options import RunOptions
+
+__all__ = ["Run"]
+
+logger = logging.getLogger("qxt_async")
+
+_BALANCE_TRIES: Final = 3
+_LONGEST_REST: Final = 1.0
+_JOURNAL_REST: Final = 0.2
+
+
+class Run:
+    """One campaign being run by this process; see `CampaignRunner`."""
+
+    def __init__(self, campaigns: Campaigns, client: QxtClient, options: RunOptions, campaign: int) -> None:
+        self._campaigns = campaigns
+        self._client = client
+        self._options = options
+        self._campaign = campaign
+        self._executor = Executor(
+            campaigns, client, retry=options.retry, margin=options.margin, patience=options.patience
+        )
+        self._speedometer = Speedometer(campaigns, campaign, options)
+        self._stopped = anyio.Event()
+        self._look = anyio.Event()
+        self._work_to_do = anyio.Event()
+        self._busy = 0
+        self._failed_in_a_row = 0
+        self._unreached = 0
+        self._hold_until = float("-inf")
+        self._asking = anyio.Lock()
+        self._unasked = options.balance_every
+        self._balance_failures = 0
+        self._journal_refuses_since: float | None = None
+        self._error: Exception | None = None
+
+    @property
+    def stopping(self) -> bool:
+        """No further batch is begun."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """Begin no further batch."""
+        self._stopped.set()
+        self._work_to_do.set()
+        self._look.set()
+
+    async def run(self) -> Tally:
+        """See `CampaignRunner.run`."""
+        await self._campaigns.start(self._campaign, by=self._options.by)
+        await self._campaigns.expire(self._campaign)
+        await self._test()
+        async with anyio.create_task_group() as watch:
+            watch.start_soon(self._watch)
+            watch.start_soon(self._reconcile)
+            async with anyio.create_task_group() as workers:
+                # Each place is worth two: while the outcome of one is written, the other sends.
+                for _ in range(2 * self._client.max_concurrency):
+                    workers.start_soon(self._work)
+            watch.cancel_scope.cancel()
+        if self._error is not None:
+            raise self._error
+        await self._campaigns.reconcile(self._campaign, deadline=self._options.report_deadline)
+        return await self._speedometer.tell()
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    async def _work(self) -> None:
+        while not self.stopping:
+            try:
+                await self._work_on()
+            except (JournalUnavailableError, JournalBusyError) as error:
+                self._journal_refused(error)
+            except QxtError as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """End the run with an error, when what is under way is settled."""
+        self._error = self._error or error
+        self.stop()
+
+    async def _work_on(self) -> None:
+        while not self.stopping:
+            if not await self._may_begin():
+                continue
+            self._unasked += 1
+            self._busy += 1
+            try:
+                execution = await self._executor.execute(self._campaign)
+            finally:
+                self._busy -= 1
+            self._journal_refuses_since = None
+            if execution is None:
+                await self._idle()
+            else:
+                await self._account_for(execution)
+
+    async def _idle(self) -> None:
+        """Nothing to claim: wait until the watch has seen something."""
+        self._unasked -= 1
+        if not self._busy:
+            self._look.set()
+        await self._work_to_do.wait()
+
+    async def _account_for(self, execution: Execution) -> None:
+        if execution.fate is Fate.REFUSED:
+            await self._pause(str(execution.error))
+        elif execution.fate is Fate.NOT_SENT:
+            self._unreached += 1
+            # Once is an accident, twice a gateway that cannot be reached: no use in trying every batch on it.
+            if self._unreached > 1 or isinstance(execution.error, ThrottledError):
+                self._hold(execution.delay)
+        elif execution.result is not None:
+            self._unreached = 0
+            self._failed_in_a_row = 0 if execution.result.receipts else self._failed_in_a_row + 1
+            if self._failed_in_a_row >= self._options.pause_after:
+                await self._pause(f"{self._failed_in_a_row} batches in a row were not accepted: {execution.error}")
+
+    # --- what holds it back -------------------------------------------------------------------------------------
+
+    async def _may_begin(self) -> bool:
+        """Whether the next batch may be begun now; if not, some time has passed."""
+        held = self._hold_until - anyio.current_time()
+        if held > 0:
+            await self._rest(held, "the gateway is given time")
+            return False
+        if self._options.window is not None:
+            closed = self._options.window.closed_for(datetime.now(UTC))
+            if closed > 0:
+                await self._rest(closed, f"outside of {self._options.window}")
+                return False
+        if self._options.check_balance and self._unasked >= self._options.balance_every:
+            await self._check_balance()
+            return False
+        self._speedometer.waiting = ""
+        return True
+
+    async def _rest(self, seconds: float, why: str) -> None:
+        # Not longer than a second at a time: the clock may be set meanwhile.
+        self._speedometer.waiting = why
+        with anyio.move_on_after(min(seconds, _LONGEST_REST)):
+            await self._stopped.wait()
+
+    def _hold(self, seconds: float) -> None:
+        self._hold_until = max(self._hold_until, anyio.current_time() + seconds)
+
+    async def _pause(self, reason: str) -> None:
+        await self._campaigns.pause(self._campaign, reason, by=self._options.by)
+        self._look.set()
+
+    async def _check_balance(self) -> None:
+        every = self._options.balance_every
+        async with self._asking:
+            if self._unasked < every or self.stopping:
+                return
+            cost = await self._campaigns.cost_ahead(self._campaign, every)
+            if cost:
+                await self._ask_balance(cost)
+            else:
+                self._unasked = 0
+
+    async def _ask_balance(self, cost: int) -> None:
+        floor = cost if self._options.balance_floor is None else self._options.balance_floor
+        try:
+            balance = (await self._client.balance()).sms
+        except AccountRefusedError as error:
+            await self._pause_and_wait(str(error))
+        except QxtError as error:
+            self._balance_failures += 1
+            if self._balance_failures >= _BALANCE_TRIES:
+                await self._pause_and_wait(f"the balance cannot be asked: {error}")
+            self._hold(self._options.retry.backoff)
+        else:
+            self._balance_failures = 0
+            self._speedometer.balance = balance
+            if balance < floor:
+                await self._pause_and_wait(f"the balance is {balance}, at least {floor} are wanted")
+            else:
+                self._unasked = 0
+
+    async def _pause_and_wait(self, reason: str) -> None:
+        await self._pause(reason)
+        self._balance_failures = 0
+        await self._work_to_do.wait()
+
+    def _journal_refused(self, error: QxtError) -> None:
+        now = time.monotonic()
+        if self._journal_refuses_since is None:
+            self._journal_refuses_since = now
+            logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
+        if now - self._journal_refuses_since >= self._options.patience:
+            self._fail(error)
+        self._hold(_JOURNAL_REST)
+
+    # --- watching -----------------------------------------------------------------------------------------------
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self._look_around()
+                await self._speedometer.tell_in_time()
+            except (JournalUnavailableError, JournalBusyError) as error:
+                self._journal_refused(error)
+            # A mistake in on_progress must not take with it what is paid for: it is raised when that is settled.
+            except Exception as error:  # noqa: BLE001
+                self._fail(error)
+            if self.stopping:
+                await anyio.sleep(self._options.poll)
+                continue
+            with anyio.move_on_after(self._options.poll):
+                await self._look.wait()
+            if not self.stopping:
+                self._look = anyio.Event()
+
+    async def _look_around(self) -> None:
+        """See what the journal says, and act on it."""
+        outlook = await self._campaigns.outlook(self._campaign)
+        if outlook.state is CampaignState.PAUSED and self._options.wait_while_paused:
+            self._speedometer.waiting = f"paused: {outlook.reason}"
+        elif outlook.state is not CampaignState.RUNNING:
+            self.stop()
+        elif self.stopping:
+            return
+        elif outlook.planned:
+            self._work_to_do.set()
+            self._work_to_do = anyio.Event()
+        elif outlook.sending:
+            # Another process may have died with it.
+            await self._campaigns.expire(self._campaign, alive=self._executor.alive)
+        elif not self._busy and await self._campaigns.complete(self._campaign):
+            self.stop()
+
+    async def _reconcile(self) -> None:
+        while True:
+            await anyio.sleep(self._options.reconcile_every)
+            try:
+                await self._campaigns.reconcile(self._campaign, deadline=self._options.report_deadline)
+            except QxtError as error:
+                logger.warning("unknown batches are looked at later: %s", error)
+
+    # --- the test batch -----------------------------------------------------------------------------------------
+
+    async def _test(self) -> None:
+        """Send the first message to the chosen numbers, if that was not done before."""
+        options = self._options
+        if not options.test_numbers:
+            return
+        done = [event.what for event in await self._campaigns.events(self._campaign) if event.what.startswith("test-")]
+        if done and done[-1] != "test-failed":
+            return
+        (first, *_) = await self._campaigns.messages(self._campaign, limit=1)
+        count = len(options.test_numbers)
+        # Written down before: a run after a crash must not send it again.
+        await self._campaigns.record(self._campaign, "test-sending", by=options.by, count=count)
+        try:
+            result = await self._client.send(options.test_numbers, first.message, retry=NO_RETRIES)
+        except QxtError as error:
+            what = "test-failed" if isinstance(error, RefusedError | NotSentError) else "test-unknown"
+            await self._campaigns.record(self._campaign, what, by=options.by, detail=str(error), count=count)
+            await self._pause(f"the test batch was not accepted: {error}")
+            return
+        detail = f"mid {result.mid}: {len(result.accepted)} accepted"
+        await self._campaigns.record(self._campaign, "test-sent", by=options.by, detail=detail, count=count)
+        if options.pause_after_test:
+            await self._pause(f"the test batch was sent ({detail}): look at it, then resume")

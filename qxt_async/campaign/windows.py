@@ -1,0 +1,67 @@
+"""When a campaign may be sent: hours of the day in a time zone."""
+
+from __future__ import annotations
+
+import zoneinfo
+from datetime import UTC, datetime, time, timedelta
+from typing import Self
+
+import attrs
+
+from qxt_async.errors import InvalidConfigurationError
+
+__all__ = ["SendWindow"]
+
+
+@attrs.frozen
+class SendWindow:
+    """Hours of the day within which batches are begun, such as 08:00 to 21:00 in Shanghai.
+
+    Attributes:
+        opens: from this time on.
+        closes: before this time; at or before `opens`, it is that of the next day.
+        zone: the time zone.
+    """
+
+    opens: time
+    closes: time
+    zone: zoneinfo.ZoneInfo
+
+    @classmethod
+    def parse(cls, hours: str, zone: str = "Asia/Shanghai") -> Self:
+        """Read ``08:00-21:00`` and the name of a time zone.
+
+        Raises:
+            InvalidConfigurationError: either cannot be understood.
+        """
+        opens, dash, closes = (part.strip() for part in hours.replace("–", "-").partition("-"))
+        try:
+            if not dash:
+                raise ValueError("two times with a hyphen between them")
+            return cls(time.fromisoformat(opens), time.fromisoformat(closes), zoneinfo.ZoneInfo(zone))
+        except ValueError:
+            raise InvalidConfigurationError(f"the send window is {hours!r}: give it like 08:00-21:00") from None
+        except zoneinfo.ZoneInfoNotFoundError:
+            raise InvalidConfigurationError(
+                f"there is no time zone {zone!r} here: give it like Asia/Shanghai, or install the package tzdata"
+            ) from None
+
+    def closed_for(self, now: datetime) -> float:
+        """Seconds until the window opens, 0 while it is open.
+
+        Args:
+            now: an aware moment.
+        """
+        local = now.astimezone(self.zone)
+        at = local.time()
+        over_midnight = self.opens >= self.closes
+        after, before = at >= self.opens, at < self.closes
+        if (after or before) if over_midnight else (after and before):
+            return 0.0
+        day = local.date() if at < self.opens else local.date() + timedelta(days=1)
+        opening = datetime.combine(day, self.opens, self.zone)
+        # In UTC: between two local times of a zone that changes its clocks lies another stretch of time.
+        return max(0.0, (opening.astimezone(UTC) - now.astimezone(UTC)).total_seconds())
+
+    def __str__(self) -> str:
+        return f"{self.opens:%H:%M}-{self.closes:%H:%M} {self.zone.key}"
