@@ -273,28 +273,22 @@ class _Reading:
                 mids *= len(mobiles)
         count = min(len(mids), len(mobiles), len(codes))
         ports, areas, cities = self.shared(b"port", count), self.shared(b"area", count), self.shared(b"city", count)
-        reports: list[StatusReport] = []
-        for mid, mobile, code, port, area, city in zip(mids, mobiles, codes, ports, areas, cities, strict=False):
+        reports = map(self.report, mids, mobiles, codes, ports, areas, cities)
+        return [report for report in reports if report is not None]
+
+    def report(
+        self, mid: str, mobile: str, code: str, port: str | None, area: str | None, city: str | None
+    ) -> StatusReport | None:
+        if not mid or not mobile or not code:
+            self.flags.add(PushFlag.MISSING_FIELD)
             if not mid or not mobile:
-                self.flags.add(PushFlag.MISSING_FIELD)
-            elif len(mid) > self.limits.value or len(mobile) > self.limits.value:
-                # A key that is cut could be another report's key.
-                self.flags.add(PushFlag.TOO_LONG)
-            else:
-                if not code:
-                    self.flags.add(PushFlag.MISSING_FIELD)
-                reports.append(
-                    StatusReport(
-                        mid,
-                        mobile,
-                        code=self.short(code),
-                        port=port,
-                        area=area,
-                        city=city,
-                        received_at=self.received_at,
-                    )
-                )
-        return reports
+                return None
+        if len(mid) > self.limits.value or len(mobile) > self.limits.value:
+            # A key that is cut could be another report's key.
+            self.flags.add(PushFlag.TOO_LONG)
+            return None
+        code = self.short(code)
+        return StatusReport(mid, mobile, code=code, port=port, area=area, city=city, received_at=self.received_at)
 
     def shared(self, name: bytes, count: int) -> Sequence[str | None]:
         """A field that holds for all reports of the push, or is a list of the same length (PROTOCOL 4.2)."""

@@ -184,21 +184,19 @@ class PushReceiver:
     # --- who may ------------------------------------------------------------------------------------------------
 
     def _admit(self, scope: Scope) -> None:
-        """Raise the one 404 unless path and address are right; both are always looked at."""
+        """Raise the one 404 unless path and address are right; both are looked at in any case."""
         path: str = scope["path"]
         root: str = scope.get("root_path", "").rstrip("/")
         # Some servers and frameworks leave the mount's path in front, others take it away.
         path = path.removeprefix(root).strip("/")
         knows = hmac.compare_digest(path.encode("utf-8", "replace"), self._secret)
-        sender = self._sender(scope)
+        sender = self._sender(scope) if self._allow else None
         allowed = not self._allow or (sender is not None and sender in self._allow)
         if knows and allowed:
             return
         if knows:
             # Either the gateway has moved or the secret is known to others: somebody should look.
             logger.warning("refused: the path is right, and the address %s is not allowed", sender or "(unknown)")
-        else:
-            logger.debug("refused: wrong path, from %s", sender or "(unknown)")
         raise _Refusal(404, b"not found")
 
     def _sender(self, scope: Scope) -> Address | None:
@@ -346,6 +344,7 @@ def _chunked(scope: Scope) -> bool:
 # --- addresses ------------------------------------------------------------------------------------------------------
 
 
+@functools.lru_cache(maxsize=1024)
 def _address(text: str) -> Address | None:
     """An address as servers and proxies write it: with a port, in brackets, with a zone, IPv4 within IPv6."""
     text = text.strip()

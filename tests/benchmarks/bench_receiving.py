@@ -1,7 +1,7 @@
 """What it costs to keep what is pushed: against a server that keeps nothing, and what one would write instead.
 
-Three applications under the same uvicorn, one process each, are pushed to in turn by a load generator in a process of its
-own; every push is another report. Only the ratios mean anything.
+Three applications under the same uvicorn, one process each, are pushed to in turn by a load generator in a process of
+its own; every push is another report. Only the ratios mean anything.
 
     python tests/benchmarks/bench_receiving.py [--rounds N] [--seconds S] [--connections C] [--folder F]
 
