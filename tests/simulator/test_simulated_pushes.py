@@ -305,6 +305,7 @@ class Handler(BaseHTTPRequestHandler):
     """Notes each push and answers ``ok``, the first of each phone with an error."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def do_GET(self):
         """Answer a push."""

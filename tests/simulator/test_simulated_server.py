@@ -273,17 +273,20 @@ def test_in_a_process_of_its_own():
     with subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     ) as process:
-        url = process.stdout.readline().strip()
-        control = url.replace("/qxt", "/_simulator")
-        httpx.post(f"{control}/faults", json=[{"name": "take-then-reset"}])
-        with pytest.raises(httpx.ReadError):
-            httpx.post(f"{url}/smssenderv2", content=BODY)
-        response = httpx.get(f"{url}/smssenderv2?{BODY.decode()}")
-        assert response.content == b"ok:6398620:13800138000,13800138001\n"
-        assert httpx.get(f"{control}/stats").json()["taken_more_than_once"] == 2
-        lines = httpx.get(f"{control}/taken").text.splitlines()
-        assert json.loads(lines[0]) == {"number": "13800138000", "times": 2}
-        process.send_signal(signal.SIGINT)
-        printed = process.stdout.read()
+        try:
+            url = process.stdout.readline().strip()
+            control = url.replace("/qxt", "/_simulator")
+            httpx.post(f"{control}/faults", json=[{"name": "take-then-reset"}])
+            with pytest.raises(httpx.ReadError):
+                httpx.post(f"{url}/smssenderv2", content=BODY)
+            response = httpx.get(f"{url}/smssenderv2?{BODY.decode()}")
+            assert response.content == b"ok:6398620:13800138000,13800138001\n"
+            assert httpx.get(f"{control}/stats").json()["taken_more_than_once"] == 2
+            lines = httpx.get(f"{control}/taken").text.splitlines()
+            assert json.loads(lines[0]) == {"number": "13800138000", "times": 2}
+            process.send_signal(signal.SIGINT)
+            printed = process.stdout.read()
+        finally:
+            process.kill()
     assert printed == "stopped\n"
     assert process.returncode == 0
