@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from qxt_async import Balance
 
+    from .stopping import Ended
+
 __all__ = ["command"]
 
 
@@ -46,13 +48,15 @@ def command(
             with asking:
                 found.append(await client.balance())
 
-    ended = run_until_stopped(work)
-    if ended.interrupted is not None:
-        raise click.exceptions.Exit(128 + ended.interrupted)
-    if ended.error is not None:
-        raise ended.error
-    balance = found[0]
-    if as_json:
-        click.echo(json.dumps({"sms": balance.sms, "mms": balance.mms}))
-    else:
-        click.echo(f"sms {balance.sms:,}\nmms {balance.mms:,}")
+    def tell(ended: Ended) -> None:
+        if ended.interrupted is not None:
+            raise click.exceptions.Exit(128 + ended.interrupted)
+        if ended.error is not None:
+            raise ended.error
+        balance = found[0]
+        if as_json:
+            click.echo(json.dumps({"sms": balance.sms, "mms": balance.mms}))
+        else:
+            click.echo(f"sms {balance.sms:,}\nmms {balance.mms:,}")
+
+    tell(run_until_stopped(work))

@@ -12,6 +12,11 @@ from .options import account, account_options, as_json, file_options, message_op
 if TYPE_CHECKING:
     import anyio
 
+    from qxt_async import BulkStream, QxtClient
+
+    from .ledger import Ledger
+    from .stopping import Ended
+
 __all__ = ["command"]
 
 
@@ -68,7 +73,7 @@ def command(
     With --json: {"accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "unsent", "batches", "mids":
     […], "errors": [{"error", "message", "numbers", "batches"}], "elapsed", "interrupted"}.
     """
-    from qxt_async import InsufficientBalanceError, QxtClient, SourceFailedError, SourceFileError
+    from qxt_async import QxtClient
     from qxt_async.sources import open_numbers
     from qxt_async.texts import segments
     from qxt_async.texts import substitute as substituted
@@ -100,45 +105,59 @@ def command(
             client = QxtClient.from_env(
                 **options, transport=transport, timeout=timeout, max_concurrency=concurrency, max_rate=rate
             )
-            async with client:
-                stream = client.stream_bulk(
-                    numbers_of(source, screen),
-                    text,
-                    extno=extno,
-                    addseqno=addseqno,
-                    substitute=substitute,
-                    suppressed=left_out,
-                    on_result=ledger.add,
-                    on_progress=show,
-                )
-                if check_balance:
-                    available = (await client.balance()).sms
-                    if available < needed:
-                        raise InsufficientBalanceError(needed, available)
-                if beginning.cancel_called:
-                    return
-                began = time.monotonic()
-                try:
-                    async with stream:
-                        with beginning:
-                            async for _ in stream:
-                                pass
-                except SourceFailedError as error:
-                    if isinstance(error.__cause__, SourceFileError):
-                        raise error.__cause__ from None
-                    raise
-                finally:
-                    ledger.elapsed = time.monotonic() - began
-                    ledger.duplicates = stream.intake.duplicates
-                    ledger.suppressed = stream.intake.suppressed_count
+            with progress(total, plain=verbose) as show:
+                async with client:
+                    stream = client.stream_bulk(
+                        numbers_of(source, screen),
+                        text,
+                        extno=extno,
+                        addseqno=addseqno,
+                        substitute=substitute,
+                        suppressed=left_out,
+                        on_result=ledger.add,
+                        on_progress=show,
+                    )
+                    if check_balance:
+                        await _require(client, needed)
+                    if not beginning.cancel_called:
+                        await _drain(stream, beginning, ledger)
 
-        with progress(total, plain=verbose) as show:
-            ended = run_until_stopped(work)
-    ledger.close()
-    ledger.invalid = screen.intake.invalid_count
-    # What was read and not given on, or never read, was not sent either.
-    handled = ledger.settled + ledger.invalid + ledger.duplicates + ledger.suppressed
-    ledger.unsent = max(total or 0, screen.intake.read) - handled
-    for line in screen.remarks():
-        click.echo(line, err=True)
-    finish(ledger, ended, as_json=as_json)
+        def tell(ended: Ended) -> None:
+            ledger.close()
+            ledger.invalid = screen.intake.invalid_count
+            # What was read and not given on, or never read, was not sent either.
+            handled = ledger.settled + ledger.invalid + ledger.duplicates + ledger.suppressed
+            ledger.unsent = max(total or 0, screen.intake.read) - handled
+            for line in screen.remarks():
+                click.echo(line, err=True)
+            finish(ledger, ended, as_json=as_json)
+
+        tell(run_until_stopped(work))
+
+
+async def _require(client: QxtClient, needed: int) -> None:
+    from qxt_async import InsufficientBalanceError
+
+    available = (await client.balance()).sms
+    if available < needed:
+        raise InsufficientBalanceError(needed, available)
+
+
+async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: Ledger) -> None:
+    """Send until the source ends; when `beginning` is cancelled, wait for what is under way."""
+    from qxt_async import SourceFailedError, SourceFileError
+
+    began = time.monotonic()
+    try:
+        async with stream:
+            with beginning:
+                async for _ in stream:
+                    pass
+    except SourceFailedError as error:
+        if isinstance(error.__cause__, SourceFileError):
+            raise error.__cause__ from None
+        raise
+    finally:
+        ledger.elapsed = time.monotonic() - began
+        ledger.duplicates = stream.intake.duplicates
+        ledger.suppressed = stream.intake.suppressed_count

@@ -129,10 +129,8 @@ def print_tally(ledger: Ledger) -> None:
     counts = [(name, count) for name in names if (count := getattr(ledger, name)) or name in always]
     mids = ledger.mids
     shown = ", ".join(mids[:_SHOWN_MIDS])
-    if len(mids) > _SHOWN_MIDS + 1:
+    if len(mids) > _SHOWN_MIDS:
         shown = f"{shown} … {mids[-1]} ({len(mids):,} mids, all with --json)"
-    elif len(mids) > _SHOWN_MIDS:
-        shown = ", ".join(mids)
     rate = f", {ledger.settled / ledger.elapsed:,.0f} numbers/s" if ledger.elapsed and ledger.batches > 1 else ""
     took = f"{ledger.batches:,} batch{'es' if ledger.batches != 1 else ''} in {ledger.elapsed:.2f} s{rate}"
     print_table(counts, footer=f"mid {shown}\n{took}" if mids else took)
