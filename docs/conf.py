@@ -30,6 +30,8 @@ myst_heading_anchors = 3
 
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
+# The fixtures' module needs it, their description does not.
+autodoc_mock_imports = ["pytest"]
 autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 # As a list of names: as fields of their own they would look for link targets of the same name in other classes.
