@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote_from_bytes
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qxt_async.models import DeliveryState, Reply, StatusReport
@@ -141,6 +141,7 @@ def test_decode_replaces(raw: bytes) -> None:
     assert "\0" not in text
 
 
+@settings(max_examples=40)
 @given(st.text(st.characters(codec="gb2312", min_codepoint=0x4E00), min_size=1))
 def test_gbk_survives(text: str) -> None:
     """What a person wrote and the gateway encoded as GBK is what is read."""

@@ -359,6 +359,7 @@ def _start_writers(path: str) -> list[subprocess.Popen[bytes]]:
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
 async def test_cursors_are_in_commit_order_over_processes(journal: SqliteJournal, tmp_path: Path) -> None:
     """While several processes write, a reader that follows the cursor misses nothing."""
     path = str(tmp_path / "qxt.sqlite")

@@ -20,7 +20,7 @@ from anyio import to_thread
 from serving import Pusher, Receiver
 
 KILLS = int(os.environ.get("QXT_TEST_KILLS", "3"))
-REPORTS = int(os.environ.get("QXT_TEST_REPORTS", "2000"))
+REPORTS = int(os.environ.get("QXT_TEST_REPORTS", "1000"))
 
 
 def make_pushes(count: int, seed: int) -> tuple[list[bytes], dict[tuple[str, str], str]]:
