@@ -13,6 +13,7 @@ class _Gateway(asyncio.Protocol):
     """Takes every send: no checks, no books, one answer a request."""
 
     mid = 0
+    delay = float(sys.argv[1]) if __name__ == "__main__" and len(sys.argv) > 1 else 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -35,13 +36,17 @@ class _Gateway(asyncio.Protocol):
             _Gateway.mid += 1
             tele = form[start : end if end >= 0 else len(form)].replace(b"%2C", b",")
             answer = b"ok:%d:%s" % (_Gateway.mid, tele)
-            self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(answer), answer))  # type: ignore[attr-defined]
+            whole = b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%s" % (len(answer), answer)
+            if self.delay:
+                asyncio.get_running_loop().call_later(self.delay, self.transport.write, whole)  # type: ignore[attr-defined]
+            else:
+                self.transport.write(whole)  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
-def serving() -> Iterator[str]:
-    """Run the gateway in another process; gives its base URL."""
-    process = subprocess.Popen([sys.executable, __file__], stdout=subprocess.PIPE, text=True)
+def serving(delay: float = 0.0) -> Iterator[str]:
+    """Run the gateway in another process; gives its base URL. It answers after `delay` seconds."""
+    process = subprocess.Popen([sys.executable, __file__, str(delay)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:
         yield process.stdout.readline().strip()
