@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TypedDict
 
@@ -25,7 +25,7 @@ class State(TypedDict):
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+async def lifespan(_: FastAPI) -> AsyncGenerator[State, None]:
     async with journal, DeliveryTracker(journal) as tracker, QxtClient.from_env() as qxt:
         yield {"qxt": qxt, "tracker": tracker}
 
@@ -37,9 +37,11 @@ app.mount("/qxt", receiver)
 @app.post("/alerts/{number}")
 async def alert(number: str, request: Request, wait: float = 30.0) -> dict[str, str]:
     """Send an alert, and wait for the phone to have it."""
+    qxt: QxtClient = request.state.qxt
+    tracker: DeliveryTracker = request.state.tracker
     try:
-        sent = await request.state.qxt.send(number, "【Acme】The freezer is too warm.")
-        report = await request.state.tracker.wait(sent.mid, sent.accepted[0], timeout=wait)
+        sent = await qxt.send(number, "【Acme】The freezer is too warm.")
+        report = await tracker.wait(sent.mids[0], sent.accepted[0], timeout=wait)
     except DeliveryTimeoutError:
         return {"state": "on its way"}
     except QxtError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from litestar import Litestar, asgi
@@ -31,7 +31,7 @@ async def pushes(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def lifespan(_: Litestar) -> AsyncIterator[None]:
+async def lifespan(_: Litestar) -> AsyncGenerator[None, None]:
     async with receiver:
         yield
 

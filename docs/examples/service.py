@@ -6,7 +6,7 @@ QXT_USER=user QXT_PASSWORD=password QXT_BASE_URL=http://127.0.0.1:8080/qxt uvico
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, TypedDict
 
@@ -51,7 +51,7 @@ class State(TypedDict):
 
 
 @asynccontextmanager
-async def lifespan(_: FastAPI) -> AsyncIterator[State]:
+async def lifespan(_: FastAPI) -> AsyncGenerator[State, None]:
     """One client for the whole service: one account, one pool, one rate limit."""
     async with QxtClient.from_env(timeout=10) as qxt:
         yield {"qxt": qxt, "jobs": {}}
@@ -61,11 +61,13 @@ app = FastAPI(lifespan=lifespan)
 
 
 def qxt_client(request: Request) -> QxtClient:
-    return request.state.qxt
+    qxt: QxtClient = request.state.qxt
+    return qxt
 
 
 def jobs(request: Request) -> dict[str, Job]:
-    return request.state.jobs
+    jobs: dict[str, Job] = request.state.jobs
+    return jobs
 
 
 class Code(BaseModel):
