@@ -1,0 +1,61 @@
+"""Addresses where nobody answers, each a context manager that gets the fault server and gives a base URL."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import socket
+import ssl
+from collections.abc import Iterator
+
+import trustme
+from faults.server import FaultServer, TlsTrap
+
+
+@contextlib.contextmanager
+def unresolvable(_: FaultServer) -> Iterator[str]:
+    """A name that no resolver knows (RFC 6761)."""
+    yield "http://gateway.invalid/qxt"
+
+
+@contextlib.contextmanager
+def closed_port(_: FaultServer) -> Iterator[str]:
+    """A port that is taken, on which nobody listens."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/qxt"
+
+
+@contextlib.contextmanager
+def full_backlog(_: FaultServer) -> Iterator[str]:
+    """A port that does not get round to accepting."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/qxt"
+
+
+@contextlib.contextmanager
+def plain_for_tls(server: FaultServer) -> Iterator[str]:
+    """An address with ``https`` where nobody speaks TLS."""
+    yield server.base_url.replace("http:", "https:")
+
+
+@contextlib.contextmanager
+def self_signed(_: FaultServer) -> Iterator[str]:
+    """An address with ``https`` and a certificate that nobody vouches for."""
+    with TlsTrap(_trap_context()) as trap:
+        yield trap.base_url
+        assert not trap.received
+
+
+@functools.cache
+def _trap_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context
