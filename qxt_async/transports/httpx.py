@@ -7,7 +7,9 @@ each of one connection, and the one used last is the first to be used again.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import socket
 import ssl
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -57,14 +59,18 @@ class _Once:
         return pull()
 
 
+def _is_http1(response: Any) -> bool:
+    """Whether answers are told apart by their order alone; an answer without a connection has no version."""
+    version: bytes = response.extensions.get("http_version", b"")
+    return version.startswith(b"HTTP/1")
+
+
 def _is_followed(response: Any) -> bool:
     """Whether more bytes came than this answer has: httpcore would take them for the next request's answer.
 
     It offers no public way to ask, so this goes down to the parser's buffer. Where the way ends elsewhere, the
     connection is not used again: slower, but never wrong.
     """
-    if not response.extensions.get("http_version", b"").startswith(b"HTTP/1"):
-        return False  # answers have numbers in HTTP/2, and what answers without a connection has no next one
     layer = response.stream
     while layer is not None:
         if (parser := getattr(layer, "_h11_state", None)) is not None:
@@ -74,10 +80,34 @@ def _is_followed(response: Any) -> bool:
     return True
 
 
-async def _hang_up(response: Any) -> None:
+async def _whole(response: Any) -> bytearray:
+    """The answer's body, as it came."""
+    body = bytearray()
+    try:
+        # The stream below the response: not unpacked, and not given back at its end.
+        async for part in response.stream:
+            if len(body) <= ANSWER_LIMIT:
+                body += part
+            elif (stream := response.extensions.get("network_stream")) is not None:
+                # Left here, the generators of httpcore would be cleaned up by nobody: the closed stream ends them.
+                await stream.aclose()
+    except Exception:
+        if len(body) <= ANSWER_LIMIT:
+            raise
+    if len(body) > ANSWER_LIMIT:
+        raise AnswerTooLargeError
+    return body
+
+
+def _hang_up(response: Any) -> None:
+    """End the connection below httpcore, which then finds it ended, and not broken."""
     stream = response.extensions.get("network_stream")
-    if stream is not None:
-        await stream.aclose()
+    connected = None if stream is None else stream.get_extra_info("socket")
+    if connected is not None:
+        # A copy, since not every event loop's socket can do it; and shut down, not closed, since httpcore on trio
+        # stumbles over a closed one when it next looks for a connection.
+        with contextlib.suppress(OSError), socket.fromfd(connected.fileno(), connected.family, connected.type) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
 
 
 class HttpxTransport:
@@ -219,15 +249,9 @@ class HttpxTransport:
         try:
             sent = response.headers
             exchange.begin_answer(response.status_code, sent.get("retry-after"), sent.get("content-encoding"))
-            body = bytearray()
-            # The stream below the response: as it came, not unpacked, and not given back at its end.
-            async for part in response.stream:
-                body += part
-                if len(body) > ANSWER_LIMIT:
-                    raise AnswerTooLargeError
-            trusted = exchange.finish(body)
-            if not trusted or _is_followed(response):
-                await _hang_up(response)
+            trusted = exchange.finish(await _whole(response))
+            if _is_http1(response) and (not trusted or _is_followed(response)):
+                _hang_up(response)
         finally:
             with anyio.move_on_after(_CLOSE_TIME, shield=True):
                 await response.aclose()
