@@ -134,6 +134,12 @@ async def test_the_repr_shows_the_account_and_no_secret() -> None:
     assert shown == f"<QxtClient 'demo' at {BASE}>"
 
 
+async def test_a_client_says_its_limits() -> None:
+    """Concurrency and timeout can be read back."""
+    qxt = client(Gateway(), max_concurrency=3, timeout=4)
+    assert (qxt.max_concurrency, qxt.timeout) == (3, 4)
+
+
 async def test_a_closed_client_says_so() -> None:
     """After `aclose`, which may be called twice, each call is refused; a transport of the caller's is left open."""
     gateway = Gateway()

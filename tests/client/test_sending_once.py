@@ -38,13 +38,19 @@ pytestmark = pytest.mark.anyio
 A, B, C = numbers(3)
 
 
-class Endless(httpx.AsyncByteStream):
-    """An answer without an end."""
+class Bloated(httpx.AsyncByteStream):
+    """An answer far larger than any of a gateway."""
 
-    def __aiter__(self) -> Endless:
+    def __init__(self) -> None:
+        self.parts = 100
+
+    def __aiter__(self) -> Bloated:
         return self
 
     async def __anext__(self) -> bytes:
+        if not self.parts:
+            raise StopAsyncIteration
+        self.parts -= 1
         return b"x" * 10_000
 
 
@@ -213,7 +219,7 @@ async def test_a_get_too_long_for_its_url() -> None:
             UnreadableAnswerError,
             "unknown",
         ),
-        (httpx.Response(200, stream=Endless()), UnreadableAnswerError, "unknown"),
+        (lambda _: httpx.Response(200, stream=Bloated()), UnreadableAnswerError, "unknown"),
         ("fail:999:13800000000", PartialAnswerError, "mixed"),
     ],
 )

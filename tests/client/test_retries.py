@@ -1,0 +1,333 @@
+"""The contract of a send, row by row: what is tried again, what never is, and how attempts add up."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import anyio
+import httpx
+import pytest
+import trio
+import trio.testing
+from hand_gateway import TEXT, Gateway, Received, Unread, client, fail, numbers, ok
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qxt_async import (
+    BatchResult,
+    ConnectionBrokenError,
+    NotSentError,
+    OutcomeUnknownError,
+    QxtError,
+    RetryPolicy,
+    SubmitFailedError,
+    ThrottledError,
+    UnexpectedStatusError,
+)
+
+A, B, C = numbers(3)
+
+NOT_SENT = {
+    "refused": httpx.ConnectError("refused"),
+    "connect timeout": httpx.ConnectTimeout("slow"),
+    "full pool": httpx.PoolTimeout("full"),
+    "no such proxy": httpx.ProxyError("gone"),
+    "closed before the body": Unread(httpx.ReadError("closed")),
+    "reset before the body": Unread(httpx.RemoteProtocolError("reset")),
+    "429": httpx.Response(429),
+    "429 with Retry-After": httpx.Response(429, headers={"retry-after": "0"}),
+    "503 with Retry-After": httpx.Response(503, headers={"retry-after": "0"}),
+    "503 with a date": httpx.Response(503, headers={"retry-after": "Mon, 01 Jan 2024 00:00:00 GMT"}),
+    "503 with nonsense": httpx.Response(503, headers={"retry-after": "soon"}),
+    "503 with nonsense digits": httpx.Response(503, headers={"retry-after": "²".encode()}),
+}
+
+UNKNOWN = {
+    "read error": httpx.ReadError("reset"),
+    "write error": httpx.WriteError("reset"),
+    "protocol error": httpx.RemoteProtocolError("closed"),
+    "read timeout": httpx.ReadTimeout("slow"),
+    "anything else": OSError("odd"),
+    **{str(status): httpx.Response(status) for status in (100, 301, 302, 303, 307, 308, 418, 500, 502, 503, 504)},
+    "an answer nobody understands": "<html>",
+    "an empty answer": "",
+    "an answer for other numbers": "ok:7:13999999999",
+    "an answer that leaves numbers out": "ok:7:",
+}
+
+FAILED = {
+    "fail:999": fail(),
+    "wrong password": "error:无此用户或者密码不对",
+    "extension number": "error:扩展号码错误",
+    "too few": "error:moblie 提交数小于10，请重新提交!",
+    "unlisted": "error:通道关闭",
+    **{str(status): httpx.Response(status) for status in (400, 401, 403, 404, 405, 411, 413, 414)},
+}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", NOT_SENT)
+async def test_what_was_not_sent_is_tried_again(what: str) -> None:
+    """What provably never left, or was not taken, is sent again by itself, and arrives once."""
+    gateway = Gateway(NOT_SENT[what], NOT_SENT[what])
+    async with client(gateway) as qxt:
+        sent = await qxt.send([A, B], TEXT)
+    assert (sent.accepted, sent.attempts, sent.error) == ((A, B), 3, None)
+    assert gateway.script == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", NOT_SENT)
+async def test_what_is_never_sent_fails_in_the_end(what: str) -> None:
+    """When the attempts are used up, the numbers have failed as not sent."""
+    gateway = Gateway(*[NOT_SENT[what]] * 9)
+    async with client(gateway, retry=RetryPolicy(4, backoff=0)) as qxt:
+        with pytest.raises(NotSentError) as caught:
+            await qxt.send([A, B], TEXT)
+    result = caught.value.result
+    assert isinstance(result, BatchResult)
+    assert (result.failed, result.unknown, result.attempts) == ((A, B), (), 4)
+    assert len(gateway.script) == 5
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", UNKNOWN)
+async def test_what_may_have_arrived_is_never_sent_again(what: str) -> None:
+    """After the body was pulled, whatever happens but a clear answer is unknown, and one request is all there is."""
+    gateway = Gateway(UNKNOWN[what])
+    async with client(gateway) as qxt:
+        with pytest.raises(OutcomeUnknownError) as caught:
+            await qxt.send([A, B], TEXT, retry=RetryPolicy(backoff=0, retry_failed=True))
+    result = caught.value.result
+    assert isinstance(result, BatchResult)
+    assert (result.failed, result.unknown, result.attempts) == ((), (A, B), 1)
+    assert len(gateway.sends) == 1
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", UNKNOWN)
+async def test_the_option_that_may_send_twice(what: str) -> None:
+    """Only the option that says so sends again what may have arrived."""
+    gateway = Gateway(UNKNOWN[what])
+    async with client(gateway, retry=RetryPolicy(backoff=0, retry_unknown_may_send_twice=True)) as qxt:
+        sent = await qxt.send([A, B], TEXT)
+    assert (sent.accepted, sent.attempts) == ((A, B), 2)
+    assert gateway.taken == [A, B, A, B]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("what", FAILED)
+async def test_what_was_refused_is_not_sent_again(what: str) -> None:
+    """A clear no is taken for one, by default and with the option for what is unknown."""
+    for retry in (RetryPolicy(backoff=0), RetryPolicy(backoff=0, retry_unknown_may_send_twice=True)):
+        gateway = Gateway(FAILED[what])
+        async with client(gateway, retry=retry) as qxt:
+            with pytest.raises(QxtError) as caught:
+                await qxt.send([A, B], TEXT)
+        result = caught.value.result
+        assert isinstance(result, BatchResult)
+        assert (result.failed, result.unknown, result.attempts) == ((A, B), (), 1)
+        assert len(gateway.sends) == 1
+
+
+@pytest.mark.anyio
+async def test_failed_numbers_are_tried_again_on_demand_and_only_they() -> None:
+    """With `retry_failed` the numbers of ``fail:`` lines are sent again, a refusal as a whole is not."""
+    retry = RetryPolicy(backoff=0, retry_failed=True)
+    gateway = Gateway(fail(B, C), fail(C), ok("9"))
+    async with client(gateway, retry=retry) as qxt:
+        sent = await qxt.send([A, B, C], TEXT)
+        gateway.script = ["error:smg"]
+        with pytest.raises(QxtError):
+            await qxt.send([A], TEXT)
+    assert [received.tele for received in gateway.sends] == [[A, B, C], [B, C], [C], [A]]
+    assert (sent.accepted, sent.mids, sent.failed, sent.error, sent.attempts) == (
+        (A, B, C),
+        ("8", "8", "9"),
+        (),
+        None,
+        3,
+    )
+
+
+@pytest.mark.anyio
+async def test_what_keeps_failing_has_failed() -> None:
+    """When the attempts are used up, what failed last has failed, and what was accepted stays."""
+    gateway = Gateway(fail(B), fail(B), fail(B))
+    async with client(gateway, retry=RetryPolicy(3, backoff=0, retry_failed=True)) as qxt:
+        sent = await qxt.send([A, B], TEXT)
+    assert (sent.accepted, sent.failed, sent.attempts) == ((A,), (B,), 3)
+    assert isinstance(sent.error, SubmitFailedError)
+
+
+@pytest.mark.anyio
+async def test_a_failed_number_whose_second_attempt_is_unknown() -> None:
+    """A number that failed and then may have arrived is unknown; the others keep what they had."""
+    gateway = Gateway(fail(B), httpx.ReadError("reset"))
+    async with client(gateway, retry=RetryPolicy(backoff=0, retry_failed=True)) as qxt:
+        sent = await qxt.send([A, B], TEXT)
+    assert (sent.accepted, sent.failed, sent.unknown) == ((A,), (), (B,))
+    assert isinstance(sent.error, ConnectionBrokenError)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("second", [httpx.ConnectError("refused"), fail(), "error:smg", httpx.Response(404)])
+async def test_a_doubt_stays_a_doubt(second: Any) -> None:
+    """What may have arrived by one attempt does not become failed because the next one is, and the error says so."""
+    gateway = Gateway(httpx.ReadError("reset"), second)
+    async with client(gateway, retry=RetryPolicy(2, backoff=0, retry_unknown_may_send_twice=True)) as qxt:
+        with pytest.raises(ConnectionBrokenError) as caught:
+            await qxt.send([A, B], TEXT)
+    result = caught.value.result
+    assert isinstance(result, BatchResult)
+    assert (sorted(result.unknown), result.failed, result.attempts) == ([A, B], (), 2)
+
+
+@pytest.mark.anyio
+async def test_a_get_has_no_witness() -> None:
+    """By GET only what failed before a connection stood counts as not sent; the rest is unknown."""
+    gateway = Gateway(httpx.ConnectError("refused"), Unread(httpx.ReadError("closed")))
+    async with client(gateway, method="GET") as qxt:
+        with pytest.raises(ConnectionBrokenError) as caught:
+            await qxt.send([A], TEXT)
+    assert isinstance(caught.value.result, BatchResult)
+    assert (caught.value.result.unknown, caught.value.result.attempts) == ((A,), 2)
+    assert "closed" not in str(caught.value)  # the library's words might hold the address, and with it the digest
+
+
+@pytest.mark.anyio
+async def test_a_bulk_send_tries_each_batch_by_itself() -> None:
+    """In a bulk send one batch waits for its next attempt while the others go on."""
+    gateway = Gateway(httpx.ConnectError("refused"), ok(), httpx.Response(429), httpx.ReadError("reset"))
+    async with client(gateway, max_concurrency=2) as qxt:
+        result = await qxt.send_bulk(numbers(50), TEXT, batch_size=10)
+    assert sum(batch.attempts for batch in result.batches) == 7
+    assert (len(result.accepted), len(result.unknown)) == (40, 10)
+
+
+@pytest.mark.anyio
+async def test_a_deadline_before_the_body_is_not_sent() -> None:
+    """A deadline that runs out before the body was pulled leaves nothing sent."""
+
+    class Stuck(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            """Wait for ever."""
+            await anyio.sleep_forever()
+            raise AssertionError
+
+    async with client(Stuck(), timeout=0.01, retry=RetryPolicy(2, backoff=0)) as qxt:
+        with pytest.raises(NotSentError, match=r"TimeoutError: no answer in 0\.01 s") as caught:
+            await qxt.send([A], TEXT)
+    assert isinstance(caught.value.result, BatchResult)
+    assert caught.value.result.attempts == 2
+
+
+# --- waiting, on a clock that jumps ----------------------------------------------------------------------
+
+
+def _arrivals(gateway: Gateway, retry: RetryPolicy) -> list[float]:
+    """Seconds from the first attempt to each further one, up to the one that is taken."""
+    times: list[float] = []
+
+    class Clocked(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            """Note the time."""
+            times.append(anyio.current_time())
+            return await gateway.handle_async_request(request)
+
+    async def main() -> None:
+        async with client(Clocked(), retry=retry) as qxt:
+            await qxt.send([A], TEXT)
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    return [time - times[0] for time in times[1:]]
+
+
+def test_attempts_are_spaced_with_jitter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting doubles, and half of it is random."""
+    monkeypatch.setattr("random.random", lambda: 0.5)
+    gateway = Gateway(*[httpx.ConnectError("refused")] * 4)
+    assert _arrivals(gateway, RetryPolicy()) == pytest.approx([0.375, 1.125, 2.625, 5.625])
+
+
+def test_a_server_says_when() -> None:
+    """``Retry-After`` is waited as told, in seconds, and at most `max_backoff`."""
+    gateway = Gateway(
+        httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(503, headers={"retry-after": "3600"})
+    )
+    assert _arrivals(gateway, RetryPolicy(max_backoff=20)) == pytest.approx([7, 27])
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("hours", [1, -1])
+async def test_retry_after_as_a_date(hours: int) -> None:
+    """A date is read as the time until then, or as none if it has passed."""
+    date = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
+    gateway = Gateway(httpx.Response(503, headers={"retry-after": date}))
+    async with client(gateway, retry=RetryPolicy(1)) as qxt:
+        with pytest.raises(ThrottledError) as caught:
+            await qxt.send([A], TEXT)
+    assert caught.value.retry_after is not None
+    assert (3500 < caught.value.retry_after <= 3600) if hours > 0 else (caught.value.retry_after == 0)
+
+
+# --- attempts add up -------------------------------------------------------------------------------------
+
+WHOLE = ["refused", "429", "reset", "500", "error"]
+EACH = st.lists(st.sampled_from(["ok", "fail", "silent"]), min_size=3, max_size=3)
+
+
+@given(st.lists(st.one_of(st.sampled_from(WHOLE), EACH), min_size=1, max_size=5))
+def test_attempts_add_up_to_the_truth(attempts: list[Any]) -> None:
+    """Over any attempts, a number is accepted if the gateway took it, else unknown if it may have, else failed."""
+    truth = dict.fromkeys((A, B, C), "failed")
+
+    def answered(attempt: Any) -> Any:
+        def answer(received: Received) -> Any:
+            if attempt in ("reset", "500"):
+                truth.update(dict.fromkeys(received.tele, "unknown"))
+                return httpx.ReadError("reset") if attempt == "reset" else httpx.Response(500)
+            if attempt == "429":
+                return httpx.Response(429)
+            if attempt == "error":
+                return "error:通道关闭"
+            fates = dict(zip((A, B, C), attempt, strict=True))
+            lines = []
+            for number in received.tele:
+                if fates[number] == "ok":
+                    truth[number] = "accepted"
+                    lines.append(f"ok:1:{number}")
+                elif fates[number] == "fail":
+                    lines.append(f"fail:999:{number}")
+                else:
+                    truth[number] = "unknown"
+            return "\n".join(lines)
+
+        return httpx.ConnectError("refused") if attempt == "refused" else answer
+
+    gateway = Gateway(*[answered(attempt) for attempt in attempts])
+    retry = RetryPolicy(len(attempts), backoff=0, retry_failed=True, retry_unknown_may_send_twice=True)
+
+    async def send() -> BatchResult:
+        async with client(gateway, retry=retry) as qxt:
+            results: list[BatchResult] = []
+            with contextlib.suppress(QxtError):
+                await qxt.send([A, B, C], TEXT, on_result=results.append)
+            return results[0]
+
+    result = anyio.run(send)
+
+    told = dict.fromkeys(result.accepted, "accepted")
+    told |= dict.fromkeys(result.failed, "failed") | dict.fromkeys(result.unknown, "unknown")
+    assert len(result.accepted) + len(result.failed) + len(result.unknown) == 3
+    assert told == truth
+    assert not result.unknown or isinstance(result.error, OutcomeUnknownError)
+    assert (result.error is None) == (set(truth.values()) == {"accepted"})
+
+
+def test_statuses_are_named() -> None:
+    """The status that made an outcome unknown is an attribute."""
+    assert UnexpectedStatusError(500).status == 500

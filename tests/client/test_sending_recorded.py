@@ -1,0 +1,129 @@
+"""`QxtClient.send_recorded`: one request for what has to be on record before it leaves."""
+
+from __future__ import annotations
+
+import time
+
+import anyio
+import httpx
+import pytest
+import trio
+import trio.testing
+from hand_gateway import TEXT, Gateway, Unread, client, numbers
+
+from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError
+from qxt_async.sending import RecordedBatch
+
+
+def _batch(count: int = 2, *, until: float = 60.0) -> RecordedBatch:
+    return RecordedBatch(Message(TEXT, extno="7"), numbers(count), until=time.monotonic() + until)
+
+
+def _taking(*batches: RecordedBatch | None) -> tuple[list[str], object]:
+    """What happened in order, and a function that records and returns one batch after the other."""
+    events: list[str] = []
+    waiting = list(batches)
+
+    async def take() -> RecordedBatch | None:
+        await anyio.lowlevel.checkpoint()
+        events.append("recorded")
+        return waiting.pop(0)
+
+    return events, take
+
+
+@pytest.mark.anyio
+async def test_what_is_recorded_is_sent() -> None:
+    """The batch that was recorded goes in one request, and the outcome is told and returned."""
+    told: list[BatchResult] = []
+    gateway = Gateway()
+    _, take = _taking(_batch())
+    async with client(gateway) as qxt:
+        result = await qxt.send_recorded(take, on_result=told.append)  # type: ignore[arg-type]
+    assert told == [result]
+    (sent,) = gateway.sends
+    assert (sent.tele, sent.fields["msg"], sent.fields["extno"]) == (numbers(2), TEXT, "7")
+
+
+@pytest.mark.anyio
+async def test_nothing_to_send() -> None:
+    """Where nothing is recorded nothing is sent."""
+    gateway = Gateway()
+    _, take = _taking(None)
+    async with client(gateway) as qxt:
+        assert await qxt.send_recorded(take, on_result=lambda _: None) is None  # type: ignore[arg-type]
+    assert gateway.received == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("broken", [httpx.ConnectError("refused"), httpx.Response(429), Unread(httpx.ReadError("x"))])
+async def test_it_is_never_repeated(broken: object) -> None:
+    """Whatever happens is a result, of one attempt: the record decides what is sent again."""
+    gateway = Gateway(broken)
+    _, take = _taking(_batch())
+    async with client(gateway) as qxt:
+        result = await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+    assert result is not None
+    assert isinstance(result.error, NotSentError)
+    assert (result.failed, result.attempts) == (tuple(numbers(2)), 1)
+    assert gateway.script == []
+
+
+@pytest.mark.anyio
+async def test_too_late_to_send() -> None:
+    """A batch whose time has run out when the body is asked for does not leave."""
+    gateway = Gateway()
+    _, take = _taking(_batch(until=-1))
+    async with client(gateway) as qxt:
+        result = await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+    assert result is not None
+    assert (result.outcome, gateway.received) == ("failed", [])
+    assert isinstance(result.error, NotSentError)
+
+
+@pytest.mark.anyio
+async def test_what_cannot_be_sent() -> None:
+    """A closed client records nothing; what does not fit is raised."""
+    events, take = _taking(_batch(1000))
+    gateway = Gateway()
+    async with client(gateway, method="GET") as qxt:
+        with pytest.raises(UrlTooLongError):
+            await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+    events.clear()
+    with pytest.raises(InvalidConfigurationError, match="closed"):
+        await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+    assert (gateway.received, events) == ([], [])
+
+
+@pytest.mark.anyio
+async def test_recording_waits_for_a_place() -> None:
+    """Nothing is recorded before there is a connection to send it by."""
+    gateway = Gateway()
+    gateway.gate = anyio.Event()
+    events, take = _taking(*[_batch()] * 3)
+    async with client(gateway, max_concurrency=1) as qxt, anyio.create_task_group() as group:
+
+        async def send() -> None:
+            await qxt.send_recorded(take, on_result=lambda _: events.append("told"))  # type: ignore[arg-type]
+
+        for _ in range(3):
+            group.start_soon(send)
+        await anyio.wait_all_tasks_blocked()
+        assert events == ["recorded"]
+        gateway.gate.set()
+    assert events == ["recorded", "told"] * 3
+
+
+def test_recording_keeps_the_rates() -> None:
+    """Each batch takes its turn in the rate limits, by its own size, and what finds nothing uses nothing up."""
+    gateway = Gateway()
+    _, take = _taking(_batch(100), None, _batch(50), _batch(1), None, _batch(1))
+
+    async def main() -> None:
+        async with client(gateway, max_rate=10, max_request_rate=1) as qxt:
+            for _ in range(6):
+                await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    times = [arrival - gateway.arrivals[0] for arrival in gateway.arrivals]
+    assert times == pytest.approx([0, 10, 15, 16])
