@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import httpx
 import pytest
+import trustme
 from examples import EXAMPLES, listen, load, serving
 
 from qxt_async import DeliveryState, QxtClient, Reply, StatusReport
@@ -126,24 +127,17 @@ def test_an_alert_that_failed_says_so(alerts: tuple[httpx.Client, SimulatedGatew
 def nginx(folder: Path, upstream: int) -> Iterator[int]:
     """The nginx configuration of the documentation, with a port, a certificate and logs of our own."""
     program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
-    if program is None or shutil.which("openssl") is None:
-        pytest.skip("nginx and openssl are not installed")
-    new_certificate = (
-        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=sms.example.com"
-    )
-    subprocess.run(
-        [*new_certificate.split(), "-keyout", "key.pem", "-out", "cert.pem"],
-        cwd=folder,
-        check=True,
-        capture_output=True,
-    )
+    if program is None:
+        pytest.skip("nginx is not installed")
+    certificate = trustme.CA().issue_cert("127.0.0.1")
+    certificate.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
     listener, port = listen()
     listener.close()
     site = (EXAMPLES / "nginx.conf").read_text(encoding="utf-8")
     for theirs, ours in {
         "443": f"127.0.0.1:{port}",
-        "/etc/ssl/sms.example.com.pem": f"{folder}/cert.pem",
-        "/etc/ssl/sms.example.com.key": f"{folder}/key.pem",
+        "/etc/ssl/sms.example.com.pem": f"{folder}/both.pem",
+        "/etc/ssl/sms.example.com.key": f"{folder}/both.pem",
         "/var/log/nginx/sms.log": f"{folder}/sms.log",
         "127.0.0.1:8000": f"127.0.0.1:{upstream}",
     }.items():
