@@ -1,0 +1,105 @@
+"""Bar charts as inline SVG, through pygal (extra ``report``).
+
+Pygal lays them out; colours and type are the page's own CSS, so that they follow its dark mode and its fonts. Nothing
+that pygal would load or run stays in them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree as ET
+
+from qxt_async.errors import InvalidConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["bars"]
+
+_FONT = 12
+
+
+def bars(
+    series: Sequence[tuple[str, Sequence[int]]],
+    labels: Sequence[str],
+    *,
+    title: str,
+    width: int,
+    height: int,
+    shown_labels: int,
+    kind: str,
+) -> str:
+    """Draw stacked bars.
+
+    Args:
+        series: names with values, one for each label.
+        labels: of the bars.
+        title: what the chart shows, for those who cannot see it.
+        width: in units of the SVG, which are pixels when it is shown at this width.
+        height: likewise.
+        shown_labels: how many labels have room below the bars.
+        kind: a class for the CSS.
+
+    Returns:
+        An ``<svg>`` element, safe to put into a page: all text in it is escaped.
+
+    Raises:
+        InvalidConfigurationError: the extra is missing.
+    """
+    try:
+        # By name, since it comes without types.
+        pygal, style = import_module("pygal"), import_module("pygal.style")
+    except ImportError:
+        raise InvalidConfigurationError("reports need the extra: pip install 'qxt_async[report]'") from None
+    every = -(-len(labels) // shown_labels)
+    chart: Any = pygal.StackedBar(
+        width=width,
+        height=height,
+        css=[],
+        js=[],
+        no_prefix=True,
+        margin=2,
+        spacing=10,
+        rounded_bars=2,
+        show_legend=False,
+        truncate_label=-1,
+        show_minor_x_labels=False,
+        x_labels_major_every=every,
+        min_scale=3,
+        max_scale=5,
+        value_formatter=lambda value: f"{value:,.0f}",
+        style=style.Style(label_font_size=_FONT, major_label_font_size=_FONT, font_family="inherit"),
+    )
+    chart.x_labels = list(labels)
+    for name, values in series:
+        chart.add(name, list(values))
+    root: ET.Element = chart.render_tree()
+    _strip(root, labels, [name for name, _ in series])
+    root.set("class", f"chart {kind}")
+    root.set("role", "img")
+    root.set("aria-label", title)
+    root.attrib.pop("id", None)
+    return ET.tostring(root, encoding="unicode", method="xml")
+
+
+def _strip(root: ET.Element, labels: Sequence[str], names: Sequence[str]) -> None:
+    """Leave the shapes and the axes; what the mouse should tell becomes a plain title."""
+    for parent in list(root.iter()):
+        for child in list(parent):
+            # A comment's tag is a function.
+            if child.tag in {"defs", "title", "desc", ET.Comment} or "overlay" in child.get("class", ""):
+                _tell(parent, child)
+                parent.remove(child)
+    for number, name in enumerate(names):
+        for group in root.iter("g"):
+            if f"serie-{number}" in group.get("class", "").split():
+                for bar, label in zip(group.iter("rect"), labels, strict=False):
+                    told = ET.SubElement(bar, "title")
+                    told.text = f"{label}: {bar.attrib.pop('data-value', '')} {name}"
+
+
+def _tell(parent: ET.Element, child: ET.Element) -> None:
+    if child.tag == "desc" and child.get("class") == "value":
+        for bar in parent.iter("rect"):
+            bar.set("data-value", (child.text or "").strip())

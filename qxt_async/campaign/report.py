@@ -1,0 +1,311 @@
+"""A campaign's report: one HTML page with everything in it, to look at, to send around, to print.
+
+The page loads nothing and runs nothing: no script, no font, no picture from elsewhere. Whatever comes from outside
+(texts, codes, provinces, names of files) is escaped. Needs the extra ``report``.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib import resources
+from typing import TYPE_CHECKING, Any, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import anyio
+import attrs
+from anyio import to_thread
+
+from qxt_async.errors import InvalidConfigurationError
+
+from .charts import bars
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping, Sequence
+
+    from qxt_async.journal import Journal
+    from qxt_async.journal.figures import Figures
+    from qxt_async.journal.records import Campaign, CampaignEvent, CampaignMessage, Deliveries, Tally
+
+__all__ = ["Language", "ReportData", "render_report", "report_data", "write_report"]
+
+Language = Literal["en", "zh"]
+
+_SHOWN_MESSAGES: Final = 3
+_SHOWN_EVENTS: Final = 30
+_SHOWN_AREAS: Final = 10
+_EDGES: Final = (5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600)
+"""Seconds that bound the bars of the delay."""
+_DAY: Final = 24 * 3600
+
+
+@attrs.frozen(kw_only=True)
+class ReportData:
+    """Everything that a report shows.
+
+    Attributes:
+        campaign, tally, deliveries, figures: see their classes.
+        messages: the first few of its messages.
+        events: the last few of what was done to it.
+        at: when this was read, aware, UTC.
+    """
+
+    campaign: Campaign
+    tally: Tally
+    deliveries: Deliveries
+    figures: Figures
+    messages: Sequence[CampaignMessage]
+    events: Sequence[CampaignEvent]
+    at: datetime
+
+    @property
+    def reports(self) -> int:
+        """Status reports of any kind."""
+        counted = self.deliveries
+        return counted.delivered + counted.rejected + counted.failed + counted.unknown
+
+    def within(self, share: float) -> int | None:
+        """Seconds within which this share of the deliveries was reported; ``None`` if there are none."""
+        total = sum(count for _, count in self.figures.delays)
+        reached = 0
+        for seconds, count in self.figures.delays:
+            reached += count
+            if reached >= share * total:
+                return seconds
+        return None
+
+
+async def report_data(journal: Journal, campaign: int) -> ReportData:
+    """Read what a report shows.
+
+    Raises:
+        CampaignNotFoundError: there is none of that id.
+    """
+    operations = journal.campaigns
+    found = await operations.get(campaign)
+    return ReportData(
+        campaign=found,
+        tally=await operations.tally(campaign),
+        deliveries=await operations.deliveries(campaign),
+        figures=await operations.figures(campaign),
+        messages=await operations.messages(campaign, limit=_SHOWN_MESSAGES),
+        events=(await operations.events(campaign))[-_SHOWN_EVENTS:],
+        at=datetime.now(UTC),
+    )
+
+
+async def write_report(
+    journal: Journal,
+    campaign: int,
+    path: str | os.PathLike[str],
+    *,
+    language: Language = "en",
+    time_zone: str = "Asia/Shanghai",
+) -> ReportData:
+    """Write a campaign's report.
+
+    Args:
+        journal: where the campaign is.
+        campaign: its id.
+        path: the HTML file; replaced if it exists.
+        language: ``en`` or ``zh``.
+        time_zone: in which times are shown.
+
+    Returns:
+        What it shows.
+
+    Raises:
+        CampaignNotFoundError: there is none of that id.
+        InvalidConfigurationError: there is no such language or zone, or the extra is missing.
+    """
+    data = await report_data(journal, campaign)
+    page = await to_thread.run_sync(lambda: render_report(data, language=language, time_zone=time_zone))
+    await anyio.Path(path).write_text(page, encoding="utf-8")
+    return data
+
+
+def render_report(data: ReportData, *, language: Language = "en", time_zone: str = "Asia/Shanghai") -> str:
+    """The page as one string; arguments and errors as for `write_report`."""
+    try:
+        import jinja2
+    except ImportError:
+        raise InvalidConfigurationError("reports need the extra: pip install 'qxt_async[report]'") from None
+    try:
+        zone = ZoneInfo(time_zone)
+    except (ZoneInfoNotFoundError, ValueError):
+        raise InvalidConfigurationError(f"there is no time zone {time_zone!r}; try Asia/Shanghai") from None
+    words = _words(language)
+    show = _Display(words, zone)
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"n": show.count, "time": show.time, "span": show.span}
+    environment.globals["share"] = show.share
+    page = environment.from_string(_file("report.html"))
+    return page.render(
+        w=words,
+        d=data,
+        style=_file("report.css"),
+        zone=time_zone,
+        last_time=_last_time(data, show),
+        funnel=_funnel(data, words, show),
+        over_time=_over_time(data, words, show),
+        delays=_delays(data, words, show),
+        areas=_areas(data, words),
+        codes=_codes(data, words),
+    )
+
+
+@cache
+def _file(name: str) -> str:
+    return (resources.files("qxt_async.campaign") / "page" / name).read_text("utf-8")
+
+
+@cache
+def _words(language: str) -> Mapping[str, Any]:
+    if language not in ("en", "zh"):
+        raise InvalidConfigurationError(f"there is no report in {language!r}; there are en and zh")
+    return tomllib.loads(_file(f"{language}.toml"))
+
+
+@attrs.frozen
+class _Display:
+    """Counts, shares and times as the page writes them."""
+
+    words: Mapping[str, Any]
+    zone: ZoneInfo
+
+    def count(self, number: int) -> str:
+        return f"{number:,}"
+
+    def share(self, part: int, whole: int) -> str:
+        """A percentage that is 0 or 100 only if it is."""
+        if not whole:
+            return "–"
+        if part in (0, whole):
+            return f"{100 * part // whole} %"
+        tenths = min(max(1000 * part // whole, 1), 999)
+        return f"{tenths // 10}.{tenths % 10} %"
+
+    def time(self, at: datetime) -> str:
+        return at.astimezone(self.zone).strftime("%Y-%m-%d %H:%M")
+
+    def span(self, seconds: int) -> str:
+        units = (("week", 7 * _DAY), ("day", _DAY), ("hour", 3600), ("minute", 60))
+        # Not 90 minutes as 1 h; from two of a unit on, whole ones are near enough.
+        unit, size = next(
+            ((unit, size) for unit, size in units if seconds >= 2 * size or seconds == size), ("second", 1)
+        )
+        return str(self.words["units"][unit]).format(n=f"{-(-seconds // size):,}")
+
+    def tick(self, at: datetime, *, days: bool) -> str:
+        return at.astimezone(self.zone).strftime("%m-%d %H:%M" if days else "%H:%M")
+
+
+def _funnel(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[dict[str, Any]]:
+    campaign, tally, deliveries = data.campaign, data.tally, data.deliveries
+
+    def lost(**numbers: int) -> str:
+        text = words["lost"]
+        parts = [text[name].format(n=show.count(number)) for name, number in numbers.items() if number]
+        return str(text["join"]).join(parts)
+
+    dropped = campaign.invalid + campaign.duplicates + campaign.suppressed
+    left_out = lost(invalid=campaign.invalid, duplicates=campaign.duplicates, suppressed=campaign.suppressed)
+    not_accepted = lost(
+        failed=tally.failed,
+        unknown=tally.unknown + tally.sending,
+        planned=tally.planned,
+        opted_out=tally.suppressed,
+    )
+    undelivered = data.reports - deliveries.delivered
+    not_delivered = lost(not_delivered=undelivered, waiting=max(tally.accepted - data.reports, 0))
+    steps = [
+        {"kind": "given", "count": campaign.numbers + dropped, "lost": left_out},
+        {"kind": "planned", "count": tally.numbers, "lost": not_accepted},
+        {"kind": "accepted", "count": tally.accepted, "lost": not_delivered},
+        {"kind": "delivered", "count": deliveries.delivered, "lost": ""},
+    ]
+    return steps if dropped else steps[1:]
+
+
+def _last_time(data: ReportData, show: _Display) -> str:
+    moments = data.figures.over_time
+    if not moments:
+        return ""
+    first, last = show.time(moments[0].at), show.time(moments[-1].at)
+    day, _, hour = last.partition(" ")
+    return hour if first.startswith(day) else last
+
+
+def _over_time(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[str]:
+    moments = data.figures.over_time
+    if not data.reports or not moments:
+        return []
+    days = moments[-1].at - moments[0].at >= timedelta(hours=20) or data.figures.width >= _DAY
+    labels = [show.tick(moment.at, days=days) for moment in moments]
+    text = words["over_time"]
+    series = [
+        (text["delivered"], [moment.delivered for moment in moments]),
+        (text["other"], [moment.other for moment in moments]),
+    ]
+    return _sizes(
+        series, labels, text["title"], "stacked", narrow_labels=2 if days else 4, wide_labels=6 if days else 9
+    )
+
+
+def _delays(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[str]:
+    if not data.figures.delays:
+        return []
+    heights = [0] * (len(_EDGES) + 1)
+    for seconds, count in data.figures.delays:
+        heights[sum(seconds > edge for edge in _EDGES)] += count
+    within = words["units"]["within"]
+    labels = [within.format(time=show.span(edge)) for edge in _EDGES] + [words["delay"]["more"]]
+    series = [(words["over_time"]["delivered"], heights)]
+    return _sizes(series, labels, words["delay"]["axis"], "single", narrow_labels=4, wide_labels=len(labels))
+
+
+def _sizes(
+    series: Sequence[tuple[str, Sequence[int]]],
+    labels: Sequence[str],
+    title: str,
+    kind: str,
+    *,
+    narrow_labels: int,
+    wide_labels: int,
+) -> list[str]:
+    """The same chart for a desk and for a phone: type that is scaled down cannot be read."""
+    return [
+        bars(series, labels, title=title, width=920, height=280, shown_labels=wide_labels, kind=f"{kind} wide"),
+        bars(series, labels, title=title, width=340, height=240, shown_labels=narrow_labels, kind=f"{kind} narrow"),
+    ]
+
+
+def _areas(data: ReportData, words: Mapping[str, Any]) -> list[dict[str, Any]]:
+    areas = list(data.figures.areas)
+    if not any(name for name, _, _ in areas):
+        return []
+    listed: list[dict[str, Any]] = [
+        {"name": name or words["areas"]["unnamed"], "delivered": delivered, "other": other, "rest": False}
+        for name, delivered, other in areas[:_SHOWN_AREAS]
+    ]
+    if rest := areas[_SHOWN_AREAS:]:
+        name = words["areas"]["others"].format(count=len(rest))
+        delivered, other = sum(one[1] for one in rest), sum(one[2] for one in rest)
+        listed.append({"name": name, "delivered": delivered, "other": other, "rest": True})
+    return listed
+
+
+def _codes(data: ReportData, words: Mapping[str, Any]) -> list[dict[str, Any]]:
+    text = words["codes"]
+    return [
+        {
+            "code": code or text["no_code"],
+            "meaning": text["known"].get(code, "" if not code else text["other"]),
+            "count": count,
+        }
+        for code, _, count in data.figures.codes
+    ]
