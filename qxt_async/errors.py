@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from .models import BatchResult, BulkResult
+    from .texts import BadCharacter
 
 __all__ = [
     "AccountRefusedError",
@@ -180,7 +181,7 @@ class InvalidTextError(InvalidRequestError):
         characters: the offending characters, each a `texts.BadCharacter` with its position.
     """
 
-    def __init__(self, message: str, characters: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, characters: Sequence[BadCharacter] = ()) -> None:
         super().__init__(message)
         self.characters = tuple(characters)
 

@@ -226,14 +226,15 @@ def decode(body: bytes) -> str:
         return body.decode("gbk", "replace")
 
 
-def shown(text: str) -> str:
-    """The beginning of what a gateway said, fit for a log.
+def unrevealing(text: str) -> str:
+    """Mask what a server may repeat of our request: digests, percent-encoded text, runs of digits as in numbers."""
+    text = re.sub(r"[0-9a-fA-F]{32,}|(?:%[0-9a-fA-F]{2}[^\s%&]{0,2}){2,}", "****", text)
+    return re.sub(r"\d{7,}", lambda run: f"{run[0][:3]}****", text)
 
-    Runs of digits that may be numbers are masked, and so is what a page that repeats our request would show: digests
-    and percent-encoded text.
-    """
-    text = re.sub(r"[0-9a-fA-F]{32,}|(?:%[0-9a-fA-F]{2}[^\s%&]{0,2}){2,}", "****", text.strip())
-    return re.sub(r"\d{7,}", lambda run: f"{run[0][:3]}****", text)[:_SHOWN]
+
+def shown(text: str) -> str:
+    """The beginning of what a gateway said, fit for a log."""
+    return unrevealing(text.strip())[:_SHOWN]
 
 
 def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
@@ -303,7 +304,9 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
     unclear = refused & taken
     receipts: list[Receipt] = []
     settled = refused
-    times = Counter(numbers) if len(sent) < len(numbers) else {}  # a send may be told to let repeated numbers pass
+    times: dict[str, int] = (
+        Counter(numbers) if len(sent) < len(numbers) else {}
+    )  # a send may be told to let repeated numbers pass
     for mid, told in lines.taken:
         new = [number for number in dict.fromkeys(told) if number not in settled]
         fresh = tuple(number for number in new for _ in range(times.get(number, 1)))

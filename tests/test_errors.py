@@ -42,7 +42,7 @@ VALUES: dict[str, Any] = {
     "float": 1.5,
     "float | None": None,
     "tuple[str, ...]": ("999", "21"),
-    "Sequence[Any]": bad_characters("5€"),
+    "Sequence[BadCharacter]": bad_characters("5€"),
     "Sequence[str]": ("words",),
 }
 

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import anyio
 import httpx
 
+from qxt_async.wire import unrevealing
+
 from .seam import ANSWER_LIMIT, KEEPALIVE, AnswerTooLargeError, Exchange, NeverConnectedError, headers
 
 if TYPE_CHECKING:
@@ -40,7 +42,20 @@ def _without_query(value: Any) -> Any:
     return value.copy_with(query=None) if hasattr(value, "copy_with") and hasattr(value, "query") else value
 
 
+class _EchoRedactor(logging.Filter):
+    """Masks what a server repeats of our request in what httpcore logs of its answers at DEBUG.
+
+    A redirect's ``Location`` has the whole query of a GET, and a broken status line may have anything.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg.startswith("receive_response"):
+            record.msg = unrevealing(record.msg)
+        return True
+
+
 _redactor = _QueryRedactor()
+_echo_redactor = _EchoRedactor()
 
 
 class _Once:
@@ -86,9 +101,10 @@ async def _whole(response: Any) -> bytearray:
     try:
         # The stream below the response: not unpacked, and not given back at its end.
         async for part in response.stream:
-            if len(body) <= ANSWER_LIMIT:
-                body += part
-            elif (stream := response.extensions.get("network_stream")) is not None:
+            if len(body) > ANSWER_LIMIT:
+                continue
+            body += part
+            if len(body) > ANSWER_LIMIT and (stream := response.extensions.get("network_stream")) is not None:
                 # Left here, the generators of httpcore would be cleaned up by nobody: the closed stream ends them.
                 await stream.aclose()
     except Exception:
@@ -159,6 +175,7 @@ class HttpxTransport:
 
     def _prepare(self, connect_timeout: float) -> None:
         lib: Any = self.library
+        logging.getLogger(f"{lib.__name__.replace('httpx', 'httpcore')}.http11").addFilter(_echo_redactor)
         self._lanes: list[Callable[[Any], Any]] = []
         self._shared: Callable[[Any], Any] | None = None
         self._closers: list[Callable[[], Any]] = []

@@ -1,0 +1,187 @@
+"""Every public name as a user would write it, for the type checkers; nothing here is run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Literal, assert_type
+
+import httpx
+
+import qxt_async as qxt
+from qxt_async import phones, texts, transports
+
+
+def numbers() -> Iterator[str]:
+    """A generator."""
+    yield "13800138000"
+
+
+async def stream() -> AsyncIterator[str]:
+    """An async generator."""
+    yield "13800138000"
+
+
+async def sending(client: qxt.QxtClient) -> None:
+    """One request."""
+    sent = await client.send("13800138000", "【Acme】…")
+    assert_type(sent, qxt.BatchResult)
+    assert_type(sent.mid, str | None)
+    assert_type(sent.mids, tuple[str, ...])
+    assert_type(sent.accepted, tuple[str, ...])
+    assert_type(sent.failed, tuple[str, ...])
+    assert_type(sent.unknown, tuple[str, ...])
+    assert_type(sent.receipts, tuple[qxt.Receipt, ...])
+    assert_type(sent.error, qxt.QxtError | None)
+    assert_type(sent.invalid, tuple[qxt.InvalidNumber, ...])
+    await client.send(
+        numbers(),
+        qxt.Message("【Acme】…", extno="1", addseqno=True),
+        suppressed={"13800138001"},
+        substitute=True,
+        check_balance=True,
+        method="GET",
+        timeout=5,
+        retry=qxt.NO_RETRIES,
+        on_result=print,
+    )
+
+
+async def bulk(client: qxt.QxtClient) -> None:
+    """Any number of requests."""
+    result = await client.send_bulk(stream(), "【Acme】…", batch_size=500, keep_invalid=True, on_progress=show)
+    assert_type(result, qxt.BulkResult)
+    assert_type(result.batches, tuple[qxt.BatchResult, ...])
+    assert_type(result.accepted, qxt.Numbers)
+    assert_type(list(result.unknown), list[str])
+    assert_type(result.unsent, tuple[str, ...])
+    result.raise_for_failures()
+    options: qxt.BulkOptions = {"extno": "1", "unique": False, "min_batch": 1, "retry": None}
+    await client.send_bulk(["13800138000"], "【Acme】…", check_balance=True, **options)
+
+    async with client.stream_bulk(numbers(), "【Acme】…", suppressed=frozenset[str]()) as batches:
+        assert_type(batches, qxt.BulkStream)
+        async for batch in batches:
+            assert_type(batch, qxt.BatchResult)
+    assert_type(batches.unsent, tuple[str, ...])
+    assert_type(batches.untaken, tuple[qxt.BatchResult, ...])
+    assert_type(batches.intake.invalid_count, int)
+
+
+def show(progress: qxt.Progress) -> None:
+    """A callback."""
+    assert_type(progress.accepted, int)
+    assert_type(progress.batch, qxt.BatchResult)
+
+
+async def making() -> None:
+    """Clients."""
+    async with qxt.QxtClient("user", "password", base_url="http://127.0.0.1/qxt") as client:
+        assert_type(client, qxt.QxtClient)
+        balance = await client.balance(timeout=3.0)
+        assert_type(balance, qxt.Balance)
+        assert_type(balance.sms, int)
+        assert_type(balance.mms, int)
+    qxt.QxtClient(
+        "user",
+        password_md5="0" * 32,
+        base_url="http://127.0.0.1/qxt",
+        method="GET",
+        max_concurrency=16,
+        max_rate=1000,
+        max_request_rate=10,
+        timeout=20,
+        connect_timeout=5,
+        retry=qxt.RetryPolicy(3, backoff=1, max_backoff=10, retry_failed=True, retry_unknown_may_send_twice=False),
+        channel_digits=4,
+        number_pattern=phones.MOBILE_PATTERN,
+        trust_env=True,
+        transport="aiohttp",
+    )
+    assert_type(qxt.QxtClient.from_env(timeout=3), qxt.QxtClient)
+    qxt.QxtClient.from_env(environ={"QXT_USER": "user"})
+    for transport in (httpx.AsyncClient(), httpx.ASGITransport(app), Own()):
+        qxt.QxtClient("user", "password", base_url="http://127.0.0.1/qxt", transport=transport)
+
+
+async def app(scope: object, receive: object, send: object) -> None:
+    """An ASGI application."""
+
+
+class Own:
+    """A transport of one's own."""
+
+    async def exchange(self, exchange: transports.Exchange) -> None:
+        """Send once."""
+        assert_type(exchange.pull(), bytes)
+        assert_type(exchange.request.method, Literal["POST", "GET"])
+
+    async def aclose(self) -> None:
+        """Close."""
+
+
+own: transports.Transport = Own()
+
+
+def reports(report: qxt.StatusReport, reply: qxt.Reply) -> None:
+    """What comes back."""
+    assert_type(report.state, qxt.DeliveryState)
+    assert_type(reply.extno, str | None)
+
+
+def preparing() -> None:
+    """Numbers and texts."""
+    assert_type(phones.normalize("+86 138 0013 8000"), str)
+    assert_type(phones.mask("13800138000"), str)
+    assert_type(phones.unique(numbers()), list[str])
+    assert_type(texts.segments("…", addseqno=True), int)
+    assert_type(texts.encode(texts.substitute("€")), bytes)
+    assert_type(texts.bad_characters("€"), tuple[texts.BadCharacter, ...])
+
+
+async def failing(client: qxt.QxtClient) -> None:  # noqa: C901
+    """Errors, and what they say."""
+    try:
+        await client.send_bulk(numbers(), "【Acme】…")
+    except qxt.InvalidTextError as error:
+        assert_type(error.characters, tuple[texts.BadCharacter, ...])
+    except (qxt.InvalidNumberError, qxt.NoValidNumberError, qxt.TooManyNumbersError, qxt.InvalidExtnoError):
+        pass
+    except qxt.UrlTooLongError as error:
+        assert_type(error.fits, int)
+    except (qxt.SourceFileError, qxt.InvalidConfigurationError):
+        pass
+    except qxt.InvalidRequestError as error:
+        assert_type(error.result, qxt.BatchResult | qxt.BulkResult | None)
+    except qxt.InsufficientBalanceError as error:
+        assert_type((error.needed, error.available), tuple[int, int])
+    except (qxt.EmptyUserError, qxt.UnknownUserError, qxt.WrongPasswordError, qxt.ExtnoRefusedError):
+        pass
+    except (qxt.AuthenticationError, qxt.AccountRefusedError) as error:
+        assert_type(error.description, str)
+    except (qxt.AddressRefusedError, qxt.RequestTooLargeError, qxt.UnexpectedStatusError) as error:
+        assert_type(error.status, int)
+    except qxt.SubmitFailedError as error:
+        assert_type(error.codes, tuple[str, ...])
+    except (qxt.NoNumbersRefusedError, qxt.NoTextRefusedError, qxt.TooFewNumbersRefusedError):
+        pass
+    except (qxt.NumberCountRefusedError, qxt.UnknownRefusalError, qxt.RefusedError):
+        pass
+    except qxt.ThrottledError as error:
+        assert_type(error.retry_after, float | None)
+    except qxt.NotSentError as error:
+        assert_type(error.reason, str)
+    except (qxt.DeadlineExceededError, qxt.ConnectionBrokenError, qxt.ForeignAnswerError, qxt.CancelledInFlightError):
+        pass
+    except qxt.UnreadableAnswerError as error:
+        assert_type(error.answer, str)
+    except qxt.PartialAnswerError as error:
+        assert_type(error.count, int)
+    except qxt.OutcomeUnknownError as error:
+        assert_type(error.reason, str)
+    except qxt.BulkFailedError as error:
+        assert_type((error.failed, error.unknown), tuple[int, int])
+    except (qxt.SourceFailedError, qxt.QxtError) as error:
+        assert_type(str(error), str)
+
+
+assert_type(qxt.__version__, str)
