@@ -12,7 +12,16 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["account", "account_options", "as_json", "file_options", "message_options", "text_option", "verbose"]
+__all__ = [
+    "account",
+    "account_options",
+    "all_of",
+    "as_json",
+    "file_options",
+    "message_options",
+    "text_option",
+    "verbose",
+]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
@@ -42,7 +51,9 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON o
 text_option = click.option("--text", required=True, metavar="T", help="The text, with its signature 【…】.")
 
 
-def _all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options as one decorator, in the order of the help."""
+
     def decorate(command: Command) -> Command:
         for option in reversed(options):
             command = option(command)
@@ -51,7 +62,7 @@ def _all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comma
     return decorate
 
 
-account_options = _all_of(
+account_options = all_of(
     click.option("--user", envvar="QXT_USER", metavar="NAME", help="Login name, instead of QXT_USER."),
     click.option("--base-url", envvar="QXT_BASE_URL", metavar="URL", help="Gateway, instead of QXT_BASE_URL."),
     click.option(
@@ -71,7 +82,7 @@ account_options = _all_of(
     ),
 )
 
-message_options = _all_of(
+message_options = all_of(
     click.option("--extno", metavar="DIGITS", help="Extension number."),
     click.option("--addseqno", is_flag=True, help="Let a channel without long messages number the parts: 1/3)."),
     click.option(
@@ -79,7 +90,7 @@ message_options = _all_of(
     ),
 )
 
-file_options = _all_of(
+file_options = all_of(
     click.option("--column", metavar="C", help="Column of a CSV file: its name, or its position from 1."),
     click.option("--encoding", metavar="NAME", help="utf-8, gbk, utf-16 …; found out by itself otherwise."),
     click.option("--suppressed", metavar="FILE", help="File of numbers to leave out."),

@@ -14,6 +14,7 @@ __all__ = ["ExitCode", "FailedError", "LazyGroup", "qxt"]
 _COMMANDS = {
     "balance": "Ask how many messages the account has left.",
     "bulk": "Send one text to every number in a file.",
+    "campaign": "Send to a million numbers so that nothing is sent twice, whatever happens.",
     "check": "Say what a bulk send would do; sends nothing.",
     "send": "Send one text to one number or a few.",
     "simulate": "Run a simulated gateway to test against.",

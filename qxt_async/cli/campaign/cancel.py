@@ -1,0 +1,25 @@
+"""``qxt campaign cancel``."""
+
+from __future__ import annotations
+
+import anyio
+import click
+
+from .shared import existing, id_argument, journal_option, ordered_by
+
+__all__ = ["command"]
+
+
+@click.command("cancel")
+@id_argument
+@click.option("--reason", default="", metavar="TEXT", help="Why, for the record.")
+@journal_option
+def command(campaign: int, reason: str, journal: str) -> None:
+    """Send nothing more of a campaign; what is under way is finished. `qxt campaign resume` takes it back."""
+
+    async def cancel() -> None:
+        async with existing(journal) as opened:
+            await opened.campaigns.cancel(campaign, reason, by=ordered_by())
+
+    anyio.run(cancel)
+    click.echo(f"campaign {campaign} is cancelled")

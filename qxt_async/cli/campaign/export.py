@@ -1,0 +1,66 @@
+"""``qxt campaign export``."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import anyio
+import click
+
+from .shared import existing, id_argument, journal_option
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+__all__ = ["command"]
+
+STDOUT = "-"
+
+
+@click.command("export")
+@id_argument
+@click.option("--csv", "csv_file", metavar="FILE", help="Every number as CSV; - for standard output.")
+@click.option("--parquet", "parquet_file", metavar="FILE", help="Every number as Parquet.")
+@click.option("--left-out", "left_out_file", metavar="FILE", help="What the plan left out and why, as CSV; or -.")
+@journal_option
+def command(
+    campaign: int, csv_file: str | None, parquet_file: str | None, left_out_file: str | None, journal: str
+) -> None:
+    """Write what became of every number to a file.
+
+    The columns: number,state,mid,report,code,area,city,error,via_report,batch,message,sent_at,settled_at,reported_at.
+    state is accepted, failed, unknown, planned, cancelled or suppressed; report is delivered, rejected, failed, unknown
+    or empty; code is the carrier's own; times are UTC.
+    """
+    from qxt_async.campaign.export import export_csv, export_left_out, export_parquet
+
+    if csv_file is None and parquet_file is None and left_out_file is None:
+        raise click.UsageError("say where to: --csv, --parquet or --left-out.")
+
+    async def write() -> None:
+        async with existing(journal) as opened:
+            if csv_file is not None:
+                with _opened(csv_file) as stream:
+                    await export_csv(opened, campaign, stream)
+            if parquet_file is not None:
+                await export_parquet(opened, campaign, parquet_file)
+            if left_out_file is not None:
+                with _opened(left_out_file) as stream:
+                    await export_left_out(opened, campaign, stream)
+
+    try:
+        anyio.run(write)
+    except OSError as error:
+        raise click.FileError(error.filename or "the file", error.strerror or type(error).__name__) from error
+
+
+@contextmanager
+def _opened(path: str) -> Generator[TextIO]:
+    if path == STDOUT:
+        yield sys.stdout
+        return
+    with Path(path).open("w", encoding="utf-8", newline="") as stream:
+        yield stream

@@ -1,0 +1,156 @@
+"""Running a campaign from the command line: options, progress, the end."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qxt_async.cli.options import account, all_of
+
+from .shared import existing, finish, ordered_by, print_state
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+    from qxt_async.campaign import RunProgress
+
+__all__ = ["send", "sending_options", "shown_progress"]
+
+_SECONDS_BETWEEN_LINES = 30.0
+
+sending_options = all_of(
+    click.option(
+        "--concurrency",
+        type=click.IntRange(min=1),
+        default=8,
+        show_default=True,
+        metavar="N",
+        help="Requests in flight at most.",
+    ),
+    click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Numbers a second at most."),
+    click.option("--window", metavar="FROM-TO", help="Begin batches only then, such as 08:00-21:00."),
+    click.option("--zone", default="Asia/Shanghai", show_default=True, metavar="TZ", help="Time zone of --window."),
+    click.option("--test", "test_numbers", multiple=True, metavar="NUMBER", help="Send to this number first."),
+    click.option("--pause-after-test", is_flag=True, help="Pause then, to look at the phone."),
+    click.option(
+        "--pause-after",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help="Pause after so many batches in a row without success.",
+    ),
+    click.option("--balance-floor", type=click.IntRange(min=0), metavar="N", help="Pause when less is left."),
+    click.option("--no-check-balance", is_flag=True, help="Never ask for the balance."),
+)
+
+
+async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bool, verbose: bool) -> None:
+    """Run a campaign, show how far it is, and end the command with its exit code."""
+    from qxt_async import QxtClient
+    from qxt_async.campaign import CampaignRunner, RunOptions, SendWindow, run_until_signalled
+
+    window = SendWindow.parse(options["window"], options["zone"]) if options["window"] else None
+    client = QxtClient.from_env(
+        **account(options["user"], options["base_url"]),
+        transport=options["transport"],
+        timeout=options["timeout"],
+        max_concurrency=options["concurrency"],
+        max_rate=options["rate"],
+    )
+    async with existing(journal) as opened, client:
+        with shown_progress(plain=verbose) as show:
+            run_options = RunOptions(
+                check_balance=not options["no_check_balance"],
+                balance_floor=options["balance_floor"],
+                pause_after=options["pause_after"],
+                window=window,
+                test_numbers=options["test_numbers"],
+                pause_after_test=options["pause_after_test"],
+                on_progress=show,
+                show_deliveries=True,
+                by=ordered_by(),
+            )
+            tally = await run_until_signalled(CampaignRunner(opened, client, run_options), campaign)
+        await print_state(opened, campaign, as_json=as_json)
+    finish(campaign, tally)
+
+
+@contextmanager
+def shown_progress(*, plain: bool) -> Generator[Callable[[RunProgress], None]]:
+    """Show how far a run is, on stderr: a bar if that is a terminal, else a line every half minute."""
+    if plain or not sys.stderr.isatty():
+        yield _lines()
+    else:
+        with _bar() as show:
+            yield show
+
+
+def _settled(now: RunProgress) -> int:
+    return now.tally.numbers - now.tally.planned - now.tally.sending
+
+
+def _lines() -> Callable[[RunProgress], None]:
+    last = time.monotonic()
+
+    def show(now: RunProgress) -> None:
+        nonlocal last
+        if time.monotonic() - last < _SECONDS_BETWEEN_LINES:
+            return
+        last = time.monotonic()
+        tally = now.tally
+        click.echo(
+            f"{_settled(now):,} of {tally.numbers:,}, {now.speed:,.0f} numbers/s: accepted {tally.accepted:,}, "
+            f"failed {tally.failed:,}, unknown {tally.unknown:,}{_asides(now)}",
+            err=True,
+        )
+
+    return show
+
+
+def _asides(now: RunProgress) -> str:
+    delivered = now.deliveries.delivered if now.deliveries is not None else 0
+    asides = [
+        f"delivered {delivered:,}" if delivered else "",
+        f"balance {now.balance:,}" if now.balance is not None else "",
+        f"waiting: {now.waiting}" if now.waiting else "",
+    ]
+    return "".join(f", {aside}" for aside in asides if aside)
+
+
+@contextmanager
+def _bar() -> Generator[Callable[[RunProgress], None]]:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+    columns = (
+        BarColumn(None),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[speed]}"),
+        TextColumn("{task.fields[states]}"),
+        TextColumn("{task.fields[left]}"),
+    )
+    with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
+        task = bar.add_task("", total=None, speed="", states="", left="")
+
+        def show(now: RunProgress) -> None:
+            tally = now.tally
+            left = (
+                "" if now.seconds_left is None else f"{now.seconds_left // 60:,.0f}:{now.seconds_left % 60:02.0f} left"
+            )
+            bar.update(
+                task,
+                total=tally.numbers,
+                completed=_settled(now),
+                speed=f"{now.speed:,.0f}/s",
+                states=f"[green]accepted {tally.accepted:,}[/]  [red]failed {tally.failed:,}[/]  "
+                f"[yellow]unknown {tally.unknown:,}[/]{escape(_asides(now))}",
+                left=left,
+            )
+
+        yield show
