@@ -1,0 +1,33 @@
+"""A runner in a process of its own: ``runner_process.py JOURNAL CAMPAIGN URL RATE``; says ``running``, then the state."""
+
+from __future__ import annotations
+
+import sys
+
+import anyio
+
+from qxt_async import QxtClient, RetryPolicy
+from qxt_async.campaign import CampaignRunner, RunOptions, run_until_signalled
+from qxt_async.journal import open_journal
+
+OPTIONS = RunOptions(
+    check_balance=False,
+    pause_after=1_000_000,
+    retry=RetryPolicy(50, backoff=0.05, max_backoff=0.2),
+    margin=1.0,
+    poll=0.1,
+)
+
+
+async def main(path: str, campaign: int, url: str, rate: float) -> None:
+    async with (
+        open_journal(path) as journal,
+        QxtClient("user", "password", base_url=url, timeout=1.0, max_request_rate=rate) as client,
+    ):
+        print("running", flush=True)
+        tally = await run_until_signalled(CampaignRunner(journal, client, OPTIONS), campaign)
+        print(tally.state if tally is not None else "cut short", flush=True)
+
+
+if __name__ == "__main__":
+    anyio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))

@@ -1,0 +1,573 @@
+"""Campaigns in the journal: plans, states, claims, outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from qxt_async.errors import (
+    CampaignNotFoundError,
+    CampaignStateError,
+    ConfirmationRequiredError,
+    ConnectionBrokenError,
+    NotSentError,
+    PartialAnswerError,
+    SubmitFailedError,
+)
+from qxt_async.journal import Journal, open_journal
+from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.records import (
+    BatchState,
+    CampaignState,
+    Claim,
+    LeftOut,
+    LeftOutReason,
+    NumberState,
+    PlannedBatch,
+    Resend,
+)
+from qxt_async.models import BatchResult, Message, Receipt, StatusReport
+from qxt_async.pushes import Push
+
+pytestmark = pytest.mark.anyio
+
+HELLO = Message("【测试】您好")
+NUMBERS = tuple(f"1380013{index:04d}" for index in range(100))
+HOUR = 3_600_000_000
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path) -> AsyncIterator[tuple[Journal, Campaigns]]:
+    async with open_journal(tmp_path / "qxt.db") as journal:
+        yield journal, journal.campaigns
+
+
+async def planned(
+    campaigns: Campaigns, *sizes: int, message: Message = HELLO, segments: int = 1, numbers: Sequence[str] = NUMBERS
+) -> int:
+    campaign = await campaigns.create(name="autumn")
+    batches = []
+    at = 0
+    for size in sizes:
+        batches.append(PlannedBatch(message, numbers[at : at + size], segments=segments))
+        at += size
+    await campaigns.add(campaign, batches)
+    await campaigns.finish(campaign)
+    return campaign
+
+
+async def running(campaigns: Campaigns, *sizes: int) -> int:
+    campaign = await planned(campaigns, *sizes)
+    await campaigns.start(campaign)
+    return campaign
+
+
+async def claimed(campaigns: Campaigns, campaign: int, token: str = "t1", lease: float = 60.0) -> Claim:
+    claim = await campaigns.claim(campaign, token=token, lease=lease)
+    assert claim is not None
+    return claim
+
+
+def accepted(claim: Claim, mid: str = "77") -> BatchResult:
+    return BatchResult(0, claim.numbers, receipts=(Receipt(mid, claim.numbers),))
+
+
+def unknown(claim: Claim) -> BatchResult:
+    return BatchResult(0, claim.numbers, unknown=claim.numbers, error=ConnectionBrokenError("reset"))
+
+
+def failed(claim: Claim) -> BatchResult:
+    return BatchResult(0, claim.numbers, failed=claim.numbers, error=SubmitFailedError(("999",), len(claim.numbers)))
+
+
+async def states(campaigns: Campaigns, campaign: int) -> dict[str, NumberState]:
+    found: dict[str, NumberState] = {}
+    after = 0
+    while True:
+        records, after = await campaigns.numbers(campaign, after=after, limit=3)
+        if not records:
+            return found
+        for record in records:
+            assert record.number not in found, "a number has one state"
+            found[record.number] = record.state
+
+
+async def reported(journal: Journal, mid: str, numbers: Sequence[str], code: str = "DELIVRD") -> None:
+    reports = tuple(StatusReport(mid, number, code=code) for number in numbers)
+    await journal.record_push(Push(query=b"", body=b"", reports=reports, received_at=datetime.now(UTC)))
+
+
+async def all_batches(campaigns: Campaigns, campaign: int) -> list[BatchState]:
+    return [batch.state for batch in await campaigns.batches(campaign)]
+
+
+# --- planning ----------------------------------------------------------------------------------------------------
+
+
+async def test_plan(tmp_path: Path) -> None:
+    """A finished plan has its counts, its messages stored once, and what it left out with file and line."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await campaigns.create(name="autumn", sources=["a.csv", "b.csv"])
+        other = Message("【测试】再见", extno="12", addseqno=True)
+        await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[:3]), PlannedBatch(other, NUMBERS[3:5], segments=2)])
+        out = [
+            LeftOut("12", reason=LeftOutReason.INVALID, detail="too short", source="a.csv", line=7),
+            LeftOut(NUMBERS[0], reason=LeftOutReason.DUPLICATE, source="b.csv", line=1),
+            LeftOut(NUMBERS[9], reason=LeftOutReason.SUPPRESSED),
+        ]
+        await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[5:6])], out)
+        found = await campaigns.finish(campaign, balance=1000, warnings=["no signature"])
+        assert (found.numbers, found.batches, found.credits) == (6, 3, 8)
+        assert (found.invalid, found.duplicates, found.suppressed) == (1, 1, 1)
+        assert (found.balance, found.sources, found.warnings) == (1000, ("a.csv", "b.csv"), ("no signature",))
+        assert (found.name, found.state) == ("autumn", CampaignState.PLANNED)
+        assert await campaigns.every() == [found] == [await campaigns.get(campaign)]
+        messages = await campaigns.messages(campaign)
+        assert [(each.message, each.numbers, each.batches, each.segments) for each in messages] == [
+            (HELLO, 4, 2, 1),
+            (other, 2, 1, 2),
+        ]
+        assert [entry.value for entry in await campaigns.left_out(campaign)] == out
+        (invalid,) = await campaigns.left_out(campaign, reason=LeftOutReason.INVALID)
+        assert await campaigns.left_out(campaign, after=invalid.cursor, limit=1) != []
+        assert await states(campaigns, campaign) == dict.fromkeys(NUMBERS[:6], NumberState.PLANNED)
+        assert [event.what for event in await campaigns.events(campaign)] == ["planned"]
+        tally = await campaigns.tally(campaign)
+        assert (tally.planned, tally.numbers, tally.credits) == (6, 6, 0)
+
+
+async def test_unfinished_plan(tmp_path: Path) -> None:
+    """A plan that is not finished cannot be run, resumed or cancelled; a later plan clears it away when it is old."""
+    async with opened(tmp_path) as (_, campaigns):
+        broken_off = await campaigns.create()
+        await campaigns.add(broken_off, [PlannedBatch(HELLO, NUMBERS[:3])])
+        for order in (campaigns.start, campaigns.resume, campaigns.cancel):
+            with pytest.raises(CampaignStateError, match="planning"):
+                await order(broken_off)
+        assert await campaigns.claim(broken_off, token="t", lease=1) is None
+        fresh = await campaigns.create()
+        assert [campaign.id for campaign in await campaigns.every()] == [fresh, broken_off]
+        now = campaigns.clock()  # type: ignore[attr-defined]
+        campaigns.clock = lambda: now + 2 * HOUR  # type: ignore[attr-defined]
+        later = await campaigns.create()
+        assert [campaign.id for campaign in await campaigns.every()] == [later]
+        with pytest.raises(CampaignNotFoundError):
+            await campaigns.add(broken_off, [])
+
+
+async def test_finished_plan_is_closed(tmp_path: Path) -> None:
+    """Nothing is added to a finished plan; one that was not begun can be deleted with all that belongs to it."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        with pytest.raises(CampaignStateError, match="planned"):
+            await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[3:6])])
+        with pytest.raises(CampaignStateError, match="planned"):
+            await campaigns.finish(campaign)
+        begun = await running(campaigns, 3)
+        with pytest.raises(CampaignStateError, match="running"):
+            await campaigns.discard(begun)
+        await campaigns.discard(campaign)
+        with pytest.raises(CampaignNotFoundError):
+            await campaigns.get(campaign)
+        assert await campaigns.batches(campaign) == []
+
+
+async def test_unknown_campaign(tmp_path: Path) -> None:
+    """Every operation says that there is no such campaign."""
+    async with opened(tmp_path) as (_, campaigns):
+        with pytest.raises(CampaignNotFoundError, match="no campaign 5"):
+            await campaigns.tally(5)
+        for operation in (campaigns.outlook, campaigns.start, campaigns.complete, campaigns.numbers):
+            with pytest.raises(CampaignNotFoundError):
+                await operation(5)
+
+
+# --- orders ------------------------------------------------------------------------------------------------------
+
+
+async def test_orders(tmp_path: Path) -> None:
+    """A campaign is started, paused, resumed, cancelled and taken back; each order is on record with who gave it."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        assert not await campaigns.pause(campaign, "not yet")
+        with pytest.raises(CampaignStateError, match="planned"):
+            await campaigns.resume(campaign)
+        await campaigns.start(campaign, by="ann")
+        await campaigns.start(campaign)
+        await campaigns.resume(campaign)
+        assert await campaigns.pause(campaign, "lunch", by="bob")
+        found = await campaigns.get(campaign)
+        assert (found.state, found.reason) == (CampaignState.PAUSED, "lunch")
+        assert await campaigns.claim(campaign, token="t", lease=1) is None
+        await campaigns.resume(campaign, by="ann")
+        await campaigns.cancel(campaign, "wrong text", by="ann")
+        await campaigns.cancel(campaign)
+        with pytest.raises(CampaignStateError, match="resume it first"):
+            await campaigns.start(campaign)
+        assert set((await states(campaigns, campaign)).values()) == {NumberState.CANCELLED}
+        await campaigns.resume(campaign)
+        assert set((await states(campaigns, campaign)).values()) == {NumberState.PLANNED}
+        done = [(event.what, event.by, event.detail) for event in await campaigns.events(campaign)]
+        assert done == [
+            ("planned", "", "3 credits"),
+            ("running", "ann", ""),
+            ("paused", "bob", "lunch"),
+            ("running", "ann", ""),
+            ("cancelled", "ann", "wrong text"),
+            ("running", "", ""),
+        ]
+
+
+async def test_done(tmp_path: Path) -> None:
+    """A campaign is done when nothing is planned or being sent; then there is nothing to cancel."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 3)
+        assert not await campaigns.complete(campaign)
+        claim = await claimed(campaigns, campaign)
+        assert not await campaigns.complete(campaign)
+        await campaigns.settle(claim, accepted(claim))
+        assert await campaigns.complete(campaign)
+        assert await campaigns.complete(campaign)
+        with pytest.raises(CampaignStateError, match="nothing to cancel"):
+            await campaigns.cancel(campaign)
+        assert (await campaigns.start(campaign)).state is CampaignState.RUNNING
+
+
+# --- claims and outcomes -----------------------------------------------------------------------------------------
+
+
+async def test_claims(tmp_path: Path) -> None:
+    """Batches are claimed in their order, each once; what is being sent counts as unknown in an export."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 3, 2)
+        first = await claimed(campaigns, campaign, "t1")
+        second = await claimed(campaigns, campaign, "t2")
+        assert (first.numbers, second.numbers) == (NUMBERS[:3], NUMBERS[3:5])
+        assert first.message == HELLO
+        assert await campaigns.claim(campaign, token="t3", lease=1) is None
+        assert set((await states(campaigns, campaign)).values()) == {NumberState.UNKNOWN}
+        outlook = await campaigns.outlook(campaign)
+        assert (outlook.planned, outlook.sending) == (False, True)
+        assert await campaigns.cost_ahead(campaign, 10) == 5
+        assert (await campaigns.tally(campaign)).sending == 5
+
+
+async def test_claim_of_one_batch(tmp_path: Path) -> None:
+    """A certain batch can be claimed, once."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 3, 2)
+        _, last = await campaigns.batches(campaign)
+        claim = await campaigns.claim(campaign, token="t", lease=9, batch=last.id)
+        assert claim is not None
+        assert claim.numbers == NUMBERS[3:5]
+        assert await campaigns.claim(campaign, token="u", lease=9, batch=last.id) is None
+
+
+async def test_two_journals_on_one_file(tmp_path: Path) -> None:
+    """Of two that claim, each gets batches of its own."""
+    async with opened(tmp_path) as (_, one), opened(tmp_path) as (_, other):
+        campaign = await running(one, *[1] * 20)
+        got = []
+        for index in range(10):
+            got += [await claimed(one, campaign, f"a{index}"), await claimed(other, campaign, f"b{index}")]
+        assert sorted(claim.numbers for claim in got) == [(number,) for number in NUMBERS[:20]]
+
+
+async def test_mixed_outcome(tmp_path: Path) -> None:
+    """A batch that met several fates is accepted; the numbers that were not, and other mids, have rows of their own."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 6)
+        claim = await claimed(campaigns, campaign)
+        a, b, c, d, e, f = claim.numbers
+        result = BatchResult(
+            0, claim.numbers, receipts=(Receipt("1", (a, b)), Receipt("2", (c,))), failed=(d,), unknown=(e, f),
+            error=PartialAnswerError(2),
+        )  # fmt: skip
+        assert await campaigns.settle(claim, result)
+        (batch,) = await campaigns.batches(campaign, state=BatchState.ACCEPTED)
+        assert (batch.mid, batch.accepted, batch.failed, batch.unknown) == ("1", 3, 1, 2)
+        assert batch.error == "PartialAnswerError"
+        records, _ = await campaigns.numbers(campaign)
+        assert [(record.number, record.state, record.mid) for record in records] == [
+            (a, "accepted", "1"), (b, "accepted", "1"), (c, "accepted", "2"),
+            (d, "failed", None), (e, "unknown", None), (f, "unknown", None),
+        ]  # fmt: skip
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.failed, tally.unknown, tally.credits) == (3, 1, 2, 3)
+
+
+async def test_failed_and_unknown(tmp_path: Path) -> None:
+    """Without anything accepted a batch is unknown if any number may have arrived, else failed."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 2, 2)
+        first = await claimed(campaigns, campaign, "t1")
+        second = await claimed(campaigns, campaign, "t2")
+        half = BatchResult(
+            0, first.numbers, failed=first.numbers[:1], unknown=first.numbers[1:], error=PartialAnswerError(1)
+        )
+        await campaigns.settle(first, half)
+        await campaigns.settle(second, failed(second))
+        assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.FAILED]
+        assert list((await states(campaigns, campaign)).values()) == ["failed", "unknown", "failed", "failed"]
+
+
+async def test_outcome_is_written_once(tmp_path: Path) -> None:
+    """An outcome may be written again, changes nothing then, and is refused without the attempt's token."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 2)
+        claim = await claimed(campaigns, campaign)
+        foreign = Claim(batch=claim.batch, campaign=campaign, token="x", unsent=0, message=HELLO, numbers=claim.numbers)
+        assert not await campaigns.settle(foreign, accepted(foreign))
+        assert not await campaigns.put_back(foreign, None)
+        assert await campaigns.settle(claim, unknown(claim))
+        assert not await campaigns.settle(claim, unknown(claim))
+        assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN]
+
+
+async def test_lease(tmp_path: Path) -> None:
+    """A lease that ran out makes a batch unknown, never planned; the late answer with its token heals it."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 2, 2)
+        claim = await claimed(campaigns, campaign, "t1", lease=-1.0)
+        alive = await claimed(campaigns, campaign, "t2", lease=-1.0)
+        assert await campaigns.expire(campaign, alive=["t2"]) == 1
+        assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.SENDING]
+        assert (await campaigns.batches(campaign))[0].error == "LeaseExpired"
+        assert await campaigns.claim(campaign, token="t3", lease=1) is None
+        assert await campaigns.settle(claim, accepted(claim))
+        assert await campaigns.settle(alive, failed(alive))
+        assert await campaigns.expire(campaign) == 0
+        assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.FAILED]
+
+
+async def test_late_word_that_nothing_was_sent(tmp_path: Path) -> None:
+    """A thawed attempt that did not send makes its batch planned again."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 2)
+        claim = await claimed(campaigns, campaign, lease=-1.0)
+        await campaigns.expire(campaign)
+        assert await campaigns.put_back(claim, None)
+        assert (await campaigns.tally(campaign)).planned == 2
+        assert (await claimed(campaigns, campaign, "t2")).unsent == 0
+
+
+async def test_clock_that_jumps(tmp_path: Path) -> None:
+    """A clock set back delays neither a lease nor a back-off by the step; one set forward sends nothing twice."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 2, 2)
+        now = campaigns.clock()  # type: ignore[attr-defined]
+        campaigns.clock = lambda: now + HOUR  # type: ignore[attr-defined]
+        sent = await claimed(campaigns, campaign, "t1", lease=60)
+        backed_off = await claimed(campaigns, campaign, "t2")
+        await campaigns.put_back(backed_off, NotSentError("refused"), delay=30, attempts=9)
+        assert await campaigns.claim(campaign, token="t3", lease=1) is None
+        campaigns.clock = lambda: now  # type: ignore[attr-defined]
+        again = await claimed(campaigns, campaign, "t4")
+        assert again.numbers == backed_off.numbers
+        assert again.unsent == 1
+        assert await campaigns.expire(campaign, alive=["t4"]) == 1
+        campaigns.clock = lambda: now + 2 * HOUR  # type: ignore[attr-defined]
+        assert await campaigns.expire(campaign) == 1
+        assert await campaigns.claim(campaign, token="t5", lease=1) is None
+        assert await campaigns.settle(sent, accepted(sent, "1"))
+        assert await campaigns.settle(again, accepted(again, "2"))
+        assert (await campaigns.tally(campaign)).accepted == 4
+
+
+async def test_never_sent(tmp_path: Path) -> None:
+    """A batch that provably was not sent waits for its back-off, and has failed after so many attempts."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 2)
+        for attempt in range(2):
+            claim = await claimed(campaigns, campaign, f"t{attempt}")
+            assert claim.unsent == attempt
+            assert await campaigns.put_back(claim, NotSentError("refused"), attempts=3)
+        last = await claimed(campaigns, campaign, "t9")
+        assert await campaigns.put_back(last, NotSentError("refused"), attempts=3)
+        (batch,) = await campaigns.batches(campaign)
+        assert (batch.state, batch.failed, batch.error, batch.attempts) == ("failed", 2, "NotSentError", 3)
+        assert "refused" in batch.detail
+
+
+async def test_disclaim(tmp_path: Path) -> None:
+    """A claim whose commit was in doubt is planned again by its token, if it happened."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 2)
+        await claimed(campaigns, campaign, "t1")
+        assert not await campaigns.disclaim(campaign, "t2")
+        assert await campaigns.disclaim(campaign, "t1")
+        assert (await campaigns.tally(campaign)).planned == 2
+
+
+async def test_opted_out_since_the_plan(tmp_path: Path) -> None:
+    """Who opts out between the plan and the sending gets nothing, and the export says so."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await running(campaigns, 2, 3)
+        await journal.suppress(NUMBERS[:3])
+        claim = await claimed(campaigns, campaign)
+        assert (claim.numbers, claim.suppressed) == (NUMBERS[3:5], NUMBERS[2:3])
+        assert (await campaigns.tally(campaign)).suppressed == 3
+        await campaigns.put_back(claim, None)
+        await journal.unsuppress(NUMBERS[2:3])
+        claim = await claimed(campaigns, campaign, "t2")
+        assert claim.numbers == NUMBERS[2:5]
+        await campaigns.settle(claim, accepted(claim))
+        found = await states(campaigns, campaign)
+        assert [found[number] for number in NUMBERS[:5]] == ["suppressed"] * 2 + ["accepted"] * 3
+        tally = await campaigns.tally(campaign)
+        assert (tally.suppressed, tally.accepted, tally.numbers) == (2, 3, 5)
+
+
+async def test_deliveries(tmp_path: Path) -> None:
+    """Status reports are counted and exported by (mid, mobile), those for a second mid of a batch too."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await running(campaigns, 4)
+        claim = await claimed(campaigns, campaign)
+        a, b, c, d = claim.numbers
+        await campaigns.settle(
+            claim, BatchResult(0, claim.numbers, receipts=(Receipt("1", (a, b)), Receipt("2", (c, d))))
+        )
+        await reported(journal, "1", [a])
+        await reported(journal, "2", [c], "REJECT")
+        await reported(journal, "2", [d], "MK:0001")
+        await reported(journal, "3", [b])
+        found = await campaigns.deliveries(campaign)
+        assert (found.delivered, found.rejected, found.failed, found.unknown) == (1, 1, 1, 0)
+        records, _ = await campaigns.numbers(campaign)
+        assert [(record.report, record.report_state) for record in records] == [
+            ("DELIVRD", "delivered"), (None, None), ("REJECT", "rejected"), ("MK:0001", "failed"),
+        ]  # fmt: skip
+        assert records[0].reported_at is not None
+
+
+async def test_record(tmp_path: Path) -> None:
+    """Events can be added by whoever does something to a campaign."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 1)
+        await campaigns.record(campaign, "looked-at", by="ann", detail="fine", count=1)
+        (_, event) = await campaigns.events(campaign)
+        assert (event.what, event.by, event.detail, event.count) == ("looked-at", "ann", "fine", 1)
+
+
+# --- sending again -----------------------------------------------------------------------------------------------
+
+
+async def test_resend_unknown(tmp_path: Path) -> None:
+    """Unknown numbers are sent again on order only, in batches linked to the first ones, each counted once."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 3, 2)
+        first = await claimed(campaigns, campaign, "t1")
+        await campaigns.settle(first, unknown(first))
+        second = await claimed(campaigns, campaign, "t2")
+        await campaigns.settle(second, accepted(second))
+        await campaigns.complete(campaign)
+        with pytest.raises(ValueError, match="only unknown and failed"):
+            await campaigns.preview_resend(campaign, BatchState.ACCEPTED)
+        preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+        assert preview == Resend(numbers=3, credits=3)
+        with pytest.raises(ConfirmationRequiredError, match="3 numbers"):
+            await campaigns.resend(campaign, BatchState.UNKNOWN, expected=Resend(numbers=2, credits=2), by="ann")
+        assert await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann") == preview
+        old, _, new = await campaigns.batches(campaign)
+        assert (old.state, old.successor, old.superseded, old.unknown) == ("unknown", new.id, 3, 0)
+        assert (new.state, new.resend, new.count) == ("planned", True, 3)
+        found = await campaigns.get(campaign)
+        assert (found.state, found.numbers) == (CampaignState.PAUSED, 5)
+        assert (await campaigns.messages(campaign))[0].numbers == 5
+        event = next(event for event in await campaigns.events(campaign) if event.what == "resend-unknown")
+        assert (event.by, event.count, event.detail) == ("ann", 3, "3 credits")
+        nothing = Resend(numbers=0, credits=0)
+        assert await campaigns.resend(campaign, BatchState.UNKNOWN, expected=nothing, by="ann") == nothing
+        await campaigns.start(campaign)
+        again = await claimed(campaigns, campaign, "t3")
+        await campaigns.settle(again, accepted(again, "88"))
+        assert set((await states(campaigns, campaign)).values()) == {NumberState.ACCEPTED}
+        assert (await campaigns.tally(campaign)).numbers == 5
+
+
+async def test_resend_failed(tmp_path: Path) -> None:
+    """Single failed numbers of several batches are sent again together; unknown ones among them are left alone."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await running(campaigns, 3, 3, 2)
+        for token in ("t1", "t2"):
+            claim = await claimed(campaigns, campaign, token)
+            a, b, c = claim.numbers
+            await campaigns.settle(
+                claim,
+                BatchResult(0, (a, b, c), receipts=(Receipt(token, (a,)),), failed=(b,), unknown=(c,)),
+            )
+        claim = await claimed(campaigns, campaign, "t3")
+        await campaigns.settle(
+            claim, BatchResult(0, claim.numbers, failed=claim.numbers[:1], unknown=claim.numbers[1:])
+        )
+        preview = await campaigns.preview_resend(campaign, BatchState.FAILED)
+        assert preview == Resend(numbers=3, credits=3)
+        await campaigns.resend(campaign, BatchState.FAILED, expected=preview, by="ann")
+        assert (await campaigns.outlook(campaign)).state is CampaignState.RUNNING
+        again = await claimed(campaigns, campaign, "t4")
+        assert again.numbers == (NUMBERS[1], NUMBERS[4], NUMBERS[6])
+        await campaigns.settle(again, failed(again))
+        preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+        assert preview.numbers == 3
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        found = list((await states(campaigns, campaign)).values())
+        assert sorted(found) == ["accepted"] * 2 + ["failed"] * 3 + ["planned"] * 3
+        assert (await campaigns.tally(campaign)).numbers == 8
+
+
+@pytest.mark.parametrize("state", [CampaignState.PLANNING, CampaignState.CANCELLED])
+async def test_resend_is_refused(tmp_path: Path, state: CampaignState) -> None:
+    """What is still planned, or cancelled, is not sent again."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await campaigns.create() if state == "planning" else await planned(campaigns, 2)
+        if state == "cancelled":
+            await campaigns.cancel(campaign)
+        with pytest.raises(CampaignStateError):
+            await campaigns.resend(campaign, BatchState.FAILED, expected=Resend(numbers=0, credits=0), by="ann")
+
+
+async def expired_and_ordered_again(campaigns: Campaigns) -> tuple[int, Claim]:
+    campaign = await running(campaigns, 2)
+    claim = await claimed(campaigns, campaign, lease=-1.0)
+    await campaigns.expire(campaign)
+    preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+    await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+    return campaign, claim
+
+
+async def test_late_answer_withdraws_a_resend(tmp_path: Path) -> None:
+    """When the first attempt's answer comes before the second is begun, the second is withdrawn."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign, claim = await expired_and_ordered_again(campaigns)
+        half = BatchResult(0, claim.numbers, receipts=(Receipt("5", claim.numbers[:1]),), failed=claim.numbers[1:])
+        assert await campaigns.settle(claim, half)
+        assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.WITHDRAWN]
+        assert await campaigns.claim(campaign, token="t2", lease=1) is None
+        assert list((await states(campaigns, campaign)).values()) == ["accepted", "failed"]
+        assert (await campaigns.tally(campaign)).numbers == 2
+
+
+async def test_late_answer_after_a_resend(tmp_path: Path) -> None:
+    """When the second attempt has begun, the numbers' state is that of the second; the first is kept."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign, claim = await expired_and_ordered_again(campaigns)
+        again = await claimed(campaigns, campaign, "t2")
+        assert await campaigns.settle(claim, accepted(claim, "5"))
+        await campaigns.settle(again, failed(again))
+        assert set((await states(campaigns, campaign)).values()) == {NumberState.FAILED}
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.failed, tally.numbers) == (0, 2, 2)
+
+
+async def test_word_that_nothing_was_sent_after_a_resend(tmp_path: Path) -> None:
+    """An attempt that proves unsent after its numbers were ordered again has failed: they are planned once only."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign, claim = await expired_and_ordered_again(campaigns)
+        assert await campaigns.put_back(claim, NotSentError("too late"))
+        assert await all_batches(campaigns, campaign) == [BatchState.FAILED, BatchState.PLANNED]
+        tally = await campaigns.tally(campaign)
+        assert (tally.planned, tally.failed) == (2, 0)
