@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import anyio
 
+from qxt_async.errors import QxtError
+
 from .options import RunOptions
 from .running import Run
 
@@ -81,6 +83,7 @@ async def run_until_signalled(runner: CampaignRunner, campaign: int) -> Tally | 
         *running*: run it again to go on.
     """
     tally: Tally | None = None
+    error: QxtError | None = None
 
     async def heed() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
@@ -95,6 +98,11 @@ async def run_until_signalled(runner: CampaignRunner, campaign: int) -> Tally | 
     async with anyio.create_task_group() as group:
         group.start_soon(heed)
         await heeding.wait()
-        tally = await runner.run(campaign)
+        try:
+            tally = await runner.run(campaign)
+        except QxtError as raised:  # as it is, not as a group of one
+            error = raised
         group.cancel_scope.cancel()
+    if error is not None:
+        raise error
     return tally
