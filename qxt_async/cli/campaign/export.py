@@ -53,6 +53,8 @@ def command(
 
     try:
         anyio.run(write)
+    except BrokenPipeError:
+        raise  # click ends quietly
     except OSError as error:
         raise click.FileError(error.filename or "the file", error.strerror or type(error).__name__) from error
 
