@@ -53,7 +53,8 @@ def test_the_package_loads_no_extra() -> None:
 
 def test_what_httpx_loads_of_its_own_is_known() -> None:
     """The allowance above is as small as it can be."""
-    assert _tops(_loaded("import qxt_async")) & (EXTRAS | {"rich"}) <= BROUGHT_BY_HTTPX
+    beyond = _tops(_loaded("import qxt_async")) - _tops(_loaded(""))  # what measures coverage is there anyway
+    assert beyond & (EXTRAS | {"rich"}) <= BROUGHT_BY_HTTPX
 
 
 def test_the_package_loads_no_room_that_it_does_not_export() -> None:
