@@ -14,7 +14,7 @@ import attrs
 
 from . import errors
 from .models import BatchResult, counted
-from .transports import AnswerTooLargeError, Exchange, NeverConnectedError
+from .transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError
 from .wire import Answer, join, parse_send, shown
 
 if TYPE_CHECKING:
@@ -272,6 +272,8 @@ def stopped_error(exchange: Exchange, stopped: Exception | None) -> errors.NotSe
     reason = f"{type(stopped).__name__}{detail}"
     if isinstance(stopped, NeverConnectedError):
         return errors.NotSentError(f"no connection ({stopped})")
+    if isinstance(stopped, TooLateError):
+        return errors.NotSentError(str(stopped))
     if exchange.request.method == "POST" and not exchange.pulled:
         return errors.NotSentError("cancelled before" if isinstance(stopped, _Cancelled) else reason)
     if isinstance(stopped, _Cancelled):

@@ -11,13 +11,14 @@ from typing import Any
 
 from qxt_async.errors import InvalidConfigurationError
 
-from .seam import ANSWER_LIMIT, AnswerTooLargeError, Exchange, NeverConnectedError, Transport
+from .seam import ANSWER_LIMIT, AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, Transport
 
 __all__ = [
     "ANSWER_LIMIT",
     "AnswerTooLargeError",
     "Exchange",
     "NeverConnectedError",
+    "TooLateError",
     "Transport",
     "open_transport",
 ]

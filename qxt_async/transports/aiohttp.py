@@ -163,7 +163,7 @@ class AiohttpTransport:
         if url is None:
             url = self._urls[exchange.url] = URL(exchange.url, encoded=True)
         if exchange.request.method == "GET":
-            return URL(f"{exchange.url}?{exchange.request.form.decode('ascii')}", encoded=True)
+            return URL(f"{exchange.url}?{exchange.pull().decode('ascii')}", encoded=True)
         return url
 
     async def exchange(self, exchange: Exchange) -> None:

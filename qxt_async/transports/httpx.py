@@ -225,7 +225,7 @@ class HttpxTransport:
             url = self._urls[exchange.url] = lib.URL(exchange.url)
         sent = {"host": url.netloc.decode("ascii"), **headers(exchange)}
         if exchange.request.method == "GET":
-            url, stream = url.copy_with(query=exchange.request.form), self._no_body
+            url, stream = url.copy_with(query=exchange.pull()), self._no_body
         else:
             stream = self._body(exchange)
         return lib.Request(

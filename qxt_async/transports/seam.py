@@ -39,7 +39,7 @@ class AnswerTooLargeError(Exception):
 
 
 class TooLateError(Exception):
-    """The body was asked for when it must not leave any more."""
+    """The form was asked for when it must not leave any more: nothing of it was sent."""
 
 
 @attrs.define(eq=False)
@@ -51,11 +51,12 @@ class Exchange:
         base_url: where, without a slash at the end; the endpoint follows after one.
         on_answer: called by the transport with the whole answer, before the connection is given back; if it returns
             false, the answer was not ours and the transport closes the connection.
-        pulled: the witness: whether the HTTP library ever asked for the body. Before that nothing was sent.
+        pulled: the witness: whether the HTTP library ever asked for the body. Before that nothing was sent. A GET has
+            no body; its form is pulled for the address, before there is a connection.
         status: HTTP status, 0 until there is an answer.
         retry_after: the header of that name.
         encoded: whether the answer has a content encoding, which we asked it not to have.
-        until: when the body has to have begun to leave, on `time.monotonic`; ``None`` for any time.
+        until: when the form has to have begun to leave, on `time.monotonic`; ``None`` for any time.
         body: the answer, whole, or ``None``.
     """
 

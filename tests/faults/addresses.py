@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import socket
-import ssl
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import trustme
-from faults.server import FaultServer, TlsTrap
+from faults.server import FaultServer
+from faults.tls import TlsFront, server_context
 
 
 @contextlib.contextmanager
-def unresolvable(_: FaultServer) -> Iterator[str]:
+def unresolvable(_: FaultServer) -> Generator[str]:
     """A name that no resolver knows (RFC 6761)."""
     yield "http://gateway.invalid/qxt"
 
 
 @contextlib.contextmanager
-def closed_port(_: FaultServer) -> Iterator[str]:
+def closed_port(_: FaultServer) -> Generator[str]:
     """A port that is taken, on which nobody listens."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
@@ -27,7 +26,7 @@ def closed_port(_: FaultServer) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def full_backlog(_: FaultServer) -> Iterator[str]:
+def full_backlog(_: FaultServer) -> Generator[str]:
     """A port that does not get round to accepting."""
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(socket.socket())
@@ -41,21 +40,14 @@ def full_backlog(_: FaultServer) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def plain_for_tls(server: FaultServer) -> Iterator[str]:
+def plain_for_tls(server: FaultServer) -> Generator[str]:
     """An address with ``https`` where nobody speaks TLS."""
     yield server.base_url.replace("http:", "https:")
 
 
 @contextlib.contextmanager
-def self_signed(_: FaultServer) -> Iterator[str]:
+def self_signed(server: FaultServer) -> Generator[str]:
     """An address with ``https`` and a certificate that nobody vouches for."""
-    with TlsTrap(_trap_context()) as trap:
-        yield trap.base_url
-        assert not trap.received
-
-
-@functools.cache
-def _trap_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
-    return context
+    with TlsFront(server_context(trustme.CA()), server.port) as front:
+        yield front.base_url
+        assert not front.received

@@ -144,6 +144,14 @@ async def answer_taken(wire: Wire) -> None:
     await wire.send(http(ok_line(wire.take(request), request.numbers)))
 
 
+async def answer_late(wire: Wire) -> None:
+    """Take it, and answer when told."""
+    request = await wire.request()
+    mid = wire.take(request)
+    await wire.server.released.wait()
+    await wire.send(http(ok_line(mid, request.numbers)))
+
+
 def twice(second: bytes) -> Fault:
     """Answer well, with something more in the same segment."""
 

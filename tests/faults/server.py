@@ -13,7 +13,6 @@ import contextlib
 import itertools
 import re
 import socket
-import ssl
 import struct
 import threading
 from collections import Counter, deque
@@ -400,37 +399,3 @@ class FaultServer:
             wire.close()
             self.open -= 1
             self.changed()
-
-
-class TlsTrap:
-    """A TLS server in a thread, which only counts what arrives after a handshake.
-
-    Attributes:
-        base_url: its address.
-        received: bytes of requests.
-    """
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.received = 0
-        self._context = context
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.base_url = f"https://127.0.0.1:{self._listener.getsockname()[1]}/qxt"
-        self._thread = threading.Thread(target=self._run, name="TLS trap", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._thread.join()
-        self._listener.close()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                plain, _ = self._listener.accept()
-            except OSError:
-                return
-            with plain, contextlib.suppress(OSError), self._context.wrap_socket(plain, server_side=True) as tls:
-                self.received += len(tls.recv(1 << 16))

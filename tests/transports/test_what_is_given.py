@@ -1,0 +1,254 @@
+"""Transports made of what the caller gives, and what cannot be one."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import aiohttp
+import anyio
+import httpx
+import httpx2
+import pytest
+from anyio import to_thread
+from faults import catalogue as c
+from faults.server import DIGEST, FaultServer, http
+from test_conformance import every_transport, open_one, prepare
+
+from qxt_async import QxtClient, RetryPolicy
+from qxt_async.errors import ForeignAnswerError, InvalidConfigurationError, UnreadableAnswerError
+
+pytestmark = pytest.mark.anyio
+LIBRARIES = [pytest.param(httpx, id="httpx"), pytest.param(httpx2, id="httpx2")]
+
+
+def client_over(given: Any, base_url: str, **options: Any) -> QxtClient:
+    """A client over what is given."""
+    options = {"retry": RetryPolicy(3, backoff=0.01), "timeout": 20, **options}
+    return QxtClient("someone", password_md5=DIGEST, base_url=base_url, transport=given, **options)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_a_callers_client_stays_open(library):
+    """The caller's own AsyncClient is used, with what it adds, and not closed."""
+    with FaultServer() as server:
+        async with library.AsyncClient(headers={"X-Tenant": "blue"}, timeout=None) as own:
+            for _ in range(2):
+                async with client_over(own, server.base_url) as client:
+                    assert (await client.send("13800138000", "hello")).mid
+            assert not own.is_closed
+        assert server.connections == 1
+    assert all(("x-tenant", "blue") in [(k.lower(), v) for k, v in r.headers] for r in server.requests)
+    assert all(request.valid for request in server.requests)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_callers_session_stays_open():
+    """The caller's own ClientSession is used, whatever it does with errors and encodings, and not closed."""
+    with FaultServer() as server:
+        server.plan(c.answering(http(b"", "500 Broken")))
+        async with aiohttp.ClientSession(raise_for_status=True) as own:
+            for _ in range(2):
+                async with client_over(own, server.base_url, retry=RetryPolicy(1)) as client:
+                    result = await client.send_bulk(["13800138000"], "hello")
+            assert result.mids
+            assert not own.closed
+        assert server.connections == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_session_that_unpacks_is_not_blown_up():
+    """What a caller's session would unpack is cut at the limit all the same."""
+    with FaultServer() as server:
+        server.plan(c.gzip_bomb)
+        async with aiohttp.ClientSession() as own, client_over(own, server.base_url) as client:
+            with pytest.raises(UnreadableAnswerError):
+                await client.send("13800138000", "hello")
+            assert (await client.send("13800138001", "hello")).mid
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_over_a_mock_transport(library):
+    """A transport without connections is one too; a distrusted answer has no connection to end."""
+
+    def answer(request: Any) -> Any:
+        assert request.headers["content-type"] == "application/x-www-form-urlencoded; charset=GBK"
+        return library.Response(200, text="ok:7:13800138000")
+
+    async with client_over(library.MockTransport(answer), "http://gateway.test/qxt") as client:
+        assert (await client.send("13800138000", "hello")).mid == "7"
+        with pytest.raises(ForeignAnswerError):
+            await client.send("13800138001", "hello")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("wrapped", [True, False])
+async def test_over_an_asgi_application(library, wrapped):
+    """An application in the same process answers, through an ASGITransport or a client over one."""
+    bodies: list[bytes] = []
+
+    async def application(_scope: Any, receive: Any, send: Any) -> None:
+        bodies.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        body = b"ok:7:13800138000" if len(bodies) == 1 else b"x" * 300_000
+        await send({"type": "http.response.body", "body": body})
+
+    transport = library.ASGITransport(application)
+    given = library.AsyncClient(transport=transport) if wrapped else transport
+    async with client_over(given, "http://gateway.test/qxt") as client:
+        assert (await client.send("13800138000", "hello")).mid == "7"
+        with pytest.raises(UnreadableAnswerError):
+            await client.send("13800138000", "hello")
+    assert bodies[0].endswith(b"&tele=13800138000&password=" + DIGEST.encode())
+    if wrapped:
+        await given.aclose()
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/2"])
+async def test_over_a_transport_of_unknown_making(library, version):
+    """Where the parser cannot be asked whether bytes are left, an HTTP/1 connection is ended, to be safe."""
+    ended: list[str] = []
+
+    class Stream:
+        def get_extra_info(self, name: str) -> None:
+            ended.append(name)
+
+    def answer(_: Any) -> Any:
+        extensions = {"http_version": version, "network_stream": Stream()}
+        return library.Response(200, text="ok:7:13800138000", extensions=extensions)
+
+    async with client_over(library.MockTransport(answer), "http://gateway.test/qxt") as client:
+        assert (await client.send("13800138000", "hello")).mid == "7"
+    assert ended == (["socket"] if version == b"HTTP/1.1" else [])
+
+
+@every_transport
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("given", ["own", "caller's"])
+async def test_no_logger_sees_the_credential(name, method, given, caplog):
+    """No record of any logger, at any level, has the digest, the text or the number; not even the library's own."""
+    caplog.set_level(logging.DEBUG)
+    for logger in ("httpx", "httpcore", "httpx2", "httpcore2", "aiohttp", "asyncio"):
+        caplog.set_level(logging.DEBUG, logger)
+    libraries: dict[str, Any] = {
+        "httpx": httpx.AsyncClient,
+        "httpx2": httpx2.AsyncClient,
+        "aiohttp": aiohttp.ClientSession,
+    }
+    transport: Any = name if given == "own" else libraries[name]()
+    with FaultServer() as server:
+        server.plan(c.take_and_close)
+        async with client_over(transport, server.base_url, method=method) as client:
+            result = await client.send_bulk(["13800138000"], "%E4-canary", batch_size=100)
+            assert len(result.unknown) == 1
+            await client.send("13800138001", "%E4-canary")
+            await client.balance()
+        if given != "own":
+            await (transport.close() if name == "aiohttp" else transport.aclose())
+    assert caplog.records
+    told = "\n".join(f"{record.getMessage()} {record.args!r} {record.exc_text}" for record in caplog.records)
+    for secret in (DIGEST, "canary", "1380013800"):
+        assert secret not in told
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_other_records_of_the_library_pass_as_they_are(library, caplog):
+    """What hides the query changes nothing else, whatever form a record has."""
+    caplog.set_level(logging.DEBUG)
+    async with library.AsyncClient() as own:
+        open_one(own)
+        logging.getLogger(library.__name__).info("%(a)s and more", {"a": 1})
+        logging.getLogger(library.__name__).info("%s of %d", library.URL("http://gateway.test/?password=1"), 2)
+    assert [record.getMessage() for record in caplog.records] == ["1 and more", "http://gateway.test/ of 2"]
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("second", [http(b"", "404 No"), http(b"", "429 Slow", ["Retry-After: 0"])])
+async def test_an_unasked_answer_in_a_callers_session_is_given_to_nobody(second):
+    """It is there before the request has left, so nothing leaves, and the request goes over another connection."""
+    with FaultServer() as server:
+        server.plan(c.unasked(second))
+        async with aiohttp.ClientSession() as own, client_over(own, server.base_url) as client:
+            await client.send("13800138000", "hello")
+            server.release()
+            await to_thread.run_sync(server.wait_for, lambda: bool(server.marks))
+            await anyio.sleep(0.01)  # aiohttp has to have read it; it offers nothing to wait for
+            result = await client.send("13800138001", "hello")
+        assert (result.outcome, result.attempts) == ("accepted", 2)
+    assert len(server.requests) == 2
+    assert set(server.taken.values()) == {1}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_distrusted_session_of_aiohttp_closes_after_its_last_request():
+    """A session of aiohttp cannot close one idle connection: it goes as a whole, when its other requests are done."""
+    with FaultServer() as server:
+        server.plan(c.answer_late)
+        transport = open_one("aiohttp")
+        slow = prepare(server.base_url)
+        async with anyio.create_task_group() as group:
+            group.start_soon(transport.exchange, slow)
+            await to_thread.run_sync(server.wait_for, lambda: len(server.requests) == 1)
+            await transport.exchange(prepare(server.base_url, trusted=lambda _: False))
+            await transport.exchange(prepare(server.base_url))
+            assert (slow.status, server.connections) == (0, 3)
+            server.release()
+        assert slow.status == 200
+        await to_thread.run_sync(server.wait_for, lambda: server.open == 1)
+        await transport.aclose()
+        await to_thread.run_sync(server.wait_for, lambda: not server.open)
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+@pytest.mark.parametrize("call", ["send", "send_bulk", "balance"])
+async def test_aiohttp_on_trio_says_what_to_do(call):
+    """It runs on asyncio only; the error names the way out, and nothing is sent."""
+    async with client_over("aiohttp", "http://gateway.test/qxt") as client:
+        arguments = {"send": ("13800138000", "hello"), "send_bulk": (["13800138000"], "hello"), "balance": ()}[call]
+        with pytest.raises(InvalidConfigurationError, match="on trio use the httpx transport"):
+            await getattr(client, call)(*arguments)
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("name", ["httpx2", "aiohttp"])
+async def test_a_missing_extra_says_how_to_install_it(name, monkeypatch):
+    """Without the library, its name is an error that says which extra to install; what else there is still works."""
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, f"qxt_async.transports.{name}", raising=False)
+    with pytest.raises(InvalidConfigurationError, match=rf"pip install 'qxt_async\[{name}\]'") as caught:
+        open_one(name)
+    assert isinstance(caught.value.__cause__, ImportError)
+    with pytest.raises(InvalidConfigurationError, match="give 'httpx'"):
+        open_one(object())
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("given", ["requests", 7, object()], ids=["unknown name", "number", "object"])
+async def test_what_cannot_be_a_transport_is_refused(given):
+    """Anything else is refused, with the list of what can be one."""
+    with pytest.raises(InvalidConfigurationError, match="'httpx', 'httpx2', 'aiohttp'"):
+        open_one(given)
+
+
+async def test_a_transport_of_ones_own():
+    """Any object with the two methods is one; it is its maker's to close."""
+
+    class Own:
+        closed = False
+
+        async def exchange(self, exchange: Any) -> None:
+            exchange.pull()
+            exchange.begin_answer(200, None, None)
+            exchange.finish(b"ok:7:13800138000")
+
+        async def aclose(self) -> None:
+            self.closed = True
+
+    own = Own()
+    async with client_over(own, "http://gateway.test/qxt") as client:
+        assert (await client.send("13800138000", "hello")).mid == "7"
+    assert not own.closed
