@@ -28,18 +28,22 @@ class Gateway:
         self.control = url.removesuffix("/qxt") + "/_simulator"
 
     def ask(self, action: str) -> bytes:
+        """GET one of the simulator's own addresses."""
         with urllib.request.urlopen(f"{self.control}/{action}", timeout=30) as answer:
             return answer.read()
 
     def misbehave(self, faults: Sequence[dict[str, object]]) -> None:
+        """Set faults."""
         body = json.dumps(faults).encode()
         urllib.request.urlopen(f"{self.control}/faults", body, timeout=30).close()
 
     def taken(self) -> Counter[str]:
+        """How often each number was taken."""
         lines = (json.loads(line) for line in self.ask("taken").splitlines())
         return Counter({line["number"]: line["times"] for line in lines})
 
     def requests(self) -> int:
+        """How many requests were settled."""
         return json.loads(self.ask("stats"))["requests"]
 
 
@@ -73,11 +77,13 @@ class Runner:
         )
 
     def wait_until_running(self) -> None:
+        """Wait for its first word."""
         assert self.process.stdout is not None
         if self.process.stdout.readline() != "running\n":
             raise AssertionError(self.process.communicate()[1])
 
     def ends_within(self, seconds: float) -> bool:
+        """Whether it ended by itself in that time."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:

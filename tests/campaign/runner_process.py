@@ -1,4 +1,4 @@
-"""A runner in a process of its own: ``runner_process.py JOURNAL CAMPAIGN URL RATE``; says ``running``, then the state."""
+"""A runner in a process of its own, given JOURNAL CAMPAIGN URL RATE: it says ``running``, then the state."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ OPTIONS = RunOptions(
 
 
 async def main(path: str, campaign: int, url: str, rate: float) -> None:
+    """Run until it ends."""
     async with (
         open_journal(path) as journal,
         QxtClient("user", "password", base_url=url, timeout=1.0, max_request_rate=rate) as client,

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from steps import (
+    HELLO,
+    NUMBERS,
+    accepted,
+    all_batches,
+    claimed,
+    expired_and_ordered_again,
+    failed,
+    opened,
+    planned,
+    reported,
+    running,
+    states,
+    unknown,
+)
 
 from qxt_async.errors import (
     CampaignNotFoundError,
     CampaignStateError,
     ConfirmationRequiredError,
-    ConnectionBrokenError,
     NotSentError,
     PartialAnswerError,
-    SubmitFailedError,
 )
-from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.campaigns import Campaigns
 from qxt_async.journal.records import (
     BatchState,
     CampaignState,
@@ -30,79 +38,11 @@ from qxt_async.journal.records import (
     PlannedBatch,
     Resend,
 )
-from qxt_async.models import BatchResult, Message, Receipt, StatusReport
-from qxt_async.pushes import Push
+from qxt_async.models import BatchResult, Message, Receipt
 
 pytestmark = pytest.mark.anyio
 
-HELLO = Message("【测试】您好")
-NUMBERS = tuple(f"1380013{index:04d}" for index in range(100))
 HOUR = 3_600_000_000
-
-
-@asynccontextmanager
-async def opened(tmp_path: Path) -> AsyncIterator[tuple[Journal, Campaigns]]:
-    async with open_journal(tmp_path / "qxt.db") as journal:
-        yield journal, journal.campaigns
-
-
-async def planned(
-    campaigns: Campaigns, *sizes: int, message: Message = HELLO, segments: int = 1, numbers: Sequence[str] = NUMBERS
-) -> int:
-    campaign = await campaigns.create(name="autumn")
-    batches = []
-    at = 0
-    for size in sizes:
-        batches.append(PlannedBatch(message, numbers[at : at + size], segments=segments))
-        at += size
-    await campaigns.add(campaign, batches)
-    await campaigns.finish(campaign)
-    return campaign
-
-
-async def running(campaigns: Campaigns, *sizes: int) -> int:
-    campaign = await planned(campaigns, *sizes)
-    await campaigns.start(campaign)
-    return campaign
-
-
-async def claimed(campaigns: Campaigns, campaign: int, token: str = "t1", lease: float = 60.0) -> Claim:
-    claim = await campaigns.claim(campaign, token=token, lease=lease)
-    assert claim is not None
-    return claim
-
-
-def accepted(claim: Claim, mid: str = "77") -> BatchResult:
-    return BatchResult(0, claim.numbers, receipts=(Receipt(mid, claim.numbers),))
-
-
-def unknown(claim: Claim) -> BatchResult:
-    return BatchResult(0, claim.numbers, unknown=claim.numbers, error=ConnectionBrokenError("reset"))
-
-
-def failed(claim: Claim) -> BatchResult:
-    return BatchResult(0, claim.numbers, failed=claim.numbers, error=SubmitFailedError(("999",), len(claim.numbers)))
-
-
-async def states(campaigns: Campaigns, campaign: int) -> dict[str, NumberState]:
-    found: dict[str, NumberState] = {}
-    after = 0
-    while True:
-        records, after = await campaigns.numbers(campaign, after=after, limit=3)
-        if not records:
-            return found
-        for record in records:
-            assert record.number not in found, "a number has one state"
-            found[record.number] = record.state
-
-
-async def reported(journal: Journal, mid: str, numbers: Sequence[str], code: str = "DELIVRD") -> None:
-    reports = tuple(StatusReport(mid, number, code=code) for number in numbers)
-    await journal.record_push(Push(query=b"", body=b"", reports=reports, received_at=datetime.now(UTC)))
-
-
-async def all_batches(campaigns: Campaigns, campaign: int) -> list[BatchState]:
-    return [batch.state for batch in await campaigns.batches(campaign)]
 
 
 # --- planning ----------------------------------------------------------------------------------------------------
@@ -528,15 +468,6 @@ async def test_resend_is_refused(tmp_path: Path, state: CampaignState) -> None:
             await campaigns.cancel(campaign)
         with pytest.raises(CampaignStateError):
             await campaigns.resend(campaign, BatchState.FAILED, expected=Resend(numbers=0, credits=0), by="ann")
-
-
-async def expired_and_ordered_again(campaigns: Campaigns) -> tuple[int, Claim]:
-    campaign = await running(campaigns, 2)
-    claim = await claimed(campaigns, campaign, lease=-1.0)
-    await campaigns.expire(campaign)
-    preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-    await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
-    return campaign, claim
 
 
 async def test_late_answer_withdraws_a_resend(tmp_path: Path) -> None:

@@ -1,0 +1,103 @@
+"""Campaigns in a journal of a test, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from qxt_async.errors import ConnectionBrokenError, SubmitFailedError
+from qxt_async.journal import Journal, open_journal
+from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.records import BatchState, Claim, NumberState, PlannedBatch
+from qxt_async.models import BatchResult, Message, Receipt, StatusReport
+from qxt_async.pushes import Push
+
+HELLO = Message("【测试】您好")
+NUMBERS = tuple(f"1380013{index:04d}" for index in range(100))
+
+
+@asynccontextmanager
+async def opened(tmp_path: Path) -> AsyncIterator[tuple[Journal, Campaigns]]:
+    """A journal in a new file, and its campaigns."""
+    async with open_journal(tmp_path / "qxt.db") as journal:
+        yield journal, journal.campaigns
+
+
+async def planned(
+    campaigns: Campaigns, *sizes: int, message: Message = HELLO, segments: int = 1, numbers: Sequence[str] = NUMBERS
+) -> int:
+    """A planned campaign with batches of these sizes."""
+    campaign = await campaigns.create(name="autumn")
+    batches = []
+    at = 0
+    for size in sizes:
+        batches.append(PlannedBatch(message, numbers[at : at + size], segments=segments))
+        at += size
+    await campaigns.add(campaign, batches)
+    await campaigns.finish(campaign)
+    return campaign
+
+
+async def running(campaigns: Campaigns, *sizes: int) -> int:
+    """The same, started."""
+    campaign = await planned(campaigns, *sizes)
+    await campaigns.start(campaign)
+    return campaign
+
+
+async def claimed(campaigns: Campaigns, campaign: int, token: str = "t1", lease: float = 60.0) -> Claim:
+    """The next batch, claimed."""
+    claim = await campaigns.claim(campaign, token=token, lease=lease)
+    assert claim is not None
+    return claim
+
+
+def accepted(claim: Claim, mid: str = "77") -> BatchResult:
+    """All of it taken."""
+    return BatchResult(0, claim.numbers, receipts=(Receipt(mid, claim.numbers),))
+
+
+def unknown(claim: Claim) -> BatchResult:
+    """Nothing known of it."""
+    return BatchResult(0, claim.numbers, unknown=claim.numbers, error=ConnectionBrokenError("reset"))
+
+
+def failed(claim: Claim) -> BatchResult:
+    """All of it refused."""
+    return BatchResult(0, claim.numbers, failed=claim.numbers, error=SubmitFailedError(("999",), len(claim.numbers)))
+
+
+async def states(campaigns: Campaigns, campaign: int) -> dict[str, NumberState]:
+    """What became of every number, read in small steps."""
+    found: dict[str, NumberState] = {}
+    after = 0
+    while True:
+        records, after = await campaigns.numbers(campaign, after=after, limit=3)
+        if not records:
+            return found
+        for record in records:
+            assert record.number not in found, "a number has one state"
+            found[record.number] = record.state
+
+
+async def reported(journal: Journal, mid: str, numbers: Sequence[str], code: str = "DELIVRD") -> None:
+    """Status reports as a push brings them."""
+    reports = tuple(StatusReport(mid, number, code=code) for number in numbers)
+    await journal.record_push(Push(query=b"", body=b"", reports=reports, received_at=datetime.now(UTC)))
+
+
+async def all_batches(campaigns: Campaigns, campaign: int) -> list[BatchState]:
+    """The states of the batches, in order."""
+    return [batch.state for batch in await campaigns.batches(campaign)]
+
+
+async def expired_and_ordered_again(campaigns: Campaigns) -> tuple[int, Claim]:
+    """A batch whose lease ran out and that somebody ordered to be sent again, with its first claim."""
+    campaign = await running(campaigns, 2)
+    claim = await claimed(campaigns, campaign, lease=-1.0)
+    await campaigns.expire(campaign)
+    preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+    await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+    return campaign, claim

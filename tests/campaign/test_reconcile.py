@@ -1,0 +1,263 @@
+"""What status reports prove about unknown batches: the rule, and what the journal makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from steps import NUMBERS, accepted, all_batches, claimed, opened, reported, running, states, unknown
+
+from qxt_async.errors import CampaignNotFoundError, ConnectionBrokenError, PartialAnswerError
+from qxt_async.journal import sqlite_reconciling
+from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.evidence import Doubt, weigh
+from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch, Reconciliation
+from qxt_async.models import BatchResult, Message, Receipt
+
+
+def doubt(batch: int, numbers: Sequence[str], *, since: int = 100, being_sent: bool = False) -> Doubt:
+    """A batch without an outcome."""
+    return Doubt(batch, being_sent, since, ",".join(numbers))
+
+
+def under(mid: str, numbers: Sequence[str], at: int = 200) -> dict[str, dict[str, int]]:
+    """Reports on these numbers."""
+    return {mid: dict.fromkeys(numbers, at)}
+
+
+# --- the rule ----------------------------------------------------------------------------------------------------
+
+
+def test_three_numbers_bind() -> None:
+    """Three numbers of a batch under a mid that nobody has are enough; two are not, and are remembered."""
+    batch = doubt(1, NUMBERS[:10])
+    assert weigh([batch], under("m", NUMBERS[:3])).bound == {1: "m"}
+    verdict = weigh([batch], under("m", NUMBERS[:2]))
+    assert verdict.bound == {}
+    assert verdict.ambiguous == {1}
+    assert verdict.relevant == {"m"}
+
+
+def test_small_batch_needs_all() -> None:
+    """A batch of two needs both, a batch of one its only number."""
+    assert weigh([doubt(1, NUMBERS[:2])], under("m", NUMBERS[:1])).bound == {}
+    assert weigh([doubt(1, NUMBERS[:2])], under("m", NUMBERS[:2])).bound == {1: "m"}
+    assert weigh([doubt(1, NUMBERS[:1])], under("m", NUMBERS[:1])).bound == {1: "m"}
+
+
+def test_foreign_number_speaks_against() -> None:
+    """A mid under which another number is reported is that of another send."""
+    assert weigh([doubt(1, NUMBERS[:10])], under("m", NUMBERS[5:15])).bound == {}
+
+
+def test_reports_before_the_attempt_do_not_count() -> None:
+    """A mid that was reported on before the attempt began cannot be its mid."""
+    verdict = weigh([doubt(1, NUMBERS[:10], since=300)], under("m", NUMBERS[:5], at=200))
+    assert verdict.bound == {}
+    assert verdict.relevant == set()
+    mixed = {"m": {**dict.fromkeys(NUMBERS[:4], 400), NUMBERS[4]: 200}}
+    assert weigh([doubt(1, NUMBERS[:10], since=300)], mixed).bound == {}
+
+
+def test_rivals() -> None:
+    """Two batches that fit one mid, or two mids that fit one batch, prove nothing; nor does one that is being sent."""
+    same = [doubt(1, NUMBERS[:10]), doubt(2, NUMBERS[:10])]
+    verdict = weigh(same, under("m", NUMBERS[:5]))
+    assert (verdict.bound, verdict.ambiguous) == ({}, {1, 2})
+    two = {**under("m", NUMBERS[:5]), **under("n", NUMBERS[5:10])}
+    assert weigh(same[:1], two).bound == {}
+    being_sent = [doubt(1, NUMBERS[:10]), doubt(2, NUMBERS[:10], being_sent=True)]
+    assert weigh(being_sent, under("m", NUMBERS[:5])).bound == {}
+    assert weigh([doubt(2, NUMBERS[:10], being_sent=True)], under("m", NUMBERS[:5])).bound == {}
+
+
+@given(st.data())
+def test_nothing_false_is_proven(data: st.DataObject) -> None:
+    """Of disjoint batches with mids of their own, whatever part of the reports is there, only true mids are bound."""
+    sizes = data.draw(st.lists(st.integers(1, 8), min_size=1, max_size=6))
+    doubts: list[Doubt] = []
+    reports: dict[str, dict[str, int]] = {}
+    at = 0
+    for batch, size in enumerate(sizes):
+        numbers = NUMBERS[at : at + size]
+        at += size
+        doubts.append(doubt(batch, numbers))
+        if seen := data.draw(st.sets(st.sampled_from(numbers))):
+            reports[f"m{batch}"] = dict.fromkeys(seen, 200)
+    verdict = weigh(doubts, reports)
+    for batch, size in enumerate(sizes):
+        enough = len(reports.get(f"m{batch}", {})) >= min(3, size)
+        assert verdict.bound.get(batch) == (f"m{batch}" if enough else None)
+
+
+# --- in the journal ----------------------------------------------------------------------------------------------
+
+
+async def doubtful(campaigns: Campaigns, *sizes: int) -> int:
+    """A running campaign whose batches are all unknown."""
+    campaign = await running(campaigns, *sizes)
+    for index in range(len(sizes)):
+        claim = await claimed(campaigns, campaign, f"t{index}")
+        await campaigns.settle(claim, unknown(claim))
+    return campaign
+
+
+@pytest.mark.anyio
+async def test_bound_by_reports(tmp_path: Path) -> None:
+    """An unknown batch becomes accepted with its mid, via report; the one without evidence stays unknown."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await doubtful(campaigns, 5, 5, 5)
+        await reported(journal, "m1", NUMBERS[:4])
+        await reported(journal, "m2", NUMBERS[5:6])
+        done = await campaigns.reconcile(campaign)
+        assert done == Reconciliation(batches=1, numbers=5, ambiguous=1, silent=1)
+        first, second, third = await campaigns.batches(campaign)
+        assert (first.state, first.mid, first.via_report, first.accepted) == ("accepted", "m1", True, 5)
+        assert (second.state, third.state) == ("unknown", "unknown")
+        records, _ = await campaigns.numbers(campaign)
+        assert [record.via_report for record in records] == [True] * 5 + [False] * 10
+        assert records[0].report == "DELIVRD"
+        assert (await campaigns.deliveries(campaign)).delivered == 4
+        assert [event.what for event in await campaigns.events(campaign)][-1] == "reconciled"
+
+
+@pytest.mark.anyio
+async def test_evidence_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports that did not suffice are remembered until more come; what cannot matter is forgotten."""
+    monkeypatch.setattr(sqlite_reconciling, "_REPORTS_AT_A_TIME", 2)
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await doubtful(campaigns, 5)
+        await reported(journal, "other", NUMBERS[50:60])
+        await reported(journal, "m1", NUMBERS[:2])
+        assert (await campaigns.reconcile(campaign)).ambiguous == 1
+        kept = await campaigns._rows("orphans", after=10**9, until=10**9)  # type: ignore[attr-defined]
+        assert kept == [("m1",)]
+        await reported(journal, "m1", NUMBERS[2:3])
+        assert (await campaigns.reconcile(campaign)).batches == 1
+        assert await campaigns.reconcile(campaign) == Reconciliation()
+        assert await campaigns._rows("orphans", after=10**9, until=10**9) == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.anyio
+async def test_report_before_the_lease_ran_out(tmp_path: Path) -> None:
+    """Reports that come while a batch is being sent are weighed when it has become unknown."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await running(campaigns, 5)
+        await claimed(campaigns, campaign, lease=-1.0)
+        await reported(journal, "m1", NUMBERS[:4])
+        assert await campaigns.reconcile(campaign) == Reconciliation()
+        await campaigns.expire(campaign)
+        assert (await campaigns.reconcile(campaign)).batches == 1
+        assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED]
+
+
+@pytest.mark.anyio
+async def test_answer_is_better_than_reports(tmp_path: Path) -> None:
+    """The late answer replaces what reports have said, unless it does not know either."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await running(campaigns, 5)
+        claim = await claimed(campaigns, campaign, lease=-1.0)
+        await campaigns.expire(campaign)
+        await reported(journal, "m1", NUMBERS[:4])
+        await campaigns.reconcile(campaign)
+        assert not await campaigns.settle(claim, unknown(claim))
+        assert await campaigns.settle(claim, accepted(claim, "m9"))
+        (batch,) = await campaigns.batches(campaign)
+        assert (batch.mid, batch.via_report, batch.accepted) == ("m9", False, 5)
+
+
+@pytest.mark.anyio
+async def test_mid_of_another_batch(tmp_path: Path) -> None:
+    """A mid that a batch has proves nothing for another, also when it got it after the reports were read."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await running(campaigns, 5, 5)
+        first = await claimed(campaigns, campaign, "t1")
+        second = await claimed(campaigns, campaign, "t2")
+        await campaigns.settle(first, accepted(first, "m1"))
+        await campaigns.settle(second, unknown(second))
+        await reported(journal, "m1", NUMBERS[5:9])
+        assert (await campaigns.reconcile(campaign)).silent == 1
+        news = sqlite_reconciling._News(
+            cursor=9,
+            more=False,
+            bound={second.batch: "m1"},
+            keep=frozenset(),
+            forget=frozenset(),
+            ambiguous=0,
+            silent=0,
+        )
+        writer = campaigns._database.writer  # type: ignore[attr-defined]
+        late = await writer.run(lambda connection: campaigns._write_news(connection, campaign=campaign, news=news))  # type: ignore[attr-defined]
+        assert late == (0, 0)
+
+
+@pytest.mark.anyio
+async def test_other_campaigns(tmp_path: Path) -> None:
+    """What the reports prove for another campaign is written down, and counted where it belongs."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await doubtful(campaigns, 5)
+        idle = await campaigns.create()
+        await campaigns.add(idle, [PlannedBatch(Message("【测试】"), NUMBERS[:1])])
+        await reported(journal, "m1", NUMBERS[:4])
+        assert await campaigns.reconcile(idle) == Reconciliation()
+        assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED]
+        with pytest.raises(CampaignNotFoundError):
+            await campaigns.reconcile(99)
+
+
+@pytest.mark.anyio
+async def test_single_numbers(tmp_path: Path) -> None:
+    """A number that the answer did not mention is accepted when it is reported under the answer's mid."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await running(campaigns, 4)
+        claim = await claimed(campaigns, campaign)
+        a, b, c, d = claim.numbers
+        partial = BatchResult(
+            0, claim.numbers, receipts=(Receipt("m1", (a, b)),), unknown=(c, d), error=PartialAnswerError(2)
+        )
+        await campaigns.settle(claim, partial)
+        await reported(journal, "m1", [c])
+        assert await campaigns.reconcile(campaign) == Reconciliation()
+        assert (await states(campaigns, campaign))[c] == "accepted"
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.unknown) == (3, 1)
+
+
+@pytest.mark.anyio
+async def test_deadline(tmp_path: Path) -> None:
+    """What no report has spoken of by the deadline stays unknown, and is said to be overdue, once."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await doubtful(campaigns, 3)
+        assert (await campaigns.reconcile(campaign, deadline=3600)).overdue == 0
+        assert (await campaigns.reconcile(campaign, deadline=0)).overdue == 3
+        assert (await campaigns.reconcile(campaign, deadline=0)).overdue == 0
+        (batch,) = await campaigns.batches(campaign)
+        assert (batch.state, batch.overdue) == ("unknown", True)
+        event = (await campaigns.events(campaign))[-1]
+        assert (event.what, event.count) == ("overdue", 3)
+
+
+@pytest.mark.anyio
+async def test_bound_after_a_resend_was_ordered(tmp_path: Path) -> None:
+    """Reports on the first attempt withdraw the second if that has not begun, and count nothing twice if it has."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await doubtful(campaigns, 5, 5)
+        preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        begun = await claimed(campaigns, campaign, "t9")
+        await campaigns.settle(
+            begun, BatchResult(0, begun.numbers, failed=begun.numbers, error=ConnectionBrokenError(""))
+        )
+        await reported(journal, "m1", NUMBERS[:4])
+        await reported(journal, "m2", NUMBERS[5:9])
+        done = await campaigns.reconcile(campaign)
+        assert (done.batches, done.numbers) == (2, 5)
+        assert await all_batches(campaigns, campaign) == ["accepted", "accepted", "failed", "withdrawn"]
+        found = list((await states(campaigns, campaign)).values())
+        assert sorted(found) == ["accepted"] * 5 + ["failed"] * 5
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.failed, tally.numbers) == (5, 5, 10)
+        assert tally.state is CampaignState.RUNNING
