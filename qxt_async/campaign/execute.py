@@ -109,8 +109,15 @@ class Executor:
         """Tokens of the attempts under way here."""
         return frozenset(self._alive)
 
-    async def execute(self, campaign: int, *, batch: int | None = None) -> Execution | None:
+    async def execute(
+        self, campaign: int, *, batch: int | None = None, still: Callable[[], bool] = lambda: True
+    ) -> Execution | None:
         """Claim the next batch, or this one, send it, and write down what became of it.
+
+        Args:
+            campaign: which.
+            batch: this one and no other.
+            still: asked when its turn has come, which may be later: whether it is still to be sent.
 
         Returns:
             What became of it; ``None`` if there was nothing to claim.
@@ -129,6 +136,8 @@ class Executor:
 
         async def take() -> RecordedBatch | None:
             nonlocal claim
+            if not still():
+                return None
             began = time.monotonic()
             claim = await self._claim(campaign, batch, token)
             until = began + self._margin

@@ -14,6 +14,7 @@ from qxt_async.errors import (
     JournalBusyError,
     JournalUnavailableError,
     NotSentError,
+    OutcomeUnknownError,
     QxtError,
     RefusedError,
     ThrottledError,
@@ -57,12 +58,14 @@ class Run:
         self._look = anyio.Event()
         self._work_to_do = anyio.Event()
         self._busy = 0
+        self._quiet = anyio.Event()
         self._failed_in_a_row = 0
         self._unreached = 0
         self._hold_until = float("-inf")
         self._asking = anyio.Lock()
         self._unasked = options.balance_every
         self._balance_failures = 0
+        self._short = ""
         self._journal_refuses_since: float | None = None
         self._error: Exception | None = None
 
@@ -118,18 +121,26 @@ class Run:
             self._unasked += 1
             self._busy += 1
             try:
-                execution = await self._executor.execute(self._campaign)
+                execution = await self._executor.execute(self._campaign, still=self._still)
             finally:
                 self._busy -= 1
+                if not self._busy:
+                    self._quiet.set()
             self._journal_refuses_since = None
             if execution is None:
                 await self._idle()
             else:
                 await self._account_for(execution)
 
+    def _still(self) -> bool:
+        """Asked when a worker that may begin has waited for its turn."""
+        return not self.stopping and self._hold_until <= anyio.current_time()
+
     async def _idle(self) -> None:
-        """Nothing to claim: wait until the watch has seen something."""
+        """Nothing was claimed: if nothing can be, wait until the watch has seen something."""
         self._unasked -= 1
+        if not self._still():
+            return
         if not self._busy:
             self._look.set()
         await self._work_to_do.wait()
@@ -181,39 +192,41 @@ class Run:
         self._look.set()
 
     async def _check_balance(self) -> None:
+        """Ask for the balance, one worker for all, and pause if it does not suffice."""
         every = self._options.balance_every
         async with self._asking:
             if self._unasked < every or self.stopping:
                 return
-            cost = await self._campaigns.cost_ahead(self._campaign, every)
-            if cost:
-                await self._ask_balance(cost)
-            else:
-                self._unasked = 0
+            try:
+                # What is under way may be in the balance already, or not yet: if that matters, it has to end first.
+                if not await self._suffices(every + self._busy) and self._busy:
+                    self._quiet = anyio.Event()
+                    await self._quiet.wait()
+                    await self._suffices(every)
+            except AccountRefusedError as error:
+                self._short = str(error)
+            except (NotSentError, OutcomeUnknownError, RefusedError) as error:
+                self._balance_failures += 1
+                self._hold(self._options.retry.backoff)
+                if self._balance_failures < _BALANCE_TRIES:
+                    return
+                self._short = f"the balance cannot be asked: {error}"
+            if not self._short:
+                self._unasked = self._balance_failures = 0
+                return
+            await self._pause(self._short)
+            self._short, self._balance_failures = "", 0
+            await self._work_to_do.wait()
 
-    async def _ask_balance(self, cost: int) -> None:
-        floor = cost if self._options.balance_floor is None else self._options.balance_floor
-        try:
-            balance = (await self._client.balance()).sms
-        except AccountRefusedError as error:
-            await self._pause_and_wait(str(error))
-        except QxtError as error:
-            self._balance_failures += 1
-            if self._balance_failures >= _BALANCE_TRIES:
-                await self._pause_and_wait(f"the balance cannot be asked: {error}")
-            self._hold(self._options.retry.backoff)
-        else:
-            self._balance_failures = 0
-            self._speedometer.balance = balance
+    async def _suffices(self, batches: int) -> bool:
+        cost = await self._campaigns.cost_ahead(self._campaign, batches)
+        self._short = ""
+        if cost:
+            floor = cost if self._options.balance_floor is None else self._options.balance_floor
+            balance = self._speedometer.balance = (await self._client.balance()).sms
             if balance < floor:
-                await self._pause_and_wait(f"the balance is {balance}, at least {floor} are wanted")
-            else:
-                self._unasked = 0
-
-    async def _pause_and_wait(self, reason: str) -> None:
-        await self._pause(reason)
-        self._balance_failures = 0
-        await self._work_to_do.wait()
+                self._short = f"the balance is {balance}, at least {floor} are wanted"
+        return not self._short
 
     def _journal_refused(self, error: QxtError) -> None:
         now = time.monotonic()

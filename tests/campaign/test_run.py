@@ -1,0 +1,533 @@
+"""Running campaigns against the simulated gateway: all of it sent, nothing twice, orders heeded."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
+
+from qxt_async import QxtClient, RetryPolicy
+from qxt_async.campaign import CampaignRunner, RunOptions, RunProgress, SendWindow, run_until_signalled
+from qxt_async.errors import CampaignNotFoundError, CampaignStateError
+from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.records import BatchState, CampaignState, NumberState, PlannedBatch, Tally
+from qxt_async.simulator import Fault, SimulatedGateway
+
+pytestmark = pytest.mark.anyio
+
+QUICK = RunOptions(
+    check_balance=False, retry=RetryPolicy(3, backoff=0.01, max_backoff=0.02), poll=0.01, progress_every=0.0
+)
+
+
+def quick(**changes: object) -> RunOptions:
+    """Options that do not make a test wait."""
+    return attrs.evolve(QUICK, **changes)
+
+
+def client_of(gateway: SimulatedGateway, **options: object) -> QxtClient:
+    """A client of a gateway in this process."""
+    options = {"transport": gateway.transport(), **options}
+    return QxtClient("user", options.pop("password", "password"), base_url="http://gateway.test/qxt", **options)  # type: ignore[arg-type]
+
+
+async def run(campaigns: Campaigns, gateway: SimulatedGateway, campaign: int, **changes: object) -> Tally:
+    """Run it once."""
+    return await CampaignRunner(_Journal(campaigns), client_of(gateway), quick(**changes)).run(campaign)
+
+
+@attrs.frozen
+class _Journal:
+    """As much of a journal as a runner needs."""
+
+    campaigns: Campaigns
+
+
+async def test_all_of_it_is_sent(tmp_path: Path) -> None:
+    """Every batch is sent once, with its own text and extension; the campaign is done, and its progress was told."""
+    told: list[RunProgress] = []
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await campaigns.create()
+        other = attrs.evolve(HELLO, text="【测试】再见", extno="12")
+        await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[:10]), PlannedBatch(other, NUMBERS[10:15])])
+        await campaigns.finish(campaign)
+        tally = await run(campaigns, gateway, campaign, on_progress=told.append, show_deliveries=True)
+        assert (tally.state, tally.accepted) == (CampaignState.DONE, 15)
+        assert {(send.text, send.extno, send.numbers) for send in gateway.sends} == {
+            (HELLO.text, "", NUMBERS[:10]),
+            (other.text, "12", NUMBERS[10:15]),
+        }
+        records, _ = await campaigns.numbers(campaign)
+        mids = {number: send.mid for send in gateway.sends for number in send.numbers}
+        assert {record.number: record.mid for record in records} == mids
+        assert [event.what for event in await campaigns.events(campaign)] == ["planned", "running", "done"]
+    assert told[-1].tally == tally
+    assert told[-1].deliveries is not None
+    assert told[-1].seconds_left in (0.0, None)
+    assert all(progress.elapsed >= 0 and progress.speed >= 0 for progress in told)
+
+
+async def test_running_again(tmp_path: Path) -> None:
+    """A campaign that is done sends nothing when it is run again; one that does not exist is named."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        await run(campaigns, gateway, campaign)
+        assert (await run(campaigns, gateway, campaign)).state is CampaignState.DONE
+        assert len(gateway.sends) == 1
+        with pytest.raises(CampaignNotFoundError):
+            await run(campaigns, gateway, 99)
+        cancelled = await planned(campaigns, 3)
+        await campaigns.cancel(cancelled)
+        with pytest.raises(CampaignStateError):
+            await run(campaigns, gateway, cancelled)
+
+
+async def test_two_runners_share(tmp_path: Path) -> None:
+    """Two runners of one campaign, each with a journal object of its own, never send the same batch."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, one), opened(tmp_path) as (_, other):
+        campaign = await planned(one, *[2] * 30)
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, one, gateway, campaign)
+            group.start_soon(run, other, gateway, campaign)
+        assert (await one.tally(campaign)).state is CampaignState.DONE
+    assert set(gateway.taken.values()) == {1}
+    assert len(gateway.taken) == 60
+
+
+async def test_what_a_dead_process_left(tmp_path: Path) -> None:
+    """What a process that died was sending becomes unknown when its lease has run out, and is not sent; the rest is."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3, 3)
+        await campaigns.start(campaign)
+        await claimed(campaigns, campaign, lease=0.1)
+        tally = await run(campaigns, gateway, campaign)
+        assert (tally.state, tally.unknown, tally.accepted) == (CampaignState.DONE, 3, 3)
+    assert set(gateway.taken) == set(NUMBERS[3:6])
+
+
+@pytest.mark.parametrize(
+    ("fault", "state"),
+    [
+        ("take-then-reset", NumberState.UNKNOWN),
+        ("take-then-502", NumberState.UNKNOWN),
+        ("take-then-cut", NumberState.UNKNOWN),
+        ("fail-999", NumberState.FAILED),
+        ("http-404", NumberState.FAILED),
+        ("error-8", NumberState.FAILED),
+    ],
+)
+async def test_outcomes(tmp_path: Path, fault: str, state: NumberState) -> None:
+    """What may have arrived is unknown, what was refused has failed; neither is sent again."""
+    gateway = SimulatedGateway()
+    gateway.fail_next(fault)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        tally = await run(campaigns, gateway, campaign)
+        assert tally.state is CampaignState.DONE
+        assert set((await states(campaigns, campaign)).values()) == {state}
+    assert len([request for request in gateway.requests if request.endpoint == "smssenderv2"]) == 1
+
+
+async def test_not_sent_is_tried_again(tmp_path: Path) -> None:
+    """What provably was not taken is sent later, as often as allowed; then it has failed, never sent."""
+    gateway = SimulatedGateway()
+    gateway.fail_next(Fault.named("throttle-429", retry_after=0.01), times=2)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        assert (await run(campaigns, gateway, campaign)).accepted == 3
+        (batch,) = await campaigns.batches(campaign)
+        assert batch.attempts == 3
+        gateway.fail_next(Fault.named("throttle-429", retry_after=0.01), times=3)
+        never = await planned(campaigns, 3)
+        assert (await run(campaigns, gateway, never)).failed == 3
+        (batch,) = await campaigns.batches(never)
+        assert (batch.state, batch.error) == (BatchState.FAILED, "ThrottledError")
+
+
+async def test_gateway_that_is_away(tmp_path: Path) -> None:
+    """While the gateway cannot be reached all wait for it, and it is not every batch that pays for that."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("refuse", times=3)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        assert (await run(campaigns, gateway, campaign, retry=RetryPolicy(9, backoff=0.01))).accepted == 5
+
+
+async def test_wrong_password(tmp_path: Path) -> None:
+    """A refusal that every batch would meet pauses at once; what was refused is planned, and sent after resuming."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[2] * 20)
+        wrong = client_of(gateway, password="wrong")
+        tally = await CampaignRunner(_Journal(campaigns), wrong, QUICK).run(campaign)
+        assert (tally.state, tally.planned) == (CampaignState.PAUSED, 40)
+        assert "does not accept the password" in tally.reason
+        assert (await campaigns.batches(campaign))[0].error == "WrongPasswordError"
+        assert (await run(campaigns, gateway, campaign)).accepted == 40
+    assert set(gateway.taken.values()) == {1}
+
+
+async def test_batch_that_this_client_cannot_send(tmp_path: Path) -> None:
+    """What the client refuses before any I/O pauses too, and stays planned."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 2, message=attrs.evolve(HELLO, extno="1" * 18))
+        narrow = client_of(gateway, channel_digits=4)
+        tally = await CampaignRunner(_Journal(campaigns), narrow, QUICK).run(campaign)
+        assert (tally.state, tally.planned) == (CampaignState.PAUSED, 2)
+        assert "extno" in tally.reason
+
+
+async def test_failures_in_a_row(tmp_path: Path) -> None:
+    """So many batches in a row without an acceptance pause the campaign; one acceptance starts the count anew."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("fail-999", times=2)
+    gateway.fail_next(Fault("fine"))
+    gateway.fail_next("fail-999", times=100)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 50)
+        one_at_a_time = client_of(gateway, max_concurrency=1)
+        tally = await CampaignRunner(_Journal(campaigns), one_at_a_time, quick(pause_after=3)).run(campaign)
+        assert (tally.state, tally.accepted) == (CampaignState.PAUSED, 1)
+        assert 5 <= tally.failed <= 6  # one may have been begun before the order was there
+        assert tally.reason.startswith("3 batches in a row were not accepted")
+
+
+# --- the balance -------------------------------------------------------------------------------------------------
+
+
+async def test_balance_that_does_not_suffice(tmp_path: Path) -> None:
+    """With less than the next batches cost nothing is begun: the gateway would take it and deliver nothing."""
+    gateway = SimulatedGateway(balance=9)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 5, segments=2)
+        tally = await run(campaigns, gateway, campaign, check_balance=True)
+        assert (tally.state, tally.planned) == (CampaignState.PAUSED, 5)
+        assert tally.reason == "the balance is 9, at least 10 are wanted"
+        gateway.balance = 10
+        told: list[RunProgress] = []
+        assert (await run(campaigns, gateway, campaign, check_balance=True, on_progress=told.append)).accepted == 5
+        assert told[-1].balance == 10
+
+
+async def test_balance_that_runs_out(tmp_path: Path) -> None:
+    """The balance is asked again every so many batches, and everything that was sent is delivered."""
+    gateway = SimulatedGateway(balance=25)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[2] * 20)
+        tally = await run(campaigns, gateway, campaign, check_balance=True, balance_every=4)
+        assert tally.state is CampaignState.PAUSED
+        assert 0 < tally.accepted < 25
+    assert all(send.delivers for send in gateway.sends)
+
+
+async def test_floor(tmp_path: Path) -> None:
+    """A floor of one's own holds instead."""
+    gateway = SimulatedGateway(balance=99)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 5)
+        tally = await run(campaigns, gateway, campaign, check_balance=True, balance_floor=100)
+        assert tally.reason == "the balance is 99, at least 100 are wanted"
+
+
+async def test_balance_that_cannot_be_asked(tmp_path: Path) -> None:
+    """After a few tries the campaign pauses; one failure is no reason."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 5)
+        gateway.fail_next("http-500", times=3, of="balance")
+        tally = await run(campaigns, gateway, campaign, check_balance=True)
+        assert tally.reason.startswith("the balance cannot be asked")
+        gateway.fail_next("http-500", of="balance")
+        assert (await run(campaigns, gateway, campaign, check_balance=True)).accepted == 5
+
+
+async def test_balance_of_a_wrong_account(tmp_path: Path) -> None:
+    """A refusal of the account pauses before anything is sent; a runner that waits goes on when it is resumed."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("error-7", of="balance")
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 5)
+        async with anyio.create_task_group() as group:
+            told: list[RunProgress] = []
+            group.start_soon(run_waiting, campaigns, gateway, campaign, told)
+            await seen(lambda: bool(told) and told[-1].waiting.startswith("paused"))
+            assert gateway.sends == ()
+            await campaigns.resume(campaign)
+        assert (await campaigns.tally(campaign)).accepted == 5
+
+
+async def run_waiting(campaigns: Campaigns, gateway: SimulatedGateway, campaign: int, told: list[RunProgress]) -> None:
+    """Run with a balance check, waiting while it is paused."""
+    tally = await run(campaigns, gateway, campaign, check_balance=True, wait_while_paused=True, on_progress=told.append)
+    assert tally.accepted == 5
+
+
+# --- orders ------------------------------------------------------------------------------------------------------
+
+
+class SlowGateway(SimulatedGateway):
+    """Takes what it is asked to and answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = anyio.Event()
+        self.answer = anyio.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Hold the answer back until `answer` is set."""
+
+        async def later(message: Any) -> None:
+            self.asked.set()
+            await self.answer.wait()
+            await send(message)
+
+        await super().__call__(scope, receive, later)
+
+
+async def seen(what: Callable[[], bool]) -> None:
+    """Wait until something shows."""
+    with anyio.fail_after(20):
+        while not what():  # noqa: ASYNC110  (it shows in another task's state, or in the journal)
+            await anyio.sleep(0.005)
+
+
+async def ordered(
+    campaigns: Campaigns, campaign: int, order: Callable[[CampaignRunner], object], **changes: object
+) -> tuple[Tally, SlowGateway]:
+    """Run with a gateway that answers only after an order was given while requests were under way."""
+    gateway = SlowGateway()
+    runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=2), quick(**changes))
+    tallies: list[Tally] = []
+
+    async def runs() -> None:
+        tallies.append(await runner.run(campaign))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(runs)
+        await gateway.asked.wait()
+        given = order(runner)
+        if given is not None:
+            await given  # type: ignore[misc]
+        gateway.answer.set()
+    return tallies[0], gateway
+
+
+async def test_pause_from_elsewhere(tmp_path: Path) -> None:
+    """From a pause on nothing is begun, what is under way is finished, and the run returns with the reason."""
+    async with opened(tmp_path) as (_, campaigns), opened(tmp_path) as (_, elsewhere):
+        campaign = await planned(campaigns, *[1] * 20)
+        tally, gateway = await ordered(campaigns, campaign, lambda _: elsewhere.pause(campaign, "lunch"))
+        assert (tally.state, tally.reason) == (CampaignState.PAUSED, "lunch")
+        assert tally.accepted == len(gateway.sends) <= 2
+        assert tally.planned == 20 - tally.accepted
+
+
+async def test_cancel_from_elsewhere(tmp_path: Path) -> None:
+    """A cancelled campaign ends as soon; what was not sent is cancelled."""
+    async with opened(tmp_path) as (_, campaigns), opened(tmp_path) as (_, elsewhere):
+        campaign = await planned(campaigns, *[1] * 20)
+        tally, _ = await ordered(campaigns, campaign, lambda _: elsewhere.cancel(campaign))
+        assert tally.state is CampaignState.CANCELLED
+        assert NumberState.CANCELLED in set((await states(campaigns, campaign)).values())
+
+
+async def test_stop(tmp_path: Path) -> None:
+    """A stopped run finishes what is under way and leaves the campaign running, for the next run."""
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 20)
+        told: list[RunProgress] = []
+        tally, gateway = await ordered(campaigns, campaign, CampaignRunner.stop, on_progress=told.append)
+        assert (tally.state, tally.sending, tally.unknown) == (CampaignState.RUNNING, 0, 0)
+        assert tally.accepted == len(gateway.sends) <= 2
+        assert (await run(campaigns, gateway, campaign)).state is CampaignState.DONE
+    assert set(gateway.taken.values()) == {1}
+
+
+async def test_pause_and_resume_from_elsewhere(tmp_path: Path) -> None:
+    """A runner that waits while it is paused goes on when it is resumed from elsewhere."""
+    told: list[RunProgress] = []
+    async with opened(tmp_path) as (_, campaigns), opened(tmp_path) as (_, elsewhere):
+        campaign = await planned(campaigns, *[1] * 20)
+
+        async def pause_for_a_while(runner: CampaignRunner) -> None:
+            await elsewhere.pause(campaign, "lunch")
+            await seen(lambda: bool(told) and told[-1].waiting == "paused: lunch")
+            assert not runner.stopping
+            await elsewhere.resume(campaign)
+
+        tally, gateway = await ordered(
+            campaigns, campaign, pause_for_a_while, wait_while_paused=True, on_progress=told.append
+        )
+        assert (tally.state, tally.accepted) == (CampaignState.DONE, 20)
+    assert set(gateway.taken.values()) == {1}
+
+
+async def test_cancelled_in_flight(tmp_path: Path) -> None:
+    """A run that is cancelled writes down what was under way as unknown; what had not begun stays planned."""
+    gateway = SlowGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
+        async with anyio.create_task_group() as group:
+            group.start_soon(runner.run, campaign)
+            await gateway.asked.wait()
+            group.cancel_scope.cancel()
+        assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN] + [BatchState.PLANNED] * 4
+        gateway.answer.set()
+        assert (await run(campaigns, gateway, campaign)).accepted == 4
+    assert set(gateway.taken.values()) == {1}
+
+
+async def test_on_progress_that_fails(tmp_path: Path) -> None:
+    """A mistake in on_progress is raised when what is under way is settled; nothing is lost with it."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        with pytest.raises(ZeroDivisionError):
+            await run(campaigns, gateway, campaign, on_progress=lambda progress: 1 // 0)
+        assert (await campaigns.tally(campaign)).sending == 0
+        assert (await run(campaigns, gateway, campaign)).state is CampaignState.DONE
+    assert set(gateway.taken.values()) == {1}
+
+
+# --- when, and what first ----------------------------------------------------------------------------------------
+
+
+async def test_window(tmp_path: Path) -> None:
+    """Outside of its window nothing is begun; progress says why."""
+    now = datetime.now(UTC)
+    closed = SendWindow.parse(f"{now + timedelta(hours=2):%H:%M}-{now + timedelta(hours=4):%H:%M}", "UTC")
+    opened_now = SendWindow.parse(f"{now - timedelta(hours=2):%H:%M}-{now + timedelta(hours=2):%H:%M}", "UTC")
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+
+        def told(progress: RunProgress) -> None:
+            if progress.waiting == f"outside of {closed}":
+                runner.stop()
+
+        runner = CampaignRunner(_Journal(campaigns), client_of(gateway), quick(window=closed, on_progress=told))
+        assert (await runner.run(campaign)).planned == 3
+        assert gateway.sends == ()
+        assert (await run(campaigns, gateway, campaign, window=opened_now)).accepted == 3
+
+
+async def test_test_batch(tmp_path: Path) -> None:
+    """The first message goes to the chosen numbers, once, and the campaign may wait for somebody to look at it."""
+    gateway = SimulatedGateway()
+    testers = ["13900000001", "13900000002"]
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3, 3)
+        tally = await run(campaigns, gateway, campaign, test_numbers=testers, pause_after_test=True)
+        assert (tally.state, tally.planned) == (CampaignState.PAUSED, 6)
+        assert "mid 6398619: 2 accepted" in tally.reason
+        assert [send.numbers for send in gateway.sends] == [tuple(testers)]
+        assert (await run(campaigns, gateway, campaign, test_numbers=testers)).accepted == 6
+        assert gateway.taken["13900000001"] == 1
+        other = await planned(campaigns, 3)
+        assert (await run(campaigns, gateway, other, test_numbers=testers)).accepted == 3
+        events = [event.what for event in await campaigns.events(other)]
+        assert events == ["planned", "running", "test-sending", "test-sent", "done"]
+
+
+@pytest.mark.parametrize(("fault", "again"), [("fail-999", True), ("take-then-502", False)])
+async def test_test_batch_that_fails(tmp_path: Path, fault: str, again: bool) -> None:
+    """A test batch that is not accepted pauses; only what definitely was not taken is tried again."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        gateway.fail_next(fault)
+        tally = await run(campaigns, gateway, campaign, test_numbers=["13900000001"])
+        assert tally.state is CampaignState.PAUSED
+        assert tally.reason.startswith("the test batch was not accepted")
+        assert (await run(campaigns, gateway, campaign, test_numbers=["13900000001"])).accepted == 3
+        attempts = [event.what for event in await campaigns.events(campaign)].count("test-sending")
+        assert attempts == 1 + again
+
+
+async def test_reconciling_while_it_runs(tmp_path: Path) -> None:
+    """Unknown batches are looked at again and again while a campaign runs."""
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await planned(campaigns, 3, 3)
+        await campaigns.start(campaign)
+        claim = await claimed(campaigns, campaign)
+        await campaigns.settle(claim, unknown(claim))
+        await reported(journal, "m1", claim.numbers)
+
+        told: list[RunProgress] = []
+
+        async def bound(_: CampaignRunner) -> None:
+            await seen(lambda: bool(told) and not told[-1].tally.unknown)
+
+        tally, _ = await ordered(campaigns, campaign, bound, reconcile_every=0.01, on_progress=told.append)
+        assert tally.accepted == 6
+
+
+# --- signals -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_signals(tmp_path: Path, signals: int) -> None:
+    """The first signal lets what is under way finish; the second gives it up, as unknown."""
+    gateway = SlowGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
+        tallies: list[Tally | None] = []
+
+        async def runs() -> None:
+            tallies.append(await run_until_signalled(runner, campaign))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(runs)
+            await gateway.asked.wait()
+            signal.raise_signal(signal.SIGTERM)
+            await seen(lambda: runner.stopping)
+            if signals == 2:
+                signal.raise_signal(signal.SIGINT)
+            else:
+                gateway.answer.set()
+        tally = await campaigns.tally(campaign)
+        assert tally.state is CampaignState.RUNNING
+        assert (tally.accepted, tally.unknown) == ((1, 0) if signals == 1 else (0, 1))
+        assert tallies == [tally if signals == 1 else None]
+
+
+async def test_run_until_signalled_without_a_signal(tmp_path: Path) -> None:
+    """Without a signal it is a run like any other, and its errors are not in a group."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        runner = CampaignRunner(_Journal(campaigns), client_of(gateway), QUICK)
+        tally = await run_until_signalled(runner, campaign)
+        assert tally is not None
+        assert tally.accepted == 3
+        with pytest.raises(CampaignNotFoundError):
+            await run_until_signalled(runner, 99)
+
+
+async def test_resend_is_run(tmp_path: Path) -> None:
+    """What was ordered to be sent again is sent by the next run."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        await campaigns.start(campaign)
+        claim = await claimed(campaigns, campaign)
+        await campaigns.settle(claim, failed(claim))
+        await campaigns.complete(campaign)
+        preview = await campaigns.preview_resend(campaign, BatchState.FAILED)
+        await campaigns.resend(campaign, BatchState.FAILED, expected=preview, by="ann")
+        tally = await run(campaigns, gateway, campaign)
+        assert (tally.state, tally.accepted, tally.failed) == (CampaignState.DONE, 3, 0)
