@@ -21,6 +21,7 @@ HOUSE = [
     "pushes",
     "wire",
     "columns",
+    "spreadsheets",
     "sources",
     "batching",
     "retrying",

@@ -20,6 +20,7 @@ from anyio import to_thread
 from qxt_async.errors import InvalidNumberError
 from qxt_async.journal.records import LeftOutReason, NumberRecord, NumberState
 from qxt_async.phones import normalize
+from qxt_async.spreadsheets import harmless
 
 if TYPE_CHECKING:
     import os
@@ -51,12 +52,6 @@ LEFT_OUT_COLUMNS: Final = ("number", "reason", "detail", "source", "line")
 
 _BATCHES: Final = 20  # at a time: 20,000 numbers, some megabytes
 _LEFT_OUT: Final = 5_000
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n")
-
-
-def harmless(value: str) -> str:
-    """A value that no spreadsheet takes for a formula."""
-    return "'" + value if value.startswith(_FORMULA) else value
 
 
 async def numbers(journal: Journal, campaign: int) -> AsyncIterator[list[NumberRecord]]:
