@@ -75,7 +75,8 @@ def tests(session: nox.Session) -> None:
     if not measured:
         session.run("pytest", *workers, *session.posargs)
         return
-    session.env["COVERAGE_FILE"] = str(Path(session.create_tmp()).resolve() / "coverage")
+    # Not create_tmp(): that would move every test's files below the checkout, where tools find its configuration.
+    session.env["COVERAGE_FILE"] = str(Path(session.virtualenv.location).resolve() / "coverage")
     session.run("coverage", "erase")
     session.run("coverage", "run", "-m", "pytest", *workers)
     session.run("coverage", "combine", "-q")
