@@ -6,6 +6,7 @@ that pygal would load or run stays in them.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
@@ -47,11 +48,7 @@ def bars(
     Raises:
         InvalidConfigurationError: the extra is missing.
     """
-    try:
-        # By name, since it comes without types.
-        pygal, style = import_module("pygal"), import_module("pygal.style")
-    except ImportError:
-        raise InvalidConfigurationError("reports need the extra: pip install 'qxt_async[report]'") from None
+    pygal, style = _pygal()
     every = -(-len(labels) // shown_labels)
     chart: Any = pygal.StackedBar(
         width=width,
@@ -81,6 +78,17 @@ def bars(
     root.set("aria-label", title)
     root.attrib.pop("id", None)
     return ET.tostring(root, encoding="unicode", method="xml")
+
+
+def _pygal() -> tuple[Any, Any]:
+    try:
+        # By name, since it comes without types.
+        found = import_module("pygal"), import_module("pygal.style")
+    except ImportError:
+        raise InvalidConfigurationError("reports need the extra: pip install 'qxt_async[report]'") from None
+    # It leaves a finder behind that has no find_spec, at which every later import in this process would warn.
+    sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
+    return found
 
 
 def _strip(root: ET.Element, labels: Sequence[str], names: Sequence[str]) -> None:

@@ -24,7 +24,7 @@ class Grouping:
 
     A message's batch is given out as soon as more than two of them wait, so that the rest can be balanced. When more
     than `held` numbers wait in all, everything that waits is moved to a temporary SQLite file, which is sorted at the
-    end: memory does not grow with the number of messages.
+    end: memory does not grow with the number of messages. Numbers of a message keep their order unless that happens.
 
     Args:
         size: numbers in a batch at most.

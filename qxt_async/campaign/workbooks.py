@@ -93,7 +93,7 @@ def _check(path: str) -> None:
 
 def _walk(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, allowed: int) -> int:
     # What an archive says about sizes may be a lie: it is unpacked until it ends.
-    member.file_size = allowed + 1
+    member.file_size = allowed + 2 * _CHUNK
     extent, size = _Extent(), 0
     parser = expat.ParserCreate()
     parser.StartElementHandler = extent.see

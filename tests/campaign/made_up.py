@@ -19,9 +19,9 @@ CODES = {"REJECT": 40, "UNDELIV": 30, "EXPIRED": 22, "MK:0001": 9, "SGIP:2:54": 
 
 
 async def sent_campaign(
-    journal, count, *, text="【某某商城】您好，双十一订单已发货，回复TD退订。", name="双十一发货通知", seed=7
+    journal, count, *, text="【某某商城】您好，双十一订单已发货，回复TD退订。", name="双十一发货通知", seed=7, size=1000
 ):
-    """Plan, send and report on `count` numbers; deterministic. Returns the campaign's id."""
+    """Plan, send and report on `count` numbers in batches of `size`; deterministic. Returns the campaign's id."""
     chance = random.Random(seed)
     operations = journal.campaigns
     now = START
@@ -34,8 +34,8 @@ async def sent_campaign(
     numbers = [str(13800000000 + place) for place in range(count)]
     messages = [Message(text), Message(text + "感谢您一直以来的支持。" * 6, extno="08")]
     batches = [
-        PlannedBatch(messages[at % 9 == 8], numbers[start : start + 1000], segments=1 + (at % 9 == 8))
-        for at, start in enumerate(range(0, count, 1000))
+        PlannedBatch(messages[at % 9 == 8], numbers[start : start + size], segments=1 + (at % 9 == 8))
+        for at, start in enumerate(range(0, count, size))
     ]
     left_out = [
         LeftOut(f"1390000{place:04}", reason=reason, source="vip.csv", line=place + 1)

@@ -1,0 +1,107 @@
+"""Texts with columns."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from qxt_async.campaign.templates import Template, find_column, is_template
+from qxt_async.errors import InvalidTextError
+
+
+def test_columns_are_filled_in() -> None:
+    """Each column stands once in `columns`, in the order of its first place, and wherever it is used in the text."""
+    template = Template.parse("尊敬的{name}，订单{ order }已发货，{name}")
+    assert template.columns == ("name", "order")
+    assert template.render(("张三", "7")) == "尊敬的张三，订单7已发货，张三"
+
+
+def test_doubled_braces_are_braces() -> None:
+    """``{{`` and ``}}`` stand for the braces themselves, also around a column."""
+    template = Template.parse("{{{name}}} {{}}")
+    assert template.columns == ("name",)
+    assert template.render(("x",)) == "{x} {}"
+
+
+@given(st.text())
+def test_any_text_survives_escaping(text: str) -> None:
+    """A text whose braces are doubled is itself again, whatever is in it."""
+    escaped = text.replace("{", "{{").replace("}", "}}")
+    template = Template.parse(escaped)
+    assert template.columns == ()
+    assert template.render(()) == text
+    assert is_template(escaped) == ("{" in text or "}" in text)
+
+
+@given(st.text())
+def test_values_are_never_read_as_templates(value: str) -> None:
+    """What stands in a row is text, whatever it looks like."""
+    assert Template.parse("<{a}>").render((value,)) == f"<{value}>"
+
+
+@pytest.mark.parametrize("name", ["user.password", "0[__class__]", "x!r", "x:>99999999999", "__class__"])
+def test_a_column_is_a_name_and_nothing_else(name: str) -> None:
+    """No attribute, item, conversion or format is ever evaluated: it would be the name of a column."""
+    template = Template.parse("{" + name + "}")
+    assert template.columns == (name,)
+    with pytest.raises(InvalidTextError, match="there is no column"):
+        template.resolve(["user", "x"])
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        ("a {name", r"lone '\{' at position 3 of the text: write \{\{"),
+        ("a} b", r"lone '\}' at position 2 of the text: write \}\}"),
+        ("{a{b}}", r"lone '\{' at position 1"),
+        ("a{}", "a column without a name at position 2"),
+        ("a{ }", "a column without a name"),
+    ],
+)
+def test_bad_braces_are_refused(text: str, what: str) -> None:
+    """A brace that is left open or closes nothing is refused, with its place."""
+    with pytest.raises(InvalidTextError, match=what):
+        Template.parse(text)
+
+
+def test_columns_are_found_by_name_or_position() -> None:
+    """A name wins over a position, and a position counts from 1."""
+    assert Template.parse("{name}{2}").resolve(["number", "x", "name"]) == (2, 1)
+    assert find_column("2", ["2", "b"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "existing", "what"),
+    [
+        ("nam", ["number", "", "name"], "there is no column 'nam': there are 'number', number 2, 'name'$"),
+        ("4", ["number", "b", "c"], "there is no column '4'"),
+        ("0", ["number"], "there is no column '0'"),
+        ("name", [], "the source has only numbers and no columns"),
+        ("name", [f"c{at}" for at in range(25)], "'c19' and 5 more$"),
+    ],
+)
+def test_a_column_that_is_not_there_is_named(name: str, existing: list[str], what: str) -> None:
+    """The error names the column and lists those that exist, not endlessly."""
+    with pytest.raises(InvalidTextError, match=what):
+        find_column(name, existing)
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("张三", None),
+        ("", "column 'name' is empty"),
+        (" \t", "column 'name' is empty"),
+        ("ab😀", "column 'name' has U+1F600 GRINNING FACE in place 3, which GBK cannot carry"),
+        ("a\x00", "column 'name' has U+0000 control character in place 2, which GBK cannot carry"),
+    ],
+)
+def test_faults_of_a_row_are_told(value: str, fault: str | None) -> None:
+    """A missing value or a character that cannot be sent is told with its column, and never with the value."""
+    assert Template.parse("{name}!").fault((value,)) == fault
+
+
+def test_a_repr_shows_no_text() -> None:
+    """A template may be logged."""
+    assert "secret" not in repr(Template.parse("secret {name}"))
