@@ -2,7 +2,7 @@
 
 ::
 
-    receiver = PushReceiver("qxt.db", path_secret=os.environ["QXT_PUSH_SECRET"], allow=["192.0.2.10"])
+    receiver = PushReceiver("qxt.db", path_secret=os.environ["QXT_PUSH_PATH"], allow=["192.0.2.10"])
 
 runs alone (``uvicorn module:receiver``), opening and closing its journal, or mounted in any ASGI framework, whose
 own start-up then enters ``async with receiver``. The gateway gets the address ``https://host/<mount>/<path_secret>``.
@@ -66,6 +66,7 @@ logger = logging.getLogger(__name__)
 
 # 96 bits at four to six a character: out of reach of guessing over a network.
 _SECRET: Final = re.compile(r"[A-Za-z0-9_-]{20,}")
+_GUESSABLE: Final = re.compile(r"[A-Za-z0-9._~/-]+")
 _UNIX: Final = "unix"
 _OPT_OUT: Final = OptOut()
 
@@ -98,6 +99,7 @@ class PushReceiver:
         body_limit: bytes of body, and of query, at most; more is answered 413, or 414.
         read_timeout: seconds for the body to arrive; later is answered 408.
         limits: how much of one push is looked at.
+        guessable: take any path as the secret, with a warning. For trying out, where no stranger can reach it.
 
     Raises:
         InvalidConfigurationError: the secret is too short, an address is none, or neither a journal nor a handler is
@@ -118,9 +120,13 @@ class PushReceiver:
         body_limit: int = 64 * 1024,
         read_timeout: float = 10.0,
         limits: PushLimits = DEFAULT_LIMITS,
+        guessable: bool = False,
     ) -> None:
         if not _SECRET.fullmatch(path_secret):
-            raise InvalidConfigurationError("path_secret has to be 20 or more of A-Z a-z 0-9 - _: take new_secret()")
+            if not (guessable and _GUESSABLE.fullmatch(path_secret)):
+                message = "path_secret has to be 20 or more of A-Z a-z 0-9 - _: take new_secret()"
+                raise InvalidConfigurationError(message)
+            logger.warning("the path can be guessed: have one made before strangers can reach the receiver")
         if journal is None and on_report is None and on_reply is None:
             raise InvalidConfigurationError(
                 "with neither a journal nor a handler pushes would be acknowledged and lost"

@@ -16,7 +16,7 @@ from qxt_async.receiver import PushReceiver
 from qxt_async.tracking import DeliveryTracker
 
 journal = open_journal(os.environ.get("QXT_JOURNAL", "qxt.db"))
-receiver = PushReceiver(journal, path_secret=os.environ["QXT_PUSH_SECRET"])
+receiver = PushReceiver(journal, path_secret=os.environ["QXT_PUSH_PATH"])
 
 
 class State(TypedDict):

@@ -19,7 +19,7 @@ async def on_reply(reply: Reply) -> None:
 
 receiver = PushReceiver(
     os.environ.get("QXT_JOURNAL", "qxt.db"),
-    path_secret=os.environ["QXT_PUSH_SECRET"],
+    path_secret=os.environ["QXT_PUSH_PATH"],
     channel_number="10690000",
     on_reply=on_reply,
 )

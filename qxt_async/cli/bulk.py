@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .journals import opted_out_option
 from .options import account, account_options, as_json, file_options, message_options, text_option, verbose
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ __all__ = ["command"]
 @click.argument("file", metavar="FILE")
 @text_option
 @file_options
+@opted_out_option
 @message_options
 @click.option(
     "--concurrency",
@@ -46,6 +48,7 @@ def command(
     column: str | None,
     encoding: str | None,
     suppressed: str | None,
+    journal: str | None,
     extno: str | None,
     addseqno: bool,
     substitute: bool,
@@ -85,7 +88,7 @@ def command(
     from .stopping import run_until_stopped
 
     options = account(user, base_url)
-    left_out = read_suppressed(suppressed)
+    left_out = read_suppressed(suppressed, journal)
     ledger = Ledger(NumbersFile(failed_to, "--failed-to"), NumbersFile(unknown_to, "--unknown-to"))
     needed = 0
     with open_numbers(file, column, encoding) as source:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from .journals import opted_out_option
 from .options import as_json, file_options, message_options, text_option, verbose
 
 __all__ = ["command"]
@@ -13,6 +14,7 @@ __all__ = ["command"]
 @click.argument("file", metavar="FILE")
 @text_option
 @file_options
+@opted_out_option
 @message_options
 @as_json
 @verbose
@@ -22,6 +24,7 @@ def command(
     column: str | None,
     encoding: str | None,
     suppressed: str | None,
+    journal: str | None,
     extno: str | None,
     addseqno: bool,
     substitute: bool,
@@ -47,7 +50,7 @@ def command(
 
     if extno is not None:
         texts.check_extno(extno)
-    screen, valid = survey(file, column, encoding, read_suppressed(suppressed))
+    screen, valid = survey(file, column, encoding, read_suppressed(suppressed, journal))
     text = texts.substitute(text) if substitute else text
     bad = texts.bad_characters(text)
     segments = texts.segments(text, addseqno=addseqno)

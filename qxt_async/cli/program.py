@@ -16,8 +16,12 @@ _COMMANDS = {
     "bulk": "Send one text to every number in a file.",
     "campaign": "Send to a million numbers so that nothing is sent twice, whatever happens.",
     "check": "Say what a bulk send would do; sends nothing.",
+    "receive": "Store what the gateway pushes: status reports and replies.",
+    "replies": "Show what people wrote back.",
+    "reports": "Show what became of messages: the status reports.",
     "send": "Send one text to one number or a few.",
     "simulate": "Run a simulated gateway to test against.",
+    "suppressed": "See and change who gets no more texts.",
 }
 
 

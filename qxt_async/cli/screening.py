@@ -13,6 +13,8 @@ from qxt_async.models import masked
 from qxt_async.phones import Intake, SeenNumbers
 from qxt_async.sources import open_numbers
 
+from .journals import opted_out
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Container, Sequence
 
@@ -100,17 +102,23 @@ def survey(path: str, column: str | None, encoding: str | None, suppressed: Cont
         return screen, sum(len(screen.admit(block)) for block in file.blocks())
 
 
-def read_suppressed(path: str | None) -> frozenset[str]:
+def read_suppressed(path: str | None, journal: str | None = None) -> frozenset[str]:
     """The numbers to leave out; says on stderr which lines are none.
+
+    Args:
+        path: file of numbers.
+        journal: whose suppression list counts, too.
 
     Raises:
         SourceFileError: the file cannot be read.
+        JournalError: the journal cannot be read.
     """
+    listed = frozenset[str]() if journal is None else opted_out(journal)
     if path is None:
-        return frozenset()
+        return listed
     with open_numbers(path) as file:
         screen = Screen(file.name)
         numbers = frozenset(number for block in file.blocks() for number in screen.admit(block))
     for line in screen.remarks():
         click.echo(f"suppressed: {line}", err=True)
-    return numbers
+    return listed | numbers

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .journals import opted_out, opted_out_option
 from .options import account, account_options, as_json, message_options, text_option, verbose
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = ["command"]
 @click.command("send")
 @click.argument("numbers", nargs=-1, required=True, metavar="NUMBER…")
 @text_option
+@opted_out_option
 @message_options
 @account_options
 @as_json
@@ -24,6 +26,7 @@ __all__ = ["command"]
 def command(
     numbers: tuple[str, ...],
     text: str,
+    journal: str | None,
     extno: str | None,
     addseqno: bool,
     substitute: bool,
@@ -36,7 +39,8 @@ def command(
 ) -> None:
     """Send one text to one number or a few.
 
-    At most 1000 numbers, in one request. Invalid and repeated ones are left out and reported. Prints the mid.
+    At most 1000 numbers, in one request. Invalid, repeated and suppressed ones are left out and reported. Prints the
+    mid.
     """
     from qxt_async import BatchResult, QxtClient
     from qxt_async.models import masked
@@ -46,18 +50,28 @@ def command(
     from .stopping import run_until_stopped
 
     options = account(user, base_url)
+    left_out = frozenset[str]() if journal is None else opted_out(journal)
     ledger = Ledger()
 
     def take(result: BatchResult) -> None:
         ledger.add(result)
         ledger.invalid = len(result.invalid)
         ledger.duplicates = result.duplicates
+        ledger.suppressed = result.suppressed
         ledger.elapsed = result.elapsed
         for each in result.invalid:
             click.echo(f"number {each.position + 1}: {masked(each.raw)!r}: {each.reason}", err=True)
 
     async def work(_: anyio.CancelScope) -> None:
         async with QxtClient.from_env(**options, transport=transport, timeout=timeout) as client:
-            await client.send(numbers, text, extno=extno, addseqno=addseqno, substitute=substitute, on_result=take)
+            await client.send(
+                numbers,
+                text,
+                extno=extno,
+                addseqno=addseqno,
+                substitute=substitute,
+                suppressed=left_out,
+                on_result=take,
+            )
 
     finish(ledger, run_until_stopped(work), as_json=as_json)

@@ -33,7 +33,7 @@ def url(gateway: SimulatedGateway) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody's account is in the environment."""
-    for name in ("QXT_USER", "QXT_PASSWORD", "QXT_PASSWORD_MD5", "QXT_BASE_URL"):
+    for name in ("QXT_USER", "QXT_PASSWORD", "QXT_PASSWORD_MD5", "QXT_BASE_URL", "QXT_JOURNAL", "QXT_PUSH_PATH"):
         monkeypatch.delenv(name, raising=False)
 
 

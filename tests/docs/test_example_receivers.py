@@ -29,7 +29,7 @@ REPORT = {"type": "4", "mid": "0042", "mobile": "13800138000", "msg": "DELIVRD",
 @pytest.fixture(autouse=True)
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The receivers take the secret and the journal from the environment."""
-    monkeypatch.setenv("QXT_PUSH_SECRET", SECRET)
+    monkeypatch.setenv("QXT_PUSH_PATH", SECRET)
     monkeypatch.setenv("QXT_JOURNAL", str(tmp_path / "qxt.db"))
 
 

@@ -4,46 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import anyio
 import click
 
+from qxt_async.cli.journals import existing, journal_option
 from qxt_async.cli.program import ExitCode, FailedError
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator
-
     from qxt_async.journal import Journal
     from qxt_async.journal.records import Deliveries, Tally
 
 __all__ = ["existing", "finish", "id_argument", "journal_option", "ordered_by", "print_state", "tally_values"]
 
-journal_option = click.option(
-    "--journal",
-    envvar="QXT_JOURNAL",
-    default="qxt.db",
-    show_default=True,
-    metavar="J",
-    help="The journal, instead of QXT_JOURNAL.",
-)
 id_argument = click.argument("campaign", metavar="ID", type=click.IntRange(min=1))
-
-
-@asynccontextmanager
-async def existing(journal: str) -> AsyncGenerator[Journal]:
-    """Open a journal that is there; only `plan` makes a new one.
-
-    Raises:
-        click.UsageError: there is none.
-    """
-    from qxt_async.journal import open_journal
-
-    if "://" not in journal and not await anyio.Path(journal).exists():
-        raise click.UsageError(f"there is no journal {journal!r}: give --journal, or set QXT_JOURNAL.")
-    async with open_journal(journal) as opened:
-        yield opened
 
 
 def ordered_by() -> str:

@@ -1,0 +1,390 @@
+"""`qxt receive`: real processes, sockets and signals, and the whole circle from a send to its report."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sqlite3
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection, HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import anyio
+import pytest
+from anyio.from_thread import start_blocking_portal
+from command_line import PASSWORD, TEXT, Run, numbers
+from journals import reply, report
+
+from qxt_async.cli import serving
+from qxt_async.cli.serving import PushServer, listen
+from qxt_async.receiver import PushReceiver, new_secret
+from qxt_async.simulator import SimulatedGateway, serve
+
+Start = Callable[..., "subprocess.Popen[str]"]
+SECRET = "0123456789abcdefghij"
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    """Where a journal will be."""
+    return tmp_path / "qxt.db"
+
+
+@pytest.fixture
+def some(tmp_path: Path) -> Path:
+    """A file of 200 numbers."""
+    path = tmp_path / "some.txt"
+    path.write_text("\n".join(numbers(200)), encoding="ascii")
+    return path
+
+
+def listening(process: subprocess.Popen[str]) -> str:
+    """The address that a process says it listens on."""
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("listening on http://127.0.0.1:"), line
+    return line.removeprefix("listening on ").strip()
+
+
+def ask(url: str, fields: str = "", **headers: str) -> tuple[int, bytes]:
+    """Push something over a connection of its own."""
+    parts = urlsplit(url)
+    with closing(HTTPConnection(parts.netloc, timeout=30)) as connection:
+        connection.request("GET", f"{parts.path}?{fields}", headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def answered(connection: socket.socket) -> tuple[int, bytes]:
+    """The next answer on a connection."""
+    with closing(HTTPResponse(connection)) as answer:
+        answer.begin()
+        return answer.status, answer.read()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+def followed(start: Start, journal: Path, count: int) -> list[dict[str, Any]]:
+    """The first reports in a journal, as soon as there are so many."""
+    process = start("reports", "--journal", journal, "--json", "--follow", "--limit", count)
+    stdout, stderr = process.communicate(timeout=60)
+    assert (process.returncode, stderr) == (0, "")
+    return [json.loads(line) for line in stdout.splitlines()]
+
+
+class TestCircle:
+    """Send, simulate, push, receive, look."""
+
+    def test_every_number_is_reported(
+        self, run: Run, start: Start, journal: Path, some: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What `qxt bulk` sends comes back from `qxt simulate` to `qxt receive`, and `qxt reports` has each number."""
+        receiver = start("receive", "--port", "0", "--path", SECRET, "--journal", journal)
+        address = listening(receiver)
+        assert address.endswith(f"/{SECRET}")
+        simulator = start("simulate", "--port", "0", "--push-to", address)
+        monkeypatch.setenv("QXT_USER", "user")
+        monkeypatch.setenv("QXT_PASSWORD", "password")
+        monkeypatch.setenv("QXT_BASE_URL", listening(simulator))
+        sent = json.loads(run("bulk", some, "--text", TEXT, "--json", "--journal", journal).stdout)
+        rows = followed(start, journal, 200)
+        assert sorted(row["number"] for row in rows) == numbers(200)
+        assert {row["state"] for row in rows} == {"delivered"}
+        assert {row["mid"] for row in rows} == set(sent["mids"])
+        receiver.terminate()
+        _, stderr = receiver.communicate(timeout=30)
+        assert receiver.returncode == 0
+        # Neither the secret nor a number is in what a log would keep of a running receiver.
+        assert stderr == "stopping: waiting for what is under way; once more to cut it off\n"
+
+    def test_a_killed_receiver_goes_on(
+        self, start: Start, run: Run, journal: Path, some: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After kill -9 the same command goes on; the gateway pushes again what was not acknowledged."""
+        monkeypatch.setenv("QXT_PUSH_PATH", SECRET)
+        monkeypatch.setenv("QXT_JOURNAL", str(journal))
+        port = free_port()
+        first = start("receive", "--port", port)
+        gateway = SimulatedGateway("user", PASSWORD, push_to=listening(first))
+        with serve(gateway) as url:
+            monkeypatch.setenv("QXT_PASSWORD", PASSWORD)
+            assert run("bulk", some, "--text", TEXT, "--user", "user", "--base-url", url).exit_code == 0
+            followed(start, journal, 10)
+            first.kill()
+            first.wait(30)
+            before = gateway.stats()["pushes_acknowledged"]
+            # Their reports come while nobody is there.
+            assert run("bulk", some, "--text", TEXT, "--user", "user", "--base-url", url).exit_code == 0
+            listening(start("receive", "--port", port))
+            rows = followed(start, journal, 400)
+        assert before < 400
+        assert sorted(row["number"] for row in rows) == sorted(numbers(200) * 2)
+
+    def test_who_opts_out_is_left_out(
+        self, start: Start, run: Run, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """After a reply `TD` the number is on the list, and no next send with that journal goes to it."""
+        monkeypatch.setenv("QXT_PASSWORD", PASSWORD)
+        monkeypatch.setenv("QXT_USER", "user")
+        receiver = listening(start("receive", "--port", "0", "--path", SECRET, "--journal", journal))
+        gone, stays = numbers(2)
+        gateway = SimulatedGateway("user", PASSWORD, push_to=receiver)
+        with serve(gateway) as url:
+            monkeypatch.setenv("QXT_BASE_URL", url)
+            gateway.reply(gone, "ＴＤ。")
+            replies = start("replies", "--journal", journal, "--json", "--follow", "--limit", "1")
+            assert json.loads(replies.communicate(timeout=60)[0])["text"] == "ＴＤ。"
+            assert run("suppressed", "export", "--journal", journal).stdout == f"{gone}\n"
+            path = tmp_path / "both.txt"
+            path.write_text(f"{gone}\n{stays}\n", encoding="ascii")
+            for command in (("bulk", path), ("send", gone, stays)):
+                told = json.loads(run(*command, "--text", TEXT, "--journal", journal, "--json").stdout)
+                assert (told["accepted"], told["suppressed"]) == (1, 1)
+            told = json.loads(run("check", path, "--text", TEXT, "--journal", journal, "--json").stdout)
+            assert (told["valid"], told["suppressed"]) == (1, 1)
+            path.write_text(f"{stays}\n", encoding="ascii")
+            told = json.loads(
+                run("check", path, "--text", TEXT, "--journal", journal, "--suppressed", path, "--json").stdout
+            )
+            assert (told["valid"], told["suppressed"]) == (0, 1)
+        assert set(gateway.taken) == {stays}
+
+
+class TestJournalToConsult:
+    """`--journal` of a command that sends."""
+
+    def test_one_that_is_mistyped(self, run: Run, account: None, gateway: SimulatedGateway, tmp_path: Path) -> None:
+        """A journal that is asked for and not there sends nothing, and is not made."""
+        ended = run("send", *numbers(1), "--text", TEXT, "--journal", tmp_path / "none.db")
+        assert ended.exit_code == 2
+        assert "there is no journal" in ended.stderr
+        assert not (tmp_path / "none.db").exists()
+        assert not gateway.requests
+
+    def test_one_that_nobody_wrote_yet(
+        self, run: Run, account: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The environment's journal may come later; until then the command says that nobody is left out."""
+        monkeypatch.setenv("QXT_JOURNAL", str(tmp_path / "later.db"))
+        ended = run("send", *numbers(1), "--text", TEXT)
+        assert ended.exit_code == 0
+        assert "nobody is left out for opting out" in ended.stderr
+
+
+class TestStopping:
+    """SIGINT and SIGTERM."""
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_what_waits_is_finished(self, start: Start, journal: Path, number: signal.Signals) -> None:
+        """A push that waits for its commit is stored and acknowledged before the end; one that is half there is cut."""
+        process = start("receive", "--port", "0", "--path", SECRET, "--journal", journal)
+        address = listening(process)
+        assert process.stderr is not None
+        parts = urlsplit(address)
+        host, port = parts.hostname, parts.port
+        with (
+            closing(sqlite3.connect(journal, isolation_level=None)) as other,
+            socket.create_connection((host, port), 30) as half,
+            closing(HTTPConnection(parts.netloc, timeout=30)) as whole,
+        ):
+            half.sendall(f"POST /{SECRET} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\ntype=4".encode())
+            other.execute("BEGIN IMMEDIATE")
+            whole.request("GET", f"{parts.path}?{report('1', numbers(1)[0])}")
+            # Answered behind it, so it is there.
+            assert ask(address.replace(SECRET, "x"))[0] == 404
+            process.send_signal(number)
+            assert process.stderr.readline().startswith("stopping: ")
+            assert half.recv(1) == b""
+            other.execute("ROLLBACK")
+            assert whole.getresponse().read() == b"ok"
+        _, stderr = process.communicate(timeout=30)
+        assert (process.returncode, stderr) == (0, "")
+        with closing(sqlite3.connect(journal)) as after:
+            assert after.execute("SELECT count(*) FROM reports").fetchone() == (1,)
+
+
+class TestWhoMayPush:
+    """The locks that the options set."""
+
+    def test_addresses(self, start: Start, journal: Path) -> None:
+        """Behind a trusted proxy, an allowed address and the right path are both needed; all else is the same 404."""
+        process = start(
+            *("receive", "--port", "0", "--path", f"/{SECRET}/", "--journal", journal, "--verbose"),
+            *("--allow", "192.0.2.0/24", "--allow", "198.51.100.7", "--trusted-proxy", "127.0.0.1"),
+        )
+        address = listening(process)
+        number = numbers(1)[0]
+        for sender in ("192.0.2.200", "198.51.100.7"):
+            assert ask(address, report("1", number), **{"X-Forwarded-For": sender}) == (200, b"ok")
+        refused = ask(address, report("2", number), **{"X-Forwarded-For": "203.0.113.1"})
+        assert refused == (404, b"not found")
+        assert ask(f"{address}x", report("3", number), **{"X-Forwarded-For": "192.0.2.1"}) == refused
+        assert ask(address, "type=7&x=" + number, **{"X-Forwarded-For": "192.0.2.1"}) == (200, b"ok")
+        process.terminate()
+        _, stderr = process.communicate(timeout=30)
+        assert "the address 203.0.113.1 is not allowed" in stderr
+        assert "unknown-type" in stderr
+        assert SECRET not in stderr
+        assert number not in stderr
+
+    def test_words_and_channel(self, start: Start, run: Run, journal: Path) -> None:
+        """--opt-out says which replies suppress, --channel-number what is the extension."""
+        address = listening(
+            start(
+                *("receive", "--port", "0", "--path", SECRET, "--journal", journal),
+                *("--opt-out", "停", "--opt-out", "STOP", "--channel-number", "10690000"),
+            )
+        )
+        for place, (number, text) in enumerate(zip(numbers(3), ("TD", "stop", "停"), strict=True)):
+            assert ask(address, reply(str(place), number, text, port="1069000007")) == (200, b"ok")
+        assert run("suppressed", "export", "--journal", journal).stdout.split() == numbers(3)[1:]
+        rows = [json.loads(line) for line in run("replies", "--journal", journal, "--json").stdout.splitlines()]
+        assert {row["extno"] for row in rows} == {"07"}
+
+    def test_no_opting_out(self, start: Start, run: Run, journal: Path) -> None:
+        """--no-opt-out is for a channel where T means something else."""
+        address = listening(start("receive", "--port", "0", "--path", SECRET, "--journal", journal, "--no-opt-out"))
+        assert ask(address, reply("1", numbers(1)[0], "T")) == (200, b"ok")
+        assert run("suppressed", "list", "--journal", journal).stdout == ""
+
+    def test_a_guessable_path(self, start: Start, journal: Path) -> None:
+        """On the loopback any path will do to try it out, with a warning."""
+        process = start("receive", "--port", "0", "--host", "localhost", "--path", "try/it", "--journal", journal)
+        assert process.stderr is not None
+        assert "can be guessed" in process.stderr.readline()
+        line = process.stderr.readline()
+        assert line.startswith("listening on http://localhost:")
+        assert line.endswith("/try/it\n")
+        address = line.removeprefix("listening on ").strip().replace("localhost", "127.0.0.1")
+        assert ask(address, report("1", numbers(1)[0])) == (200, b"ok")
+
+    def test_a_new_secret(self, run: Run) -> None:
+        """--new-secret needs nothing else, and never prints the same twice."""
+        secrets = [run("receive", "--new-secret").stdout.strip() for _ in range(2)]
+        assert len(secrets[0]) >= 40
+        assert secrets[0] != secrets[1]
+
+
+class TestUsage:
+    """What cannot be."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "hint"),
+        [
+            ((), "no path: set QXT_PUSH_PATH, or give --path; qxt receive --new-secret prints one"),
+            (("--path", "/"), "no path"),
+            (("--path", "short", "--host", "192.0.2.1"), "20 or more"),
+            (("--path", "short", "--host", "gateway.invalid"), "20 or more"),
+            (("--path", "short", "--trusted-proxy", "127.0.0.1"), "20 or more"),
+            (("--path", "a b"), "20 or more"),
+            (("--path", SECRET, "--allow", "everybody"), "'everybody' is neither an address nor a network"),
+            (("--path", SECRET, "--opt-out", "T", "--no-opt-out"), "contradict each other"),
+        ],
+    )
+    def test_wrong_usage(
+        self, run: Run, journal: Path, arguments: tuple[str, ...], hint: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        """It is exit code 2 and says what to change; nothing is made."""
+        ended = run("receive", "--port", "0", "--journal", journal, *arguments)
+        assert ended.exit_code == 2
+        assert hint in ended.stderr
+        assert not journal.exists()
+
+    def test_a_taken_port(self, run: Run, journal: Path) -> None:
+        """A port that somebody has is one line and exit code 1."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            ended = run("receive", "--port", port, "--path", SECRET, "--journal", journal)
+        assert ended.exit_code == 1
+        assert f"Error: cannot listen on 127.0.0.1, port {port}: " in ended.stderr
+
+    def test_no_journal(self, run: Run, journal: Path) -> None:
+        """A file that is no journal is one line and exit code 1."""
+        journal.write_text("something else", encoding="ascii")
+        ended = run("receive", "--port", "0", "--path", SECRET, "--journal", journal)
+        assert ended.exit_code == 1
+        assert ended.stderr.startswith("Error: ")
+        assert "listening" not in ended.stderr
+
+
+# --- the server ---------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def served(receiver: PushReceiver) -> Iterator[str]:
+    """A receiver behind the command's server, in a thread."""
+    listener, address = listen("127.0.0.1", 0)
+    with listener, start_blocking_portal("asyncio") as portal:
+
+        async def run(*, task_status: anyio.abc.TaskStatus[PushServer]) -> None:
+            server = PushServer(receiver, listener, lambda: task_status.started(server))
+            async with receiver:
+                await server.run_until_stopped()
+
+        running, server = portal.start_task(run)
+        try:
+            yield address
+        finally:
+            server.should_exit = True
+            running.result()
+
+
+class TestServer:
+    """What stands between the network and the receiver."""
+
+    def test_slow_heads_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who does not finish a request's head is closed, the first and later ones; a push under way is not."""
+        monkeypatch.setattr(serving, "_HEAD_SECONDS", 0.2)
+        release, secret = threading.Event(), new_secret()
+        with served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address:
+            port = urlsplit(address).port
+            push = f"GET /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+            with (
+                socket.create_connection(("127.0.0.1", port), 30) as under_way,
+                socket.create_connection(("127.0.0.1", port), 30) as slow,
+                socket.create_connection(("127.0.0.1", port), 30) as silent,
+            ):
+                under_way.sendall(push)
+                # The head that follows the first request stays incomplete.
+                slow.sendall(push.replace(b"type=4", b"type=1") + b"GET /")
+                assert answered(slow) == (200, b"ok")
+                assert silent.recv(1) == b""
+                assert slow.recv(1) == b""
+                release.set()
+                assert answered(under_way) == (200, b"ok")
+
+    def test_large_heads_are_cut(self) -> None:
+        """A query may have 64 KB; a head that goes on for ever is refused when it is larger than any push's."""
+        secret = new_secret()
+        with served(PushReceiver(path_secret=secret, on_report=lambda _: None)) as address:
+            fields = report("1" * 100, numbers(1)[0], area=quote("x" * 60_000))
+            assert ask(f"{address}/{secret}", fields) == (200, b"ok")
+            with socket.create_connection(("127.0.0.1", urlsplit(address).port), 30) as endless:
+                sent = 0
+                with suppress(ConnectionError):
+                    while sent < 32:
+                        endless.sendall(b"GET /" + b"x" * 2**20)
+                        sent += 1
+                assert sent < 32
+
+    def test_addresses_in_brackets(self) -> None:
+        """An IPv6 address stands in brackets."""
+        listener, address = listen("::1", 0)
+        with listener:
+            assert address == f"http://[::1]:{listener.getsockname()[1]}"
+
+    def test_answers_are_not_held_back(self) -> None:
+        """The socket says that it speaks TCP, so that asyncio turns Nagle's algorithm off."""
+        listener, _ = listen("127.0.0.1", 0)
+        with listener:
+            assert listener.proto == socket.IPPROTO_TCP
