@@ -14,14 +14,16 @@ Everything else stays unknown: with evidence that does not suffice (*ambiguous*)
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+from .records import BatchState
 
-__all__ = ["ENOUGH", "Doubt", "Verdict", "weigh"]
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+__all__ = ["ENOUGH", "Doubt", "News", "Verdict", "news_of", "weigh"]
 
 ENOUGH: Final = 3
 """Distinct numbers that have to be reported under a mid, unless the batch has fewer."""
@@ -100,3 +102,56 @@ def weigh(doubts: Iterable[Doubt], reports: Mapping[str, Mapping[str, int]]) -> 
         and len(candidates[fitting[0].batch]) == 1
     }
     return Verdict(bound, frozenset(touched - bound.keys()), frozenset(relevant - set(bound.values())))
+
+
+@attrs.frozen(kw_only=True)
+class News:
+    """What one stretch of reports has brought.
+
+    Attributes:
+        cursor: how far they are read.
+        more: there are others behind it.
+        bound: batches with the mid under which they were accepted.
+        keep, forget: mids that may matter later, and those that cannot.
+        ambiguous, silent: unknown batches of the campaign that stay so, with and without evidence.
+    """
+
+    cursor: int
+    more: bool
+    bound: Mapping[int, str]
+    keep: frozenset[str]
+    forget: frozenset[str]
+    ambiguous: int
+    silent: int
+
+
+def news_of(
+    campaign: int,
+    cursor: int,
+    doubtful: Sequence[Sequence[Any]],
+    orphans: Collection[str],
+    reports: Mapping[str, Mapping[str, int]],
+    *,
+    more: bool,
+) -> News:
+    """Weigh a stretch of reports.
+
+    Args:
+        campaign: which one to speak of.
+        cursor: how far they are read.
+        doubtful: rows: batch, campaign, state, when its attempt began, numbers.
+        orphans: mids of the stretch, and those kept before, that no batch has.
+        reports: as for `weigh`.
+        more: there are others behind `cursor`.
+    """
+    verdict = weigh((Doubt(row[0], row[2] != BatchState.UNKNOWN, row[3], row[4]) for row in doubtful), reports)
+    own = {row[0] for row in doubtful if row[1] == campaign and row[2] == BatchState.UNKNOWN}
+    return News(
+        cursor=cursor,
+        more=more,
+        bound=verdict.bound,
+        keep=verdict.relevant,
+        forget=frozenset(orphans) - verdict.relevant,
+        ambiguous=len(own & verdict.ambiguous),
+        silent=len(own - verdict.ambiguous - verdict.bound.keys()),
+    )

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from .moments import moment
-from .statements import named
 
 if TYPE_CHECKING:
-    import sqlite3
+    from collections.abc import Awaitable, Callable, Mapping
     from datetime import datetime
+    from typing import TypeAlias
 
-__all__ = ["Figures", "Moment", "read_figures"]
+__all__ = ["Figures", "Moment", "read_figures", "statement_of"]
+
+Rows: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
 
 _SECOND: Final = 1_000_000
 _WIDTHS: Final = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
@@ -69,25 +71,28 @@ class Figures:
     healed: int
 
 
-def read_figures(connection: sqlite3.Connection, campaign: int) -> Figures:
-    """Read the figures, each in one statement. Costs some walks over the campaign's reports."""
-    statements = named("figures.sql")
+def statement_of(statements: Mapping[str, str], name: str) -> str:
+    """A statement of a ``figures.sql``, with the part that others stand on put in."""
+    return statements[name].replace("{mids}", statements["mids"])
 
-    def rows(name: str, **values: Any) -> list[Any]:
-        statement = statements[name].replace("{mids}", statements["mids"])
-        return connection.execute(statement, {"campaign": campaign, **values}).fetchall()
 
-    ((first, last),) = rows("span")
+async def read_figures(rows: Rows) -> Figures:
+    """Read the figures, each in one statement. Costs some walks over the campaign's reports.
+
+    Args:
+        rows: runs a statement of ``figures.sql``, with its values beside the campaign, and gives its rows.
+    """
+    ((first, last),) = await rows("span")
     width = _width(first, last) if first is not None else _WIDTHS[0]
-    ((messages, healed),) = rows("message_count")
+    ((messages, healed),) = await rows("message_count")
     return Figures(
         width=width,
-        over_time=() if first is None else _over_time(first, last, width * _SECOND, rows),
-        delays=tuple(rows("delays")),
-        areas=_areas(rows("areas")),
-        codes=tuple(rows("codes", limit=_LISTED)),
-        troubles=tuple(rows("troubles", limit=_LISTED)),
-        segments=tuple(rows("segments")),
+        over_time=() if first is None else await _over_time(first, last, width * _SECOND, rows),
+        delays=tuple(await rows("delays")),
+        areas=_areas(await rows("areas")),
+        codes=tuple(await rows("codes", limit=_LISTED)),
+        troubles=tuple(await rows("troubles", limit=_LISTED)),
+        segments=tuple(await rows("segments")),
         messages=messages,
         healed=healed or 0,
     )
@@ -97,11 +102,11 @@ def _width(first: int, last: int) -> int:
     return next((width for width in _WIDTHS if (last - first) / (width * _SECOND) < _BARS), _WIDTHS[-1])
 
 
-def _over_time(first: int, last: int, width: int, rows: Any) -> tuple[Moment, ...]:
-    accepted: dict[int, int] = dict(rows("accepted_over_time", width=width))
+async def _over_time(first: int, last: int, width: int, rows: Rows) -> tuple[Moment, ...]:
+    accepted: dict[int, int] = dict(await rows("accepted_over_time", width=width))
     delivered: dict[int, int] = {}
     other: dict[int, int] = {}
-    for place, state, count in rows("reports_over_time", width=width):
+    for place, state, count in await rows("reports_over_time", width=width):
         counts = delivered if state == "delivered" else other
         counts[place] = counts.get(place, 0) + count
     return tuple(

@@ -2,17 +2,48 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from qxt_async.models import Message
+
+from . import Entry
 from .moments import moment
-from .records import Batch, BatchState, Campaign, CampaignState, NumberRecord, NumberState
+from .records import (
+    Batch,
+    BatchState,
+    Campaign,
+    CampaignEvent,
+    CampaignMessage,
+    CampaignState,
+    Deliveries,
+    LeftOut,
+    LeftOutReason,
+    NumberRecord,
+    NumberState,
+    Tally,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-__all__ = ["batch_of", "campaign_of", "number_record", "shown_state"]
+    from qxt_async.models import BatchResult
+
+__all__ = [
+    "batch_of",
+    "campaign_of",
+    "deliveries_of",
+    "event_of",
+    "fates",
+    "left_out_of",
+    "message_digest",
+    "message_of",
+    "mids_of",
+    "number_records",
+    "tally_of",
+]
 
 
 def _when(at: int | None) -> datetime | None:
@@ -66,6 +97,118 @@ def batch_of(row: Sequence[Any]) -> Batch:
     )
 
 
+def message_digest(message: Message) -> str:
+    """What tells messages apart."""
+    parts = json.dumps([message.text, message.extno, message.addseqno])
+    return hashlib.sha256(parts.encode()).hexdigest()
+
+
+def message_of(row: Sequence[Any]) -> CampaignMessage:
+    """A row of ``campaign_messages``, with how many get it."""
+    key, text, extno, addseqno, segments, numbers, batches = row
+    message = Message(text, extno=extno, addseqno=bool(addseqno))
+    return CampaignMessage(id=key, message=message, segments=segments, numbers=numbers, batches=batches)
+
+
+def left_out_of(row: Sequence[Any]) -> Entry[LeftOut]:
+    """A row of ``left_out``."""
+    seq, raw, reason, detail, source, line = row
+    return Entry(seq, LeftOut(raw, reason=LeftOutReason(reason), detail=detail, source=source, line=line))
+
+
+def event_of(row: Sequence[Any]) -> CampaignEvent:
+    """A row of ``campaign_events``."""
+    at, what, by, detail, count = row
+    return CampaignEvent(at=moment(at), what=what, by=by, detail=detail, count=count)
+
+
+def tally_of(state: CampaignState, reason: str, rows: Sequence[Sequence[Any]]) -> Tally:
+    """The batches of a campaign, counted by state."""
+    open_numbers = {row[0]: row[2] - row[6] for row in rows}
+    accepted, failed, unknown, suppressed, credits_ = (sum(int(row[place]) for row in rows) for place in range(3, 8))
+    return Tally(
+        state=state,
+        reason=reason,
+        planned=open_numbers.get(BatchState.PLANNED, 0),
+        sending=open_numbers.get(BatchState.SENDING, 0),
+        accepted=accepted,
+        failed=failed,
+        unknown=unknown,
+        suppressed=suppressed,
+        batches={BatchState(row[0]): row[1] for row in rows},
+        credits=credits_,
+    )
+
+
+def deliveries_of(rows: Sequence[Sequence[Any]]) -> Deliveries:
+    """Reports, counted by state."""
+    counts: dict[str, int] = {row[0]: row[1] for row in rows}
+    return Deliveries(
+        delivered=counts.get("delivered", 0),
+        rejected=counts.get("rejected", 0),
+        failed=counts.get("failed", 0),
+        unknown=counts.get("unknown", 0),
+    )
+
+
+# --- what became of a batch and of its numbers ------------------------------------------------------------------------
+
+
+def fates(result: BatchResult) -> tuple[BatchState, list[tuple[str, str, str | None, None]]]:
+    """The state of a batch, and rows for the numbers of which something else is true."""
+    state = BatchState.UNKNOWN if result.unknown else BatchState.FAILED
+    if result.receipts:
+        state = BatchState.ACCEPTED
+    exceptions: list[tuple[str, str, str | None, None]] = []
+    for receipt in result.receipts[1:]:
+        exceptions.extend((number, NumberState.ACCEPTED, receipt.mid, None) for number in receipt.numbers)
+    if state is not BatchState.FAILED:
+        exceptions.extend((number, NumberState.FAILED, None, None) for number in result.failed)
+    if state is BatchState.ACCEPTED:
+        exceptions.extend((number, NumberState.UNKNOWN, None, None) for number in result.unknown)
+    return state, exceptions
+
+
+def mids_of(batches: Sequence[Batch], exceptions: Sequence[Sequence[Any]]) -> list[str]:
+    """The mids of batches and of rows of ``exceptions_of``."""
+    mids = {batch.mid for batch in batches} | {mid for _, _, _, mid in exceptions}
+    return [mid for mid in mids if mid is not None]
+
+
+def number_records(
+    batches: Sequence[Batch],
+    joined: Mapping[int, str],
+    exceptions: Sequence[Sequence[Any]],
+    reports: Sequence[Sequence[Any]],
+    *,
+    cancelled: bool,
+) -> list[NumberRecord]:
+    """What became of the numbers of some batches, in their order.
+
+    Args:
+        batches: which.
+        joined: their numbers.
+        exceptions: their rows of ``exceptions_of``.
+        reports: rows of ``reports_on`` for their mids.
+        cancelled: what is planned will not be sent.
+    """
+    others: dict[int, dict[str, tuple[str, str | None]]] = {}
+    for key, number, state, mid in exceptions:
+        others.setdefault(key, {})[number] = (state, mid)
+    reported = {(row[0], row[1]): row for row in reports}
+    records: list[NumberRecord] = []
+    for batch in batches:
+        own = _shown_state(batch, cancelled=cancelled)
+        its_others = others.get(batch.id, {})
+        for number in joined[batch.id].split(","):
+            state, mid = its_others.get(number, (own, batch.mid))
+            if state is None or state == "superseded":
+                continue
+            report = reported.get((mid, number)) if mid is not None else None
+            records.append(_number_record(batch, number, NumberState(state), mid, report))
+    return records
+
+
 _SHOWN: Final[Mapping[BatchState, NumberState | None]] = {
     BatchState.PLANNED: NumberState.PLANNED,
     BatchState.SENDING: NumberState.UNKNOWN,
@@ -76,7 +219,7 @@ _SHOWN: Final[Mapping[BatchState, NumberState | None]] = {
 }
 
 
-def shown_state(batch: Batch, *, cancelled: bool) -> NumberState | None:
+def _shown_state(batch: Batch, *, cancelled: bool) -> NumberState | None:
     """What a batch says of its numbers, ``None`` if another batch speaks of them."""
     if batch.successor is not None:
         return None
@@ -85,7 +228,7 @@ def shown_state(batch: Batch, *, cancelled: bool) -> NumberState | None:
     return _SHOWN[batch.state]
 
 
-def number_record(
+def _number_record(
     batch: Batch, number: str, state: NumberState, mid: str | None, report: Sequence[Any] | None
 ) -> NumberRecord:
     """One number of a batch, with its row of ``reports_on``."""

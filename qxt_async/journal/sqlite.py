@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from qxt_async.errors import InvalidNumberError, JournalBusyError
-from qxt_async.models import DeliveryState, Reply, StatusReport
-from qxt_async.phones import normalize
+from qxt_async.errors import JournalBusyError
+from qxt_async.models import DeliveryState
 from qxt_async.pushes import PushFlag
 
-from . import Conflict, Entry, RawPush, Suppression, SuppressionReason
+from . import Entry, SuppressionReason
 from .database import Database
-from .moments import micros, moment
+from .incoming import (
+    conflict_of,
+    digest,
+    outranks,
+    raw_push_of,
+    reply_of,
+    report_of,
+    suppressible,
+    suppression_of,
+)
+from .moments import micros
 from .sqlite_campaigns import SqliteCampaigns
 from .statements import named
 
@@ -24,8 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from types import TracebackType
 
+    from qxt_async.models import Reply, StatusReport
     from qxt_async.pushes import Push
 
+    from . import Conflict, RawPush, Suppression
     from .writer import Job
 
 __all__ = ["SqliteJournal"]
@@ -35,28 +45,6 @@ _GROUP: Final = 1000
 # What may wait in memory, about 40 MB with the tasks that wait for it. Beyond, the gateway is told to come back.
 _WAITING_PUSHES: Final = 10_000
 _WAITING_BYTES: Final = 16 * 1024 * 1024
-# Which of two different reports on one message stays: the higher one, the first of equals.
-_RANK: Final = {
-    DeliveryState.UNKNOWN: 0,
-    DeliveryState.FAILED: 1,
-    DeliveryState.REJECTED: 1,
-    DeliveryState.DELIVERED: 2,
-}
-
-
-def _digest(*parts: bytes) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
-
-
-def _suppressible(number: str) -> str:
-    try:
-        return normalize(number)
-    except InvalidNumberError:
-        # Nothing is sent to it as it stands, but whoever put it here means something by it.
-        return number.strip()
 
 
 class _Gathering:
@@ -171,7 +159,7 @@ class SqliteJournal:
                 self._write_reply(connection, reply, at, opted_out=reply in opted_out)
             if push.flags and push.flags != (PushFlag.EMPTY,):
                 values = {
-                    "digest": _digest(push.query, push.body),
+                    "digest": digest(push.query, push.body),
                     "query": push.query,
                     "body": push.body,
                     "flags": " ".join(push.flags),
@@ -201,7 +189,7 @@ class SqliteJournal:
         if code == report.code:
             return  # another one of this group has brought it already
         loser, lost_at = report.code, at
-        if _RANK[report.state] > _RANK[DeliveryState(state)]:
+        if outranks(report.state, DeliveryState(state)):
             connection.execute(self._sql["delete_report"], key)
             connection.execute(self._sql["insert_reports"], {"rows": row})
             loser, lost_at = code, stored_at
@@ -212,7 +200,7 @@ class SqliteJournal:
         values = {
             "mid": reply.mid,
             "mobile": reply.mobile,
-            "digest": _digest(reply.text.encode()),
+            "digest": digest(reply.text.encode()),
             "text": reply.text,
             "port": reply.port,
             "extno": reply.extno,
@@ -223,7 +211,7 @@ class SqliteJournal:
         new = connection.execute(self._sql["insert_reply"], values).rowcount
         # Without a mid a second wish cannot be told from a first one that came twice: better to honour it.
         if opted_out and (new or not reply.mid):
-            self._write_suppressions(connection, [_suppressible(reply.mobile)], SuppressionReason.REPLY, reply.mid, at)
+            self._write_suppressions(connection, [suppressible(reply.mobile)], SuppressionReason.REPLY, reply.mid, at)
 
     def _write_suppressions(
         self, connection: sqlite3.Connection, numbers: Iterable[str], reason: SuppressionReason, note: str, at: int
@@ -255,7 +243,7 @@ class SqliteJournal:
         """See `Journal.reports`."""
         filters = _received(since, until) | {"mid = :mid": mid, "mobile = :mobile": mobile, "state = :state": state}
         rows = await self._select(self._sql["reports"], {"after": after, "limit": limit}, filters)
-        return [Entry(row[0], _report(row[1:])) for row in rows]
+        return [Entry(row[0], report_of(row[1:])) for row in rows]
 
     async def report_cursor(self) -> int:
         """See `Journal.report_cursor`."""
@@ -265,7 +253,7 @@ class SqliteJournal:
     async def find_reports(self, keys: Iterable[tuple[str, str]]) -> list[StatusReport]:
         """See `Journal.find_reports`."""
         rows = await self._select(self._sql["find_reports"], {"keys": json.dumps(list(keys), ensure_ascii=False)})
-        return [_report(row) for row in rows]
+        return [report_of(row) for row in rows]
 
     async def replies(
         self,
@@ -280,51 +268,20 @@ class SqliteJournal:
         """See `Journal.replies`."""
         filters = _received(since, until) | {"mid = :mid": mid, "mobile = :mobile": mobile}
         rows = await self._select(self._sql["replies"], {"after": after, "limit": limit}, filters)
-        return [
-            Entry(
-                seq,
-                Reply(
-                    mid,
-                    phone,
-                    text=text,
-                    port=port,
-                    extno=extno,
-                    area=area,
-                    city=city,
-                    received_at=moment(at),
-                ),
-            )
-            for seq, mid, phone, text, port, extno, area, city, at in rows
-        ]
+        return [Entry(row[0], reply_of(row[1:])) for row in rows]
 
     async def conflicts(
         self, *, limit: int = 1000, mid: str | None = None, mobile: str | None = None
     ) -> list[Conflict]:
         """See `Journal.conflicts`."""
         filters = {"mid = :mid": mid, "mobile = :mobile": mobile}
-        return [
-            Conflict(
-                mid=row[0], mobile=row[1], code=row[2], times=row[3], first_at=moment(row[4]), last_at=moment(row[5])
-            )
-            for row in await self._select(self._sql["conflicts"], {"limit": limit}, filters)
-        ]
+        rows = await self._select(self._sql["conflicts"], {"limit": limit}, filters)
+        return [conflict_of(row) for row in rows]
 
     async def raw_pushes(self, *, after: int = 0, limit: int = 100) -> list[RawPush]:
         """See `Journal.raw_pushes`."""
-        return [
-            RawPush(
-                cursor=seq,
-                query=query,
-                body=body,
-                flags=tuple(PushFlag(flag) for flag in flags.split()),
-                times=times,
-                first_at=moment(first_at),
-                last_at=moment(last_at),
-            )
-            for seq, query, body, flags, times, first_at, last_at in await self._select(
-                self._sql["raw_pushes"], {"after": after, "limit": limit}
-            )
-        ]
+        rows = await self._select(self._sql["raw_pushes"], {"after": after, "limit": limit})
+        return [raw_push_of(row) for row in rows]
 
     # --- who wants no more texts --------------------------------------------------------------------------------
 
@@ -332,14 +289,14 @@ class SqliteJournal:
         self, numbers: Iterable[str], *, reason: SuppressionReason = SuppressionReason.MANUAL, note: str = ""
     ) -> int:
         """See `Journal.suppress`."""
-        listed, at = [_suppressible(number) for number in numbers], micros(datetime.now(UTC))
+        listed, at = [suppressible(number) for number in numbers], micros(datetime.now(UTC))
         return await self.database.writer.run(
             lambda connection: self._write_suppressions(connection, listed, reason, note, at)
         )
 
     async def unsuppress(self, numbers: Iterable[str]) -> int:
         """See `Journal.unsuppress`."""
-        values = {"numbers": json.dumps([_suppressible(number) for number in numbers], ensure_ascii=False)}
+        values = {"numbers": json.dumps([suppressible(number) for number in numbers], ensure_ascii=False)}
         return await self.database.writer.run(
             lambda connection: connection.execute(self._sql["unsuppress"], values).rowcount
         )
@@ -347,19 +304,11 @@ class SqliteJournal:
     async def suppressions(self, *, after: str = "", limit: int = 1000) -> list[Suppression]:
         """See `Journal.suppressions`."""
         rows = await self._select(self._sql["suppressions"], {"after": after, "limit": limit})
-        return [
-            Suppression(number, reason=SuppressionReason(reason), note=note, added_at=moment(at))
-            for number, reason, note, at in rows
-        ]
+        return [suppression_of(row) for row in rows]
 
     async def suppressed_numbers(self) -> frozenset[str]:
         """See `Journal.suppressed_numbers`."""
         return frozenset(number for (number,) in await self._select(self._sql["suppressed_numbers"], {}))
-
-
-def _report(row: Sequence[Any]) -> StatusReport:
-    mid, mobile, code, port, area, city, at = row
-    return StatusReport(mid, mobile, code=code, port=port, area=area, city=city, received_at=moment(at))
 
 
 def _received(since: datetime | None, until: datetime | None) -> dict[str, Any]:

@@ -2,49 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.errors import CampaignNotFoundError, CampaignStateError
-from qxt_async.models import Message
 
-from . import Entry
-from .figures import read_figures
-from .moments import moment
-from .records import (
-    Batch,
-    BatchState,
-    Campaign,
-    CampaignEvent,
-    CampaignMessage,
-    CampaignState,
-    Deliveries,
-    LeftOut,
-    LeftOutReason,
-    NumberRecord,
-    NumberState,
-    Tally,
+from . import orders
+from .figures import read_figures, statement_of
+from .records import CampaignState
+from .rows import (
+    batch_of,
+    campaign_of,
+    deliveries_of,
+    event_of,
+    left_out_of,
+    message_digest,
+    message_of,
+    mids_of,
+    number_records,
+    tally_of,
 )
-from .rows import batch_of, campaign_of, number_record, shown_state
 from .sqlite_reconciling import SqliteReconciling
+from .statements import named
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Sequence
 
+    from qxt_async.models import Message
+
+    from . import Entry
     from .figures import Figures
-    from .records import PlannedBatch
+    from .records import (
+        Batch,
+        BatchState,
+        Campaign,
+        CampaignEvent,
+        CampaignMessage,
+        Deliveries,
+        LeftOut,
+        LeftOutReason,
+        NumberRecord,
+        PlannedBatch,
+        Tally,
+    )
 
 __all__ = ["SqliteCampaigns"]
 
 _SECOND: Final = 1_000_000
 _BROKEN_OFF: Final = 3600 * _SECOND
-
-
-def _digest(message: Message) -> str:
-    parts = json.dumps([message.text, message.extno, message.addseqno])
-    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 class SqliteCampaigns(SqliteReconciling):
@@ -91,7 +97,7 @@ class SqliteCampaigns(SqliteReconciling):
     def _message(self, connection: sqlite3.Connection, campaign: int, batch: PlannedBatch) -> int:
         values = {
             "campaign": campaign,
-            "digest": _digest(batch.message),
+            "digest": message_digest(batch.message),
             "text": batch.message.text,
             "extno": batch.message.extno,
             "addseqno": batch.message.addseqno,
@@ -152,53 +158,30 @@ class SqliteCampaigns(SqliteReconciling):
         def read(connection: sqlite3.Connection) -> Tally:
             state, reason = self._state(connection, campaign)
             rows = connection.execute(self._sql["tally"], {"campaign": campaign}).fetchall()
-            open_numbers = {row[0]: row[2] - row[6] for row in rows}
-            accepted, failed, unknown, suppressed, credits_ = (
-                sum(int(row[place]) for row in rows) for place in range(3, 8)
-            )
-            return Tally(
-                state=state,
-                reason=reason,
-                planned=open_numbers.get(BatchState.PLANNED, 0),
-                sending=open_numbers.get(BatchState.SENDING, 0),
-                accepted=accepted,
-                failed=failed,
-                unknown=unknown,
-                suppressed=suppressed,
-                batches={BatchState(row[0]): row[1] for row in rows},
-                credits=credits_,
-            )
+            return tally_of(state, reason, rows)
 
         return await self._database.read(read)
 
     async def deliveries(self, campaign: int) -> Deliveries:
         """See `Campaigns.deliveries`."""
-        counts: dict[str, int] = dict(await self._rows("deliveries", campaign=campaign))
-        return Deliveries(
-            delivered=counts.get("delivered", 0),
-            rejected=counts.get("rejected", 0),
-            failed=counts.get("failed", 0),
-            unknown=counts.get("unknown", 0),
-        )
+        return deliveries_of(await self._rows("deliveries", campaign=campaign))
 
     async def figures(self, campaign: int) -> Figures:
         """See `Campaigns.figures`."""
-        return await self._database.read(lambda connection: read_figures(connection, campaign))
+        statements = named("figures.sql")
+
+        async def rows(name: str, **values: Any) -> list[Any]:
+            statement = statement_of(statements, name)
+            return await self._database.read(
+                lambda connection: connection.execute(statement, {"campaign": campaign, **values}).fetchall()
+            )
+
+        return await read_figures(rows)
 
     async def messages(self, campaign: int, *, after: int = 0, limit: int = 1000) -> list[CampaignMessage]:
         """See `Campaigns.messages`."""
-        return [
-            CampaignMessage(
-                id=key,
-                message=Message(text, extno=extno, addseqno=bool(addseqno)),
-                segments=segments,
-                numbers=numbers,
-                batches=batches,
-            )
-            for key, text, extno, addseqno, segments, numbers, batches in await self._rows(
-                "messages", campaign=campaign, after=after, limit=limit
-            )
-        ]
+        rows = await self._rows("messages", campaign=campaign, after=after, limit=limit)
+        return [message_of(row) for row in rows]
 
     async def batches(
         self, campaign: int, *, after: int = 0, limit: int = 1000, state: BatchState | None = None
@@ -246,105 +229,53 @@ class SqliteCampaigns(SqliteReconciling):
     ) -> list[NumberRecord]:
         of = {"batches": json.dumps([batch.id for batch in batches])}
         joined: dict[int, str] = dict(connection.execute(self._sql["numbers_of"], of).fetchall())
-        exceptions: dict[int, dict[str, tuple[str, str | None]]] = {}
-        mids = {batch.mid for batch in batches if batch.mid is not None}
-        for key, number, state, mid in connection.execute(self._sql["exceptions_of"], of).fetchall():
-            exceptions.setdefault(key, {})[number] = (state, mid)
-            if mid is not None:
-                mids.add(mid)
-        reports = {
-            (row[0], row[1]): row
-            for row in connection.execute(self._sql["reports_on"], {"mids": json.dumps(list(mids))}).fetchall()
-        }
-        records: list[NumberRecord] = []
-        for batch in batches:
-            own = shown_state(batch, cancelled=cancelled)
-            others = exceptions.get(batch.id, {})
-            for number in joined[batch.id].split(","):
-                state, mid = others.get(number, (own, batch.mid))
-                if state is None or state == "superseded":
-                    continue
-                report = reports.get((mid, number)) if mid is not None else None
-                records.append(number_record(batch, number, NumberState(state), mid, report))
-        return records
+        exceptions = connection.execute(self._sql["exceptions_of"], of).fetchall()
+        mids = mids_of(batches, exceptions)
+        reports = connection.execute(self._sql["reports_on"], {"mids": json.dumps(mids)}).fetchall()
+        return number_records(batches, joined, exceptions, reports, cancelled=cancelled)
 
     async def left_out(
         self, campaign: int, *, reason: LeftOutReason | None = None, after: int = 0, limit: int = 1000
     ) -> list[Entry[LeftOut]]:
         """See `Campaigns.left_out`."""
         rows = await self._rows("left_out", campaign=campaign, reason=reason, after=after, limit=limit)
-        return [
-            Entry(seq, LeftOut(raw, reason=LeftOutReason(why), detail=detail, source=source, line=line))
-            for seq, raw, why, detail, source, line in rows
-        ]
+        return [left_out_of(row) for row in rows]
 
     async def events(self, campaign: int) -> list[CampaignEvent]:
         """See `Campaigns.events`."""
-        return [
-            CampaignEvent(at=moment(at), what=what, by=by, detail=detail, count=count)
-            for at, what, by, detail, count in await self._rows("events", campaign=campaign)
-        ]
+        return [event_of(row) for row in await self._rows("events", campaign=campaign)]
 
     # --- orders -------------------------------------------------------------------------------------------------
 
     async def _order(
-        self, campaign: int, decide: Callable[[CampaignState], CampaignState | None], reason: str, by: str
-    ) -> Campaign:
-        """Change the state as `decide` says; ``None`` leaves it."""
+        self, campaign: int, decide: Callable[[int, CampaignState], CampaignState | None], reason: str, by: str
+    ) -> tuple[Campaign, bool]:
+        """Change the state as `decide` says; the campaign, and whether its state was changed."""
 
-        def write(connection: sqlite3.Connection) -> Campaign:
+        def write(connection: sqlite3.Connection) -> tuple[Campaign, bool]:
             state, _ = self._state(connection, campaign)
-            wanted = decide(state)
+            wanted = decide(campaign, state)
             if wanted is not None:
                 self._set_state(connection, campaign, wanted, reason, by)
-            return self._find(connection, campaign)
+            return self._find(connection, campaign), wanted is not None
 
         return await self._database.writer.run(write)
 
     async def start(self, campaign: int, *, by: str = "") -> Campaign:
         """See `Campaigns.start`."""
-
-        def decide(state: CampaignState) -> CampaignState | None:
-            if state is CampaignState.PLANNING:
-                raise CampaignStateError(campaign, state, "it is still being planned, or its planning was broken off")
-            if state is CampaignState.CANCELLED:
-                raise CampaignStateError(campaign, state, "resume it first")
-            return None if state is CampaignState.RUNNING else CampaignState.RUNNING
-
-        return await self._order(campaign, decide, "", by)
+        return (await self._order(campaign, orders.started, "", by))[0]
 
     async def pause(self, campaign: int, reason: str, *, by: str = "") -> bool:
         """See `Campaigns.pause`."""
-        before: list[CampaignState] = []
-
-        def decide(state: CampaignState) -> CampaignState | None:
-            before.append(state)
-            return CampaignState.PAUSED if state is CampaignState.RUNNING else None
-
-        await self._order(campaign, decide, reason, by)
-        return before == [CampaignState.RUNNING]
+        return (await self._order(campaign, orders.paused, reason, by))[1]
 
     async def resume(self, campaign: int, *, by: str = "") -> Campaign:
         """See `Campaigns.resume`."""
-
-        def decide(state: CampaignState) -> CampaignState | None:
-            if state in (CampaignState.PAUSED, CampaignState.CANCELLED):
-                return CampaignState.RUNNING
-            if state is not CampaignState.RUNNING:
-                raise CampaignStateError(campaign, state, "only what was paused or cancelled can be resumed")
-            return None
-
-        return await self._order(campaign, decide, "", by)
+        return (await self._order(campaign, orders.resumed, "", by))[0]
 
     async def cancel(self, campaign: int, reason: str = "", *, by: str = "") -> Campaign:
         """See `Campaigns.cancel`."""
-
-        def decide(state: CampaignState) -> CampaignState | None:
-            if state in (CampaignState.PLANNING, CampaignState.DONE):
-                raise CampaignStateError(campaign, state, "there is nothing to cancel")
-            return None if state is CampaignState.CANCELLED else CampaignState.CANCELLED
-
-        return await self._order(campaign, decide, reason, by)
+        return (await self._order(campaign, orders.cancelled, reason, by))[0]
 
     async def complete(self, campaign: int) -> bool:
         """See `Campaigns.complete`."""

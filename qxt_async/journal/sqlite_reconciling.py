@@ -5,17 +5,17 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import attrs
-
 from qxt_async.errors import CampaignStateError, ConfirmationRequiredError
 
-from .evidence import Doubt, weigh
+from .evidence import news_of
 from .records import BatchState, CampaignState, Reconciliation, Resend
 from .sqlite_sending import SqliteSending, array
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from .evidence import News
 
 __all__ = ["SqliteReconciling"]
 
@@ -122,7 +122,7 @@ class SqliteReconciling(SqliteSending):
         )
         return Reconciliation(batches=bound, numbers=numbers, ambiguous=ambiguous, silent=silent, overdue=overdue)
 
-    def _read_news(self, connection: sqlite3.Connection, campaign: int) -> _News:
+    def _read_news(self, connection: sqlite3.Connection, campaign: int) -> News:
         # One state of the database: a batch must not be claimed between the reading of batches and of reports.
         connection.execute("BEGIN")
         try:
@@ -143,19 +143,9 @@ class SqliteReconciling(SqliteSending):
             ((newest,),) = connection.execute(self._sql["newest_of_all"]).fetchall()
         finally:
             connection.execute("ROLLBACK")
-        verdict = weigh((Doubt(row[0], row[2] != BatchState.UNKNOWN, row[3], row[4]) for row in doubtful), reports)
-        own = {row[0] for row in doubtful if row[1] == campaign and row[2] == BatchState.UNKNOWN}
-        return _News(
-            cursor=until,
-            more=until < newest,
-            bound=verdict.bound,
-            keep=verdict.relevant,
-            forget=frozenset(orphans) - verdict.relevant,
-            ambiguous=len(own & verdict.ambiguous),
-            silent=len(own - verdict.ambiguous - verdict.bound.keys()),
-        )
+        return news_of(campaign, until, doubtful, orphans, reports, more=until < newest)
 
-    def _write_news(self, connection: sqlite3.Connection, *, campaign: int, news: _News) -> tuple[int, int]:
+    def _write_news(self, connection: sqlite3.Connection, *, campaign: int, news: News) -> tuple[int, int]:
         """Bind what the reports prove; how many batches and numbers of the campaign."""
         batches = numbers = 0
         for batch, mid in news.bound.items():
@@ -193,16 +183,3 @@ class SqliteReconciling(SqliteSending):
             detail = f"no status report has spoken of them within {deadline:g} s: they stay unknown"
             self._event(connection, campaign, "overdue", "", detail, overdue)
         return overdue
-
-
-@attrs.frozen(kw_only=True)
-class _News:
-    """What one stretch of reports has brought."""
-
-    cursor: int
-    more: bool
-    bound: Mapping[int, str]
-    keep: frozenset[str]
-    forget: frozenset[str]
-    ambiguous: int
-    silent: int

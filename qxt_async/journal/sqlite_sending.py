@@ -10,6 +10,7 @@ from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
+from .rows import fates
 from .statements import named
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class SqliteSending:
         return await self._database.writer.run(lambda connection: self._settle(connection, claim, result))
 
     def _settle(self, connection: sqlite3.Connection, claim: Claim, result: BatchResult) -> bool:
-        state, exceptions = _fates(result)
+        state, exceptions = fates(result)
         values = {
             "batch": claim.batch,
             "token": claim.token,
@@ -255,18 +256,3 @@ class SqliteSending:
             )
 
         return await self._database.writer.run(write)
-
-
-def _fates(result: BatchResult) -> tuple[BatchState, list[tuple[str, str, str | None, None]]]:
-    """The state of a batch, and the numbers of which something else is true."""
-    state = BatchState.UNKNOWN if result.unknown else BatchState.FAILED
-    if result.receipts:
-        state = BatchState.ACCEPTED
-    exceptions: list[tuple[str, str, str | None, None]] = []
-    for receipt in result.receipts[1:]:
-        exceptions.extend((number, NumberState.ACCEPTED, receipt.mid, None) for number in receipt.numbers)
-    if state is not BatchState.FAILED:
-        exceptions.extend((number, NumberState.FAILED, None, None) for number in result.failed)
-    if state is BatchState.ACCEPTED:
-        exceptions.extend((number, NumberState.UNKNOWN, None, None) for number in result.unknown)
-    return state, exceptions

@@ -13,7 +13,7 @@ from steps import NUMBERS, accepted, all_batches, claimed, opened, reported, run
 from qxt_async.errors import CampaignNotFoundError, ConnectionBrokenError, PartialAnswerError
 from qxt_async.journal import sqlite_reconciling
 from qxt_async.journal.campaigns import Campaigns
-from qxt_async.journal.evidence import Doubt, weigh
+from qxt_async.journal.evidence import Doubt, News, weigh
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch, Reconciliation
 from qxt_async.models import BatchResult, Message, Receipt
 
@@ -180,7 +180,7 @@ async def test_mid_of_another_batch(tmp_path: Path) -> None:
         await campaigns.settle(second, unknown(second))
         await reported(journal, "m1", NUMBERS[5:9])
         assert (await campaigns.reconcile(campaign)).silent == 1
-        news = sqlite_reconciling._News(
+        news = News(
             cursor=9,
             more=False,
             bound={second.batch: "m1"},

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from qxt_async.errors import JournalBusyError, JournalUnavailableError
 from qxt_async.journal import Entry, SuppressionReason, sqlite
 from qxt_async.journal.database import migrate
-from qxt_async.journal.sqlite import SqliteJournal, micros, moment
+from qxt_async.journal.moments import micros, moment
+from qxt_async.journal.sqlite import SqliteJournal
 from qxt_async.journal.statements import migrations
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.pushes import Push, PushFlag, parse_push
