@@ -14,7 +14,7 @@ __all__ = ["ExitCode", "FailedError", "LazyGroup", "qxt"]
 _COMMANDS = {
     "balance": "Ask how many messages the account has left.",
     "bulk": "Send one text to every number in a file.",
-    "campaign": "Send to a million numbers so that nothing is sent twice, whatever happens.",
+    "campaign": "Send to a million numbers so that a crash, a stop or a second process never sends anything twice.",
     "check": "Say what a bulk send would do; sends nothing.",
     "receive": "Store what the gateway pushes: status reports and replies.",
     "replies": "Show what people wrote back.",
