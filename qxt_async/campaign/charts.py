@@ -65,7 +65,7 @@ def bars(
         x_labels_major_every=every,
         min_scale=3,
         max_scale=5,
-        value_formatter=lambda value: f"{value:,.0f}",
+        value_formatter=_counted,
         style=style.Style(label_font_size=_FONT, major_label_font_size=_FONT, font_family="inherit"),
     )
     chart.x_labels = list(labels)
@@ -78,6 +78,10 @@ def bars(
     root.set("aria-label", title)
     root.attrib.pop("id", None)
     return ET.tostring(root, encoding="unicode", method="xml")
+
+
+def _counted(value: float) -> str:
+    return f"{value:,.0f}"
 
 
 def _pygal() -> tuple[Any, Any]:

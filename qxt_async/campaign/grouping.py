@@ -56,7 +56,8 @@ class Grouping:
         waiting = self._waiting.setdefault((message, count), [])
         waiting += numbers
         self._held += len(numbers)
-        size, batches, start = self._size, [], 0
+        batches: list[PlannedBatch] = []
+        size, start = self._size, 0
         while len(waiting) - start > 2 * size:
             batches.append(PlannedBatch(message, waiting[start : start + size], segments=count))
             start += size

@@ -190,4 +190,4 @@ def _listed(sources: Sources) -> list[Any]:
         items = cast("Sequence[Any]", sources)
         if items and not isinstance(items[0], str | Mapping):
             listed = list(items)
-    return [TableFile(source) if isinstance(source, os.PathLike) else source for source in listed]
+    return [TableFile(cast("os.PathLike[str]", one)) if isinstance(one, os.PathLike) else one for one in listed]

@@ -142,10 +142,10 @@ def render_report(data: ReportData, *, language: Language = "en", time_zone: str
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"n": show.count, "time": show.time, "span": show.span}
-    environment.globals["share"] = show.share
     page = environment.from_string(_file("report.html"))
     return page.render(
         w=words,
+        share=show.share,
         d=data,
         style=_file("report.css"),
         zone=time_zone,

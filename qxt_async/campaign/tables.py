@@ -17,7 +17,7 @@ import os
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import anyio.lowlevel
 import attrs
@@ -251,7 +251,7 @@ class _ItemTable:
         if not isinstance(items[0], Mapping) and self._rows is None:
             return self._select(NumberBlock(items, range(first, first + len(items))), ())
         if self._rows is None:
-            self._keys = tuple(map(str, items[0]))
+            self._keys = tuple(map(str, cast("Row", items[0])))
             self._rows = RowCutter(self.name, None, first=first)
             self._rows.column.begins(self._keys, 0)
         block = self._rows.cut([self._row(item, line) for line, item in enumerate(items, first)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
+from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 from xml.parsers import expat
@@ -128,12 +129,13 @@ class WorkbookReader:
 
     def __init__(self, path: str, column: str | int | None, sheet: str | int) -> None:
         try:
-            import python_calamine as calamine
+            # By name, since its types are not whole.
+            calamine: Any = import_module("python_calamine")
         except ImportError:
             raise InvalidConfigurationError("XLSX files need the extra: pip install 'qxt_async[files]'") from None
         _check(path)
         try:
-            workbook = calamine.CalamineWorkbook.from_path(path)
+            workbook = calamine.load_workbook(path)
             names = workbook.sheet_names
             name = sheet if isinstance(sheet, str) else dict(enumerate(names, 1)).get(sheet)
             if name not in names:
