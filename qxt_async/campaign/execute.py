@@ -60,9 +60,9 @@ class Execution:
 
     Attributes:
         fate: *settled*: it has its outcome, in `result`. *not sent*: provably; it is planned again. *given up*: the
-            same, because the caller went away or it had got too late. *refused*: every batch would meet that; it is
+            same, because it was not wanted any more or had got too late. *refused*: every batch would meet that; it is
             planned again.
-        numbers: to whom it went or would have gone.
+        numbers: to whom it went or would have gone; none if nothing was claimed.
         result: the outcome; ``None`` if there was no request.
         error: what the request met, ``None`` if all is well.
         delay: seconds before the batch is claimed again, for *not sent*.
@@ -85,6 +85,10 @@ class Executor:
         margin: seconds beyond the client's timeout for which an attempt is believed to be alive. A request that has
             not begun when they are used up does not begin.
         patience: seconds for which the journal may refuse before that is an error.
+
+    Attributes:
+        unwritten: outcomes that the journal refuses to take just now; as long as there are any, nothing is claimed.
+        lost: an outcome could not be written in all that time.
     """
 
     def __init__(
@@ -103,6 +107,8 @@ class Executor:
         self._patience = patience
         self._alive: set[str] = set()
         self._unclear: dict[str, int] = {}
+        self.unwritten = 0
+        self.lost = False
 
     @property
     def alive(self) -> frozenset[str]:
@@ -133,10 +139,12 @@ class Executor:
         token = secrets.token_hex(16)
         claim: Claim | None = None
         told: BatchResult | None = None
+        wanted = True
 
         async def take() -> RecordedBatch | None:
-            nonlocal claim
-            if not still():
+            nonlocal claim, wanted
+            wanted = not self.unwritten and still()
+            if not wanted:
                 return None
             began = time.monotonic()
             claim = await self._claim(campaign, batch, token)
@@ -161,6 +169,8 @@ class Executor:
                 await self._write_down(claim, told, cancelled=True)
             raise
         else:
+            if not wanted:
+                return Execution(fate=Fate.GIVEN_UP, numbers=())
             return None if claim is None else await self._write_down(claim, told)
         finally:
             self._alive.discard(token)
@@ -210,9 +220,17 @@ class Executor:
         """Write until the journal takes it. Cancelling cuts the waiting between two tries short, not a try."""
         began = time.monotonic()
         wait = _FIRST_WAIT
-        while not await self._try(write, last=time.monotonic() - began >= self._patience):
-            await anyio.sleep(wait)
-            wait = min(2 * wait, _LONGEST_WAIT)
+        if await self._try(write, last=self._patience <= 0):
+            return
+        self.unwritten += 1
+        try:
+            taken = False
+            while not taken:
+                await anyio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+                taken = await self._try(write, last=time.monotonic() - began >= self._patience)
+        finally:
+            self.unwritten -= 1
 
     async def _try(self, write: Callable[[], Awaitable[bool]], *, last: bool) -> bool:
         taken = False
@@ -222,6 +240,7 @@ class Executor:
                 taken = True
             except (JournalUnavailableError, JournalBusyError) as error:
                 if last:
+                    self.lost = True
                     raise
                 logger.warning("the journal does not take an outcome, trying again: %s", error)
         return taken

@@ -126,10 +126,14 @@ class Run:
                 self._busy -= 1
                 if not self._busy:
                     self._quiet.set()
-            self._journal_refuses_since = None
             if execution is None:
                 await self._idle()
+            elif execution.fate is Fate.GIVEN_UP:
+                self._unasked -= 1
+                if self._executor.unwritten:
+                    self._hold(_JOURNAL_REST)
             else:
+                self._journal_refuses_since = None
                 await self._account_for(execution)
 
     def _still(self) -> bool:
@@ -137,10 +141,9 @@ class Run:
         return not self.stopping and self._hold_until <= anyio.current_time()
 
     async def _idle(self) -> None:
-        """Nothing was claimed: if nothing can be, wait until the watch has seen something."""
+        """Nothing can be claimed: wait until the watch has seen something."""
         self._unasked -= 1
-        if not self._still():
-            return
+        self._journal_refuses_since = None
         if not self._busy:
             self._look.set()
         await self._work_to_do.wait()
@@ -233,7 +236,7 @@ class Run:
         if self._journal_refuses_since is None:
             self._journal_refuses_since = now
             logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
-        if now - self._journal_refuses_since >= self._options.patience:
+        if self._executor.lost or now - self._journal_refuses_since >= self._options.patience:
             self._fail(error)
         self._hold(_JOURNAL_REST)
 

@@ -1,10 +1,11 @@
-"""A runner in a process of its own, given JOURNAL CAMPAIGN URL RATE: it says ``running``, then the state."""
+"""A runner in a process of its own, given JOURNAL CAMPAIGN URL RATE PATIENCE: it says ``running``, then the state."""
 
 from __future__ import annotations
 
 import sys
 
 import anyio
+import attrs
 
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.campaign import CampaignRunner, RunOptions, run_until_signalled
@@ -19,16 +20,18 @@ OPTIONS = RunOptions(
 )
 
 
-async def main(path: str, campaign: int, url: str, rate: float) -> None:
+async def main(path: str, campaign: int, url: str, rate: float, patience: float) -> None:
     """Run until it ends."""
     async with (
         open_journal(path) as journal,
         QxtClient("user", "password", base_url=url, timeout=1.0, max_request_rate=rate) as client,
     ):
         print("running", flush=True)
-        tally = await run_until_signalled(CampaignRunner(journal, client, OPTIONS), campaign)
+        tally = await run_until_signalled(
+            CampaignRunner(journal, client, attrs.evolve(OPTIONS, patience=patience)), campaign
+        )
         print(tally.state if tally is not None else "cut short", flush=True)
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]))
+    anyio.run(main, sys.argv[1], int(sys.argv[2]), sys.argv[3], float(sys.argv[4]), float(sys.argv[5]))

@@ -1,0 +1,371 @@
+"""A store that refuses, a process that is stopped, a clock that jumps: nothing is sent without its row."""
+
+from __future__ import annotations
+
+import random
+import resource
+import signal
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from processes import Runner, every_number, gateway, plan
+from steps import HELLO, NUMBERS, all_batches, opened, planned, states
+
+from qxt_async import QxtClient, RetryPolicy
+from qxt_async.campaign import CampaignRunner, Executor, Fate, RunOptions
+from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError, NotSentError
+from qxt_async.journal import open_journal
+from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.records import BatchState, CampaignState, NumberState
+from qxt_async.models import BatchResult
+from qxt_async.sending import RecordedBatch
+from qxt_async.simulator import SimulatedGateway
+
+QUICK = RunOptions(check_balance=False, poll=0.01, patience=0.3)
+
+
+class Troubled:
+    """A journal whose operations can be made to fail: before they are done, or after."""
+
+    def __init__(self, campaigns: Campaigns) -> None:
+        self.real = campaigns
+        self.trouble: dict[str, Callable[[bool], None]] = {}
+        self.campaigns = self
+
+    def __getattr__(self, name: str) -> Any:
+        operation = getattr(self.real, name)
+        if name not in self.trouble:
+            return operation
+
+        async def troubled(*args: Any, **options: Any) -> Any:
+            trouble = self.trouble.get(name, lambda _: None)
+            trouble(False)
+            result = await operation(*args, **options)
+            trouble(True)
+            return result
+
+        return troubled
+
+
+def times(count: int, *, done: bool) -> Callable[[bool], None]:
+    """Refuse so often, before or after the operation was done."""
+    left = [count]
+
+    def refuse(is_done: bool) -> None:
+        if is_done is done and left[0]:
+            left[0] -= 1
+            raise JournalUnavailableError("disk I/O error")
+
+    return refuse
+
+
+def client_of(gateway: SimulatedGateway, **options: Any) -> QxtClient:
+    """A client of a gateway in this process."""
+    return QxtClient("user", "password", base_url="http://gateway.test/qxt", transport=gateway.transport(), **options)
+
+
+def runner_of(journal: Any, gateway: SimulatedGateway, options: RunOptions = QUICK) -> CampaignRunner:
+    """A runner in this process."""
+    return CampaignRunner(journal, client_of(gateway), options)
+
+
+# --- in this process ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("operation", ["claim", "settle", "outlook", "complete", "cost_ahead", "pause", "reconcile"])
+@pytest.mark.parametrize("done", [False, True])
+async def test_refusals_that_pass(tmp_path: Path, operation: str, done: bool) -> None:
+    """Whatever the journal refuses for a moment, with or without having done it, all is sent once and the run ends."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 10)
+        troubled = Troubled(campaigns)
+        options = RunOptions(balance_every=3, poll=0.01, patience=30, reconcile_every=0.01)
+        troubled.trouble[operation] = times(2, done=done)
+        if operation == "pause":
+            gateway.fail_next("error-7")
+            while (await runner_of(troubled, gateway, options).run(campaign)).state is not CampaignState.DONE:
+                pass
+        elif operation == "reconcile":
+            # At the very end it is the run's own: it raises, and the next run finds all done.
+            with pytest.raises(JournalUnavailableError):
+                await runner_of(troubled, gateway, RunOptions(poll=0.01)).run(campaign)
+            with pytest.raises(JournalUnavailableError):
+                await runner_of(troubled, gateway, RunOptions(poll=0.01)).run(campaign)
+        await runner_of(troubled, gateway, options).run(campaign)
+        assert set((await states(campaigns, campaign)).values()) == {NumberState.ACCEPTED}
+    assert set(gateway.taken.values()) == {1}
+    assert len(gateway.taken) == 10
+
+
+@pytest.mark.anyio
+async def test_unclear_commit(tmp_path: Path) -> None:
+    """A claim whose commit is in doubt is not followed by a request; it is planned again and sent once."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 2)
+        await campaigns.start(campaign)
+        troubled = Troubled(campaigns)
+        troubled.trouble["claim"] = times(1, done=True)
+        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=5, patience=1)  # type: ignore[arg-type]
+        with pytest.raises(JournalUnavailableError):
+            await executor.execute(campaign)
+        assert await all_batches(campaigns, campaign) == [BatchState.SENDING]
+        assert gateway.sends == ()
+        execution = await executor.execute(campaign)
+        assert execution is not None
+        assert execution.fate is Fate.SETTLED
+        assert executor.alive == set()
+    assert set(gateway.taken.values()) == {1}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("operation", ["claim", "settle", "outlook"])
+async def test_refusal_that_lasts(tmp_path: Path, operation: str) -> None:
+    """When the journal refuses for longer than the patience, the run ends with its error, and has sent nothing more."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 40)
+        troubled = Troubled(campaigns)
+        troubled.trouble[operation] = times(10**9, done=False)
+        one = client_of(gateway, max_concurrency=1, timeout=0.5)
+        with pytest.raises(JournalUnavailableError):
+            await CampaignRunner(troubled, one, attrs.evolve(QUICK, margin=0.5)).run(campaign)  # type: ignore[arg-type]
+        found = await states(campaigns, campaign)
+        assert {found[number] for number in gateway.taken} <= {NumberState.UNKNOWN, NumberState.ACCEPTED}
+        assert len(gateway.taken) <= {"claim": 0, "settle": 2, "outlook": 40}[operation]
+        assert (await runner_of(Troubled(campaigns), gateway).run(campaign)).planned == 0
+    assert set(gateway.taken.values()) == {1}
+
+
+@pytest.mark.anyio
+async def test_other_errors_of_the_journal(tmp_path: Path) -> None:
+    """A journal that was closed ends the run with that error; one that is busy is asked again."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 4)
+        troubled = Troubled(campaigns)
+
+        def closed(_: bool) -> None:
+            raise JournalClosedError("the journal is closed")
+
+        troubled.trouble["claim"] = closed
+        with pytest.raises(JournalClosedError):
+            await runner_of(troubled, gateway).run(campaign)
+        busy = [True, True]
+
+        def is_busy(_: bool) -> None:
+            if busy:
+                busy.pop()
+                raise JournalBusyError("too much")
+
+        troubled.trouble["claim"] = is_busy
+        assert (
+            await runner_of(troubled, gateway, RunOptions(check_balance=False, poll=0.01)).run(campaign)
+        ).accepted == 4
+
+
+@pytest.mark.anyio
+async def test_read_only(tmp_path: Path) -> None:
+    """A database that turns read-only stops the campaign with its reason before anything more is sent."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 4)
+        await campaigns.start(campaign)
+        writer = journal.database.writer  # type: ignore[attr-defined]
+        writer._connection.execute("PRAGMA query_only=ON")
+        with pytest.raises(JournalUnavailableError, match="readonly"):
+            await runner_of(journal, gateway).run(campaign)
+    assert gateway.sends == ()
+
+
+@pytest.mark.anyio
+async def test_locked(tmp_path: Path) -> None:
+    """While another process holds the lock nothing is sent; afterwards everything is, once."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 4)
+        await campaigns.start(campaign)
+        journal.database.writer._connection.execute("PRAGMA busy_timeout=10")  # type: ignore[attr-defined]
+        other = sqlite3.connect(tmp_path / "qxt.db", isolation_level=None)
+        troubled = Troubled(campaigns)
+        tries = []
+
+        def release(_: bool) -> None:
+            tries.append(len(gateway.sends))
+            if len(tries) == 1:
+                other.execute("BEGIN IMMEDIATE")
+            if len(tries) == 10:
+                other.execute("ROLLBACK")
+
+        troubled.trouble["claim"] = troubled.trouble["disclaim"] = release
+        options = RunOptions(check_balance=False, poll=0.01)
+        runner = runner_of(troubled, gateway, options)
+        assert (await runner.run(campaign)).accepted == 4
+        assert set(tries[:10]) == {0}
+        other.close()
+    assert set(gateway.taken.values()) == {1}
+
+
+@pytest.mark.anyio
+async def test_clock_that_jumps(tmp_path: Path) -> None:
+    """With a wall clock that steps an hour forward and back all the time, all is sent once and nothing stalls."""
+    gateway = SimulatedGateway()
+    gateway.fail_share("throttle-429", 0.1)
+    chance = random.Random(1)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 50)
+        now = campaigns.clock()  # type: ignore[attr-defined]
+        campaigns.clock = lambda: now + chance.choice([-1, 0, 1]) * 3_600_000_000  # type: ignore[attr-defined]
+        options = RunOptions(check_balance=False, poll=0.01, retry=RetryPolicy(30, backoff=0.01, max_backoff=0.01))
+        tally = await CampaignRunner(Troubled(campaigns), client_of(gateway), options).run(campaign)  # type: ignore[arg-type]
+        assert (tally.state, tally.accepted) == (CampaignState.DONE, 50)
+    assert set(gateway.taken.values()) == {1}
+
+
+# --- too late ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("transport", ["httpx", "httpx2", "aiohttp"])
+async def test_too_late_to_send(transport: str, anyio_backend: str) -> None:
+    """A body that is asked for after its time does not leave: the process may have been stopped for minutes."""
+    if transport == "aiohttp" and anyio_backend == "trio":
+        return
+    with gateway(1) as books:
+        async with QxtClient("user", "password", base_url=books.url, transport=transport) as client:
+            told: list[BatchResult] = []
+
+            async def take() -> RecordedBatch:
+                return RecordedBatch(HELLO, NUMBERS[:3], until=0.0)
+
+            result = await client.send_recorded(take, on_result=told.append)
+            assert told == [result]
+            assert isinstance(result.error, NotSentError)  # type: ignore[union-attr]
+        assert books.taken() == {}
+
+
+@pytest.mark.anyio
+async def test_claim_that_took_too_long(tmp_path: Path) -> None:
+    """A claim that came back after its margin is given up, and its batch planned again."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 2)
+        await campaigns.start(campaign)
+        executor = Executor(campaigns, client_of(gateway), retry=RetryPolicy(3), margin=0.0, patience=1)
+        execution = await executor.execute(campaign)
+        assert execution is not None
+        assert (execution.fate, execution.result) == (Fate.GIVEN_UP, None)
+        assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
+    assert gateway.requests == ()
+
+
+@pytest.mark.anyio
+async def test_cancelled_before_it_began(tmp_path: Path) -> None:
+    """A cancelled attempt that provably sent nothing leaves its batch planned, and counts as no attempt."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 2)
+        await campaigns.start(campaign)
+        troubled = Troubled(campaigns)
+        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=5, patience=1)  # type: ignore[arg-type]
+        async with anyio.create_task_group() as group:
+            troubled.trouble["claim"] = lambda done: group.cancel_scope.cancel() if done else None
+            group.start_soon(executor.execute, campaign)
+        (batch,) = await campaigns.batches(campaign)
+        assert (batch.state, batch.error) == (BatchState.PLANNED, "")
+        del troubled.trouble["claim"]
+        async with anyio.create_task_group() as group:
+            group.cancel_scope.cancel()
+            group.start_soon(executor.execute, campaign)
+        assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
+    assert gateway.requests == ()
+
+
+# --- processes ---------------------------------------------------------------------------------------------------
+
+
+async def planned_in(path: Path, numbers: list[str], size: int) -> int:
+    """A campaign in a new journal."""
+    async with open_journal(path) as journal:
+        return await plan(journal, numbers, size)
+
+
+async def fates(path: Path, campaign: int) -> dict[str, NumberState]:
+    """What became of every number."""
+    async with open_journal(path) as journal:
+        return {record.number: record.state for record in await every_number(journal, campaign)}
+
+
+@pytest.mark.slow
+def test_disk_full(tmp_path: Path) -> None:
+    """On a full disk the run ends with an error; what was sent is recorded or unknown, the next run does the rest."""
+    path = tmp_path / "qxt.db"
+    numbers = [f"138{index:08d}" for index in range(2000)]
+    campaign = anyio.run(planned_in, path, numbers, 20)
+    with gateway(1) as books:
+        runner = Runner(path, campaign, books.url, 40.0, patience=0.5)
+        runner.wait_until_running()
+        while books.requests() < 10:
+            assert not runner.ends_within(0.01)
+        # No file of this process may grow any more.
+        full = max(file.stat().st_size for file in tmp_path.iterdir())
+        resource.prlimit(runner.process.pid, resource.RLIMIT_FSIZE, (full, full))
+        _, err = runner.process.communicate(timeout=60)
+        assert "JournalUnavailableError" in err
+        found = anyio.run(fates, path, campaign)
+        taken = books.taken()
+        assert 0 < len(taken) < 2000
+        assert {found[number] for number in taken} <= {NumberState.ACCEPTED, NumberState.UNKNOWN}
+        again = Runner(path, campaign, books.url, 500.0)
+        assert again.outcome() == "done"
+        taken = books.taken()
+        found = anyio.run(fates, path, campaign)
+    assert set(taken.values()) == {1}
+    assert NumberState.PLANNED not in found.values()
+    assert {number for number, state in found.items() if state == "accepted"} <= taken.keys()
+
+
+@pytest.mark.slow
+def test_stopped_past_its_lease(tmp_path: Path) -> None:
+    """A process that is stopped, and thawed when another has finished its campaign, sends nothing more."""
+    path = tmp_path / "qxt.db"
+    numbers = [f"138{index:08d}" for index in range(1000)]
+    campaign = anyio.run(planned_in, path, numbers, 10)
+    with gateway(1) as books:
+        frozen = Runner(path, campaign, books.url, 20.0)
+        frozen.wait_until_running()
+        while books.requests() < 5:
+            assert not frozen.ends_within(0.01)
+        # Not in the middle of a transaction: everybody would wait for it.
+        while not stopped_outside_of_a_transaction(frozen, path):
+            frozen.process.send_signal(signal.SIGCONT)
+        other = Runner(path, campaign, books.url, 500.0)
+        assert other.outcome() == "done"
+        before = books.taken()
+        frozen.process.send_signal(signal.SIGCONT)
+        assert frozen.outcome() == "done"
+        assert books.taken() == before
+        found = anyio.run(fates, path, campaign)
+    assert set(before.values()) == {1}
+    assert {found[number] for number in before} <= {NumberState.ACCEPTED, NumberState.UNKNOWN}
+    assert set(found) == set(numbers)
+
+
+def stopped_outside_of_a_transaction(runner: Runner, path: Path) -> bool:
+    """Stop it; whether the journal is free then."""
+    runner.process.send_signal(signal.SIGSTOP)
+    connection = sqlite3.connect(path, isolation_level=None, timeout=0.3)
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError:
+        return False
+    finally:
+        connection.close()
+    return True
