@@ -136,7 +136,7 @@ class WorkbookReader:
         _check(path)
         try:
             workbook = calamine.load_workbook(path)
-            names = workbook.sheet_names
+            names: list[str] = workbook.sheet_names
             name = sheet if isinstance(sheet, str) else dict(enumerate(names, 1)).get(sheet)
             if name not in names:
                 there = ", ".join(f"{position} {known!r}" for position, known in enumerate(names, 1))

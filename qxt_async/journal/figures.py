@@ -21,7 +21,7 @@ __all__ = ["Figures", "Moment", "read_figures", "statement_of"]
 Rows: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
 
 _SECOND: Final = 1_000_000
-_WIDTHS: Final = (1, 5, 10, 30, 60, 300, 600, 1800, 3600, 3 * 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
+_WIDTHS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 3 * 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
 """Seconds that a bar over time may stand for."""
 _BARS: Final = 60
 _LISTED: Final = 12
