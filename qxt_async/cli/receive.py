@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from .journals import journal_option
 from .options import verbose
+
+if TYPE_CHECKING:
+    from .stopping import Ended
 
 __all__ = ["command"]
 
@@ -120,7 +125,11 @@ def command(
             server.should_exit = True
 
     with listener:
-        ended = run_until_stopped(work)
+        _tell(run_until_stopped(work))
+
+
+def _tell(ended: Ended) -> None:
+    """A signal is the way to end; an error is none."""
     if ended.error is not None:
         raise ended.error
 
