@@ -253,6 +253,7 @@ class FaultServer:
         connections: how many were accepted.
         most_open: how many were open at once at most.
         errors: what went wrong in the faults themselves.
+        events: how many things have happened, for moments that are counted.
         marks: what faults have told that they did, for `wait_for`.
         elsewhere: an address for redirects.
         released: an event of the server's loop that faults may wait for; see `release`.
@@ -269,6 +270,7 @@ class FaultServer:
         self.most_open = 0
         self.errors: list[BaseException] = []
         self.marks: list[str] = []
+        self.events = 0
         self.elsewhere = ""
         self.released = asyncio.Event()
         self._planned: deque[Fault] = deque()
@@ -351,6 +353,7 @@ class FaultServer:
     def changed(self) -> None:
         """Tell those who wait."""
         with self._changed:
+            self.events += 1
             self._changed.notify_all()
 
     # --- the thread
