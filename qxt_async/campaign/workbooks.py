@@ -19,7 +19,7 @@ from qxt_async.errors import InvalidConfigurationError, SourceFileError
 from .tables import RowCutter, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from qxt_async.sources import NumberBlock
 
@@ -145,9 +145,9 @@ class WorkbookReader:
         except calamine.CalamineError as error:
             raise SourceFileError(path, None, f"it is damaged or locked ({type(error).__name__})") from error
         self._workbook = workbook
-        self._rows = found.iter_rows()
-        # Calamine leaves out the empty columns on the left; positions count them.
+        # Calamine leaves out the empty columns on the left; positions count them. Older ones panic on an empty sheet.
         self._margin = [""] * (found.start[1] if found.start else 0)
+        self._rows: Iterator[list[Any]] = found.iter_rows() if found.start else iter(())
         self._cutter = RowCutter(path, column)
 
     @property
