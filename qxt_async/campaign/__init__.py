@@ -8,9 +8,12 @@
 """
 
 from .execute import Execution, Executor, Fate
+from .export import export_csv, export_left_out, export_parquet
 from .options import RunOptions, RunProgress
 from .plan import CampaignPlan, plan
+from .report import ReportData, render_report, report_data, write_report
 from .run import CampaignRunner, run_until_signalled
+from .tables import TableFile
 from .windows import SendWindow
 
 __all__ = [
@@ -19,9 +22,17 @@ __all__ = [
     "Execution",
     "Executor",
     "Fate",
+    "ReportData",
     "RunOptions",
     "RunProgress",
     "SendWindow",
+    "TableFile",
+    "export_csv",
+    "export_left_out",
+    "export_parquet",
     "plan",
+    "render_report",
+    "report_data",
     "run_until_signalled",
+    "write_report",
 ]
