@@ -20,7 +20,7 @@ nox.options.sessions = ["lint", "typing", "tests", "docs", "build"]
 ROOT = Path(__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 VERSIONS = ("3.11", "3.12", "3.13")
-EXTRAS = "cli,receiver,aiohttp,httpx2,compact,files,report"
+EXTRAS = "cli,receiver,postgres,aiohttp,httpx2,compact,files,report"
 
 
 def _works(candidate: str, version: str) -> bool:

@@ -176,10 +176,18 @@ class Journal(Protocol):
     def subscribe(self, listener: Callable[[Sequence[StatusReport]], None]) -> Callable[[], None]:
         """Call `listener` with the reports of every commit of this object, in its event loop; it must return at once.
 
-        Reports that other objects or processes store are not told: they are in `reports`.
+        Reports that other objects or processes store are not told: see `listen`; they are in `reports`.
 
         Returns:
             A function that ends it.
+        """
+        ...
+
+    async def listen(self, heard: Callable[[], None]) -> None:
+        """Call `heard` in this event loop when anybody, here or elsewhere, has stored reports, until cancelled.
+
+        It is also called when some may have been missed. A store that cannot tell returns at once: then they have to be
+        looked for.
         """
         ...
 
@@ -271,23 +279,30 @@ class Journal(Protocol):
 
 
 def open_journal(target: str | os.PathLike[str]) -> Journal:
-    """The journal in a file. Nothing is opened before ``async with`` or `Journal.open`.
+    """The journal in a file or in a PostgreSQL database. Nothing is opened before ``async with`` or `Journal.open`.
 
     Args:
-        target: path of an SQLite database. It is created, readable by its owner alone, if it does not exist.
+        target: path of an SQLite database, created, readable by its owner alone, if it does not exist; or
+            ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE`` (extra ``postgres``), whose schema ``qxt`` is created.
 
     Raises:
-        InvalidConfigurationError: `target` is an address of a database that is not supported, or in memory.
+        InvalidConfigurationError: `target` is an address of a database that is not supported or cannot be read, or in
+            memory; or the extra is not installed.
     """
-    from .sqlite import SqliteJournal
-
     path = os.fspath(target)
-    if "://" in path:
+    kind, is_address, _ = path.partition("://")
+    if is_address and kind in {"postgresql", "postgres"}:
+        try:
+            from .postgres import PostgresJournal
+        except ImportError as error:
+            raise InvalidConfigurationError("a journal on PostgreSQL: pip install 'qxt_async[postgres]'") from error
+        return PostgresJournal(path)
+    if is_address:
         # The address may carry a password.
-        message = (
-            f"{path.partition('://')[0]}:// is no kind of journal that this version knows; give the path of a file"
-        )
+        message = f"{kind}:// is no kind of journal that this version knows; give postgresql://… or the path of a file"
         raise InvalidConfigurationError(message)
     if path in {"", ":memory:"} or path.startswith("file:"):
         raise InvalidConfigurationError("a journal has to survive its process: give the path of a file")
+    from .sqlite import SqliteJournal
+
     return SqliteJournal(path)

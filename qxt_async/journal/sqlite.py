@@ -148,6 +148,9 @@ class SqliteJournal:
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
+    async def listen(self, heard: Callable[[], None]) -> None:
+        """See `Journal.listen`: a file does not tell what other processes write into it."""
+
     # --- in the writer's thread ---------------------------------------------------------------------------------
 
     def _write(self, connection: sqlite3.Connection, gathering: _Gathering) -> None:

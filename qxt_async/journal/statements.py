@@ -18,9 +18,9 @@ _FOLDER: Final = resources.files("qxt_async.journal") / "sql"
 _NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
-def migrations() -> dict[int, str]:
+def migrations(folder: str = ".") -> dict[int, str]:
     """The scripts that lead from each schema version to the next, by the version they lead to."""
-    files = sorted(_FOLDER.iterdir(), key=lambda file: file.name)
+    files = sorted((_FOLDER / folder).iterdir(), key=lambda file: file.name)
     return {int(match[1]): file.read_text("utf-8") for file in files if (match := _MIGRATION.fullmatch(file.name))}
 
 

@@ -151,7 +151,7 @@ async def test_closed(tmp_path: Path) -> None:
         assert await journal.suppress(["13800138000"]) == 1
 
 
-@pytest.mark.parametrize("target", ["postgresql://user:secret@host/db", "", ":memory:", "file:qxt.db?mode=memory"])
+@pytest.mark.parametrize("target", ["mysql://user:secret@host/db", "", ":memory:", "file:qxt.db?mode=memory"])
 def test_not_a_path(target: str) -> None:
     """What cannot hold a journal is refused before anything is opened, without showing a password."""
     with pytest.raises(InvalidConfigurationError, match="path of a file") as caught:

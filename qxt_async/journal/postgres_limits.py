@@ -1,0 +1,206 @@
+"""What an account may do, for all processes together: requests a second, numbers a second, batches at a time.
+
+Kept in one row an account. Whoever claims for an account that has limits locks its row, so that claims of one account
+are made one after the other; an account without limits has no row, and claims for no account do not look.
+
+**Rates** are kept by the generic cell rate algorithm (ITU-T I.371) on the database's clock: after each request, the
+next one may leave when its share of a second has passed. A worker that comes late may catch up a few milliseconds, and
+the shares are a twentieth larger than the rate says: requests that leave a process a few milliseconds earlier or later
+than they were let through still keep within the rate in any window of a second. Of numbers, such a window sees at most
+the rate and one batch more.
+
+**Concurrency** counts what is *sending*, a batch whose process died included until its lease runs out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import anyio
+import attrs
+
+from qxt_async.errors import InvalidConfigurationError
+
+from .statements import named
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from .postgres_database import PostgresDatabase, Transaction
+    from .records import Claim
+
+__all__ = ["AccountLimits", "Held", "PostgresLimits", "Turns"]
+
+_SECOND: Final = 1_000_000
+_SHARE: Final = 1.05
+_CATCH_UP: Final = 25_000
+_MOST_NUMBERS: Final = 1000
+# Seconds until another look whether an attempt has ended.
+_WHEN_FULL: Final = 0.05
+# Seconds that a claim waits for its turn.
+_PATIENCE: Final = 1.0
+
+
+@attrs.frozen(kw_only=True)
+class AccountLimits:
+    """The limits of an account; ``None`` is no limit.
+
+    Attributes:
+        max_request_rate: requests a second.
+        max_rate: numbers a second.
+        max_concurrency: batches that are being sent at the same time.
+    """
+
+    max_request_rate: float | None = None
+    max_rate: float | None = None
+    max_concurrency: int | None = None
+
+
+@attrs.frozen
+class Held:
+    """Nothing may be claimed for the account now.
+
+    Attributes:
+        wait: seconds after which it is worth asking again.
+    """
+
+    wait: float
+
+
+@attrs.frozen
+class LockedLimits:
+    """The row of an account, locked until the commit; times in microseconds."""
+
+    _account: str
+    _limits: AccountLimits
+    _requests_free_at: int
+    _numbers_free_at: int
+    _now: int
+
+    @property
+    def wait(self) -> int:
+        """Microseconds until the next request may leave."""
+        return max(
+            self._ahead(self._requests_free_at, 1, self._limits.max_request_rate),
+            self._ahead(self._numbers_free_at, _MOST_NUMBERS, self._limits.max_rate),
+        )
+
+    async def spend(self, transaction: Transaction, numbers: int) -> None:
+        """Write down that a request with so many numbers leaves now."""
+        await transaction.change(
+            named("postgres/campaigns.sql")["spend"],
+            account=self._account,
+            requests_free_at=self._after(self._requests_free_at, 1, self._limits.max_request_rate),
+            numbers_free_at=self._after(self._numbers_free_at, numbers, self._limits.max_rate),
+        )
+
+    def _ahead(self, free_at: int, most: int, rate: float | None) -> int:
+        ahead = free_at - self._now
+        # Further ahead than the largest request puts it: the clock was set back.
+        return ahead if 0 < ahead <= _share(most, rate) else 0
+
+    def _after(self, free_at: int, amount: int, rate: float | None) -> int:
+        share = _share(amount, rate)
+        return min(max(free_at, self._now - _CATCH_UP), self._now) + share if share else 0
+
+
+def _share(amount: int, rate: float | None) -> int:
+    """Microseconds that a request takes up."""
+    return 0 if rate is None else round(amount * _SHARE * _SECOND / rate)
+
+
+class PostgresLimits:
+    """The limits of accounts: ``journal.limits``.
+
+    Args:
+        database: where they are.
+    """
+
+    def __init__(self, database: PostgresDatabase) -> None:
+        self._database = database
+        self._sql = named("postgres/campaigns.sql")
+
+    async def set(self, account: str, limits: AccountLimits) -> None:
+        """Set the limits of an account, for all processes, from their next claim on.
+
+        Args:
+            account: what the account is called by, as the journal's campaigns are told it; not its password.
+            limits: all of them; without any, the account is not looked at any more.
+
+        Raises:
+            InvalidConfigurationError: a limit is not above 0.
+        """
+        values = attrs.asdict(limits)
+        for name, value in values.items():
+            if value is not None and not value > 0:
+                raise InvalidConfigurationError(f"{name} is {value}: it has to be above 0, or None for no limit")
+        statement = self._sql["unset_limits" if limits == AccountLimits() else "set_limits"]
+        await self._database.write(lambda transaction: transaction.change(statement, account=account, **values))
+
+    async def get(self, account: str) -> AccountLimits:
+        """The limits of an account."""
+        rows: list[tuple[Any, ...]] = await self._database.read(
+            lambda transaction: transaction.rows(self._sql["limits"], account=account)
+        )
+        if not rows:
+            return AccountLimits()
+        ((max_request_rate, max_rate, max_concurrency),) = rows
+        return AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
+
+    @staticmethod
+    async def lock(transaction: Transaction, account: str, now: int | None) -> LockedLimits | Held | None:
+        """Lock the limits of an account until the commit.
+
+        Args:
+            transaction: in which something is to be claimed.
+            account: for whom.
+            now: ``None`` for the database's time.
+
+        Returns:
+            ``None`` if it has no limits, `Held` if they do not allow a claim now.
+        """
+        sql = named("postgres/campaigns.sql")
+        rows = await transaction.rows(sql["lock_limits"], account=account, now=now)
+        if not rows:
+            return None
+        ((max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at, at),) = rows
+        limits = AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
+        locked = LockedLimits(account, limits, requests_free_at, numbers_free_at, at)
+        if locked.wait:
+            return Held(locked.wait / _SECOND)
+        if max_concurrency is not None:
+            ((sending,),) = await transaction.rows(sql["count_sending"], account=account)
+            if sending >= max_concurrency:
+                return Held(_WHEN_FULL)
+        return locked
+
+
+class Turns:
+    """Lets one task of a process at a time wait for an account's turn, and the others behind it, for a while."""
+
+    def __init__(self) -> None:
+        self._turn = anyio.Lock()
+
+    async def take(self, claim: Callable[[], Awaitable[Claim | Held | None]]) -> Claim | None:
+        """Claim until it is not held back any more; ``None`` when that takes too long."""
+        until = anyio.current_time() + _PATIENCE
+        if not self._turn.locked():
+            outcome = await claim()
+            if not isinstance(outcome, Held):
+                return outcome
+        has_turn = False
+        with anyio.CancelScope(deadline=until):
+            await self._turn.acquire()
+            has_turn = True
+        if not has_turn:
+            return None
+        try:
+            while True:
+                outcome = await claim()
+                if not isinstance(outcome, Held):
+                    return outcome
+                if anyio.current_time() + outcome.wait > until:
+                    return None
+                await anyio.sleep(outcome.wait)
+        finally:
+            self._turn.release()

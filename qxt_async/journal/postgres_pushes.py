@@ -1,0 +1,159 @@
+"""Pushes in PostgreSQL: what was gathered, written in one transaction."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from qxt_async.models import DeliveryState
+from qxt_async.pushes import PushFlag
+
+from .incoming import digest, outranks, suppressible
+from .moments import micros
+from .statements import named
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from qxt_async.models import Reply, StatusReport
+    from qxt_async.pushes import Push
+
+    from .postgres_database import Transaction
+
+__all__ = ["Gathering", "storable", "write_pushes"]
+
+
+def storable(text: str) -> str:
+    """A text as PostgreSQL keeps it: it has no NUL, and nothing that UTF-8 cannot say."""
+    if text.isascii():
+        return text.replace("\0", "\ufffd")
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+
+
+def _storable(text: str | None) -> str | None:
+    return None if text is None else storable(text)
+
+
+class Gathering:
+    """Pushes that are written together.
+
+    Attributes:
+        done: set when the transaction is over.
+        error: why it was not committed.
+    """
+
+    def __init__(self) -> None:
+        self.pushes: list[tuple[Push, Collection[Reply], int]] = []
+        self.reports = 0
+        self.bytes = 0
+        self.done = anyio.Event()
+        self.error: BaseException | None = None
+
+    def add(self, push: Push, opted_out: Collection[Reply]) -> None:
+        """Put one more in."""
+        at = micros(push.received_at or datetime.now(UTC))
+        self.pushes.append((push, opted_out, at))
+        self.reports += len(push.reports)
+        self.bytes += len(push.query) + len(push.body)
+
+
+async def write_pushes(transaction: Transaction, pushes: Sequence[tuple[Push, Collection[Reply], int]]) -> None:
+    """Write pushes: reports and replies to their tables, what has flags as it came.
+
+    Args:
+        transaction: in which.
+        pushes: each with those of its replies that opt out, and when it came, in microseconds.
+    """
+    await _Writing(transaction).all(pushes)
+
+
+class _Writing:
+    def __init__(self, transaction: Transaction) -> None:
+        self.transaction = transaction
+        self.sql = named("postgres/pushes.sql")
+
+    async def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        return await self.transaction.rows(self.sql[statement], **values)
+
+    async def change(self, statement: str, **values: Any) -> int:
+        return await self.transaction.change(self.sql[statement], **values)
+
+    async def all(self, pushes: Sequence[tuple[Push, Collection[Reply], int]]) -> None:
+        await self.rows("lock_feeds")
+        reports: list[tuple[StatusReport, int]] = []
+        wishes: list[tuple[str, str, int]] = []
+        for push, opted_out, at in pushes:
+            reports.extend((report, at) for report in push.reports)
+            for reply in push.replies:
+                new = await self.reply(reply, at)
+                # Without a mid a second wish cannot be told from a first one that came twice: better to honour it.
+                if reply in opted_out and (new or not reply.mid):
+                    wishes.append((suppressible(storable(reply.mobile)), storable(reply.mid), at))
+            if push.flags and push.flags != (PushFlag.EMPTY,):
+                await self.raw(push, at)
+        if wishes:
+            numbers, notes, ats = (list(column) for column in zip(*wishes, strict=True))
+            await self.change("opt_out", numbers=numbers, notes=notes, ats=ats)
+        if reports:
+            await self.reports(reports)
+            await self.rows("tell")
+
+    async def reply(self, reply: Reply, at: int) -> int:
+        text = storable(reply.text)
+        return await self.change(
+            "insert_reply",
+            mid=storable(reply.mid),
+            mobile=storable(reply.mobile),
+            digest=digest(text.encode()),
+            text=text,
+            port=_storable(reply.port),
+            extno=_storable(reply.extno),
+            area=_storable(reply.area),
+            city=_storable(reply.city),
+            at=at,
+        )
+
+    async def raw(self, push: Push, at: int) -> None:
+        await self.change(
+            "keep_raw",
+            digest=digest(push.query, push.body),
+            query=push.query,
+            body=push.body,
+            flags=" ".join(push.flags),
+            at=at,
+        )
+
+    async def reports(self, reports: Sequence[tuple[StatusReport, int]]) -> None:
+        columns: dict[str, list[Any]] = {
+            "mids": [storable(report.mid) for report, _ in reports],
+            "mobiles": [storable(report.mobile) for report, _ in reports],
+            "codes": [storable(report.code) for report, _ in reports],
+            "states": [str(report.state) for report, _ in reports],
+            "ports": [_storable(report.port) for report, _ in reports],
+            "areas": [_storable(report.area) for report, _ in reports],
+            "cities": [_storable(report.city) for report, _ in reports],
+            "ats": [at for _, at in reports],
+        }
+        if await self.change("insert_reports", **columns) == len(reports):
+            return
+        places: list[int] = [row[0] for row in await self.rows("contradicting_reports", **columns)]
+        for place in places:
+            report, _ = reports[place]
+            await self.settle({name: [values[place]] for name, values in columns.items()}, report.state)
+
+    async def settle(self, row: dict[str, list[Any]], reported: DeliveryState) -> None:
+        """A report that says something else than the stored one: the rule of the package's docstring."""
+        key = {"mid": row["mids"][0], "mobile": row["mobiles"][0]}
+        code, at = row["codes"][0], row["ats"][0]
+        ((stored_code, stored_state, stored_at),) = await self.rows("stored_report", **key)
+        if stored_code == code:
+            return  # another one of this group has brought it already
+        loser, lost_at = code, at
+        if outranks(reported, DeliveryState(stored_state)):
+            await self.change("delete_report", **key)
+            await self.change("insert_reports", **row)
+            loser, lost_at = stored_code, stored_at
+        if loser:
+            await self.change("keep_conflict", **key, code=loser, at=lost_at)

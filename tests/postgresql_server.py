@@ -1,0 +1,118 @@
+"""A PostgreSQL server of the tests' own, from the programs that are installed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+
+# The server refuses to run as root.
+ORDINARY_USER = "postgres"
+
+
+def programs() -> Path | None:
+    """The folder of the newest server that is installed: Debian keeps it off the PATH."""
+    folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
+    folders.sort(key=lambda folder: int(folder.parent.name))
+    on_path = shutil.which("initdb")
+    if on_path is not None:
+        folders.append(Path(on_path).resolve().parent)
+    return folders[-1] if folders else None
+
+
+class Server:
+    """A server on the loopback, with an empty cluster; `stop` and `start` as often as wanted."""
+
+    def __init__(self, binaries: Path, folder: Path, *, durable: bool) -> None:
+        self._binaries = binaries
+        self._folder = folder
+        self._user = ORDINARY_USER if os.getuid() == 0 else None
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port: int = free.getsockname()[1]
+        self._made = 0
+        self._run("initdb", "-D", "data", "-U", "qxt", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        # One user who needs a password, to see that it is never shown.
+        access = folder / "data" / "pg_hba.conf"
+        access.write_text("host all guarded 127.0.0.1/32 scram-sha-256\n" + access.read_text())
+        settings = [f"port={self.port}", "listen_addresses='127.0.0.1'", f"unix_socket_directories='{folder}'"]
+        settings += ["max_connections=100", "shared_buffers=32MB", "deadlock_timeout=200ms"]
+        settings += [] if durable else ["fsync=off", "full_page_writes=off", "autovacuum=off"]
+        with (folder / "data" / "postgresql.conf").open("a") as file:
+            file.writelines(f"{setting}\n" for setting in settings)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._binaries / program), *arguments],
+            cwd=self._folder,
+            user=self._user,
+            group=self._user,
+            extra_groups=None if self._user is None else [],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            check=True,
+            timeout=60,
+        )
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        self._run("pg_ctl", "start", "-D", "data", "-w", "-s", "-l", "log")
+
+    def stop(self, mode: str = "immediate") -> None:
+        """Stop; ``immediate`` is what a crash is to whoever is connected."""
+        self._run("pg_ctl", "stop", "-D", "data", "-w", "-s", "-m", mode)
+
+    def address(self, database: str = "postgres", user: str = "qxt") -> str:
+        """Where a database is."""
+        return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"
+
+    def ask(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Run one statement as the administrator."""
+        with psycopg.connect(self.address(database), autocommit=True) as connection:
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The address of an empty database, which is dropped afterwards, whoever still uses it."""
+        self._made += 1
+        name = f"test{self._made}"
+        self.ask(f"CREATE DATABASE {name}")
+        try:
+            yield self.address(name)
+        finally:
+            self.ask(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextmanager
+def server(binaries: Path, *, durable: bool = False) -> Iterator[Server]:
+    """Run a server until the block ends.
+
+    Args:
+        binaries: from `programs`.
+        durable: flush to the disk, as a real one does.
+    """
+    # Not below pytest's own folder: that is closed to the user whom the server runs as.
+    folder = Path(tempfile.mkdtemp(prefix="qxt-postgresql-"))
+    try:
+        if os.getuid() == 0:
+            ordinary = pwd.getpwnam(ORDINARY_USER)
+            os.chown(folder, ordinary.pw_uid, ordinary.pw_gid)
+        running = Server(binaries, folder, durable=durable)
+        running.start()
+        try:
+            yield running
+        finally:
+            with contextlib.suppress(subprocess.CalledProcessError):
+                running.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
