@@ -87,7 +87,7 @@ class Run:
         await self._test()
         async with anyio.create_task_group() as watch:
             watch.start_soon(self._watch)
-            watch.start_soon(self._reconcile)
+            watch.start_soon(self._keep_reconciling)
             async with anyio.create_task_group() as workers:
                 # Each place is worth two: while the outcome of one is written, the other sends.
                 for _ in range(2 * self._client.max_concurrency):
@@ -95,7 +95,7 @@ class Run:
             watch.cancel_scope.cancel()
         if self._error is not None:
             raise self._error
-        await self._campaigns.reconcile(self._campaign, deadline=self._options.report_deadline)
+        await self._reconcile()
         return await self._speedometer.tell()
 
     # --- sending ------------------------------------------------------------------------------------------------
@@ -156,9 +156,10 @@ class Run:
             # Once is an accident, twice a gateway that cannot be reached: no use in trying every batch on it.
             if self._unreached > 1 or isinstance(execution.error, ThrottledError):
                 self._hold(execution.delay)
-        elif execution.result is not None:
+        else:
             self._unreached = 0
-            self._failed_in_a_row = 0 if execution.result.receipts else self._failed_in_a_row + 1
+            taken = execution.result is not None and execution.result.receipts
+            self._failed_in_a_row = 0 if taken else self._failed_in_a_row + 1
             if self._failed_in_a_row >= self._options.pause_after:
                 await self._pause(f"{self._failed_in_a_row} batches in a row were not accepted: {execution.error}")
 
@@ -278,13 +279,16 @@ class Run:
         elif not self._busy and await self._campaigns.complete(self._campaign):
             self.stop()
 
-    async def _reconcile(self) -> None:
+    async def _keep_reconciling(self) -> None:
         while True:
             await anyio.sleep(self._options.reconcile_every)
-            try:
-                await self._campaigns.reconcile(self._campaign, deadline=self._options.report_deadline)
-            except QxtError as error:
-                logger.warning("unknown batches are looked at later: %s", error)
+            await self._reconcile()
+
+    async def _reconcile(self) -> None:
+        try:
+            await self._campaigns.reconcile(self._campaign, deadline=self._options.report_deadline)
+        except (JournalUnavailableError, JournalBusyError) as error:
+            logger.warning("unknown batches are looked at later: %s", error)
 
     # --- the test batch -----------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ import pytest
 from steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
 from qxt_async import QxtClient, RetryPolicy
-from qxt_async.campaign import CampaignRunner, RunOptions, RunProgress, SendWindow, run_until_signalled
-from qxt_async.errors import CampaignNotFoundError, CampaignStateError
+from qxt_async.campaign import CampaignRunner, RunOptions, RunProgress, SendWindow, progress, run_until_signalled
+from qxt_async.errors import CampaignNotFoundError, CampaignStateError, InvalidConfigurationError
 from qxt_async.journal.campaigns import Campaigns
 from qxt_async.journal.records import BatchState, CampaignState, NumberState, PlannedBatch, Tally
 from qxt_async.simulator import Fault, SimulatedGateway
@@ -72,7 +72,7 @@ async def test_all_of_it_is_sent(tmp_path: Path) -> None:
     assert told[-1].tally == tally
     assert told[-1].deliveries is not None
     assert told[-1].seconds_left in (0.0, None)
-    assert all(progress.elapsed >= 0 and progress.speed >= 0 for progress in told)
+    assert all(each.elapsed >= 0 and each.speed >= 0 for each in told)
 
 
 async def test_running_again(tmp_path: Path) -> None:
@@ -348,11 +348,41 @@ async def test_stop(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 20)
         told: list[RunProgress] = []
-        tally, gateway = await ordered(campaigns, campaign, CampaignRunner.stop, on_progress=told.append)
+
+        async def stop(runner: CampaignRunner) -> None:
+            runner.stop()
+            assert runner.stopping
+            before = len(told)
+            await seen(lambda: len(told) > before + 2)
+
+        tally, gateway = await ordered(campaigns, campaign, stop, on_progress=told.append)
         assert (tally.state, tally.sending, tally.unknown) == (CampaignState.RUNNING, 0, 0)
         assert tally.accepted == len(gateway.sends) <= 2
         assert (await run(campaigns, gateway, campaign)).state is CampaignState.DONE
     assert set(gateway.taken.values()) == {1}
+
+
+async def test_speed_is_that_of_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The speed that is told forgets what was long ago."""
+    told: list[RunProgress] = []
+    monkeypatch.setattr(progress, "_SPEED_OVER", -1.0)
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        await run(campaigns, SimulatedGateway(), campaign, on_progress=told.append)
+    assert {each.speed for each in told} == {0.0}
+    assert {each.seconds_left for each in told} == {None}
+
+
+async def test_closed_client(tmp_path: Path) -> None:
+    """A client that is closed ends the run with its error, and nothing was claimed."""
+    gateway = SimulatedGateway()
+    async with opened(tmp_path) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        client = client_of(gateway)
+        await client.aclose()
+        with pytest.raises(InvalidConfigurationError, match="closed"):
+            await CampaignRunner(_Journal(campaigns), client, QUICK).run(campaign)
+        assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
 
 
 async def test_pause_and_resume_from_elsewhere(tmp_path: Path) -> None:
@@ -396,7 +426,7 @@ async def test_on_progress_that_fails(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         with pytest.raises(ZeroDivisionError):
-            await run(campaigns, gateway, campaign, on_progress=lambda progress: 1 // 0)
+            await run(campaigns, gateway, campaign, on_progress=lambda _: 1 // 0)
         assert (await campaigns.tally(campaign)).sending == 0
         assert (await run(campaigns, gateway, campaign)).state is CampaignState.DONE
     assert set(gateway.taken.values()) == {1}
@@ -414,8 +444,8 @@ async def test_window(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, 3)
 
-        def told(progress: RunProgress) -> None:
-            if progress.waiting == f"outside of {closed}":
+        def told(news: RunProgress) -> None:
+            if news.waiting == f"outside of {closed}":
                 runner.stop()
 
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway), quick(window=closed, on_progress=told))
