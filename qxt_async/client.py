@@ -160,6 +160,11 @@ class QxtClient:
         self._closed = False
 
     @property
+    def user(self) -> str:
+        """The account's login name."""
+        return self._credentials.user
+
+    @property
     def max_concurrency(self) -> int:
         """Requests in flight at most."""
         return self._max_concurrency

@@ -22,6 +22,7 @@ _COMMANDS = {
     "send": "Send one text to one number or a few.",
     "simulate": "Run a simulated gateway to test against.",
     "suppressed": "See and change who gets no more texts.",
+    "worker": "Send batches of all running campaigns, beside other workers on any host.",
 }
 
 

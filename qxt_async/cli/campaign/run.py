@@ -6,10 +6,11 @@ from typing import Any
 
 import anyio
 import click
+from click.core import ParameterSource
 
 from qxt_async.cli.options import account_options, as_json, verbose
 
-from .sending import send, sending_options
+from .sending import send, send_on_workers, sending_options
 from .shared import id_argument, journal_option
 
 __all__ = ["command"]
@@ -17,18 +18,37 @@ __all__ = ["command"]
 
 @click.command("run")
 @id_argument
+@click.option("--on-workers", is_flag=True, help="Leave the sending to qxt worker; here only watch.")
 @sending_options
 @account_options
 @journal_option
 @as_json
 @verbose
-def command(campaign: int, journal: str, as_json: bool, verbose: bool, **options: Any) -> None:
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    campaign: int,
+    on_workers: bool,
+    journal: str,
+    as_json: bool,
+    verbose: bool,
+    **options: Any,
+) -> None:
     """Send what is planned, until nothing is left or it is paused.
 
     Running again takes up a run that was interrupted: what a process that died had under way becomes unknown, the rest
     is sent. Several processes may run one campaign. Ctrl-C or SIGTERM lets what is under way finish; a second one does
     not wait. From another terminal: qxt campaign pause ID.
 
+    With --on-workers the workers of a journal on PostgreSQL send (qxt worker has the options for how), and Ctrl-C
+    ends the watching only.
+
     Exit codes: 0 all accepted, 1 something failed or is not sent yet, 2 usage, 3 something unknown.
     """
-    anyio.run(send, campaign, journal, options, as_json, verbose)
+    if not on_workers:
+        anyio.run(send, campaign, journal, options, as_json, verbose)
+    for name in options:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"--{name.replace('_', '-')} is an option of qxt worker, not of --on-workers.")
+    anyio.run(send_on_workers, campaign, journal, as_json, verbose)

@@ -18,9 +18,24 @@ if TYPE_CHECKING:
 
     from qxt_async.campaign import RunProgress
 
-__all__ = ["send", "sending_options", "shown_progress"]
+__all__ = ["guard_options", "send", "send_on_workers", "sending_options", "shown_progress"]
 
 _SECONDS_BETWEEN_LINES = 30.0
+
+guard_options = all_of(
+    click.option("--window", metavar="FROM-TO", help="Begin batches only then, such as 08:00-21:00."),
+    click.option("--zone", default="Asia/Shanghai", show_default=True, metavar="TZ", help="Time zone of --window."),
+    click.option(
+        "--pause-after",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help="Pause after so many batches in a row without success.",
+    ),
+    click.option("--balance-floor", type=click.IntRange(min=0), metavar="N", help="Pause when less is left."),
+    click.option("--no-check-balance", is_flag=True, help="Never ask for the balance."),
+)
 
 sending_options = all_of(
     click.option(
@@ -32,20 +47,9 @@ sending_options = all_of(
         help="Requests in flight at most.",
     ),
     click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="Numbers a second at most."),
-    click.option("--window", metavar="FROM-TO", help="Begin batches only then, such as 08:00-21:00."),
-    click.option("--zone", default="Asia/Shanghai", show_default=True, metavar="TZ", help="Time zone of --window."),
     click.option("--test", "test_numbers", multiple=True, metavar="NUMBER", help="Send to this number first."),
     click.option("--pause-after-test", is_flag=True, help="Pause then, to look at the phone."),
-    click.option(
-        "--pause-after",
-        type=click.IntRange(min=1),
-        default=10,
-        show_default=True,
-        metavar="N",
-        help="Pause after so many batches in a row without success.",
-    ),
-    click.option("--balance-floor", type=click.IntRange(min=0), metavar="N", help="Pause when less is left."),
-    click.option("--no-check-balance", is_flag=True, help="Never ask for the balance."),
+    guard_options,
 )
 
 
@@ -76,6 +80,19 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
                 by=ordered_by(),
             )
             tally = await run_until_signalled(CampaignRunner(opened, client, run_options), campaign)
+        await print_state(opened, campaign, as_json=as_json)
+    finish(campaign, tally)
+
+
+async def send_on_workers(campaign: int, journal: str, as_json: bool, verbose: bool) -> None:
+    """Let workers elsewhere send a campaign, show how far it is, and end the command with its exit code."""
+    from qxt_async.campaign import RunOptions
+    from qxt_async.cluster import run_on_workers
+
+    async with existing(journal) as opened:
+        with shown_progress(plain=verbose) as show:
+            options = RunOptions(on_progress=show, show_deliveries=True, by=ordered_by())
+            tally = await run_on_workers(opened, campaign, options)
         await print_state(opened, campaign, as_json=as_json)
     finish(campaign, tally)
 

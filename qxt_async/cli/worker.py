@@ -1,0 +1,131 @@
+"""``qxt worker``."""
+
+from __future__ import annotations
+
+import logging
+import signal
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import click
+
+from .campaign.sending import guard_options
+from .journals import existing, journal_option
+from .options import account, account_options, verbose
+from .program import ExitCode, FailedError
+
+if TYPE_CHECKING:
+    from qxt_async.cluster import CampaignWorker
+    from qxt_async.journal.postgres_limits import AccountLimits
+
+__all__ = ["command"]
+
+_above_0 = click.FloatRange(min=0, min_open=True)
+
+
+@click.command("worker")
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Requests in flight at most, of this worker.",
+)
+@click.option("--rate", type=_above_0, metavar="N", help="Numbers a second at most, of this worker.")
+@click.option("--account-rate", type=_above_0, metavar="N", help="Numbers a second, all workers together.")
+@click.option("--account-request-rate", type=_above_0, metavar="N", help="Requests a second, all workers together.")
+@click.option(
+    "--account-concurrency", type=click.IntRange(min=1), metavar="N", help="Requests in flight, all workers together."
+)
+@click.option("--no-account-limits", is_flag=True, help="Take the three limits of all workers together away.")
+@guard_options
+@account_options
+@journal_option
+@verbose
+def command(journal: str, verbose: bool, **options: Any) -> None:
+    """Send batches of all running campaigns of a journal, beside other workers, on this host or others.
+
+    The journal has to be postgresql://…; campaigns are started with qxt campaign run ID --on-workers. The limits for
+    all workers together are kept in the journal: given at one worker, they hold for all, until others are given.
+    Says "working" on stderr when it is ready. Ctrl-C or SIGTERM lets what is under way finish, then it ends with exit
+    code 0; a second one does not wait.
+    """
+    if not verbose:
+        # What the engine meets is told by our own lines.
+        for name in ("procrastinate", "psycopg"):
+            logging.getLogger(name).addHandler(logging.NullHandler())
+    limits = _limits(options)
+    if not anyio.run(_work, journal, options, limits):
+        raise FailedError("stopped: what was under way may be unknown", ExitCode.UNKNOWN)
+
+
+def _limits(options: dict[str, Any]) -> AccountLimits | None:
+    """The limits to set, ``None`` to leave them as they are."""
+    from qxt_async.journal.postgres_limits import AccountLimits
+
+    given = AccountLimits(
+        max_rate=options["account_rate"],
+        max_request_rate=options["account_request_rate"],
+        max_concurrency=options["account_concurrency"],
+    )
+    if options["no_account_limits"]:
+        if given != AccountLimits():
+            raise click.UsageError("--no-account-limits and limits contradict each other.")
+        return given
+    return None if given == AccountLimits() else given
+
+
+async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | None) -> bool:
+    from qxt_async import QxtClient
+    from qxt_async.campaign import SendWindow
+    from qxt_async.cluster import CampaignWorker, WorkerOptions, shared
+
+    client = QxtClient.from_env(
+        **account(options["user"], options["base_url"]),
+        transport=options["transport"],
+        timeout=options["timeout"],
+        max_concurrency=options["concurrency"],
+        max_rate=options["rate"],
+    )
+    worker_options = WorkerOptions(
+        check_balance=not options["no_check_balance"],
+        balance_floor=options["balance_floor"],
+        pause_after=options["pause_after"],
+        window=SendWindow.parse(options["window"], options["zone"]) if options["window"] else None,
+    )
+    async with existing(journal) as opened, client:
+        if limits is not None:
+            await shared(opened).limits.set(client.user, limits)
+        return await _until_signalled(CampaignWorker(opened, client, worker_options))
+
+
+async def _until_signalled(worker: CampaignWorker) -> bool:
+    """Run until it has ended after a first signal; ``False`` if a second one cut it short."""
+    ended = False
+    error: Exception | None = None
+
+    async def heed() -> None:
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            heeding.set()
+            async for _ in signals:
+                if worker.stopping:
+                    break
+                click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+                worker.stop()
+        group.cancel_scope.cancel()
+
+    heeding = anyio.Event()
+    async with anyio.create_task_group() as group:
+        group.start_soon(heed)
+        await heeding.wait()
+        click.echo("working", err=True)
+        try:
+            await worker.run()
+            ended = True
+        except Exception as raised:  # noqa: BLE001  (as it is, not as a group of one)
+            error = raised
+        group.cancel_scope.cancel()
+    if error is not None:
+        raise error
+    return ended

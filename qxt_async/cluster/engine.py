@@ -1,0 +1,290 @@
+"""The engine that hands out the work: procrastinate, with tables of its own beside the journal's.
+
+A job names a batch and says nothing else: whether the batch may be sent is for the journal to say, so a job that is
+delivered twice, tried again or taken over finds a batch that is not *planned* any more. A batch without a job is found
+by comparing the two: what is announced is nowhere written down a second time, so it cannot be forgotten.
+
+The tables are in a schema of their own, ``qxt_engine``: an application that uses the engine itself, in the same
+database, has its own jobs and its own version of the tables. All that is in it follows from the journal.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import anyio
+import psycopg
+from procrastinate import App, PsycopgConnector
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Status
+from procrastinate.schema import SchemaManager
+from psycopg import sql
+from psycopg_pool import AsyncConnectionPool
+
+from qxt_async.errors import JournalSchemaError, JournalUnavailableError
+from qxt_async.journal.postgres_database import unavailable
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from procrastinate.jobs import Job
+    from psycopg import AsyncConnection
+
+    from qxt_async.journal.postgres import PostgresJournal
+
+__all__ = ["BATCHES", "SEND", "UPKEEP", "Engine"]
+
+BATCHES: Final = "qxt-batches"
+UPKEEP: Final = "qxt-upkeep"
+SEND: Final = "qxt.send"
+
+# Batches of a campaign that have a job and wait: so many are handed out before the next look, and no more than these
+# have to be passed over when the campaign is paused.
+WINDOW: Final = 2000
+# Seconds without a heartbeat after which a worker is held for dead.
+SILENCE: Final = 20.0
+# A job that has run for longer has lost its worker's word, or waits for something: another one does no harm.
+_LIVELY: Final = "2 minutes"
+# Hours for which jobs are kept that ended in an error.
+_KEPT: Final = 24
+_PATIENCE: Final = 5.0
+# A campaign's announcements are made one at a time, the schema once. The first key spells QXT, as in the journal.
+_LOCK_SCHEMA: Final = b"SELECT pg_advisory_xact_lock(5331028, 3)"
+_LOCK_ANNOUNCEMENTS: Final = b"SELECT pg_advisory_xact_lock(5331030, hashint8(%(campaign)s::bigint))"
+
+_VERSION: Final = b"SELECT obj_description(to_regnamespace('qxt_engine')::oid, 'pg_namespace')"
+_ONLY_OURS: Final = b"SET search_path TO qxt_engine"
+
+# A back-off that seems to last longer than any does comes from a clock that was set back, as for a claim.
+_DUE: Final = """
+    b.state = 'planned' AND (b.not_before <= qxt.micros(NULL) OR b.not_before > qxt.micros(NULL) + 600000000)
+    AND EXISTS (SELECT FROM qxt.campaigns AS c WHERE c.id = b.campaign AND c.state = 'running')
+"""
+
+_UNANNOUNCED: Final = f"""
+WITH live AS MATERIALIZED (
+    SELECT (job.args ->> 'batch')::bigint AS batch FROM procrastinate_jobs AS job
+    WHERE job.task_name = '{SEND}' AND (
+        job.status = 'todo' OR (job.status = 'doing' AND EXISTS (
+            SELECT FROM procrastinate_events AS event
+            WHERE event.job_id = job.id AND event.type = 'started' AND event.at > now() - interval '{_LIVELY}'
+        ))
+    )
+)
+SELECT b.id FROM qxt.batches AS b
+WHERE b.campaign = %(campaign)s AND {_DUE} AND b.id NOT IN (SELECT batch FROM live)
+ORDER BY b.id
+LIMIT greatest(0, %(window)s - (
+    SELECT count(*) FROM live JOIN qxt.batches AS its ON its.id = live.batch WHERE its.campaign = %(campaign)s
+))
+"""  # noqa: S608  (nothing of it comes from outside)
+
+_CAMPAIGN: Final = f"SELECT b.campaign FROM qxt.batches AS b WHERE b.id = %(batch)s AND {_DUE}".encode()  # noqa: S608
+_RUNNING: Final = b"SELECT id FROM qxt.campaigns WHERE state = 'running' ORDER BY id"
+_EXPIRED: Final = b"""
+SELECT DISTINCT campaign FROM qxt.batches
+WHERE state = 'sending' AND mid IS NULL AND lease_until <= qxt.micros(NULL)
+"""
+_IN_DOUBT: Final = b"""
+SELECT DISTINCT c.id FROM qxt.campaigns AS c JOIN qxt.batches AS b ON b.campaign = c.id
+WHERE b.state IN ('sending', 'unknown') AND b.mid IS NULL AND c.changed_at > qxt.micros(NULL) - %(age)s
+"""
+_WORKERS: Final = b"""
+SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => %(silence)s)
+"""
+
+
+class Engine:
+    """The engine beside a journal, in the same database.
+
+    Args:
+        journal: open.
+        connections: how many at most, besides the one that listens for jobs.
+    """
+
+    def __init__(self, journal: PostgresJournal, *, connections: int = 4) -> None:
+        self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
+            kwargs=journal.database.parameters,
+            min_size=1,
+            max_size=connections,
+            open=False,
+            configure=_configure,
+            check=AsyncConnectionPool.check_connection,
+            timeout=_PATIENCE,
+            name="qxt-engine",
+            # Attempts that fail begin anew with the next operation, and not minutes later.
+            reconnect_timeout=_PATIENCE / 2,
+        )
+        self._app = self.app()
+
+    def app(self) -> App:
+        """An `App` of its own, which works once the engine is open: tasks must not be shared between two."""
+        # `configure` is for the connection that listens, which is made beside the pool.
+        return App(connector=PsycopgConnector(configure=_configure))
+
+    async def open(self) -> None:
+        """Connect, and bring the engine's tables up to date.
+
+        Raises:
+            JournalSchemaError: a newer version of the engine made them.
+            JournalUnavailableError: the database cannot be reached, or refuses.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._pool.open(wait=True, timeout=2 * _PATIENCE)
+                async with self._pool.connection() as connection:
+                    await _install(connection)
+                await self.attach(self._app)
+            except psycopg.Error as error:
+                await self._pool.close()
+                raise unavailable(error) from error
+            except BaseException:
+                await self._pool.close()
+                raise
+
+    async def attach(self, app: App) -> None:
+        """Let an `App` from `app` work on the engine's connections."""
+        await app.connector.open_async(self._pool)
+
+    async def close(self) -> None:
+        """Close all connections. May be called again."""
+        with anyio.CancelScope(shield=True):
+            await self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        """`open`."""
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """`close`."""
+        await self.close()
+
+    # --- announcing ---------------------------------------------------------------------------------------------
+
+    async def announce(self, campaign: int, *, window: int = WINDOW) -> int:
+        """Give a job to the next batches of a running campaign that are due and have none.
+
+        Found and announced in one transaction.
+
+        Returns:
+            How many.
+
+        Raises:
+            JournalUnavailableError: the database refuses; nothing was announced.
+        """
+        values = {"campaign": campaign, "window": window}
+        try:
+            async with self._pool.connection() as connection:
+                await connection.execute(_LOCK_ANNOUNCEMENTS, values)
+                rows = await (await connection.execute(_UNANNOUNCED.encode(), values)).fetchall()
+                if rows:
+                    jobs = self._app.configure_task(SEND, queue=BATCHES, connection=connection)
+                    await jobs.batch_defer_async(*({"batch": batch} for (batch,) in rows))
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        except ConnectorException as error:
+            raise _refused(error) from error
+        return len(rows)
+
+    async def campaign_of(self, batch: int) -> int | None:
+        """Whose a batch is, ``None`` if it is not to be sent now."""
+        return next(iter(await self._keys(_CAMPAIGN, batch=batch)), None)
+
+    async def running(self) -> list[int]:
+        """The campaigns that are *running*."""
+        return await self._keys(_RUNNING)
+
+    # --- after a death ------------------------------------------------------------------------------------------
+
+    async def expired(self) -> list[int]:
+        """The campaigns with batches whose lease ran out."""
+        return await self._keys(_EXPIRED)
+
+    async def in_doubt(self, age: float) -> list[int]:
+        """The campaigns with unknown batches whose state last changed within `age` seconds."""
+        return await self._keys(_IN_DOUBT, age=round(age * 1_000_000))
+
+    async def recover(self) -> int:
+        """Hand out again what dead workers had taken, and forget jobs that failed long ago.
+
+        Returns:
+            How many were handed out again.
+
+        Raises:
+            JournalUnavailableError: the database refuses.
+        """
+        manager = self._app.job_manager
+        recovered = 0
+        try:
+            await manager.prune_stalled_workers(SILENCE)
+            for queue in (BATCHES, UPKEEP):
+                for job in await manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=SILENCE):
+                    recovered += await self._hand_out_again(job)
+                await manager.delete_old_jobs(
+                    _KEPT, queue=queue, include_failed=True, include_cancelled=True, include_aborted=True
+                )
+        except ConnectorException as error:
+            raise _refused(error) from error
+        return recovered
+
+    async def _hand_out_again(self, job: Job) -> bool:
+        try:
+            await self._app.job_manager.retry_job(job)
+        except ConnectorException:
+            # Of what is done over and over, the next one waits already; or somebody was faster.
+            await self._app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
+            return False
+        return True
+
+    async def workers(self) -> int:
+        """How many workers are alive."""
+        (found,) = await self._keys(_WORKERS, silence=SILENCE)
+        return found // 2
+
+    async def _keys(self, statement: bytes, **values: Any) -> list[int]:
+        try:
+            async with self._pool.connection() as connection:
+                rows = await (await connection.execute(statement, values)).fetchall()
+        except psycopg.Error as error:
+            raise unavailable(error) from error
+        return [key for (key,) in rows]
+
+
+def _refused(error: ConnectorException) -> JournalUnavailableError:
+    cause = error.__cause__
+    return unavailable(cause) if isinstance(cause, psycopg.Error) else JournalUnavailableError(str(error))
+
+
+async def _configure(connection: AsyncConnection[Any]) -> None:
+    await connection.execute(_ONLY_OURS)
+    await connection.commit()
+
+
+async def _install(connection: AsyncConnection[Any]) -> None:
+    """Bring the engine's tables up to date; which version they have is the comment of their schema."""
+    scripts = await anyio.to_thread.run_sync(_migrations)
+    newest = max(scripts)
+    await connection.execute(_LOCK_SCHEMA)
+    ((found,),) = await (await connection.execute(_VERSION)).fetchall()
+    if found == newest:
+        return
+    if found is None:
+        await connection.execute(b"CREATE SCHEMA IF NOT EXISTS qxt_engine")
+        await connection.execute(SchemaManager.get_schema().encode())
+    elif found > newest:
+        message = f"a newer procrastinate ({found}) made the engine's tables: upgrade procrastinate"
+        raise JournalSchemaError(message, None, 0)
+    else:
+        for version in sorted(scripts):
+            if version > found:
+                await connection.execute(scripts[version])
+    await connection.execute(sql.SQL("COMMENT ON SCHEMA qxt_engine IS {}").format(newest))
+
+
+def _migrations() -> dict[str, bytes]:
+    """The engine's scripts by the version they lead to; versions sort as text."""
+    return {script.stem: script.read_bytes() for script in Path(SchemaManager.get_migrations_path()).glob("*.sql")}

@@ -1,0 +1,142 @@
+"""What holds a worker back: the gateway's trouble, the hour, the balance, failures in a row."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import anyio
+
+from qxt_async.campaign import Fate
+from qxt_async.errors import AccountRefusedError, NotSentError, OutcomeUnknownError, RefusedError, ThrottledError
+
+if TYPE_CHECKING:
+    from qxt_async.campaign import Execution
+    from qxt_async.client import QxtClient
+    from qxt_async.journal.campaigns import Campaigns
+
+    from .engine import Engine
+    from .options import WorkerOptions
+
+__all__ = ["Guard"]
+
+logger = logging.getLogger("qxt_async")
+
+_BALANCE_TRIES = 3
+
+
+class _Account:
+    """What this worker has seen of one campaign."""
+
+    def __init__(self, unasked: int) -> None:
+        self.unasked = unasked
+        self.failed_in_a_row = 0
+
+
+class Guard:
+    """Decides whether a batch may be begun here, and draws the consequences of what became of it.
+
+    Args:
+        campaigns, engine, client, options: the worker's.
+    """
+
+    def __init__(self, campaigns: Campaigns, engine: Engine, client: QxtClient, options: WorkerOptions) -> None:
+        self._campaigns = campaigns
+        self._engine = engine
+        self._client = client
+        self._options = options
+        self._accounts: dict[int, _Account] = {}
+        self._asking = anyio.Lock()
+        self._balance_failures = 0
+        self._unreached = 0
+        self._hold_until = float("-inf")
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def hold(self, seconds: float) -> None:
+        """Begin nothing for a while."""
+        self._hold_until = max(self._hold_until, anyio.current_time() + seconds)
+
+    @property
+    def held_for(self) -> float:
+        """Seconds for which nothing may be begun; 0 if something may."""
+        held = max(0.0, self._hold_until - anyio.current_time())
+        window = self._options.window
+        return held if window is None else max(held, window.closed_for(datetime.now(UTC)))
+
+    # --- the balance --------------------------------------------------------------------------------------------
+
+    async def admits(self, campaign: int) -> bool:
+        """Whether the balance suffices for a campaign, asked from time to time; if not, it is paused."""
+        account = self._account(campaign)
+        account.unasked += 1
+        every = self._options.balance_every
+        if not self._options.check_balance or account.unasked <= every:
+            return True
+        async with self._asking:
+            if account.unasked <= every:
+                return True
+            try:
+                short = await self._shortage(campaign)
+            except AccountRefusedError as error:
+                await self._pause_all(error)
+                return False
+            except (NotSentError, OutcomeUnknownError, RefusedError) as error:
+                self._balance_failures += 1
+                self.hold(self._options.retry.backoff)
+                if self._balance_failures < _BALANCE_TRIES:
+                    return False
+                short = f"the balance cannot be asked: {error}"
+            self._balance_failures = 0
+            if short:
+                await self._pause(campaign, short)
+                return False
+            account.unasked = 1
+        return True
+
+    async def _shortage(self, campaign: int) -> str:
+        cost = await self._campaigns.cost_ahead(campaign, self._options.balance_every)
+        floor = cost if self._options.balance_floor is None else self._options.balance_floor
+        balance = (await self._client.balance()).sms
+        return f"the balance is {balance}, at least {floor} are wanted" if balance < floor else ""
+
+    def _account(self, campaign: int) -> _Account:
+        account = self._accounts.get(campaign)
+        if account is None:
+            account = self._accounts[campaign] = _Account(self._options.balance_every)
+        return account
+
+    # --- consequences -------------------------------------------------------------------------------------------
+
+    async def account_for(self, campaign: int, execution: Execution) -> None:
+        """Draw the consequences of what became of a batch."""
+        if execution.fate is Fate.REFUSED and execution.error is not None:
+            if isinstance(execution.error, AccountRefusedError):
+                await self._pause_all(execution.error)
+            else:
+                await self._pause(campaign, str(execution.error))
+        elif execution.fate is Fate.NOT_SENT:
+            self._unreached += 1
+            # Once is an accident, twice a gateway that cannot be reached: no use in trying every batch on it.
+            if self._unreached > 1 or isinstance(execution.error, ThrottledError):
+                self.hold(execution.delay)
+        elif execution.result is not None:
+            self._unreached = 0
+            account = self._account(campaign)
+            account.failed_in_a_row = 0 if execution.result.receipts else account.failed_in_a_row + 1
+            if account.failed_in_a_row >= self._options.pause_after:
+                await self._pause(
+                    campaign, f"{account.failed_in_a_row} batches in a row were not accepted: {execution.error}"
+                )
+
+    async def _pause(self, campaign: int, reason: str) -> None:
+        if await self._campaigns.pause(campaign, reason, by=self._options.by):
+            logger.warning("campaign %d is paused: %s", campaign, reason)
+        # When it is run again, it begins anew.
+        self._accounts.pop(campaign, None)
+
+    async def _pause_all(self, error: AccountRefusedError) -> None:
+        """What the account is refused for would meet every batch of every campaign."""
+        for campaign in await self._engine.running():
+            await self._pause(campaign, str(error))

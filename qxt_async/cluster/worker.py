@@ -1,0 +1,260 @@
+"""A worker: takes what the engine hands out, and executes it as an embedded run would.
+
+The engine's own worker ends when the database goes away (procrastinate#1116): it is started again, for as long as this
+one is to work. It works in two halves, so that what looks after everything (announcing, recovering) is never kept
+waiting by batches that wait for their turn.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import psycopg
+from procrastinate.exceptions import ProcrastinateException
+from procrastinate.worker import Worker
+
+from qxt_async.campaign import Executor, Fate
+from qxt_async.errors import (
+    CampaignNotFoundError,
+    InvalidConfigurationError,
+    JournalBusyError,
+    JournalUnavailableError,
+    QxtError,
+)
+from qxt_async.journal.postgres import PostgresJournal
+
+from .engine import BATCHES, SEND, SILENCE, UPKEEP, Engine
+from .guarding import Guard
+from .options import WorkerOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from procrastinate import App
+
+    from qxt_async.client import QxtClient
+    from qxt_async.journal import Journal
+
+__all__ = ["CampaignWorker", "shared"]
+
+logger = logging.getLogger("qxt_async")
+
+_ANNOUNCE: Final = "* * * * * */2"
+_RECOVER: Final = "* * * * * */5"
+_RECONCILE: Final = "* * * * * */30"
+_FIRST_WAIT: Final = 0.2
+_LONGEST_WAIT: Final = 5.0
+_JOURNAL_REST: Final = 0.2
+# Seconds that a job waits for a worker that is held back; then the batch is announced again, here or elsewhere.
+_LONGEST_REST: Final = 30.0
+
+
+def shared(journal: Journal) -> PostgresJournal:
+    """The journal, if it is one that several machines can share.
+
+    Raises:
+        InvalidConfigurationError: it is a file.
+    """
+    if not isinstance(journal, PostgresJournal):
+        raise InvalidConfigurationError("workers share a journal on PostgreSQL: give postgresql://…")
+    return journal
+
+
+class CampaignWorker:
+    """Sends batches of all campaigns that run in a journal, together with any number of others, on any host.
+
+    It works in the caller's event loop, asyncio's, and touches neither signals nor logging.
+
+    Args:
+        journal: on PostgreSQL, open.
+        client: open; its concurrency, rate and timeout hold for this worker. The limits of its account
+            (``journal.limits``) hold for all workers together.
+        options: see `WorkerOptions`.
+
+    Raises:
+        InvalidConfigurationError: the journal is a file.
+    """
+
+    def __init__(self, journal: Journal, client: QxtClient, options: WorkerOptions | None = None) -> None:
+        self._options = options or WorkerOptions()
+        self._journal = shared(journal)
+        self._campaigns = self._journal.campaigns_of(client.user)
+        self._places = client.max_concurrency
+        self._executor = Executor(
+            self._campaigns,
+            client,
+            retry=self._options.retry,
+            margin=self._options.margin,
+            patience=self._options.patience,
+        )
+        self._engine = Engine(self._journal)
+        self._guard = Guard(self._campaigns, self._engine, client, self._options)
+        self._stopped = anyio.Event()
+        self._under_way: set[anyio.CancelScope] = set()
+        self._halves: set[Worker] = set()
+
+    @property
+    def stopping(self) -> bool:
+        """`stop` was called."""
+        return self._stopped.is_set()
+
+    def stop(self) -> None:
+        """Begin no further batch: `run` returns when those under way are settled. Call it in the event loop."""
+        self._stopped.set()
+        for half in self._halves:
+            half.stop()  # type: ignore[no-untyped-call]
+
+    async def run(self) -> None:
+        """Work until `stop`. Once only.
+
+        When the database goes away, nothing is begun until it is there again.
+
+        Raises:
+            JournalUnavailableError: the database cannot be reached at the beginning.
+            JournalSchemaError: a newer version of the engine made its tables.
+
+        Cancelling: no batch is begun; those under way are given up, and what became of them is written down.
+        """
+        async with self._engine, anyio.create_task_group() as group:
+            batches, upkeep = self._engine.app(), self._engine.app()
+            await self._engine.attach(batches)
+            await self._engine.attach(upkeep)
+            self._add_sending(batches)
+            self._add_upkeep(upkeep)
+            group.start_soon(self._give_up_when_cancelled)
+            # The engine is asked to stop, not cancelled: it has to say goodbye to the database.
+            with anyio.CancelScope(shield=True):
+                async with anyio.create_task_group() as halves:
+                    # Each place is worth two: while the outcome of one is written, the other sends.
+                    halves.start_soon(self._keep_working, batches, BATCHES, 2 * self._places)
+                    halves.start_soon(self._keep_working, upkeep, UPKEEP, 1)
+            group.cancel_scope.cancel()
+
+    async def _give_up_when_cancelled(self) -> None:
+        try:
+            await anyio.sleep_forever()
+        finally:
+            self.stop()
+            for scope in self._under_way:
+                scope.cancel()
+
+    async def _keep_working(self, app: App, queue: str, concurrency: int) -> None:
+        """Run one half of the engine's worker, again when it ends by itself."""
+        wait = _FIRST_WAIT
+        while not self.stopping:
+            began = anyio.current_time()
+            half = Worker(
+                app,
+                queues=[queue],
+                name=queue,
+                concurrency=concurrency,
+                fetch_job_polling_interval=1.0,
+                abort_job_polling_interval=60.0,
+                listen_notify=queue == BATCHES,
+                delete_jobs="successful",
+                install_signal_handlers=False,
+                update_heartbeat_interval=SILENCE / 4,
+                stalled_worker_timeout=SILENCE,
+            )
+            self._halves.add(half)
+            try:
+                await half.run()  # type: ignore[no-untyped-call]
+            except (ProcrastinateException, psycopg.Error, OSError) as error:
+                logger.warning("the engine's worker ended (%s)", type(error).__name__)
+            finally:
+                self._halves.discard(half)
+            if anyio.current_time() - began > SILENCE:
+                wait = _FIRST_WAIT
+            with anyio.move_on_after(wait):
+                await self._stopped.wait()
+            wait = min(2 * wait, _LONGEST_WAIT)
+
+    # --- sending ------------------------------------------------------------------------------------------------
+
+    def _add_sending(self, app: App) -> None:
+        @app.task(name=SEND, queue=BATCHES)
+        async def send(batch: int) -> None:
+            with anyio.CancelScope() as scope:
+                self._under_way.add(scope)
+                try:
+                    await self._send(batch)
+                finally:
+                    self._under_way.discard(scope)
+
+    async def _send(self, batch: int) -> None:
+        """Execute a batch if it is to be sent; else nothing is to do, and should that change, another job comes."""
+        campaign = 0
+        try:
+            while await self._may_begin():
+                found = await self._engine.campaign_of(batch)
+                if found is None:
+                    return
+                campaign = found
+                if not await self._guard.admits(campaign):
+                    return
+                execution = await self._executor.execute(campaign, batch=batch, still=self._may_begin_now)
+                if execution is not None and execution.fate is not Fate.GIVEN_UP:
+                    await self._guard.account_for(campaign, execution)
+                    return
+                # Somebody else had it, or its turn has not come: the journal knows.
+                await anyio.sleep(_JOURNAL_REST)
+        except (JournalUnavailableError, JournalBusyError) as error:
+            logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
+            self._guard.hold(_JOURNAL_REST)
+        except CampaignNotFoundError:
+            return
+        except QxtError as error:
+            logger.exception("batch %d cannot be sent", batch)
+            await self._campaigns.pause(campaign, str(error), by=self._options.by)
+
+    def _may_begin_now(self) -> bool:
+        return not self.stopping and self._guard.held_for <= 0
+
+    async def _may_begin(self) -> bool:
+        """Wait until a batch may be begun; ``False`` if that takes too long, or none will be."""
+        until = anyio.current_time() + _LONGEST_REST
+        while not self.stopping and (held := self._guard.held_for) > 0:
+            if anyio.current_time() >= until:
+                return False
+            # Not longer than a second at a time: the clock may be set meanwhile.
+            with anyio.move_on_after(min(held, 1.0)):
+                await self._stopped.wait()
+        return not self.stopping
+
+    # --- looking after everything -------------------------------------------------------------------------------
+
+    def _add_upkeep(self, app: App) -> None:
+        for cron, work in ((_ANNOUNCE, self._announce), (_RECOVER, self._recover), (_RECONCILE, self._reconcile)):
+            self._add_periodic(app, cron, work)
+
+    def _add_periodic(self, app: App, cron: str, work: Callable[[], Awaitable[None]]) -> None:
+        name = f"qxt.{work.__name__.strip('_')}"
+
+        async def task(timestamp: int) -> None:  # noqa: ARG001  (the engine gives it)
+            try:
+                await work()
+            except QxtError as error:
+                logger.warning("%s is tried again: %s", name, error)
+
+        task.__name__ = name
+        app.periodic(cron=cron)(app.task(name=name, queue=UPKEEP, queueing_lock=name)(task))
+
+    async def _announce(self) -> None:
+        """Give jobs to what is to be sent; a campaign with nothing left is done."""
+        for campaign in await self._engine.running():
+            if not await self._engine.announce(campaign, window=self._options.outstanding):
+                outlook = await self._campaigns.outlook(campaign)
+                if not (outlook.planned or outlook.sending) and await self._campaigns.complete(campaign):
+                    await self._campaigns.reconcile(campaign, deadline=self._options.report_deadline)
+
+    async def _recover(self) -> None:
+        """Take over from the dead: jobs are handed out again, what was being sent is unknown."""
+        for campaign in await self._engine.expired():
+            await self._campaigns.expire(campaign, alive=self._executor.alive)
+        await self._engine.recover()
+
+    async def _reconcile(self) -> None:
+        for campaign in await self._engine.in_doubt(self._options.report_deadline):
+            await self._campaigns.reconcile(campaign, deadline=self._options.report_deadline)
