@@ -99,7 +99,10 @@ class PushReceiver:
         body_limit: bytes of body, and of query, at most; more is answered 413, or 414.
         read_timeout: seconds for the body to arrive; later is answered 408.
         limits: how much of one push is looked at.
-        guessable: take any path as the secret, with a warning. For trying out, where no stranger can reach it.
+        guessable: take any path as the secret. For trying out, where no stranger can reach it.
+
+    Attributes:
+        guessable: the secret is none.
 
     Raises:
         InvalidConfigurationError: the secret is too short, an address is none, or neither a journal nor a handler is
@@ -122,11 +125,9 @@ class PushReceiver:
         limits: PushLimits = DEFAULT_LIMITS,
         guessable: bool = False,
     ) -> None:
-        if not _SECRET.fullmatch(path_secret):
-            if not (guessable and _GUESSABLE.fullmatch(path_secret)):
-                message = "path_secret has to be 20 or more of A-Z a-z 0-9 - _: take new_secret()"
-                raise InvalidConfigurationError(message)
-            logger.warning("the path can be guessed: have one made before strangers can reach the receiver")
+        self.guessable = not _SECRET.fullmatch(path_secret)
+        if self.guessable and not (guessable and _GUESSABLE.fullmatch(path_secret)):
+            raise InvalidConfigurationError("path_secret has to be 20 or more of A-Z a-z 0-9 - _: take new_secret()")
         if journal is None and on_report is None and on_reply is None:
             raise InvalidConfigurationError(
                 "with neither a journal nor a handler pushes would be acknowledged and lost"

@@ -115,6 +115,8 @@ def command(
 
     def tell() -> None:
         click.echo(f"listening on {address}/{path}", err=True)
+        if receiver.guessable:
+            click.echo("the path can be guessed: before strangers can reach it, see --new-secret", err=True)
 
     async def work(beginning: anyio.CancelScope) -> None:
         async with receiver, anyio.create_task_group() as group:

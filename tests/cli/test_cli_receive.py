@@ -261,12 +261,14 @@ class TestWhoMayPush:
         """On the loopback any path will do to try it out, with a warning."""
         process = start("receive", "--port", "0", "--host", "localhost", "--path", "try/it", "--journal", journal)
         assert process.stderr is not None
-        assert "can be guessed" in process.stderr.readline()
         line = process.stderr.readline()
         assert line.startswith("listening on http://localhost:")
         assert line.endswith("/try/it\n")
+        assert "can be guessed" in process.stderr.readline()
         address = line.removeprefix("listening on ").strip().replace("localhost", "127.0.0.1")
         assert ask(address, report("1", numbers(1)[0])) == (200, b"ok")
+        process.terminate()
+        assert process.wait(30) == 0
 
     def test_a_new_secret(self, run: Run) -> None:
         """--new-secret needs nothing else, and never prints the same twice."""

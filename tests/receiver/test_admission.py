@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import pytest
 from asgi import PHONE, REPORT, SECRET, Answer, ask
 
+from qxt_async.errors import InvalidConfigurationError
 from qxt_async.models import StatusReport
 from qxt_async.receiver import PushReceiver
 
@@ -42,6 +43,18 @@ async def test_refusals_are_alike() -> None:
     answers.append(await ask(_receiver(), REPORT, path="/"))
     assert len(set(answers)) == 1
     assert (await ask(receiver, REPORT)).body == b"ok"
+
+
+async def test_a_guessable_path() -> None:
+    """Who asks for it may try out any path; an empty one is none."""
+    receiver = PushReceiver(path_secret="try/me", on_report=_ignore, guessable=True)
+    assert receiver.guessable
+    assert not PushReceiver(path_secret=SECRET, on_report=_ignore, guessable=True).guessable
+    assert (await ask(receiver, REPORT, path="/try/me")).body == b"ok"
+    assert (await ask(receiver, REPORT, path="/try")).status == 404
+    for path in ("", "a b", "退订"):
+        with pytest.raises(InvalidConfigurationError, match="20 or more"):
+            PushReceiver(path_secret=path, on_report=_ignore, guessable=True)
 
 
 @pytest.mark.parametrize(
