@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import settings
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from postgresql_server import Server, programs, server
 
 # A busy machine is no failure; what an example may cost is the test's timeout.
 settings.register_profile("qxt", deadline=None)
@@ -14,3 +22,43 @@ settings.load_profile("qxt")
 def anyio_backend(request: pytest.FixtureRequest) -> str:
     """Run each asynchronous test on asyncio and on trio."""
     return request.param
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test that takes a `store` on every form of the journal; the one on PostgreSQL knows asyncio only."""
+    if "store" not in metafunc.fixturenames:
+        return
+    chosen = any("anyio_backend" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
+    # As marks: they go before the parameters that the fixture of that name has.
+    if "anyio_backend" in metafunc.fixturenames and not chosen:
+        forms = [("asyncio", "sqlite"), ("trio", "sqlite"), ("asyncio", "postgresql")]
+        mark = pytest.mark.parametrize(("anyio_backend", "store"), forms, indirect=["store"])
+    else:
+        mark = pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+    metafunc.definition.add_marker(mark)
+
+
+@pytest.fixture
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a journal of the test's own may be, for `open_journal`: in a file, and in PostgreSQL."""
+    if request.param == "sqlite":
+        return str(tmp_path / "qxt.db")
+    return request.getfixturevalue("database")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Server]:
+    """A PostgreSQL server of this process's own."""
+    binaries = programs()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    with server(binaries) as running:
+        yield running
+
+
+@pytest.fixture
+def database(postgresql: Server) -> Iterator[str]:
+    """The address of an empty PostgreSQL database."""
+    with postgresql.database() as address:
+        yield address

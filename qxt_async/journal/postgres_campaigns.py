@@ -92,7 +92,9 @@ class PostgresCampaigns(PostgresReconciling):
         self, transaction: Transaction, campaign: int, batches: Sequence[PlannedBatch]
     ) -> dict[Message, int]:
         """The keys of the batches' messages, those that are new included."""
-        segments = {batch.message: batch.segments for batch in reversed(batches)}
+        segments: dict[Message, int] = {}
+        for batch in batches:
+            segments.setdefault(batch.message, batch.segments)
         digests = {message_digest(message): message for message in segments}
         rows = await transaction.rows(
             self._sql["insert_messages"],

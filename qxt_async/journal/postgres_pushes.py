@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -126,34 +127,37 @@ class _Writing:
         )
 
     async def reports(self, reports: Sequence[tuple[StatusReport, int]]) -> None:
-        columns: dict[str, list[Any]] = {
-            "mids": [storable(report.mid) for report, _ in reports],
-            "mobiles": [storable(report.mobile) for report, _ in reports],
-            "codes": [storable(report.code) for report, _ in reports],
-            "states": [str(report.state) for report, _ in reports],
-            "ports": [_storable(report.port) for report, _ in reports],
-            "areas": [_storable(report.area) for report, _ in reports],
-            "cities": [_storable(report.city) for report, _ in reports],
-            "ats": [at for _, at in reports],
-        }
-        if await self.change("insert_reports", **columns) == len(reports):
+        rows = [
+            (
+                storable(report.mid),
+                storable(report.mobile),
+                storable(report.code),
+                report.state,
+                _storable(report.port),
+                _storable(report.area),
+                _storable(report.city),
+                at,
+            )
+            for report, at in reports
+        ]
+        array = json.dumps(rows, ensure_ascii=False)
+        if await self.change("insert_reports", rows=array) == len(rows):
             return
-        places: list[int] = [row[0] for row in await self.rows("contradicting_reports", **columns)]
-        for place in places:
-            report, _ = reports[place]
-            await self.settle({name: [values[place]] for name, values in columns.items()}, report.state)
+        for found in await self.rows("contradicting_reports", rows=array):
+            place: int = found[0]
+            await self.settle(rows[place])
 
-    async def settle(self, row: dict[str, list[Any]], reported: DeliveryState) -> None:
+    async def settle(self, row: Sequence[Any]) -> None:
         """A report that says something else than the stored one: the rule of the package's docstring."""
-        key = {"mid": row["mids"][0], "mobile": row["mobiles"][0]}
-        code, at = row["codes"][0], row["ats"][0]
+        mid, mobile, code, state, *_, at = row
+        key = {"mid": mid, "mobile": mobile}
         ((stored_code, stored_state, stored_at),) = await self.rows("stored_report", **key)
         if stored_code == code:
             return  # another one of this group has brought it already
         loser, lost_at = code, at
-        if outranks(reported, DeliveryState(stored_state)):
+        if outranks(state, DeliveryState(stored_state)):
             await self.change("delete_report", **key)
-            await self.change("insert_reports", **row)
+            await self.change("insert_reports", rows=json.dumps([row], ensure_ascii=False))
             loser, lost_at = stored_code, stored_at
         if loser:
             await self.change("keep_conflict", **key, code=loser, at=lost_at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -19,10 +20,16 @@ NUMBERS = tuple(f"1380013{index:04d}" for index in range(100))
 
 
 @asynccontextmanager
-async def opened(tmp_path: Path) -> AsyncIterator[tuple[Journal, Campaigns]]:
-    """A journal in a new file, and its campaigns."""
-    async with open_journal(tmp_path / "qxt.db") as journal:
+async def opened(store: str | Path) -> AsyncIterator[tuple[Journal, Campaigns]]:
+    """A journal, in a file of this folder or wherever it is said to be, and its campaigns."""
+    async with open_journal(store / "qxt.db" if isinstance(store, Path) else store) as journal:
         yield journal, journal.campaigns
+
+
+def set_clock(campaigns: Campaigns, *, hours: int) -> None:
+    """Let the journal believe that it is so many hours later."""
+    at = time.time_ns() // 1000 + hours * 3_600_000_000
+    campaigns.clock = lambda: at  # type: ignore[attr-defined]
 
 
 async def planned(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,9 +10,10 @@ from hypothesis import strategies as st
 from steps import NUMBERS, accepted, all_batches, claimed, opened, reported, running, states, unknown
 
 from qxt_async.errors import CampaignNotFoundError, ConnectionBrokenError, PartialAnswerError
-from qxt_async.journal import sqlite_reconciling
+from qxt_async.journal import postgres_reconciling, sqlite_reconciling
 from qxt_async.journal.campaigns import Campaigns
 from qxt_async.journal.evidence import Doubt, News, weigh
+from qxt_async.journal.postgres_campaigns import PostgresCampaigns
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch, Reconciliation
 from qxt_async.models import BatchResult, Message, Receipt
 
@@ -106,9 +106,9 @@ async def doubtful(campaigns: Campaigns, *sizes: int) -> int:
 
 
 @pytest.mark.anyio
-async def test_bound_by_reports(tmp_path: Path) -> None:
+async def test_bound_by_reports(store: str) -> None:
     """An unknown batch becomes accepted with its mid, via report; the one without evidence stays unknown."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await doubtful(campaigns, 5, 5, 5)
         await reported(journal, "m1", NUMBERS[:4])
         await reported(journal, "m2", NUMBERS[5:6])
@@ -125,10 +125,11 @@ async def test_bound_by_reports(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_evidence_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_evidence_that_grows(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports that did not suffice are remembered until more come; what cannot matter is forgotten."""
-    monkeypatch.setattr(sqlite_reconciling, "_REPORTS_AT_A_TIME", 2)
-    async with opened(tmp_path) as (journal, campaigns):
+    for form in (sqlite_reconciling, postgres_reconciling):
+        monkeypatch.setattr(form, "_REPORTS_AT_A_TIME", 2)
+    async with opened(store) as (journal, campaigns):
         campaign = await doubtful(campaigns, 5)
         await reported(journal, "other", NUMBERS[50:60])
         await reported(journal, "m1", NUMBERS[:2])
@@ -142,9 +143,9 @@ async def test_evidence_that_grows(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.anyio
-async def test_report_before_the_lease_ran_out(tmp_path: Path) -> None:
+async def test_report_before_the_lease_ran_out(store: str) -> None:
     """Reports that come while a batch is being sent are weighed when it has become unknown."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 5)
         await claimed(campaigns, campaign, lease=-1.0)
         await reported(journal, "m1", NUMBERS[:4])
@@ -155,9 +156,9 @@ async def test_report_before_the_lease_ran_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_answer_is_better_than_reports(tmp_path: Path) -> None:
+async def test_answer_is_better_than_reports(store: str) -> None:
     """The late answer replaces what reports have said, unless it does not know either."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 5)
         claim = await claimed(campaigns, campaign, lease=-1.0)
         await campaigns.expire(campaign)
@@ -170,9 +171,9 @@ async def test_answer_is_better_than_reports(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_mid_of_another_batch(tmp_path: Path) -> None:
+async def test_mid_of_another_batch(store: str) -> None:
     """A mid that a batch has proves nothing for another, also when it got it after the reports were read."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 5, 5)
         first = await claimed(campaigns, campaign, "t1")
         second = await claimed(campaigns, campaign, "t2")
@@ -189,15 +190,16 @@ async def test_mid_of_another_batch(tmp_path: Path) -> None:
             ambiguous=0,
             silent=0,
         )
-        writer = campaigns._database.writer  # type: ignore[attr-defined]
-        late = await writer.run(lambda connection: campaigns._write_news(connection, campaign=campaign, news=news))  # type: ignore[attr-defined]
+        database = campaigns._database  # type: ignore[attr-defined]
+        write = database.write if isinstance(campaigns, PostgresCampaigns) else database.writer.run
+        late = await write(lambda transaction: campaigns._write_news(transaction, campaign=campaign, news=news))  # type: ignore[attr-defined]
         assert late == (0, 0)
 
 
 @pytest.mark.anyio
-async def test_other_campaigns(tmp_path: Path) -> None:
+async def test_other_campaigns(store: str) -> None:
     """What the reports prove for another campaign is written down, and counted where it belongs."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await doubtful(campaigns, 5)
         idle = await campaigns.create()
         await campaigns.add(idle, [PlannedBatch(Message("【测试】"), NUMBERS[:1])])
@@ -209,9 +211,9 @@ async def test_other_campaigns(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_single_numbers(tmp_path: Path) -> None:
+async def test_single_numbers(store: str) -> None:
     """A number that the answer did not mention is accepted when it is reported under the answer's mid."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 4)
         claim = await claimed(campaigns, campaign)
         a, b, c, d = claim.numbers
@@ -227,9 +229,9 @@ async def test_single_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_deadline(tmp_path: Path) -> None:
+async def test_deadline(store: str) -> None:
     """What no report has spoken of by the deadline stays unknown, and is said to be overdue, once."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await doubtful(campaigns, 3)
         assert (await campaigns.reconcile(campaign, deadline=3600)).overdue == 0
         assert (await campaigns.reconcile(campaign, deadline=0)).overdue == 3
@@ -241,9 +243,9 @@ async def test_deadline(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_bound_after_a_resend_was_ordered(tmp_path: Path) -> None:
+async def test_bound_after_a_resend_was_ordered(store: str) -> None:
     """Reports on the first attempt withdraw the second if that has not begun, and count nothing twice if it has."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await doubtful(campaigns, 5, 5)
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
         await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from steps import (
     HELLO,
@@ -17,6 +15,7 @@ from steps import (
     planned,
     reported,
     running,
+    set_clock,
     states,
     unknown,
 )
@@ -42,15 +41,12 @@ from qxt_async.models import BatchResult, Message, Receipt
 
 pytestmark = pytest.mark.anyio
 
-HOUR = 3_600_000_000
-
-
 # --- planning ----------------------------------------------------------------------------------------------------
 
 
-async def test_plan(tmp_path: Path) -> None:
+async def test_plan(store: str) -> None:
     """A finished plan has its counts, its messages stored once, and what it left out with file and line."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await campaigns.create(name="autumn", sources=["a.csv", "b.csv"])
         other = Message("【测试】再见", extno="12", addseqno=True)
         await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[:3]), PlannedBatch(other, NUMBERS[3:5], segments=2)])
@@ -80,9 +76,9 @@ async def test_plan(tmp_path: Path) -> None:
         assert (tally.planned, tally.numbers, tally.credits) == (6, 6, 0)
 
 
-async def test_unfinished_plan(tmp_path: Path) -> None:
+async def test_unfinished_plan(store: str) -> None:
     """A plan that is not finished cannot be run, resumed or cancelled; a later plan clears it away when it is old."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         broken_off = await campaigns.create()
         await campaigns.add(broken_off, [PlannedBatch(HELLO, NUMBERS[:3])])
         for order in (campaigns.start, campaigns.resume, campaigns.cancel):
@@ -91,17 +87,16 @@ async def test_unfinished_plan(tmp_path: Path) -> None:
         assert await campaigns.claim(broken_off, token="t", lease=1) is None
         fresh = await campaigns.create()
         assert [campaign.id for campaign in await campaigns.every()] == [fresh, broken_off]
-        now = campaigns.clock()  # type: ignore[attr-defined]
-        campaigns.clock = lambda: now + 2 * HOUR  # type: ignore[attr-defined]
+        set_clock(campaigns, hours=2)
         later = await campaigns.create()
         assert [campaign.id for campaign in await campaigns.every()] == [later]
         with pytest.raises(CampaignNotFoundError):
             await campaigns.add(broken_off, [])
 
 
-async def test_finished_plan_is_closed(tmp_path: Path) -> None:
+async def test_finished_plan_is_closed(store: str) -> None:
     """Nothing is added to a finished plan; one that was not begun can be deleted with all that belongs to it."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         with pytest.raises(CampaignStateError, match="planned"):
             await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[3:6])])
@@ -116,9 +111,9 @@ async def test_finished_plan_is_closed(tmp_path: Path) -> None:
         assert await campaigns.batches(campaign) == []
 
 
-async def test_unknown_campaign(tmp_path: Path) -> None:
+async def test_unknown_campaign(store: str) -> None:
     """Every operation says that there is no such campaign."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         with pytest.raises(CampaignNotFoundError, match="no campaign 5"):
             await campaigns.tally(5)
         for operation in (campaigns.outlook, campaigns.start, campaigns.complete, campaigns.numbers):
@@ -129,9 +124,9 @@ async def test_unknown_campaign(tmp_path: Path) -> None:
 # --- orders ------------------------------------------------------------------------------------------------------
 
 
-async def test_orders(tmp_path: Path) -> None:
+async def test_orders(store: str) -> None:
     """A campaign is started, paused, resumed, cancelled and taken back; each order is on record with who gave it."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         assert not await campaigns.pause(campaign, "not yet")
         with pytest.raises(CampaignStateError, match="planned"):
@@ -162,9 +157,9 @@ async def test_orders(tmp_path: Path) -> None:
         ]
 
 
-async def test_done(tmp_path: Path) -> None:
+async def test_done(store: str) -> None:
     """A campaign is done when nothing is planned or being sent; then there is nothing to cancel."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 3)
         assert not await campaigns.complete(campaign)
         claim = await claimed(campaigns, campaign)
@@ -180,9 +175,9 @@ async def test_done(tmp_path: Path) -> None:
 # --- claims and outcomes -----------------------------------------------------------------------------------------
 
 
-async def test_claims(tmp_path: Path) -> None:
+async def test_claims(store: str) -> None:
     """Batches are claimed in their order, each once; what is being sent counts as unknown in an export."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 3, 2)
         first = await claimed(campaigns, campaign, "t1")
         second = await claimed(campaigns, campaign, "t2")
@@ -196,9 +191,9 @@ async def test_claims(tmp_path: Path) -> None:
         assert (await campaigns.tally(campaign)).sending == 5
 
 
-async def test_claim_of_one_batch(tmp_path: Path) -> None:
+async def test_claim_of_one_batch(store: str) -> None:
     """A certain batch can be claimed, once."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 3, 2)
         _, last = await campaigns.batches(campaign)
         claim = await campaigns.claim(campaign, token="t", lease=9, batch=last.id)
@@ -207,9 +202,9 @@ async def test_claim_of_one_batch(tmp_path: Path) -> None:
         assert await campaigns.claim(campaign, token="u", lease=9, batch=last.id) is None
 
 
-async def test_two_journals_on_one_file(tmp_path: Path) -> None:
+async def test_two_journals_on_one_file(store: str) -> None:
     """Of two that claim, each gets batches of its own."""
-    async with opened(tmp_path) as (_, one), opened(tmp_path) as (_, other):
+    async with opened(store) as (_, one), opened(store) as (_, other):
         campaign = await running(one, *[1] * 20)
         got = []
         for index in range(10):
@@ -217,9 +212,9 @@ async def test_two_journals_on_one_file(tmp_path: Path) -> None:
         assert sorted(claim.numbers for claim in got) == [(number,) for number in NUMBERS[:20]]
 
 
-async def test_mixed_outcome(tmp_path: Path) -> None:
+async def test_mixed_outcome(store: str) -> None:
     """A batch that met several fates is accepted; the numbers that were not, and other mids, have rows of their own."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 6)
         claim = await claimed(campaigns, campaign)
         a, b, c, d, e, f = claim.numbers
@@ -240,9 +235,9 @@ async def test_mixed_outcome(tmp_path: Path) -> None:
         assert (tally.accepted, tally.failed, tally.unknown, tally.credits) == (3, 1, 2, 3)
 
 
-async def test_failed_and_unknown(tmp_path: Path) -> None:
+async def test_failed_and_unknown(store: str) -> None:
     """Without anything accepted a batch is unknown if any number may have arrived, else failed."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2, 2)
         first = await claimed(campaigns, campaign, "t1")
         second = await claimed(campaigns, campaign, "t2")
@@ -255,9 +250,9 @@ async def test_failed_and_unknown(tmp_path: Path) -> None:
         assert list((await states(campaigns, campaign)).values()) == ["failed", "unknown", "failed", "failed"]
 
 
-async def test_outcome_is_written_once(tmp_path: Path) -> None:
+async def test_outcome_is_written_once(store: str) -> None:
     """An outcome may be written again, changes nothing then, and is refused without the attempt's token."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2)
         claim = await claimed(campaigns, campaign)
         foreign = Claim(batch=claim.batch, campaign=campaign, token="x", unsent=0, message=HELLO, numbers=claim.numbers)
@@ -268,9 +263,9 @@ async def test_outcome_is_written_once(tmp_path: Path) -> None:
         assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN]
 
 
-async def test_lease(tmp_path: Path) -> None:
+async def test_lease(store: str) -> None:
     """A lease that ran out makes a batch unknown, never planned; the late answer with its token heals it."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2, 2)
         claim = await claimed(campaigns, campaign, "t1", lease=-1.0)
         alive = await claimed(campaigns, campaign, "t2", lease=-1.0)
@@ -284,9 +279,9 @@ async def test_lease(tmp_path: Path) -> None:
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.FAILED]
 
 
-async def test_late_word_that_nothing_was_sent(tmp_path: Path) -> None:
+async def test_late_word_that_nothing_was_sent(store: str) -> None:
     """A thawed attempt that did not send makes its batch planned again."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2)
         claim = await claimed(campaigns, campaign, lease=-1.0)
         await campaigns.expire(campaign)
@@ -295,22 +290,21 @@ async def test_late_word_that_nothing_was_sent(tmp_path: Path) -> None:
         assert (await claimed(campaigns, campaign, "t2")).unsent == 0
 
 
-async def test_clock_that_jumps(tmp_path: Path) -> None:
+async def test_clock_that_jumps(store: str) -> None:
     """A clock set back delays neither a lease nor a back-off by the step; one set forward sends nothing twice."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2, 2)
-        now = campaigns.clock()  # type: ignore[attr-defined]
-        campaigns.clock = lambda: now + HOUR  # type: ignore[attr-defined]
+        set_clock(campaigns, hours=1)
         sent = await claimed(campaigns, campaign, "t1", lease=60)
         backed_off = await claimed(campaigns, campaign, "t2")
         await campaigns.put_back(backed_off, NotSentError("refused"), delay=30, attempts=9)
         assert await campaigns.claim(campaign, token="t3", lease=1) is None
-        campaigns.clock = lambda: now  # type: ignore[attr-defined]
+        set_clock(campaigns, hours=0)
         again = await claimed(campaigns, campaign, "t4")
         assert again.numbers == backed_off.numbers
         assert again.unsent == 1
         assert await campaigns.expire(campaign, alive=["t4"]) == 1
-        campaigns.clock = lambda: now + 2 * HOUR  # type: ignore[attr-defined]
+        set_clock(campaigns, hours=2)
         assert await campaigns.expire(campaign) == 1
         assert await campaigns.claim(campaign, token="t5", lease=1) is None
         assert await campaigns.settle(sent, accepted(sent, "1"))
@@ -318,9 +312,9 @@ async def test_clock_that_jumps(tmp_path: Path) -> None:
         assert (await campaigns.tally(campaign)).accepted == 4
 
 
-async def test_never_sent(tmp_path: Path) -> None:
+async def test_never_sent(store: str) -> None:
     """A batch that provably was not sent waits for its back-off, and has failed after so many attempts."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2)
         for attempt in range(2):
             claim = await claimed(campaigns, campaign, f"t{attempt}")
@@ -333,9 +327,9 @@ async def test_never_sent(tmp_path: Path) -> None:
         assert "refused" in batch.detail
 
 
-async def test_disclaim(tmp_path: Path) -> None:
+async def test_disclaim(store: str) -> None:
     """A claim whose commit was in doubt is planned again by its token, if it happened."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2)
         await claimed(campaigns, campaign, "t1")
         assert not await campaigns.disclaim(campaign, "t2")
@@ -343,9 +337,9 @@ async def test_disclaim(tmp_path: Path) -> None:
         assert (await campaigns.tally(campaign)).planned == 2
 
 
-async def test_opted_out_since_the_plan(tmp_path: Path) -> None:
+async def test_opted_out_since_the_plan(store: str) -> None:
     """Who opts out between the plan and the sending gets nothing, and the export says so."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 2, 3)
         await journal.suppress(NUMBERS[:3])
         claim = await claimed(campaigns, campaign)
@@ -362,9 +356,9 @@ async def test_opted_out_since_the_plan(tmp_path: Path) -> None:
         assert (tally.suppressed, tally.accepted, tally.numbers) == (2, 3, 5)
 
 
-async def test_deliveries(tmp_path: Path) -> None:
+async def test_deliveries(store: str) -> None:
     """Status reports are counted and exported by (mid, mobile), those for a second mid of a batch too."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 4)
         claim = await claimed(campaigns, campaign)
         a, b, c, d = claim.numbers
@@ -384,9 +378,9 @@ async def test_deliveries(tmp_path: Path) -> None:
         assert records[0].reported_at is not None
 
 
-async def test_record(tmp_path: Path) -> None:
+async def test_record(store: str) -> None:
     """Events can be added by whoever does something to a campaign."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 1)
         await campaigns.record(campaign, "looked-at", by="ann", detail="fine", count=1)
         (_, event) = await campaigns.events(campaign)
@@ -396,9 +390,9 @@ async def test_record(tmp_path: Path) -> None:
 # --- sending again -----------------------------------------------------------------------------------------------
 
 
-async def test_resend_unknown(tmp_path: Path) -> None:
+async def test_resend_unknown(store: str) -> None:
     """Unknown numbers are sent again on order only, in batches linked to the first ones, each counted once."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 3, 2)
         first = await claimed(campaigns, campaign, "t1")
         await campaigns.settle(first, unknown(first))
@@ -429,9 +423,9 @@ async def test_resend_unknown(tmp_path: Path) -> None:
         assert (await campaigns.tally(campaign)).numbers == 5
 
 
-async def test_resend_failed(tmp_path: Path) -> None:
+async def test_resend_failed(store: str) -> None:
     """Single failed numbers of several batches are sent again together; unknown ones among them are left alone."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 3, 3, 2)
         for token in ("t1", "t2"):
             claim = await claimed(campaigns, campaign, token)
@@ -460,9 +454,9 @@ async def test_resend_failed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("state", [CampaignState.PLANNING, CampaignState.CANCELLED])
-async def test_resend_is_refused(tmp_path: Path, state: CampaignState) -> None:
+async def test_resend_is_refused(store: str, state: CampaignState) -> None:
     """What is still planned, or cancelled, is not sent again."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await campaigns.create() if state == "planning" else await planned(campaigns, 2)
         if state == "cancelled":
             await campaigns.cancel(campaign)
@@ -470,9 +464,9 @@ async def test_resend_is_refused(tmp_path: Path, state: CampaignState) -> None:
             await campaigns.resend(campaign, BatchState.FAILED, expected=Resend(numbers=0, credits=0), by="ann")
 
 
-async def test_late_answer_withdraws_a_resend(tmp_path: Path) -> None:
+async def test_late_answer_withdraws_a_resend(store: str) -> None:
     """When the first attempt's answer comes before the second is begun, the second is withdrawn."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign, claim = await expired_and_ordered_again(campaigns)
         half = BatchResult(0, claim.numbers, receipts=(Receipt("5", claim.numbers[:1]),), failed=claim.numbers[1:])
         assert await campaigns.settle(claim, half)
@@ -482,9 +476,9 @@ async def test_late_answer_withdraws_a_resend(tmp_path: Path) -> None:
         assert (await campaigns.tally(campaign)).numbers == 2
 
 
-async def test_late_answer_after_a_resend(tmp_path: Path) -> None:
+async def test_late_answer_after_a_resend(store: str) -> None:
     """When the second attempt has begun, the numbers' state is that of the second; the first is kept."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign, claim = await expired_and_ordered_again(campaigns)
         again = await claimed(campaigns, campaign, "t2")
         assert await campaigns.settle(claim, accepted(claim, "5"))
@@ -494,9 +488,9 @@ async def test_late_answer_after_a_resend(tmp_path: Path) -> None:
         assert (tally.accepted, tally.failed, tally.numbers) == (0, 2, 2)
 
 
-async def test_word_that_nothing_was_sent_after_a_resend(tmp_path: Path) -> None:
+async def test_word_that_nothing_was_sent_after_a_resend(store: str) -> None:
     """An attempt that proves unsent after its numbers were ordered again has failed: they are planned once only."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign, claim = await expired_and_ordered_again(campaigns)
         assert await campaigns.put_back(claim, NotSentError("too late"))
         assert await all_batches(campaigns, campaign) == [BatchState.FAILED, BatchState.PLANNED]

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import ModuleType
 
 import anyio
 import pytest
@@ -17,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qxt_async.errors import JournalBusyError, JournalUnavailableError
-from qxt_async.journal import Entry, SuppressionReason, sqlite
+from qxt_async.journal import Entry, Journal, SuppressionReason, open_journal, postgres, sqlite
 from qxt_async.journal.database import migrate
 from qxt_async.journal.moments import micros, moment
+from qxt_async.journal.postgres import PostgresJournal
 from qxt_async.journal.sqlite import SqliteJournal
 from qxt_async.journal.statements import migrations
 from qxt_async.models import DeliveryState, Reply, StatusReport
@@ -30,10 +32,21 @@ A, B = "13800138000", "13800138001"
 
 
 @pytest.fixture
-async def journal(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+async def journal(store: str) -> AsyncIterator[Journal]:
     """An open journal of its own."""
+    async with open_journal(store) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def file(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+    """One in an SQLite file."""
     async with SqliteJournal(str(tmp_path / "qxt.sqlite")) as opened:
         yield opened
+
+
+def _form(journal: Journal) -> ModuleType:
+    return sqlite if isinstance(journal, SqliteJournal) else postgres
 
 
 def _push(*reports: tuple[str, str, str], at: datetime = NOON) -> Push:
@@ -48,7 +61,7 @@ def _reply(text: str, mid: str = "9", mobile: str = A, at: datetime = NOON) -> P
 
 
 @pytest.mark.anyio
-async def test_round_trip(journal: SqliteJournal) -> None:
+async def test_round_trip(journal: Journal) -> None:
     """A report and a reply come back as they were stored, to the microsecond."""
     at = datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=UTC)
     report = StatusReport("007", A, code="MB:0041", port="10690", area="北京", city=None, received_at=at)
@@ -61,7 +74,7 @@ async def test_round_trip(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_without_a_time(journal: SqliteJournal) -> None:
+async def test_without_a_time(journal: Journal) -> None:
     """A push that does not say when it came is stored as coming now."""
     before = datetime.now(UTC)
     await journal.record_push(parse_push(b"type=4&mid=1&mobile=2&msg=DELIVRD", b""))
@@ -71,7 +84,7 @@ async def test_without_a_time(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_once(journal: SqliteJournal) -> None:
+async def test_once(journal: Journal) -> None:
     """The same push again, in the same group or later, changes nothing."""
     push = _push(("1", A, "DELIVRD"), ("2", A, "REJECT"), ("1", A, "DELIVRD"))
     async with anyio.create_task_group() as tasks:
@@ -88,7 +101,7 @@ _CODES = ["", "DELIVRD", "REJECT", "MB:0041", "UNDELIV"]
 
 
 @pytest.mark.anyio
-async def test_conflicts(journal: SqliteJournal) -> None:
+async def test_conflicts(journal: Journal) -> None:
     """Every pair of different codes: a state wins over none, delivered wins, the first stays; the loser is kept."""
     for number, (first, second) in enumerate(itertools.permutations(_CODES, 2)):
         later = NOON + timedelta(seconds=1)
@@ -105,7 +118,7 @@ async def test_conflicts(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_conflicts_within_a_group(journal: SqliteJournal) -> None:
+async def test_conflicts_within_a_group(journal: Journal) -> None:
     """Reports that contradict each other in one push follow the same rule."""
     push = _push(("1", A, "UNDELIV"), ("1", A, "DELIVRD"), ("1", A, "REJECT"), ("1", A, "DELIVRD"), ("2", A, "REJECT"))
     await journal.record_push(push)
@@ -119,7 +132,7 @@ async def test_conflicts_within_a_group(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_winner_comes_again_in_the_feed(journal: SqliteJournal) -> None:
+async def test_a_winner_comes_again_in_the_feed(journal: Journal) -> None:
     """Whoever has read a report that another one replaces reads the new one, with a cursor never used before."""
     await journal.record_push(_push(("1", A, "UNDELIV"), ("2", A, "DELIVRD")))
     cursor = (await journal.reports())[-1].cursor
@@ -157,7 +170,7 @@ def test_any_grouping(pushes: list[list[tuple[str, str, str]]]) -> None:
 
 
 @pytest.mark.anyio
-async def test_filters(journal: SqliteJournal) -> None:
+async def test_filters(journal: Journal) -> None:
     """Reports and replies are found by message, phone, state and time, from a cursor on, so many."""
     hour = timedelta(hours=1)
     for place, code in enumerate(["DELIVRD", "REJECT", "MB:1", "DELIVRD"]):
@@ -181,7 +194,7 @@ async def test_filters(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_replies_once(journal: SqliteJournal) -> None:
+async def test_replies_once(journal: Journal) -> None:
     """A reply that comes again is stored once; another text under the same mid is another reply."""
     for text in ("好", "好", "TD", "TD"):
         await journal.record_push(_reply(text))
@@ -194,7 +207,7 @@ async def test_replies_once(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_opting_out(journal: SqliteJournal) -> None:
+async def test_opting_out(journal: Journal) -> None:
     """A reply may put its number on the suppression list; the same reply again does not after somebody took it off."""
     push = _reply("TD", mobile="+8613800138000")
     await journal.record_push(_reply("hello", mid="8"), opted_out=())
@@ -214,7 +227,7 @@ async def test_opting_out(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_opting_out_without_a_mid(journal: SqliteJournal) -> None:
+async def test_opting_out_without_a_mid(journal: Journal) -> None:
     """A wish that cannot be told from an earlier one is honoured each time."""
     push = parse_push(b"type=1&mobile=13800138000&msg=TD", b"")
     for _ in range(2):
@@ -224,7 +237,7 @@ async def test_opting_out_without_a_mid(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_raw(journal: SqliteJournal) -> None:
+async def test_raw(journal: Journal) -> None:
     """A push with a flag is kept as it came, the same bytes in the same places once; an empty one is not."""
     later = NOON + timedelta(seconds=1)
     for query, body, at in [
@@ -244,7 +257,7 @@ async def test_raw(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_suppression_list(journal: SqliteJournal) -> None:
+async def test_suppression_list(journal: Journal) -> None:
     """Numbers are added, listed by pages, and removed, in the form that sending compares; the first entry stays."""
     numbers = [f"1380013{place:04}" for place in range(5)]
     assert await journal.suppress(numbers, reason=SuppressionReason.IMPORT, note="list of June") == 5
@@ -259,7 +272,7 @@ async def test_suppression_list(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_listeners(journal: SqliteJournal) -> None:
+async def test_listeners(journal: Journal) -> None:
     """Listeners hear of the reports of each commit until they leave, and of nothing that was not committed."""
     heard: list[str] = []
     leave = journal.subscribe(lambda reports: heard.extend(report.mid for report in reports))
@@ -267,8 +280,11 @@ async def test_listeners(journal: SqliteJournal) -> None:
     await journal.record_push(_reply("TD"))
     assert heard == ["1"]
 
-    await journal.database.writer.run(lambda connection: connection.execute("DROP TABLE reports"))
-    with pytest.raises(JournalUnavailableError, match="no such table"):
+    if isinstance(journal, PostgresJournal):
+        await journal.database.write(lambda transaction: transaction.change("DROP TABLE qxt.reports"))
+    elif isinstance(journal, SqliteJournal):
+        await journal.database.writer.run(lambda connection: connection.execute("DROP TABLE reports"))
+    with pytest.raises(JournalUnavailableError, match=r"no such table|does not exist"):
         await journal.record_push(_push(("2", A, "DELIVRD")))
     leave()
     assert heard == ["1"]
@@ -276,10 +292,10 @@ async def test_listeners(journal: SqliteJournal) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("limit", ["_WAITING_PUSHES", "_WAITING_BYTES"])
-async def test_back_pressure(journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+async def test_back_pressure(journal: Journal, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """What waits is bounded in number and in bytes; what is refused can come again, and nothing is counted for good."""
     push = _push(("1", A, "DELIVRD"))
-    monkeypatch.setattr(sqlite, limit, 2 if limit == "_WAITING_PUSHES" else 2 * len(push.query))
+    monkeypatch.setattr(_form(journal), limit, 2 if limit == "_WAITING_PUSHES" else 2 * len(push.query))
     outcomes: list[str] = []
 
     async def record(mid: str) -> None:
@@ -298,9 +314,9 @@ async def test_back_pressure(journal: SqliteJournal, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.anyio
-async def test_groups_are_bounded(journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_groups_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pushes beyond one statement's worth of reports go into the next one."""
-    monkeypatch.setattr(sqlite, "_GROUP", 2)
+    monkeypatch.setattr(_form(journal), "_GROUP", 2)
     heard: list[int] = []
     journal.subscribe(lambda reports: heard.append(len(reports)))
     async with anyio.create_task_group() as tasks:
@@ -311,7 +327,7 @@ async def test_groups_are_bounded(journal: SqliteJournal, monkeypatch: pytest.Mo
 
 
 @pytest.mark.anyio
-async def test_cancelled(journal: SqliteJournal) -> None:
+async def test_cancelled(journal: Journal) -> None:
     """A push whose sender went away is stored all the same, and the journal goes on."""
     with anyio.CancelScope() as scope:
         scope.cancel()
@@ -321,24 +337,24 @@ async def test_cancelled(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.anyio
-async def test_locked_by_another_process(journal: SqliteJournal, tmp_path: Path) -> None:
+async def test_locked_by_another_process(file: SqliteJournal, tmp_path: Path) -> None:
     """While another process keeps the file locked pushes are refused, not lost in memory; readers read on."""
-    await journal.database.writer.run(lambda connection: connection.execute("PRAGMA busy_timeout=0"))
+    await file.database.writer.run(lambda connection: connection.execute("PRAGMA busy_timeout=0"))
     with closing(sqlite3.connect(tmp_path / "qxt.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(JournalUnavailableError, match="locked"):
-            await journal.record_push(_push(("1", A, "DELIVRD")))
-        assert await journal.reports() == []
+            await file.record_push(_push(("1", A, "DELIVRD")))
+        assert await file.reports() == []
         other.execute("COMMIT")
-    await journal.record_push(_push(("1", A, "DELIVRD")))
-    assert len(await journal.reports()) == 1
+    await file.record_push(_push(("1", A, "DELIVRD")))
+    assert len(await file.reports()) == 1
 
 
 @pytest.mark.anyio
-async def test_readers_cannot_write(journal: SqliteJournal) -> None:
+async def test_readers_cannot_write(file: SqliteJournal) -> None:
     """What reads cannot write by mistake."""
     with pytest.raises(JournalUnavailableError, match="readonly"):
-        await journal.database.read(lambda connection: connection.execute("DELETE FROM reports"))
+        await file.database.read(lambda connection: connection.execute("DELETE FROM reports"))
 
 
 _WRITER = """
@@ -361,10 +377,9 @@ def _start_writers(path: str) -> list[subprocess.Popen[bytes]]:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_cursors_are_in_commit_order_over_processes(journal: SqliteJournal, tmp_path: Path) -> None:
+async def test_cursors_are_in_commit_order_over_processes(journal: Journal, store: str) -> None:
     """While several processes write, a reader that follows the cursor misses nothing."""
-    path = str(tmp_path / "qxt.sqlite")
-    writers = _start_writers(path)
+    writers = _start_writers(store)
     seen: list[str] = []
     cursor = 0
     with anyio.fail_after(60):
