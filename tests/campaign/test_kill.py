@@ -61,7 +61,7 @@ def run_and_kill(path: Path, campaign: int, books: Gateway, *, runners: int) -> 
             killed += 1
         running.remove(victim)
     for other in running:
-        assert other.outcome() == "done"
+        assert other.outcome() in {"done", "paused"}  # it may have ended long ago
     return killed
 
 
