@@ -1,7 +1,7 @@
 """An asyncio-native client for the QXT (企信通) SMS gateway: no text sent twice, none lost silently."""
 
-from .bulk import BulkStream
-from .client import BulkOptions, QxtClient
+from .bulk import BulkOptions, BulkStream
+from .client import QxtClient
 from .errors import (
     AccountRefusedError,
     AddressRefusedError,

@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import anyio
 
 from .errors import AccountRefusedError, QxtError, SourceFailedError
-from .models import Progress
+from .models import BulkResult, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Container, Sequence
     from types import TracebackType
 
     from .batching import Batches
     from .models import BatchResult
     from .phones import Intake
+    from .retrying import RetryPolicy
     from .sending import Line, Order
+    from .wire import Method
 
-__all__ = ["BulkStream"]
+__all__ = ["BulkOptions", "BulkStream"]
+
+
+class BulkOptions(TypedDict, total=False):
+    """The keyword arguments of `QxtClient.stream_bulk`, which `QxtClient.send_bulk` takes too."""
+
+    extno: str | None
+    addseqno: bool
+    unique: bool
+    suppressed: Container[str]
+    substitute: bool
+    batch_size: int
+    min_batch: int
+    max_concurrency: int | None
+    method: Method | None
+    timeout: float | None
+    retry: RetryPolicy | None
+    keep_invalid: bool
+    on_result: Callable[[BatchResult], None] | None
+    on_progress: Callable[[Progress], None] | None
 
 
 class BulkStream:
@@ -106,6 +127,23 @@ class BulkStream:
             self.unsent = self._held_back + self._batches.take_rest()
         if error is None and self._stopped is not None:
             raise self._stopped
+
+    def result(self, taken: Sequence[BatchResult], elapsed: float) -> BulkResult:
+        """The whole send as one value, after the block.
+
+        Args:
+            taken: the results that were iterated over; `untaken` ones join them.
+            elapsed: seconds.
+        """
+        intake = self.intake
+        return BulkResult(
+            tuple(sorted([*taken, *self.untaken], key=lambda batch: batch.index)),
+            invalid=tuple(intake.invalid),
+            duplicates=intake.duplicates,
+            suppressed=intake.suppressed_count,
+            unsent=self.unsent,
+            elapsed=elapsed,
+        )
 
     def __aiter__(self) -> Self:
         return self

@@ -6,21 +6,20 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Container
-from typing import TYPE_CHECKING, Any, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
 
 from .batching import Batches
-from .bulk import BulkStream
+from .bulk import BulkOptions, BulkStream
 from .errors import (
     InsufficientBalanceError,
     InvalidConfigurationError,
     InvalidRequestError,
     NotSentError,
-    NoValidNumberError,
     QxtError,
 )
-from .models import BatchResult, BulkResult, Message
+from .models import Message
 from .pacing import Pace
 from .phones import MOBILE_PATTERN, Intake, SeenNumbers
 from .retrying import NO_RETRIES, RetryPolicy
@@ -34,36 +33,14 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    import aiohttp
-    import httpx
-
     from .batching import NumberSource
-    from .models import Balance, Progress
-    from .transports import Transport
+    from .models import Balance, BatchResult, BulkResult, Progress
+    from .transports import AnyTransport
     from .wire import Form, Method
 
-__all__ = ["BulkOptions", "QxtClient"]
+__all__ = ["QxtClient"]
 
 _MIN_BATCH = 10  # PROTOCOL 1.4: what marketing channels ask for
-
-
-class BulkOptions(TypedDict, total=False):
-    """The keyword arguments of `QxtClient.stream_bulk`, which `QxtClient.send_bulk` takes too."""
-
-    extno: str | None
-    addseqno: bool
-    unique: bool
-    suppressed: Container[str]
-    substitute: bool
-    batch_size: int
-    min_batch: int
-    max_concurrency: int | None
-    method: Method | None
-    timeout: float | None
-    retry: RetryPolicy | None
-    keep_invalid: bool
-    on_result: Callable[[BatchResult], None] | None
-    on_progress: Callable[[Progress], None] | None
 
 
 class QxtClient:
@@ -113,13 +90,7 @@ class QxtClient:
         channel_digits: int = 0,
         number_pattern: str = MOBILE_PATTERN,
         trust_env: bool = False,
-        transport: Transport
-        | httpx.AsyncClient
-        | httpx.AsyncBaseTransport
-        | aiohttp.ClientSession
-        | str
-        | Any
-        | None = None,
+        transport: AnyTransport | None = None,
     ) -> None:
         if (password is None) == (password_md5 is None):
             raise InvalidConfigurationError("give either password or password_md5")
@@ -307,7 +278,7 @@ class QxtClient:
         intake = self._intake(unique=True, suppressed=suppressed, few=True)
         clean = tuple(intake.admit(given))
         if not clean:
-            raise _nothing_to_send(intake)
+            raise intake.nothing_left()
         chosen = self._method if method is None else checked_method(method)
         limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         form.request(join(clean), method=chosen, base_url=self._base_url)  # too large a one is refused before any I/O
@@ -463,11 +434,11 @@ class QxtClient:
                 async for batch in stream:
                     results.append(batch)  # noqa: PERF401
         except QxtError as error:
-            error.result = _bulk_result(results, stream, began)
+            error.result = stream.result(results, time.perf_counter() - began)
             raise
         if not results:
-            raise _nothing_to_send(stream.intake)
-        return _bulk_result(results, stream, began)
+            raise stream.intake.nothing_left()
+        return stream.result(results, time.perf_counter() - began)
 
     async def _check_bulk_balance(self, numbers: NumberSource, text: str | Message, options: BulkOptions) -> None:
         if not isinstance(numbers, Collection):
@@ -478,7 +449,7 @@ class QxtClient:
         intake = self._intake(unique=options.get("unique", True), suppressed=suppressed, keep_invalid=False)
         count = len(intake.admit(list(numbers)))
         if not count:
-            raise _nothing_to_send(intake)
+            raise intake.nothing_left()
         message = _message(
             text,
             extno=options.get("extno"),
@@ -502,28 +473,6 @@ class QxtClient:
     def _check_open(self) -> None:
         if self._closed:
             raise InvalidConfigurationError("the client is closed: use it inside its async with block")
-
-
-def _bulk_result(results: list[BatchResult], stream: BulkStream, began: float) -> BulkResult:
-    intake = stream.intake
-    return BulkResult(
-        tuple(sorted([*results, *stream.untaken], key=lambda batch: batch.index)),
-        invalid=tuple(intake.invalid),
-        duplicates=intake.duplicates,
-        suppressed=intake.suppressed_count,
-        unsent=stream.unsent,
-        elapsed=time.perf_counter() - began,
-    )
-
-
-def _nothing_to_send(intake: Intake) -> NoValidNumberError:
-    if not intake.read:
-        return NoValidNumberError("no numbers were given")
-    example = f", the first of them: {intake.invalid[0].reason}" if intake.invalid else ""
-    return NoValidNumberError(
-        f"none of {intake.read} numbers can be sent to: {intake.invalid_count} are invalid{example}; "
-        f"{intake.suppressed_count} are suppressed"
-    )
 
 
 def _message(text: str | Message, *, extno: str | None, addseqno: bool, substitute_characters: bool) -> Message:

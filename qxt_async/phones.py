@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from .errors import InvalidConfigurationError, InvalidNumberError
+from .errors import InvalidConfigurationError, InvalidNumberError, NoValidNumberError
 from .models import InvalidNumber, masked
 
 __all__ = ["MOBILE_PATTERN", "Intake", "SeenNumbers", "mask", "normalize", "unique"]
@@ -199,6 +199,16 @@ class Intake:
             self.duplicates += len(numbers) - len(fresh)
             numbers = fresh
         return self._without_suppressed(numbers)
+
+    def nothing_left(self) -> NoValidNumberError:
+        """The error for a send of which no number passed, with the reasons."""
+        if not self.read:
+            return NoValidNumberError("no numbers were given")
+        example = f", the first of them: {self.invalid[0].reason}" if self.invalid else ""
+        return NoValidNumberError(
+            f"none of {self.read} numbers can be sent to: {self.invalid_count} are invalid{example}; "
+            f"{self.suppressed_count} are suppressed"
+        )
 
     def _normalize_each(self, raw: Sequence[str]) -> list[str]:
         numbers: list[str] = []

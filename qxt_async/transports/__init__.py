@@ -7,11 +7,27 @@ aiohttp; nothing else in the package imports an HTTP library.
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qxt_async.errors import InvalidConfigurationError
 
 from .seam import ANSWER_LIMIT, AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, Transport
+
+if TYPE_CHECKING:
+    import aiohttp
+    import httpx
+    import httpx2
+
+    AnyTransport: TypeAlias = (
+        str
+        | Transport
+        | httpx.AsyncClient
+        | httpx.AsyncBaseTransport
+        | httpx2.AsyncClient
+        | httpx2.AsyncBaseTransport
+        | aiohttp.ClientSession
+    )
+    """What `open_transport` makes a transport of."""
 
 __all__ = [
     "ANSWER_LIMIT",

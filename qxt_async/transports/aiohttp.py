@@ -71,7 +71,7 @@ class _Connector(aiohttp.TCPConnector):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
         self._used: WeakSet[Any] = WeakSet()
 
     async def connect(self, *args: Any, **options: Any) -> Any:
