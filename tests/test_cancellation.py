@@ -264,6 +264,34 @@ async def test_at_a_step_of_the_exchange(transport, way, step, outcome, at):
         books.check(server)
 
 
+@every_way
+@pytest.mark.parametrize("step", ["begin", "pull", "finish"])
+async def test_every_turn(transport, way, step, at):
+    """At each turn of the event loop from a step on, one after the other: told, and the slot is usable after."""
+    books = Books()
+    with FaultServer() as server:
+        async with client_for(server, transport) as client:
+            for turns in range(36):
+                reached = anyio.Event()
+                if step == "begin":
+                    reached.set()
+                else:
+                    at(step, reached.set)
+
+                async def moment(reached: anyio.Event = reached, turns: int = turns) -> None:
+                    await reached.wait()
+                    for _ in range(turns):
+                        await checkpoint()
+
+                (number,) = number_run(turns, 1)
+                await cancel_at(way, lambda n=number: client.send(n, "hello", on_result=books.tell), moment)
+                assert step == "begin" or len(books.results) == turns + 1
+                assert step != "finish" or set(books.outcomes) == {"accepted"}
+            await check_pool(client, server, books)
+        await to_thread.run_sync(server.settle)
+        books.check(server)
+
+
 async def _head_first(wire: Wire) -> None:
     request = await wire.request()
     answer = http(ok_line(wire.take(request), request.numbers))

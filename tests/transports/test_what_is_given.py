@@ -17,7 +17,7 @@ from faults.server import DIGEST, FaultServer, http
 from test_conformance import every_transport, open_one, prepare
 
 from qxt_async import QxtClient, RetryPolicy
-from qxt_async.errors import ForeignAnswerError, InvalidConfigurationError, UnreadableAnswerError
+from qxt_async.errors import ForeignAnswerError, InvalidConfigurationError, UnexpectedStatusError, UnreadableAnswerError
 
 pytestmark = pytest.mark.anyio
 LIBRARIES = [pytest.param(httpx, id="httpx"), pytest.param(httpx2, id="httpx2")]
@@ -41,6 +41,21 @@ async def test_a_callers_client_stays_open(library):
         assert server.connections == 1
     assert all(("x-tenant", "blue") in [(k.lower(), v) for k, v in r.headers] for r in server.requests)
     assert all(request.valid for request in server.requests)
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+async def test_a_callers_client_follows_no_redirect(library, method):
+    """Not even one that follows redirects otherwise."""
+    with FaultServer() as server, FaultServer() as other:
+        server.plan(c.answering(http(b"", "307 Elsewhere", [f"Location: {other.base_url}/smssenderv2"])))
+        async with (
+            library.AsyncClient(follow_redirects=True) as own,
+            client_over(own, server.base_url, method=method) as client,
+        ):
+            with pytest.raises(UnexpectedStatusError, match="307"):
+                await client.send("13800138000", "hello")
+    assert other.connections == 0
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
