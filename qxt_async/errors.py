@@ -501,7 +501,8 @@ class JournalSchemaError(JournalError):
 class JournalUnavailableError(JournalError):
     """The database refused: disk full, locked by another process, read-only, damaged. ``__cause__`` says more.
 
-    When it comes from writing, nothing of that call was written.
+    When it comes from writing, nothing of that call was written; only where the connection to a server was lost during
+    the commit itself, nobody can say.
     """
 
 

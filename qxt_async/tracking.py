@@ -8,7 +8,8 @@
 
 The reports come from the journal, whichever process received them. One task looks there for all that wait, every 50 ms
 when something is new and down to once a second when nothing is: ten thousand waiting tasks cost one query a look. What
-this journal object stores itself wakes them at once.
+this journal object stores itself wakes them at once; so does what any process stores in a journal that tells it
+(PostgreSQL), but for the pause between two looks.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class DeliveryTracker:
         self._waiting: dict[tuple[str, str], _Waiting] = {}
         # Keys to be looked up: nobody has looked yet, or a report on them was stored just now.
         self._due: set[tuple[str, str]] = set()
+        # Somebody has stored reports: the next look need not wait for its time.
+        self._told = False
         # Something is due, for the task that looks; something was stored, for the feeds.
         self._call = _Bell()
         self._news = _Bell()
@@ -89,6 +92,7 @@ class DeliveryTracker:
         await tasks.__aenter__()
         self._leave = self._journal.subscribe(self._stored)
         tasks.start_soon(self._look)
+        tasks.start_soon(self._journal.listen, self._heard)
         return self
 
     async def __aexit__(
@@ -166,6 +170,12 @@ class DeliveryTracker:
             self._call.wake()
         self._news.wake()
 
+    def _heard(self) -> None:
+        """Somebody, here or elsewhere, has committed reports."""
+        self._told = True
+        self._call.wake()
+        self._news.wake()
+
     async def _look(self) -> None:
         """The one task that asks the journal for all that wait."""
         pause = self._interval
@@ -188,9 +198,13 @@ class DeliveryTracker:
         cursor = await self._journal.report_cursor()
         self._due.update(self._waiting)
         pause = self._interval
-        look_at = anyio.current_time() + pause
+        looked_at = anyio.current_time()
+        look_at = looked_at + pause
         while self._waiting:
             called = self._call.event
+            if self._told:
+                self._told = False
+                look_at = min(look_at, looked_at + self._interval)
             if self._due:
                 due, self._due = self._due, set()
                 self._settle(await self._journal.find_reports(due))
@@ -202,7 +216,8 @@ class DeliveryTracker:
             if anyio.current_time() >= look_at:
                 newest = await self._journal.report_cursor()
                 pause = self._interval if newest > cursor else min(pause * 2, self._idle_interval)
-                look_at = anyio.current_time() + pause
+                looked_at = anyio.current_time()
+                look_at = looked_at + pause
                 cursor = await self._catch_up(cursor, newest)
 
     async def _catch_up(self, cursor: int, newest: int) -> int:

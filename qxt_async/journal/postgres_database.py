@@ -345,11 +345,14 @@ async def _one(connection: AsyncConnection[tuple[Any, ...]], statement: str) -> 
 
 async def _version(connection: AsyncConnection[tuple[Any, ...]], known: int) -> int:
     """The schema's version, 0 where there is none."""
-    if not await _one(connection, "SELECT to_regclass('qxt.schema_version') IS NOT NULL"):
-        if await _one(connection, "SELECT count(*) FROM pg_tables WHERE schemaname = 'qxt'"):
-            message = "the schema qxt of the database holds something else than a journal: give another database"
-            raise JournalSchemaError(message, None, known)
+    # From the catalogue itself: to_regclass would answer from a cache that is behind.
+    tables = await connection.execute(b"SELECT tablename FROM pg_tables WHERE schemaname = 'qxt'")
+    names = {name for (name,) in await tables.fetchall()}
+    if not names:
         return 0
+    if "schema_version" not in names:
+        message = "the schema qxt of the database holds something else than a journal: give another database"
+        raise JournalSchemaError(message, None, known)
     version = int(await _one(connection, "SELECT version FROM qxt.schema_version"))
     if version > known:
         message = f"the journal has schema {version}, this version of qxt_async knows {known}: upgrade qxt_async"

@@ -55,6 +55,10 @@ class Counting:
         """Pass on."""
         return self.journal.subscribe(listener)
 
+    async def listen(self, heard: Any) -> None:
+        """Pass on."""
+        await self.journal.listen(heard)
+
     async def report_cursor(self) -> int:
         """Count."""
         if self.failures:

@@ -1,0 +1,417 @@
+"""The journal in PostgreSQL: opening, migrations, and what happens when connections and the server die."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from typing import NoReturn
+
+import anyio
+import psycopg
+import pytest
+from cutting import line
+from postgresql_server import Server, programs, server
+from psycopg import conninfo
+
+from qxt_async.errors import (
+    InvalidConfigurationError,
+    JournalClosedError,
+    JournalError,
+    JournalSchemaError,
+    JournalUnavailableError,
+)
+from qxt_async.journal import open_journal, postgres_database
+from qxt_async.journal.postgres import PostgresJournal
+from qxt_async.journal.postgres_database import PostgresDatabase, Transaction, connection_parameters, migrate
+from qxt_async.journal.statements import migrations
+from qxt_async.pushes import parse_push
+
+pytestmark = pytest.mark.anyio
+
+A, B = "13800138000", "13800138001"
+SCRIPTS = migrations("postgres")
+NEWEST = max(SCRIPTS)
+REPORT = parse_push(b"type=4&mid=1&mobile=13800138000&msg=DELIVRD", b"")
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What psycopg knows."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="module")
+def mortal() -> Iterator[Server]:
+    """A server that a test may kill; it flushes to the disk, as one in earnest does."""
+    binaries = programs()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    with server(binaries, durable=True) as running:
+        yield running
+
+
+def _schema(postgresql: Server, address: str) -> list[tuple[object, ...]]:
+    columns = "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns"
+    return postgresql.ask(f"{columns} WHERE table_schema = 'qxt' ORDER BY 1, 2", _name(address))
+
+
+def _name(address: str) -> str:
+    return address.rpartition("/")[2]
+
+
+async def _kill_connections(postgresql: Server, address: str) -> None:
+    statement = f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{_name(address)}'"
+    await anyio.to_thread.run_sync(postgresql.ask, statement)
+
+
+# --- opening -----------------------------------------------------------------------------------------------------
+
+
+async def test_created(postgresql: Server, database: str) -> None:
+    """A new journal has the newest schema, in a schema of its own, and opening it again changes nothing."""
+    journal = open_journal(database)
+    assert isinstance(journal, PostgresJournal)
+    async with journal:
+        await journal.open()
+        assert await journal.suppress([A]) == 1
+    before = _schema(postgresql, database)
+    async with open_journal(database.replace("postgresql://", "postgres://")) as journal:
+        assert await journal.suppressed_numbers() == {A}
+    assert _schema(postgresql, database) == before
+    others = postgresql.ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", _name(database))
+    assert others == [(0,)]
+
+
+async def test_settings(database: str) -> None:
+    """Every commit is flushed, whatever the database's default, and nothing waits for ever."""
+    admin = await psycopg.AsyncConnection.connect(database, autocommit=True)
+    await admin.execute(f"ALTER DATABASE {_name(database)} SET synchronous_commit = off".encode())
+    await admin.close()
+    async with PostgresJournal(database) as journal:
+        names = ("synchronous_commit", "statement_timeout", "lock_timeout", "tcp_user_timeout", "application_name")
+        found = await journal.database.read(
+            lambda transaction: transaction.rows("SELECT " + ", ".join(f"current_setting('{name}')" for name in names))
+        )
+    assert found[0][0] == "on"
+    assert "0" not in found[0][1:3]
+    assert found[0][4] == "qxt_async"
+    parameters = connection_parameters("postgresql://host/db?tcp_user_timeout=7&connect_timeout=9")
+    assert (parameters["tcp_user_timeout"], parameters["connect_timeout"], parameters["keepalives"]) == ("7", "9", "1")
+
+
+async def test_step_by_step(postgresql: Server, database: str) -> None:
+    """Going from version to version leads to the same schema as going there at once, and keeps what is stored."""
+    assert list(SCRIPTS) == list(range(1, NEWEST + 1))
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        for version in SCRIPTS:
+            await migrate(connection, {number: script for number, script in SCRIPTS.items() if number <= version})
+            if version == 1:
+                await connection.execute("INSERT INTO qxt.suppressions VALUES ('13800138000', 'manual', '', 1)")
+    async with open_journal(database) as journal:
+        assert await journal.suppressed_numbers() == {A}
+    with postgresql.database() as at_once:
+        async with open_journal(at_once):
+            pass
+        assert _schema(postgresql, database) == _schema(postgresql, at_once)
+
+
+async def test_opened_by_many_at_once(database: str) -> None:
+    """Of processes that find no schema, one creates it and the others wait for that."""
+    journals = [open_journal(database) for _ in range(5)]
+    async with anyio.create_task_group() as tasks:
+        for journal in journals:
+            tasks.start_soon(journal.open)
+    for journal in journals:
+        assert await journal.reports() == []
+        await journal.close()
+
+
+async def test_schema_made_by_an_administrator(postgresql: Server, database: str) -> None:
+    """An empty schema that somebody made beforehand is taken."""
+    postgresql.ask("CREATE SCHEMA qxt", _name(database))
+    async with open_journal(database) as journal:
+        assert await journal.reports() == []
+
+
+async def test_failed_migration(postgresql: Server, database: str) -> None:
+    """A migration that fails leaves the schema as it was."""
+    async with open_journal(database):
+        pass
+    before = _schema(postgresql, database)
+    broken = {**SCRIPTS, NEWEST + 1: "CREATE TABLE qxt.more (id integer); CREATE TABLE qxt.reports (id integer);"}
+    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+        with pytest.raises(psycopg.errors.DuplicateTable):
+            await migrate(connection, broken)
+    assert _schema(postgresql, database) == before
+
+
+async def test_newer(postgresql: Server, database: str) -> None:
+    """A journal that a newer version wrote is not touched, and the error says what to do."""
+    async with open_journal(database):
+        pass
+    postgresql.ask("UPDATE qxt.schema_version SET version = 999", _name(database))
+    with pytest.raises(JournalSchemaError, match="upgrade qxt_async") as caught:
+        await open_journal(database).open()
+    assert (caught.value.found, caught.value.known) == (999, NEWEST)
+
+
+async def test_something_else(postgresql: Server, database: str) -> None:
+    """A schema of our name with other tables is no journal, and gets none of ours."""
+    postgresql.ask("CREATE SCHEMA qxt", _name(database))
+    postgresql.ask("CREATE TABLE qxt.mine (id integer)", _name(database))
+    with pytest.raises(JournalSchemaError, match="something else"):
+        await open_journal(database).open()
+    assert {row[0] for row in _schema(postgresql, database)} == {"mine"}
+
+
+async def test_closed(database: str) -> None:
+    """A journal that is not open says so; closing twice and opening again are fine."""
+    journal = open_journal(database)
+    with pytest.raises(JournalClosedError, match="not open"):
+        await journal.reports()
+    await journal.open()
+    await journal.close()
+    await journal.close()
+    with pytest.raises(JournalClosedError):
+        await journal.record_push(REPORT)
+    async with journal:
+        assert await journal.reports() == []
+
+
+@pytest.mark.parametrize("anyio_backend", ["trio"])
+async def test_not_on_trio() -> None:
+    """On trio the error says what to do instead, before anything is connected to."""
+    with pytest.raises(InvalidConfigurationError, match="asyncio"):
+        await open_journal("postgresql://nobody@192.0.2.1/nothing").open()
+
+
+async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without psycopg the error names the extra."""
+    monkeypatch.setitem(__import__("sys").modules, "qxt_async.journal.postgres", None)
+    with pytest.raises(InvalidConfigurationError, match=r"qxt_async\[postgres\]"):
+        open_journal("postgresql://host/db")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "postgresql://user:se@cret@host/db",
+        "postgresql://user:se/cret@host/db",
+        "postgresql://user:secret@host/db?nonsense=secret",
+        "postgresql://user:secret@[host/db",
+    ],
+)
+async def test_addresses_that_cannot_be_read(address: str) -> None:
+    """An address that libpq would read wrongly is refused without showing any of it."""
+    with pytest.raises(InvalidConfigurationError, match="the journal's address") as caught:
+        open_journal(address)
+    assert "cret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+async def test_password_is_never_shown(
+    postgresql: Server, database: str, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither errors nor logs nor what is printed of a journal show the password, whether it is right or wrong."""
+    caplog.set_level(logging.DEBUG)
+    postgresql.ask("DROP ROLE IF EXISTS guarded")
+    postgresql.ask("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'open-sesame'")
+    address = conninfo.make_conninfo(database, user="guarded")
+    right = f"postgresql://guarded:open%2Dsesame@127.0.0.1:{postgresql.port}/{_name(database)}"
+    assert "guarded" in address
+    async with PostgresJournal(right) as journal:
+        assert await journal.reports() == []
+        print(journal, repr(journal), repr(journal.database))
+        await _kill_connections(postgresql, database)
+        await journal.reports()
+    with pytest.raises(JournalUnavailableError, match="authentication failed") as caught:
+        await open_journal(right.replace("sesame", "wrong")).open()
+    shown = caplog.text + str(caught.value) + str(caught.value.__cause__) + capsys.readouterr().out
+    assert "sesame" not in shown
+    assert "open-wrong" not in shown
+
+
+async def test_values_are_not_in_errors(database: str) -> None:
+    """What the database refuses because of a value is told without the value."""
+    async with PostgresJournal(database) as journal:
+        for statement in (
+            f"INSERT INTO qxt.suppressions VALUES ('{A}', 'nonsense', '', 1)",
+            f"SELECT '{A}'::date",
+        ):
+            with pytest.raises(JournalUnavailableError) as caught:
+                await journal.database.write(lambda transaction, text=statement: transaction.rows(text))
+            assert A not in str(caught.value)
+            assert caught.value.__cause__ is None
+
+
+# --- transactions ------------------------------------------------------------------------------------------------
+
+
+async def test_reading_cannot_write(database: str) -> None:
+    """What reads cannot write by mistake."""
+    async with PostgresJournal(database) as journal:
+        with pytest.raises(JournalUnavailableError, match="read-only"):
+            await journal.database.read(lambda transaction: transaction.change("DELETE FROM qxt.reports"))
+
+
+async def test_what_raises_writes_nothing(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A function that raises has its error raised and nothing written; the connection is fine afterwards."""
+
+    async def fail(transaction: Transaction) -> NoReturn:
+        await transaction.change("DELETE FROM qxt.suppressions")
+        raise LookupError
+
+    async with PostgresJournal(database, connections=1) as journal:
+        await journal.suppress([A])
+        with pytest.raises(LookupError):
+            await journal.database.write(fail)
+        assert await journal.suppressed_numbers() == {A}
+    assert caplog.text == ""
+
+
+async def test_what_passes_over_an_error_is_not_believed(database: str) -> None:
+    """A transaction that was undone although its function returned is an error."""
+
+    async def careless(transaction: Transaction) -> None:
+        with contextlib.suppress(psycopg.Error):
+            await transaction.rows("SELECT nonsense")
+
+    async with PostgresJournal(database) as journal:
+        with pytest.raises(JournalUnavailableError, match="rolled back"):
+            await journal.database.write(careless)
+
+
+async def test_cancelling_waits_for_the_end(database: str) -> None:
+    """An operation that has begun is not cut short; one that waits for a connection is."""
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(transaction: Transaction) -> None:
+        await transaction.change("DELETE FROM qxt.reports")
+        begun.set()
+        await go_on.wait()
+
+    async with PostgresJournal(database, connections=1) as journal, anyio.create_task_group() as tasks:
+        await journal.record_push(REPORT)
+        tasks.start_soon(journal.database.write, slow)
+        await begun.wait()
+        with anyio.move_on_after(0.01) as waiting:
+            await journal.suppress([A])
+        assert waiting.cancelled_caught
+        tasks.cancel_scope.cancel()
+        go_on.set()
+        with anyio.CancelScope(shield=True):
+            assert await journal.reports() == []
+            assert await journal.suppressed_numbers() == frozenset()
+
+
+# --- dying connections -------------------------------------------------------------------------------------------
+
+
+async def test_connections_that_died_in_the_pool(postgresql: Server, database: str) -> None:
+    """After all idle connections were ended, the next operations just work."""
+    async with PostgresJournal(database, connections=3) as journal:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                tasks.start_soon(journal.reports)
+        await _kill_connections(postgresql, database)
+        async with anyio.create_task_group() as tasks:
+            for _ in range(9):
+                tasks.start_soon(journal.record_push, REPORT)
+        assert len(await journal.reports()) == 1
+
+
+async def test_connection_that_dies_in_a_transaction(postgresql: Server, database: str) -> None:
+    """What was under way is an error and not written; the next operation works."""
+
+    async def killed(transaction: Transaction) -> None:
+        await transaction.change("INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
+        await _kill_connections(postgresql, database)
+        await transaction.rows("SELECT 1")
+
+    async with PostgresJournal(database) as journal:
+        with pytest.raises(JournalUnavailableError):
+            await journal.database.write(killed)
+        assert await journal.suppressed_numbers() == frozenset()
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_commit_in_doubt(postgresql: Server, database: str, happened: bool) -> None:
+    """A connection that is lost during the commit is an error, and the work is not done again by itself."""
+    async with line(postgresql.port) as cut, PostgresJournal(cut.address(database)) as journal:
+        times = 0
+
+        async def write(transaction: Transaction) -> None:
+            nonlocal times
+            times += 1
+            await transaction.change("INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
+            cut.cut_at, cut.after_the_answer = b"COMMIT", happened
+
+        with pytest.raises(JournalUnavailableError):
+            await journal.database.write(write)
+        assert (times, cut.cuts) == (1, 1)
+        assert len(await journal.suppressed_numbers()) == happened
+
+
+async def test_unreachable(monkeypatch: pytest.MonkeyPatch, database: str, postgresql: Server) -> None:
+    """A server that is not there is told in our words, when opening and later."""
+    monkeypatch.setattr(postgres_database, "_PATIENCE", 0.2)
+    with pytest.raises(JournalUnavailableError, match="refused"):
+        await open_journal("postgresql://nobody@127.0.0.1:1/nothing").open()
+    async with line(postgresql.port) as cut:
+        journal = PostgresJournal(cut.address(database))
+        await journal.open()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(_expect_unavailable, journal)
+        tasks.start_soon(_expect_unavailable, journal)
+    await journal.close()
+
+
+async def _expect_unavailable(journal: PostgresJournal) -> None:
+    with pytest.raises(JournalUnavailableError):
+        await journal.reports()
+
+
+@pytest.mark.slow
+async def test_server_that_is_killed_and_restarted(mortal: Server) -> None:
+    """What was acknowledged before a crash is there after it; work goes on by itself as soon as the server does."""
+    acknowledged: list[str] = []
+    errors: list[JournalError] = []
+    restarts = 0
+
+    async def push(journal: PostgresJournal, name: str) -> None:
+        place = 0
+        while restarts < 2 or place < 20:
+            place += 1
+            mid = f"{name}{place}"
+            try:
+                await journal.record_push(parse_push(f"type=4&mid={mid}&mobile={A}&msg=DELIVRD".encode(), b""))
+            except JournalUnavailableError as error:
+                errors.append(error)
+            else:
+                acknowledged.append(mid)
+
+    with mortal.database() as address:
+        async with PostgresJournal(address) as journal:
+            async with anyio.create_task_group() as tasks:
+                for name in "abc":
+                    tasks.start_soon(push, journal, name)
+                for _ in range(2):
+                    so_far = len(acknowledged)
+                    while len(acknowledged) < so_far + 50:
+                        await anyio.lowlevel.checkpoint()
+                    await anyio.to_thread.run_sync(mortal.stop)
+                    await anyio.to_thread.run_sync(mortal.start)
+                    restarts += 1
+            stored = [entry.value.mid for entry in await journal.reports(limit=100_000)]
+    assert errors
+    assert len(set(stored)) == len(stored)
+    assert set(acknowledged) <= set(stored)
+
+
+async def test_database_can_be_used_alone(database: str) -> None:
+    """The database knows nothing of campaigns or pushes."""
+    alone = PostgresDatabase(database)
+    await alone.open()
+    assert await alone.read(lambda transaction: transaction.rows("SELECT 1")) == [(1,)]
+    await alone.close()
