@@ -19,13 +19,14 @@ from qxt_async.campaign import Executor, Fate
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
+    InvalidRequestError,
     JournalBusyError,
     JournalUnavailableError,
     QxtError,
 )
 from qxt_async.journal.postgres import PostgresJournal
 
-from .engine import BATCHES, SEND, SILENCE, UPKEEP, Engine
+from .engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, Engine
 from .guarding import Guard
 from .options import WorkerOptions
 
@@ -46,9 +47,7 @@ _RECOVER: Final = "* * * * * */5"
 _RECONCILE: Final = "* * * * * */30"
 _FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
-_JOURNAL_REST: Final = 0.2
-# Seconds that a job waits for a worker that is held back; then the batch is announced again, here or elsewhere.
-_LONGEST_REST: Final = 30.0
+_REST: Final = 0.2
 
 
 def shared(journal: Journal) -> PostgresJournal:
@@ -185,43 +184,46 @@ class CampaignWorker:
 
     async def _send(self, batch: int) -> None:
         """Execute a batch if it is to be sent; else nothing is to do, and should that change, another job comes."""
-        campaign = 0
+        until = anyio.current_time() + LONGEST_WAIT
+        while await self._may_begin(until):
+            try:
+                if await self._execute(batch):
+                    return
+            except (JournalUnavailableError, JournalBusyError) as error:
+                # Ending now would tell the engine, which has the same database, in vain.
+                logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
+            await anyio.sleep(_REST)
+
+    async def _execute(self, batch: int) -> bool:
+        """Whether nothing is left to do for a job; if not, its turn has not come."""
+        campaign = await self._engine.campaign_of(batch)
+        if campaign is None or not await self._guard.admits(campaign):
+            return True
         try:
-            while await self._may_begin():
-                found = await self._engine.campaign_of(batch)
-                if found is None:
-                    return
-                campaign = found
-                if not await self._guard.admits(campaign):
-                    return
-                execution = await self._executor.execute(campaign, batch=batch, still=self._may_begin_now)
-                if execution is not None and execution.fate is not Fate.GIVEN_UP:
-                    await self._guard.account_for(campaign, execution)
-                    return
-                # Somebody else had it, or its turn has not come: the journal knows.
-                await anyio.sleep(_JOURNAL_REST)
-        except (JournalUnavailableError, JournalBusyError) as error:
-            logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
-            self._guard.hold(_JOURNAL_REST)
+            execution = await self._executor.execute(campaign, batch=batch, still=self._may_begin_now)
         except CampaignNotFoundError:
-            return
-        except QxtError as error:
-            logger.exception("batch %d cannot be sent", batch)
+            return True
+        except InvalidRequestError as error:
             await self._campaigns.pause(campaign, str(error), by=self._options.by)
+            return True
+        if execution is None or execution.fate is Fate.GIVEN_UP:
+            return False
+        await self._guard.account_for(campaign, execution)
+        return True
 
     def _may_begin_now(self) -> bool:
         return not self.stopping and self._guard.held_for <= 0
 
-    async def _may_begin(self) -> bool:
+    async def _may_begin(self, until: float) -> bool:
         """Wait until a batch may be begun; ``False`` if that takes too long, or none will be."""
-        until = anyio.current_time() + _LONGEST_REST
-        while not self.stopping and (held := self._guard.held_for) > 0:
-            if anyio.current_time() >= until:
-                return False
+        while not self.stopping and anyio.current_time() < until:
+            held = self._guard.held_for
+            if held <= 0:
+                return True
             # Not longer than a second at a time: the clock may be set meanwhile.
             with anyio.move_on_after(min(held, 1.0)):
                 await self._stopped.wait()
-        return not self.stopping
+        return False
 
     # --- looking after everything -------------------------------------------------------------------------------
 

@@ -1,0 +1,45 @@
+"""A worker in a process of its own, given JOURNAL URL CONCURRENCY: it says ``working``, then ``ended``."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import anyio
+
+from qxt_async import QxtClient, RetryPolicy
+from qxt_async.cluster import CampaignWorker, WorkerOptions
+from qxt_async.journal import open_journal
+
+OPTIONS = WorkerOptions(
+    check_balance=False,
+    pause_after=1_000_000,
+    retry=RetryPolicy(50, backoff=0.05, max_backoff=0.2),
+    margin=1.0,
+    patience=20.0,
+)
+
+
+async def main(address: str, url: str, concurrency: int) -> None:
+    """Work until SIGTERM."""
+    async with (
+        open_journal(address) as journal,
+        QxtClient("user", "password", base_url=url, timeout=1.0, max_concurrency=concurrency) as client,
+        anyio.create_task_group() as group,
+    ):
+        worker = CampaignWorker(journal, client, OPTIONS)
+
+        async def heed() -> None:
+            with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+                async for _ in signals:
+                    worker.stop()
+
+        group.start_soon(heed)
+        print("working", flush=True)
+        await worker.run()
+        print("ended", flush=True)
+        group.cancel_scope.cancel()
+
+
+if __name__ == "__main__":
+    anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
