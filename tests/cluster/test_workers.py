@@ -1,0 +1,431 @@
+"""Workers in one process, over a real database and a simulated gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import anyio
+import attrs
+import pytest
+from postgresql_server import Server
+from processes import plan
+from steps import accepted, claimed
+
+from qxt_async import QxtClient, RetryPolicy
+from qxt_async.campaign import RunOptions, SendWindow
+from qxt_async.cluster import AccountLimits, CampaignWorker, WorkerOptions, run_on_workers, shared
+from qxt_async.cluster.engine import BATCHES, SEND, Engine
+from qxt_async.errors import InvalidConfigurationError, JournalUnavailableError
+from qxt_async.journal import Journal, open_journal
+from qxt_async.journal.records import BatchState, CampaignState
+from qxt_async.simulator import Fault, SimulatedGateway, serve
+
+pytestmark = pytest.mark.anyio
+
+OPTIONS = WorkerOptions(retry=RetryPolicy(3, backoff=0.01, max_backoff=0.01))
+WATCHING = RunOptions(poll=0.05)
+NUMBERS = [f"1380013{index:04}" for index in range(300)]
+
+
+@attrs.define
+class Setting:
+    """A journal with workers that come and go, and a gateway."""
+
+    journal: Journal
+    gateway: SimulatedGateway
+    url: str
+
+    async def plan(self, count: int = 100, size: int = 10) -> int:
+        """A planned campaign."""
+        return await plan(self.journal, NUMBERS[:count], size)
+
+    async def state(self, campaign: int) -> tuple[CampaignState, str]:
+        """A campaign's state, with the reason."""
+        found = await self.journal.campaigns.get(campaign)
+        return found.state, found.reason
+
+    async def batches(self, campaign: int) -> list[BatchState]:
+        """The states of its batches."""
+        return [batch.state for batch in await self.journal.campaigns.batches(campaign)]
+
+    @asynccontextmanager
+    async def working(
+        self, options: WorkerOptions = OPTIONS, password: str = "password", **client: Any
+    ) -> AsyncIterator[CampaignWorker]:
+        """A worker for the length of the block."""
+        async with (
+            QxtClient("user", password, base_url=self.url, **client) as opened,
+            anyio.create_task_group() as group,
+        ):
+            worker = CampaignWorker(self.journal, opened, options)
+            group.start_soon(worker.run)
+            yield worker
+            worker.stop()
+
+
+@pytest.fixture
+async def setting(database: str) -> AsyncIterator[Setting]:
+    """An empty journal and a gateway."""
+    gateway = SimulatedGateway()
+    with serve(gateway) as url:
+        async with open_journal(database) as journal:
+            yield Setting(journal, gateway, url)
+
+
+async def until(condition: Callable[[], Awaitable[bool]]) -> None:
+    """Look until it is so; the test's timeout is the limit."""
+    while not await condition():  # noqa: ASYNC110  (what it looks for happens in a database)
+        await anyio.sleep(0.02)
+
+
+def jobs(postgresql: Server, database: str) -> list[tuple[object, ...]]:
+    """The engine's jobs for batches: their arguments, and how they are."""
+    statement = f"SELECT args, status FROM qxt_engine.procrastinate_jobs WHERE task_name = '{SEND}' ORDER BY id"
+    return postgresql.ask(statement, database.rpartition("/")[2])
+
+
+# --- the work ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_campaign_is_sent_by_several_workers(setting: Setting) -> None:
+    """Two workers share it; each number is taken once, and whoever waits hears how far it is."""
+    heard: list[int] = []
+    options = attrs.evolve(WATCHING, on_progress=lambda now: heard.append(now.tally.accepted))
+    campaign = await setting.plan(200)
+    async with setting.working(), setting.working():
+        tally = await run_on_workers(setting.journal, campaign, options)
+    assert (tally.state, tally.accepted) == (CampaignState.DONE, 200)
+    assert setting.gateway.taken == dict.fromkeys(NUMBERS[:200], 1)
+    assert heard[-1] == 200
+
+
+async def test_without_a_worker_it_says_so(setting: Setting) -> None:
+    """Nobody is there: the progress says what to start. Cancelling ends the waiting, not the campaign."""
+    campaign = await setting.plan()
+    heard = anyio.Event()
+    with anyio.CancelScope() as scope:
+
+        def look(now: Any) -> None:
+            if "qxt worker" in now.waiting:
+                heard.set()
+                scope.cancel()
+
+        await run_on_workers(setting.journal, campaign, attrs.evolve(WATCHING, on_progress=look))
+    assert heard.is_set()
+    assert (await setting.state(campaign))[0] is CampaignState.RUNNING
+
+
+async def test_a_worker_ends_what_nobody_watches(setting: Setting) -> None:
+    """Started and left alone, a campaign is announced, sent and done all the same."""
+    campaign = await setting.plan(20)
+    await setting.journal.campaigns.start(campaign)
+
+    async def done() -> bool:
+        return (await setting.state(campaign))[0] is CampaignState.DONE
+
+    async with setting.working():
+        await until(done)
+    assert setting.gateway.taken == dict.fromkeys(NUMBERS[:20], 1)
+
+
+async def test_a_job_names_a_batch_and_nothing_else(setting: Setting, postgresql: Server, database: str) -> None:
+    """So many as the window has room for, in the order of the plan, each once, and none for a paused campaign."""
+    campaign = await setting.plan()
+    ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
+    async with Engine(shared(setting.journal)) as engine:
+        assert await engine.announce(campaign) == 0
+        await setting.journal.campaigns.start(campaign)
+        found: list[int] = []
+
+        async def announce() -> None:
+            found.append(await engine.announce(campaign, window=4))
+
+        async with anyio.create_task_group() as group:
+            for _ in range(3):
+                group.start_soon(announce)
+        assert sorted(found) == [0, 0, 4]
+        assert jobs(postgresql, database) == [({"batch": batch}, "todo") for batch in ids[:4]]
+        assert await engine.announce(campaign, window=6) == 2
+        await setting.journal.campaigns.pause(campaign, "")
+        assert await engine.announce(campaign) == 0
+
+
+# --- what the engine may do -------------------------------------------------------------------------------------------
+
+
+async def test_a_job_that_comes_again_sends_nothing_again(setting: Setting, postgresql: Server, database: str) -> None:
+    """Each batch has four jobs, more of them after the end: every number is taken once."""
+    campaign = await setting.plan()
+    await setting.journal.campaigns.start(campaign)
+    ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
+    async with Engine(shared(setting.journal)) as engine:
+        app = engine.app()
+        await engine.attach(app)
+        send = app.configure_task(SEND, queue=BATCHES)
+        await send.batch_defer_async(*({"batch": batch} for _ in range(4) for batch in ids))
+        async with setting.working():
+            await run_on_workers(setting.journal, campaign, WATCHING)
+            await send.batch_defer_async({"batch": ids[0]}, {"batch": 10**9})
+
+            async def gone() -> bool:
+                return not jobs(postgresql, database)
+
+            await until(gone)
+    assert setting.gateway.taken == dict.fromkeys(NUMBERS[:100], 1)
+
+
+async def test_a_dead_workers_jobs_come_back_and_what_it_sent_does_not(
+    setting: Setting, postgresql: Server, database: str
+) -> None:
+    """A worker dies with one batch claimed and one not: the engine hands out both, the journal lets one be sent."""
+    campaign = await setting.plan(20)
+    await setting.journal.campaigns.start(campaign)
+    claim = await claimed(setting.journal.campaigns, campaign, lease=0.5)
+    ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
+    async with Engine(shared(setting.journal)) as engine:
+        app = engine.app()
+        await engine.attach(app)
+        await app.configure_task(SEND, queue=BATCHES).batch_defer_async(*({"batch": batch} for batch in ids))
+        dead = await app.job_manager.register_worker()
+        for _ in ids:
+            assert await app.job_manager.fetch_job([BATCHES], dead) is not None
+        name = database.rpartition("/")[2]
+        assert await engine.workers() == 0
+        postgresql.ask("UPDATE qxt_engine.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'", name)
+        assert await engine.recover() == 2
+        assert [status for _, status in jobs(postgresql, database)] == ["todo", "todo"]
+        assert await engine.recover() == 0
+    async with setting.working():
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert await setting.batches(campaign) == [BatchState.UNKNOWN, BatchState.ACCEPTED]
+    assert (tally.state, tally.unknown) == (CampaignState.DONE, 10)
+    assert setting.gateway.taken == dict.fromkeys(NUMBERS[10:20], 1)
+    assert await setting.journal.campaigns.settle(claim, accepted(claim))
+
+
+async def test_a_periodic_job_that_waits_already_is_not_handed_out_again(setting: Setting) -> None:
+    """What a dead worker was at is dropped where the next one of its kind waits."""
+    async with Engine(shared(setting.journal)) as engine:
+        app = engine.app()
+        await engine.attach(app)
+        upkeep = app.configure_task("qxt.announce", queue="qxt-upkeep", queueing_lock="qxt.announce")
+        await upkeep.defer_async(timestamp=1)
+        dead = await app.job_manager.register_worker()
+        assert await app.job_manager.fetch_job(["qxt-upkeep"], dead) is not None
+        await app.job_manager.unregister_worker(dead)
+        await upkeep.defer_async(timestamp=2)
+        assert await engine.recover() == 0
+        (left,) = await app.job_manager.list_jobs_async(queue="qxt-upkeep")
+        assert left.task_kwargs == {"timestamp": 2}
+
+
+async def test_workers_survive_the_loss_of_the_database(setting: Setting, postgresql: Server, database: str) -> None:
+    """The database is gone in the middle and comes back: the worker goes on, nothing is taken twice."""
+    campaign = await setting.plan(300, size=5)
+    limits = shared(setting.journal).limits
+    await limits.set("user", AccountLimits(max_request_rate=20))
+    options = attrs.evolve(OPTIONS, margin=2.0, check_balance=False)
+
+    async with setting.working(options, timeout=1.0):
+        await setting.journal.campaigns.start(campaign)
+
+        async def begun() -> bool:
+            return len(setting.gateway.sends) >= 5
+
+        await until(begun)
+        await anyio.to_thread.run_sync(postgresql.stop)
+        await anyio.to_thread.run_sync(postgresql.start)
+        await limits.set("user", AccountLimits())
+
+        async def done() -> bool:
+            return (await setting.state(campaign))[0] is CampaignState.DONE
+
+        await until(done)
+    assert set(setting.gateway.taken.values()) == {1}
+    tally = await setting.journal.campaigns.tally(campaign)
+    assert tally.accepted + tally.unknown == 300
+
+
+# --- orders, limits, refusals -----------------------------------------------------------------------------------------
+
+
+async def test_a_pause_stops_all_and_resuming_goes_on(setting: Setting) -> None:
+    """Paused in the middle, nothing more is claimed; the rest is sent after it is resumed."""
+    campaign = await setting.plan(300, size=5)
+    await shared(setting.journal).limits.set("user", AccountLimits(max_request_rate=40, max_concurrency=1))
+    async with setting.working(), setting.working():
+        await setting.journal.campaigns.start(campaign)
+
+        async def begun() -> bool:
+            return len(setting.gateway.sends) >= 3
+
+        await until(begun)
+        await setting.journal.campaigns.pause(campaign, "lunch")
+
+        async def settled() -> bool:
+            return not (await setting.journal.campaigns.outlook(campaign)).sending
+
+        await until(settled)
+        taken = len(setting.gateway.sends)
+        assert taken < 60
+        await anyio.sleep(0.3)
+        assert len(setting.gateway.sends) == taken
+        await shared(setting.journal).limits.set("user", AccountLimits())
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert tally.accepted == 300
+    assert setting.gateway.taken == dict.fromkeys(NUMBERS, 1)
+
+
+async def test_a_wrong_password_pauses_every_campaign(setting: Setting) -> None:
+    """One refusal of the account is enough for all that run."""
+    campaigns = [await setting.plan(20), await setting.plan(20)]
+    for campaign in campaigns:
+        await setting.journal.campaigns.start(campaign)
+
+    async def paused() -> bool:
+        states = [await setting.state(campaign) for campaign in campaigns]
+        return all(state is CampaignState.PAUSED and "password" in reason for state, reason in states)
+
+    for check_balance in (False, True):
+        for campaign in campaigns:
+            await setting.journal.campaigns.start(campaign)
+        async with setting.working(attrs.evolve(OPTIONS, check_balance=check_balance), password="wrong"):
+            await until(paused)
+    assert not setting.gateway.taken
+
+
+async def test_a_campaign_that_cannot_be_paid_is_paused(setting: Setting) -> None:
+    """The balance is asked for before the first batch."""
+    setting.gateway.balance = 5
+    campaign = await setting.plan(20)
+    async with setting.working():
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert (tally.state, tally.reason) == (CampaignState.PAUSED, "the balance is 5, at least 20 are wanted")
+    assert not setting.gateway.taken
+
+
+async def test_a_balance_that_cannot_be_asked_pauses(setting: Setting) -> None:
+    """After three tries."""
+    campaign = await setting.plan(20)
+    setting.gateway.fail_next("http-500", times=3, of="balance")
+    async with setting.working():
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert tally.state is CampaignState.PAUSED
+    assert tally.reason.startswith("the balance cannot be asked")
+
+
+async def test_failures_in_a_row_pause(setting: Setting) -> None:
+    """Batches of which nothing is accepted, one after the other."""
+    setting.gateway.fail_share("fail-999", 1.0)
+    campaign = await setting.plan()
+    async with setting.working(attrs.evolve(OPTIONS, pause_after=3, check_balance=False), max_concurrency=1):
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert tally.state is CampaignState.PAUSED
+    assert "in a row were not accepted" in tally.reason
+
+
+async def test_a_gateway_that_cannot_be_reached_is_given_time(setting: Setting) -> None:
+    """What is not sent is planned again and tried again, until its attempts are used up."""
+    campaign = await setting.plan(30)
+    setting.url = "http://127.0.0.1:9/qxt"
+    options = attrs.evolve(OPTIONS, check_balance=False, pause_after=100, retry=RetryPolicy(2, backoff=0.01))
+    async with setting.working(options):
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert (tally.state, tally.failed) == (CampaignState.DONE, 30)
+
+
+async def test_nothing_is_begun_outside_of_the_window(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs wait for the window for a while, are given back, and come again."""
+    closed = 1.0
+    monkeypatch.setattr(SendWindow, "closed_for", lambda *_: closed)
+    monkeypatch.setattr("qxt_async.cluster.worker.LONGEST_WAIT", 0.1)
+    campaign = await setting.plan(20)
+    options = attrs.evolve(OPTIONS, window=SendWindow.parse("08:00-21:00", "Asia/Shanghai"))
+    async with setting.working(options):
+        await setting.journal.campaigns.start(campaign)
+        await anyio.sleep(1.5)
+        assert not setting.gateway.requests
+        closed = 0.0
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert tally.accepted == 20
+
+
+async def test_a_text_that_cannot_be_sent_pauses(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By this client, at least: the campaign is paused with the reason."""
+
+    async def refuse(*_: Any, **__: Any) -> None:
+        raise InvalidConfigurationError("the client says no")
+
+    monkeypatch.setattr(QxtClient, "send_recorded", refuse)
+    campaign = await setting.plan(20)
+    async with setting.working():
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert (tally.state, tally.reason) == (CampaignState.PAUSED, "the client says no")
+
+
+# --- beginning and ending ---------------------------------------------------------------------------------------------
+
+
+async def test_stopping_finishes_what_is_under_way(setting: Setting) -> None:
+    """A request that the gateway has is waited for, no other begins."""
+    setting.gateway.fail_share(Fault.named("slow", delay=0.5), 1.0)
+    campaign = await setting.plan(100)
+    await setting.journal.campaigns.start(campaign)
+    async with setting.working(max_concurrency=2):
+
+        async def begun() -> bool:
+            return (await setting.journal.campaigns.outlook(campaign)).sending
+
+        await until(begun)
+    states = await setting.batches(campaign)
+    assert states.count(BatchState.ACCEPTED) == len(setting.gateway.sends) > 0
+    assert states.count(BatchState.PLANNED) == 10 - len(setting.gateway.sends)
+
+
+async def test_cancelling_gives_up_what_is_under_way(setting: Setting) -> None:
+    """What is being sent becomes unknown at once, not when its lease has run out."""
+    setting.gateway.fail_share(Fault.named("slow", delay=60.0), 1.0)
+    campaign = await setting.plan(100)
+    await setting.journal.campaigns.start(campaign)
+    async with (
+        QxtClient("user", "password", base_url=setting.url, max_concurrency=1) as client,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(CampaignWorker(setting.journal, client, attrs.evolve(OPTIONS, check_balance=False)).run)
+
+        async def begun() -> bool:
+            return (await setting.journal.campaigns.outlook(campaign)).sending
+
+        await until(begun)
+        group.cancel_scope.cancel()
+    states = await setting.batches(campaign)
+    assert BatchState.SENDING not in states
+    assert states.count(BatchState.PLANNED) >= 9
+
+
+async def test_a_file_cannot_be_shared(tmp_path: Path) -> None:
+    """Workers want a journal on PostgreSQL."""
+    client = QxtClient("user", "password", base_url="http://127.0.0.1:9/qxt")
+    with pytest.raises(InvalidConfigurationError, match="postgresql://"):
+        CampaignWorker(open_journal(tmp_path / "qxt.db"), client)
+
+
+async def test_a_database_that_is_away_is_an_error_at_first(
+    setting: Setting, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that cannot begin says so."""
+    monkeypatch.setattr("qxt_async.cluster.engine._PATIENCE", 0.2)
+    async with QxtClient("user", "password", base_url=setting.url) as client:
+        worker = CampaignWorker(setting.journal, client)
+        postgresql.stop()
+        try:
+            with pytest.raises(JournalUnavailableError):
+                async with Engine(shared(setting.journal)):
+                    pass
+            with pytest.raises((JournalUnavailableError, ExceptionGroup)):
+                await worker.run()
+        finally:
+            postgresql.start()
