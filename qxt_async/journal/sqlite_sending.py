@@ -147,7 +147,7 @@ class SqliteSending:
                     suppressed=tuple(out),
                 )
 
-        return await self._database.writer.run(write)
+        return await self._database.writer.run(write, guarded=False)
 
     def _leave_out(
         self, connection: sqlite3.Connection, batch: int, numbers: Sequence[str], suppressed: str | None
@@ -165,7 +165,9 @@ class SqliteSending:
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         """See `Campaigns.settle`."""
-        return await self._database.writer.run(lambda connection: self._settle(connection, claim, result))
+        return await self._database.writer.run(
+            lambda connection: self._settle(connection, claim, result), guarded=False
+        )
 
     def _settle(self, connection: sqlite3.Connection, claim: Claim, result: BatchResult) -> bool:
         state, exceptions = fates(result)
@@ -229,7 +231,7 @@ class SqliteSending:
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
             return back or bool(self._change(connection, "give_up", **values))
 
-        return await self._database.writer.run(write)
+        return await self._database.writer.run(write, guarded=False)
 
     async def disclaim(self, campaign: int, token: str) -> bool:
         """See `Campaigns.disclaim`."""

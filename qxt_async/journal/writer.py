@@ -46,9 +46,12 @@ def _caller() -> Callable[[Callable[[], object]], object]:
 class Job(Generic[T]):
     """A piece of writing under way. The lower half is the thread's side of it."""
 
-    __slots__ = ("_announced", "_function", "_on_done", "_value", "call", "error")
+    __slots__ = ("_announced", "_function", "_on_done", "_value", "call", "error", "guarded")
 
-    def __init__(self, function: Callable[[sqlite3.Connection], T], on_done: Callable[[bool], None] | None) -> None:
+    def __init__(
+        self, function: Callable[[sqlite3.Connection], T], on_done: Callable[[bool], None] | None, *, guarded: bool
+    ) -> None:
+        self.guarded = guarded
         self._function = function
         self._on_done = on_done
         self._announced = anyio.Event()
@@ -111,11 +114,13 @@ class Writer:
         self._thread = threading.Thread(target=self._work, name="qxt-journal", daemon=True)
         self._thread.start()
 
-    async def run(self, function: Callable[[sqlite3.Connection], T]) -> T:
+    async def run(self, function: Callable[[sqlite3.Connection], T], *, guarded: bool = True) -> T:
         """Run `function` in the writer's thread, inside a transaction, and return its result once that is committed.
 
         The function must neither commit nor roll back. If it raises, what it wrote is undone and nothing else of the
-        transaction is.
+        transaction is. Without `guarded` all of the transaction is undone, and the others that it served see
+        `JournalUnavailableError`: for functions that raise nothing of their own, since a guard costs two statements, at
+        each of which the thread may have to wait for the interpreter.
 
         Cancelling ends the waiting, not the writing: it may still happen. Whoever has to know asks the journal.
 
@@ -124,10 +129,14 @@ class Writer:
             JournalClosedError: the journal is closed.
             JournalUnavailableError: the database refused; nothing is written.
         """
-        return await self.submit(function).result()
+        return await self.submit(function, guarded=guarded).result()
 
     def submit(
-        self, function: Callable[[sqlite3.Connection], T], on_done: Callable[[bool], None] | None = None
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        on_done: Callable[[bool], None] | None = None,
+        *,
+        guarded: bool = True,
     ) -> Job[T]:
         """Queue `function` and return at once.
 
@@ -135,12 +144,13 @@ class Writer:
             function: as for `run`.
             on_done: called in the submitting event loop when the transaction is over, whether or not somebody still
                 waits, with whether it was committed.
+            guarded: as for `run`.
 
         Raises:
             JournalBusyError: too many functions wait already.
             JournalClosedError: the journal is closed.
         """
-        job = Job(function, on_done)
+        job = Job(function, on_done, guarded=guarded)
         with self._news:
             if self._closed:
                 raise JournalClosedError("the journal is closed")
@@ -196,6 +206,13 @@ class Writer:
 
     def _run(self, job: Job[Any]) -> None:
         database = self._connection
+        if not job.guarded:
+            try:
+                job.run(database)
+            except BaseException as error:
+                job.error = error
+                raise _whole(error) from error
+            return
         database.execute("SAVEPOINT job")
         try:
             job.run(database)
@@ -225,4 +242,4 @@ def _announce(jobs: Sequence[Job[Any]]) -> None:
 def _whole(error: BaseException) -> sqlite3.Error:
     if isinstance(error, sqlite3.Error):
         return error
-    return sqlite3.OperationalError("a function ended the transaction it was part of")
+    return sqlite3.OperationalError("another piece of work ended the transaction it was part of")

@@ -133,6 +133,32 @@ async def test_one_failure_does_not_spoil_the_others(store: Store) -> None:
     assert store.words() == ["a", "b"]
 
 
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk full"), LookupError("mine")], ids=repr)
+async def test_unguarded_failure_undoes_the_transaction(store: Store, error: Exception) -> None:
+    """A function that runs without a guard takes what shares its transaction with it; the next one is untouched."""
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO words VALUES ('half')")
+        raise error
+
+    writer = Writer(store.connection)
+    held = writer.submit(store.hold)
+    await anyio.to_thread.run_sync(store.entered.wait)
+    before = writer.submit(insert("before"), guarded=False)
+    failing = writer.submit(fail, guarded=False)
+    store.gate.set()
+    await held.result()
+
+    with pytest.raises(JournalUnavailableError):
+        await before.result()
+    with pytest.raises((JournalUnavailableError, LookupError)):
+        await failing.result()
+    assert await writer.run(insert("after"), guarded=False) == "after"
+    assert store.words() == ["after"]
+    assert not [statement for statement in store.statements if "RELEASE" in statement][1:]
+    await writer.close()
+
+
 @pytest.mark.parametrize("error", [None, sqlite3.OperationalError("disk full"), LookupError("mine")], ids=repr)
 async def test_a_lost_transaction_fails_everybody(store: Store, error: Exception | None) -> None:
     """If the whole transaction is rolled back under a function, nobody in it is told that it was written."""
