@@ -129,7 +129,8 @@ class AiohttpTransport:
     def wrapping(cls, given: aiohttp.ClientSession, *, connect_timeout: float = 10.0) -> AiohttpTransport:
         """Send through the caller's own session, which stays the caller's to close.
 
-        Its connector has to have room for the client's ``max_concurrency``.
+        Its connector has to have room for the client's ``max_concurrency``. Use POST with it: an answer that came
+        unasked, while the connection was idle, is noticed there by the body that has not left, and a GET has none.
         """
         self = cls.__new__(cls)
         self._given = given
