@@ -68,12 +68,15 @@ def demo(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
-    """Run the test suite; with 100 % branch coverage asked for on the oldest Python there is."""
+    """Run the test suite: whole and with 100 % branch coverage on the oldest Python there is, quickly on the others.
+
+    Quickly leaves out what is marked slow: processes that are killed, memory that is measured.
+    """
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
     measured = session.python == PYTHONS[0] and not session.posargs
     workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "2")]
     if not measured:
-        session.run("pytest", *workers, *session.posargs)
+        session.run("pytest", *workers, *(session.posargs or ["-m", "not slow"]))
         return
     # Not create_tmp(): that would move every test's files below the checkout, where tools find its configuration.
     session.env["COVERAGE_FILE"] = str(Path(session.virtualenv.location).resolve() / "coverage")
@@ -92,6 +95,33 @@ def lowest(session: nox.Session) -> None:
     exact = sorted({re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in given})
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *exact)
     session.run("pytest", "-n", "2", *session.posargs)
+
+
+def _suite(session: nox.Session, *what: str, **environment: str) -> None:
+    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
+    session.run("pytest", *what, *session.posargs, env=environment)
+
+
+@nox.session(python=PYTHONS[:1])
+def chaos(session: nox.Session) -> None:
+    """Kill campaigns, workers, receivers and databases at random moments: the long forms (half an hour)."""
+    _suite(session, "tests/campaign/test_kill.py", "tests/cluster", "-m", "slow", QXT_CHAOS="1")
+    _suite(session, "tests/receiver/test_processes.py", QXT_TEST_KILLS="20", QXT_TEST_REPORTS="20000")
+
+
+@nox.session(python=PYTHONS[:1])
+def faults(session: nox.Session) -> None:
+    """Meet every fault of the matrix 200 times on every transport."""
+    _suite(session, "tests/faults/test_fault_matrix.py", "--timeout", "0", "-n", "2", QXT_FAULT_REPEATS="200")
+
+
+@nox.session(python=PYTHONS[:1])
+def bench(session: nox.Session) -> None:
+    """Measure against the floor and against what one would write instead; name one to run it alone."""
+    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *_group("bench"))
+    given = session.posargs or sorted(path.stem for path in (ROOT / "tests/benchmarks").glob("bench_*.py"))
+    for name in given:
+        session.run("python", f"tests/benchmarks/{name}.py")
 
 
 @nox.session
