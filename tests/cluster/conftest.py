@@ -1,4 +1,4 @@
-"""Workers share the campaigns' tests: gateways and books in processes of their own."""
+"""Workers share what the tests of campaigns and of the documentation have."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
+for folder in ("campaign", "docs"):
+    sys.path.append(str(Path(__file__).parents[1] / folder))
 
 
 @pytest.fixture

@@ -1,0 +1,55 @@
+"""A FastAPI service that plans and starts campaigns, and sends them with its own worker and everybody else's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TypedDict
+
+import anyio
+from fastapi import FastAPI, Request
+
+from qxt_async import QxtClient
+from qxt_async.campaign import plan
+from qxt_async.cluster import CampaignWorker
+from qxt_async.journal import Journal, open_journal
+
+
+class State(TypedDict):
+    journal: Journal
+    qxt: QxtClient
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncGenerator[State, None]:
+    async with (
+        open_journal(os.environ["QXT_JOURNAL"]) as journal,
+        QxtClient.from_env() as qxt,
+        anyio.create_task_group() as group,
+    ):
+        worker = CampaignWorker(journal, qxt)
+        group.start_soon(worker.run)
+        yield {"journal": journal, "qxt": qxt}
+        # What is under way is finished; what is not begun yet is for the other workers, or for the next start.
+        worker.stop()
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+@app.post("/campaigns", status_code=202)
+async def start(numbers: list[str], text: str, request: Request) -> dict[str, int]:
+    """Plan a campaign and let it be sent, by whichever worker comes first."""
+    journal: Journal = request.state.journal
+    planned = await plan(journal, request.state.qxt, numbers, text)
+    await journal.campaigns.start(planned.id)
+    return {"id": planned.id}
+
+
+@app.get("/campaigns/{campaign}")
+async def status(campaign: int, request: Request) -> dict[str, int | str]:
+    """How far it is."""
+    journal: Journal = request.state.journal
+    tally = await journal.campaigns.tally(campaign)
+    return {"state": tally.state, "accepted": tally.accepted, "failed": tally.failed, "unknown": tally.unknown}

@@ -1,0 +1,174 @@
+"""``qxt worker`` and ``qxt campaign run --on-workers``, as processes and in this one."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import anyio
+import pytest
+from click.testing import CliRunner
+from processes import plan
+
+from qxt_async.cli import worker as worker_command
+from qxt_async.cli.program import qxt
+from qxt_async.cluster import AccountLimits, CampaignWorker, shared
+from qxt_async.errors import JournalUnavailableError
+from qxt_async.journal import open_journal
+from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def gateway() -> SimulatedGateway:
+    """A gateway whose account is ``user``."""
+    return SimulatedGateway()
+
+
+@pytest.fixture
+def account(gateway: SimulatedGateway, database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Account and journal are in the environment."""
+    with serve(gateway) as url:
+        for name, value in (("USER", "user"), ("PASSWORD", "password"), ("BASE_URL", url), ("JOURNAL", database)):
+            monkeypatch.setenv(f"QXT_{name}", value)
+        yield
+
+
+@pytest.fixture
+def start(account: None) -> Iterator[Start]:
+    """Start ``qxt worker``, and wait until it works."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "qxt_async", "worker", *arguments]
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        started.append(process)
+        assert process.stderr is not None
+        assert process.stderr.readline() == "working\n"
+        return process
+
+    yield run
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def planned(database: str, count: int = 20) -> int:
+    """A planned campaign of batches of ten."""
+
+    async def run() -> int:
+        async with open_journal(database) as journal:
+            return await plan(journal, [f"1380013{index:04}" for index in range(count)], 10)
+
+    return anyio.run(run)
+
+
+def started(database: str, campaign: int) -> None:
+    """Start a campaign, and leave it to the workers."""
+
+    async def run() -> None:
+        async with open_journal(database) as journal:
+            await journal.campaigns.start(campaign)
+
+    anyio.run(run)
+
+
+def limits(database: str) -> AccountLimits:
+    """The account's limits."""
+
+    async def run() -> AccountLimits:
+        async with open_journal(database) as journal:
+            return await shared(journal).limits.get("user")
+
+    return anyio.run(run)
+
+
+def test_a_campaign_on_workers(start: Start, gateway: SimulatedGateway, database: str) -> None:
+    """A worker sends what the command watches; SIGTERM ends the worker; limits stay until they are taken away."""
+    worker = start("--account-rate", "1000", "--account-concurrency", "3", "--window", "00:00-24:00")
+    result = CliRunner().invoke(qxt, ["campaign", "run", str(planned(database)), "--on-workers", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["accepted"] == 20
+    assert sum(gateway.taken.values()) == 20
+    worker.send_signal(signal.SIGTERM)
+    _, err = worker.communicate(timeout=30)
+    assert (worker.returncode, err.splitlines()[0][:9]) == (0, "stopping:")
+    assert limits(database) == AccountLimits(max_rate=1000, max_concurrency=3)
+    start("--no-account-limits", "--verbose")
+    assert limits(database) == AccountLimits()
+
+
+def test_a_second_signal_does_not_wait(start: Start, gateway: SimulatedGateway, database: str) -> None:
+    """What is under way becomes unknown at once, and the exit code says so."""
+    arrived = threading.Event()
+
+    def arrive(_: Submission) -> bool:
+        arrived.set()
+        return True
+
+    gateway.fail_when(arrive, Fault("late", delay=60.0))
+    campaign = planned(database)
+    started(database, campaign)
+    worker = start("--no-check-balance")
+    assert arrived.wait(30)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.stderr is not None
+    assert worker.stderr.readline().startswith("stopping")
+    worker.send_signal(signal.SIGTERM)
+    worker.communicate(timeout=30)
+    assert worker.returncode == 3
+    result = CliRunner().invoke(qxt, ["campaign", "status", str(campaign), "--json"])
+    found = json.loads(result.stdout)
+    assert found["sending"] == 0
+    assert found["unknown"] > 0
+
+
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["worker", "--no-account-limits", "--account-rate", "5"], "contradict each other"),
+        (["campaign", "run", "1", "--on-workers", "--pause-after", "3"], "--pause-after is an option of qxt worker"),
+        (["campaign", "run", "1", "--on-workers"], "there is no campaign 1"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(arguments: list[str], problem: str) -> None:
+    """With a sentence that says what does."""
+    result = CliRunner().invoke(qxt, arguments)
+    assert result.exit_code != 0
+    assert problem in result.stderr
+
+
+def test_a_file_is_no_journal_for_workers(account: None, tmp_path: object) -> None:
+    """It says which kind is."""
+    path = f"{tmp_path}/qxt.db"
+
+    async def make() -> None:
+        async with open_journal(path):
+            pass
+
+    anyio.run(make)
+    result = CliRunner().invoke(qxt, ["worker", "--journal", path])
+    assert (result.exit_code, "postgresql://" in result.stderr) == (2, True)
+
+
+def test_a_worker_that_cannot_work_says_why(account: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the library is one line, not a group."""
+
+    async def refuse(_: CampaignWorker) -> None:
+        raise JournalUnavailableError("the journal's database refused")
+
+    monkeypatch.setattr(CampaignWorker, "run", refuse)
+    result = CliRunner().invoke(qxt, ["worker"])
+    assert (result.exit_code, result.stderr) == (1, "working\nError: the journal's database refused\n")
+
+
+def test_the_command_is_documented() -> None:
+    """Its help names the limits of all workers together."""
+    assert worker_command.command.help is not None
+    assert "--account-request-rate" in CliRunner().invoke(qxt, ["worker", "--help"]).output
