@@ -44,7 +44,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Where a journal of the test's own may be, for `open_journal`: in a file, and in PostgreSQL."""
     if request.param == "sqlite":
         return str(tmp_path / "qxt.db")
-    return request.getfixturevalue("database")
+    return request.getfixturevalue("journals")
 
 
 @pytest.fixture(scope="session")
@@ -61,4 +61,11 @@ def postgresql() -> Iterator[Server]:
 def database(postgresql: Server) -> Iterator[str]:
     """The address of an empty PostgreSQL database."""
     with postgresql.database() as address:
+        yield address
+
+
+@pytest.fixture
+def journals(postgresql: Server) -> Iterator[str]:
+    """The address of a PostgreSQL database for one journal, which nobody has written into."""
+    with postgresql.journal() as address:
         yield address

@@ -92,6 +92,34 @@ class Server:
         finally:
             self.ask(f"DROP DATABASE {name} WITH (FORCE)")
 
+    @contextmanager
+    def journal(self) -> Iterator[str]:
+        """The address of a database in which there may be an empty journal: ten times faster than a new one."""
+        name = "journals"
+        if not self.ask(f"SELECT 1 FROM pg_database WHERE datname = '{name}'"):
+            self.ask(f"CREATE DATABASE {name}")
+        try:
+            yield self.address(name)
+        finally:
+            self.ask(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'")
+            self.ask(_EMPTY, name)
+
+
+# Where a test has taken a table away, the next one makes all of them anew.
+_EMPTY = """
+DO $$ BEGIN
+    IF to_regclass('qxt.reports') IS NULL THEN
+        DROP SCHEMA IF EXISTS qxt CASCADE;
+    ELSE
+        EXECUTE (
+            SELECT 'TRUNCATE ' || string_agg('qxt.' || tablename, ', ') || ' RESTART IDENTITY'
+            FROM pg_tables WHERE schemaname = 'qxt' AND tablename NOT IN ('schema_version', 'reconciled')
+        );
+        UPDATE qxt.reconciled SET cursor = 0;
+    END IF;
+END $$
+"""
+
 
 @contextmanager
 def server(binaries: Path, *, durable: bool = False) -> Iterator[Server]:

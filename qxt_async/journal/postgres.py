@@ -13,9 +13,9 @@ from . import Entry, SuppressionReason
 from .incoming import conflict_of, raw_push_of, reply_of, report_of, suppressible, suppression_of
 from .moments import micros
 from .postgres_campaigns import PostgresCampaigns
-from .postgres_database import PostgresDatabase
+from .postgres_database import PostgresDatabase, storable
 from .postgres_limits import PostgresLimits
-from .postgres_pushes import Gathering, storable, write_pushes
+from .postgres_pushes import Gathering, write_pushes
 from .statements import named
 
 if TYPE_CHECKING:
@@ -211,7 +211,7 @@ class PostgresJournal:
         values = {
             "numbers": [suppressible(storable(number)) for number in numbers],
             "reason": str(reason),
-            "note": storable(note),
+            "note": note,
             "at": micros(datetime.now(UTC)),
         }
         return await self.database.write(lambda transaction: transaction.change(self._sql["suppress"], **values))
@@ -223,7 +223,7 @@ class PostgresJournal:
 
     async def suppressions(self, *, after: str = "", limit: int = 1000) -> list[Suppression]:
         """See `Journal.suppressions`."""
-        rows = await self._select(self._sql["suppressions"], {"after": storable(after), "limit": limit})
+        rows = await self._select(self._sql["suppressions"], {"after": after, "limit": limit})
         return [suppression_of(row) for row in rows]
 
     async def suppressed_numbers(self) -> frozenset[str]:

@@ -9,6 +9,7 @@ from qxt_async.errors import CampaignNotFoundError, CampaignStateError
 
 from . import orders
 from .figures import read_figures, statement_of
+from .postgres_database import storable
 from .postgres_reconciling import PostgresReconciling
 from .records import CampaignState
 from .rows import (
@@ -83,7 +84,10 @@ class PostgresCampaigns(PostgresReconciling):
                 for batch in batches
             )
             await self._copy(transaction, "copy_batches", rows)
-            out = ((campaign, each.raw, each.reason, each.detail, each.source, each.line) for each in left_out)
+            out = (
+                (campaign, storable(each.raw), each.reason, each.detail, storable(each.source), each.line)
+                for each in left_out
+            )
             await self._copy(transaction, "copy_left_out", out)
 
         await self._database.write(write)

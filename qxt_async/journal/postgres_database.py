@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-__all__ = ["PostgresDatabase", "Transaction", "connection_parameters", "unavailable"]
+__all__ = ["PostgresDatabase", "Transaction", "connection_parameters", "storable", "unavailable"]
 
 logger = logging.getLogger("qxt_async")
 
@@ -95,6 +95,16 @@ def connection_parameters(address: str) -> dict[str, Any]:
     return {**_CONNECTION, **given}
 
 
+def storable(text: str) -> str:
+    """A text as PostgreSQL keeps it: it has no NUL, and nothing that UTF-8 cannot say."""
+    text = text.replace("\0", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _storable(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: storable(value) if type(value) is str else value for name, value in values.items()}
+
+
 def _only_asyncio() -> None:
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
@@ -105,6 +115,8 @@ def _only_asyncio() -> None:
 
 class Transaction:
     """What a function that reads or writes works with.
+
+    Texts are made `storable`; in lists, that is up to the caller.
 
     Attributes:
         connection: the open connection; committing and rolling back are not the function's.
@@ -117,11 +129,11 @@ class Transaction:
 
     async def rows(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
         """Run a statement that gives rows."""
-        return await (await self.connection.execute(statement.encode(), values)).fetchall()
+        return await (await self.connection.execute(statement.encode(), _storable(values))).fetchall()
 
     async def change(self, statement: str, **values: Any) -> int:
         """Run a statement that does not; how many rows it changed."""
-        return (await self.connection.execute(statement.encode(), values)).rowcount
+        return (await self.connection.execute(statement.encode(), _storable(values))).rowcount
 
 
 class PostgresDatabase:

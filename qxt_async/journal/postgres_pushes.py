@@ -13,6 +13,7 @@ from qxt_async.pushes import PushFlag
 
 from .incoming import digest, outranks, suppressible
 from .moments import micros
+from .postgres_database import storable
 from .statements import named
 
 if TYPE_CHECKING:
@@ -23,14 +24,7 @@ if TYPE_CHECKING:
 
     from .postgres_database import Transaction
 
-__all__ = ["Gathering", "storable", "write_pushes"]
-
-
-def storable(text: str) -> str:
-    """A text as PostgreSQL keeps it: it has no NUL, and nothing that UTF-8 cannot say."""
-    if text.isascii():
-        return text.replace("\0", "\ufffd")
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode("utf-8")
+__all__ = ["Gathering", "write_pushes"]
 
 
 def _storable(text: str | None) -> str | None:
@@ -105,14 +99,14 @@ class _Writing:
         text = storable(reply.text)
         return await self.change(
             "insert_reply",
-            mid=storable(reply.mid),
-            mobile=storable(reply.mobile),
+            mid=reply.mid,
+            mobile=reply.mobile,
             digest=digest(text.encode()),
             text=text,
-            port=_storable(reply.port),
-            extno=_storable(reply.extno),
-            area=_storable(reply.area),
-            city=_storable(reply.city),
+            port=reply.port,
+            extno=reply.extno,
+            area=reply.area,
+            city=reply.city,
             at=at,
         )
 

@@ -1,0 +1,345 @@
+"""Campaigns in PostgreSQL under many hands: claims, orders, lost connections, limits of accounts."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio
+import pytest
+from cutting import line
+from postgresql_server import Server
+
+from qxt_async.errors import InvalidConfigurationError, JournalUnavailableError
+from qxt_async.journal import postgres_limits
+from qxt_async.journal.postgres import PostgresJournal
+from qxt_async.journal.postgres_campaigns import PostgresCampaigns
+from qxt_async.journal.postgres_database import Transaction
+from qxt_async.journal.postgres_limits import AccountLimits, PostgresLimits
+from qxt_async.journal.records import BatchState, CampaignState, Claim, LeftOut, LeftOutReason
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
+
+from steps import NUMBERS, accepted, all_batches, claimed, planned, running, unknown
+
+pytestmark = pytest.mark.anyio
+
+ACCOUNT = "acme"
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """What psycopg knows."""
+    return "asyncio"
+
+
+@pytest.fixture
+async def journal(journals: str) -> AsyncIterator[PostgresJournal]:
+    """An open journal."""
+    async with PostgresJournal(journals) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def elsewhere(journals: str) -> AsyncIterator[PostgresJournal]:
+    """The same one, opened as another process would."""
+    async with PostgresJournal(journals) as opened:
+        yield opened
+
+
+async def _waits_for_a_lock(postgresql: Server, database: str) -> None:
+    """Wait until somebody waits for a lock in this database."""
+    statement = (
+        "SELECT count(*) FROM pg_stat_activity "
+        f"WHERE wait_event_type = 'Lock' AND datname = '{database.rpartition('/')[2]}'"
+    )
+    while await anyio.to_thread.run_sync(postgresql.ask, statement) == [(0,)]:
+        await anyio.lowlevel.checkpoint()
+
+
+# --- claims ------------------------------------------------------------------------------------------------------
+
+
+async def test_each_batch_is_claimed_once(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+    """However many claim at the same time, each batch is given to one of them, and none waits for another."""
+    campaign = await running(journal.campaigns, *[1] * 60)
+    got: list[Claim] = []
+
+    async def work(campaigns: PostgresCampaigns, name: str) -> None:
+        place = 0
+        while True:
+            place += 1
+            claim = await campaigns.claim(campaign, token=f"{name}{place}", lease=60)
+            if claim is None:
+                return
+            got.append(claim)
+
+    async with anyio.create_task_group() as tasks:
+        for place in range(8):
+            tasks.start_soon(work, (journal, elsewhere)[place % 2].campaigns, f"{place}-")
+    assert sorted(claim.numbers for claim in got) == [(number,) for number in NUMBERS[:60]]
+    assert len({claim.batch for claim in got}) == 60
+
+
+async def test_one_batch_wanted_by_many(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+    """Of those who want a certain batch, as when a job is delivered twice, one gets it."""
+    campaign = await running(journal.campaigns, 1, 1)
+    batch = (await journal.campaigns.batches(campaign))[0].id
+    got: list[Claim | None] = []
+
+    async def work(campaigns: PostgresCampaigns, token: str) -> None:
+        got.append(await campaigns.claim(campaign, token=token, lease=60, batch=batch))
+
+    async with anyio.create_task_group() as tasks:
+        for place in range(10):
+            tasks.start_soon(work, (journal, elsewhere)[place % 2].campaigns, str(place))
+    assert [claim.batch for claim in got if claim is not None] == [batch]
+    assert await all_batches(journal.campaigns, campaign) == [BatchState.SENDING, BatchState.PLANNED]
+
+
+async def test_nothing_is_claimed_after_a_pause(
+    journal: PostgresJournal, elsewhere: PostgresJournal, postgresql: Server, journals: str
+) -> None:
+    """A pause is committed after the claims that were under way, and before all others."""
+    campaign = await running(journal.campaigns, 1, 1)
+    paused = anyio.Event()
+
+    async def pause() -> None:
+        assert await elsewhere.campaigns.pause(campaign, "stop")
+        paused.set()
+
+    async def claiming(transaction: Transaction) -> None:
+        await journal.campaigns._claim(transaction, campaign, "t1", 60, None)
+        tasks.start_soon(pause)
+        await _waits_for_a_lock(postgresql, journals)
+        assert not paused.is_set()
+
+    async with anyio.create_task_group() as tasks:
+        await journal.database.write(claiming)
+    assert await journal.campaigns.claim(campaign, token="t2", lease=60) is None
+    assert await all_batches(journal.campaigns, campaign) == [BatchState.SENDING, BatchState.PLANNED]
+
+
+async def test_the_databases_clock_holds(journals: str) -> None:
+    """Leases and back-offs are those of the database, whatever a machine believes."""
+    async with PostgresJournal(journals) as journal:
+        campaign = await running(journal.campaigns, 1)
+        await claimed(journal.campaigns, campaign, lease=0.0)
+        now = "SELECT claimed_at, qxt.micros(NULL), lease_until FROM qxt.batches"
+        ((claimed_at, at, lease_until),) = await journal.database.read(lambda transaction: transaction.rows(now))
+        assert claimed_at <= lease_until <= at < claimed_at + 60 * SECOND
+        assert await journal.campaigns.expire(campaign) == 1
+
+
+@pytest.mark.parametrize("happened", [True, False])
+async def test_claim_whose_commit_is_in_doubt(postgresql: Server, journals: str, happened: bool) -> None:
+    """A claim that was cut off is an error; its token takes back whatever it left, and the batch is planned once."""
+    async with line(postgresql.port) as cut, PostgresJournal(cut.address(journals)) as journal:
+        campaign = await running(journal.campaigns, 2)
+        cut.cut_at, cut.after_the_answer = b"COMMIT", happened
+        with pytest.raises(JournalUnavailableError):
+            # More than one, since a statement that is used often is not sent by its words.
+            await journal.campaigns.claim(campaign, token="t1", lease=60)
+        assert cut.cuts == 1
+        state = BatchState.SENDING if happened else BatchState.PLANNED
+        assert await all_batches(journal.campaigns, campaign) == [state]
+        assert await journal.campaigns.disclaim(campaign, "t1") is happened
+        assert (await claimed(journal.campaigns, campaign, "t2")).numbers == NUMBERS[:2]
+
+
+async def test_outcome_may_be_repeated_after_a_lost_commit(postgresql: Server, journals: str) -> None:
+    """An outcome whose commit was lost is written again, to the same effect."""
+    async with line(postgresql.port) as cut, PostgresJournal(cut.address(journals)) as journal:
+        campaign = await running(journal.campaigns, 2)
+        claim = await claimed(journal.campaigns, campaign)
+        cut.cut_at = b"COMMIT"
+        with pytest.raises(JournalUnavailableError):
+            await journal.campaigns.settle(claim, accepted(claim))
+        assert not await journal.campaigns.settle(claim, accepted(claim))
+        assert await all_batches(journal.campaigns, campaign) == [BatchState.ACCEPTED]
+
+
+async def test_sending_again_while_an_answer_comes(
+    journal: PostgresJournal, elsewhere: PostgresJournal, postgresql: Server, journals: str
+) -> None:
+    """An answer that comes while its batch is being planned again waits, and then withdraws what was planned."""
+    campaign = await running(journal.campaigns, 3)
+    claim = await claimed(journal.campaigns, campaign, lease=-1.0)
+    await journal.campaigns.expire(campaign)
+    preview = await journal.campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+
+    class Slow(PostgresCampaigns):
+        async def _plan_again(self, transaction: Transaction, *rest: object) -> None:
+            tasks.start_soon(elsewhere.campaigns.settle, claim, accepted(claim))
+            await _waits_for_a_lock(postgresql, journals)
+            await super()._plan_again(transaction, *rest)  # type: ignore[arg-type]
+
+    async with anyio.create_task_group() as tasks:
+        await Slow(journal.database).resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+    assert await all_batches(journal.campaigns, campaign) == [BatchState.ACCEPTED, BatchState.WITHDRAWN]
+
+
+async def test_done_by_one_of_many(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+    """Of those who find a campaign finished, one says so."""
+    campaign = await running(journal.campaigns, 1)
+    claim = await claimed(journal.campaigns, campaign)
+    await journal.campaigns.settle(claim, unknown(claim))
+    async with anyio.create_task_group() as tasks:
+        for each in (journal, elsewhere, journal, elsewhere):
+            tasks.start_soon(each.campaigns.complete, campaign)
+    assert [event.what for event in await journal.campaigns.events(campaign)].count("done") == 1
+
+
+async def test_nothing_that_postgresql_cannot_keep(journal: PostgresJournal) -> None:
+    """A raw value with a NUL, or with half a character, from a file of numbers does not spoil the plan."""
+    campaign = await journal.campaigns.create(name="a\0b")
+    await journal.campaigns.add(campaign, [], [LeftOut("1\0\ud800", reason=LeftOutReason.INVALID, source="\0.csv")])
+    (entry,) = await journal.campaigns.left_out(campaign)
+    assert (entry.value.raw, entry.value.source) == ("1\ufffd?", "\ufffd.csv")
+    assert (await journal.campaigns.get(campaign)).name == "a\ufffdb"
+
+
+# --- limits ------------------------------------------------------------------------------------------------------
+
+
+async def test_limits_are_set_and_unset(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+    """Limits are one row an account, the same for all; without any there is no row."""
+    limits = AccountLimits(max_request_rate=10, max_rate=2000.5, max_concurrency=3)
+    await journal.limits.set(ACCOUNT, limits)
+    assert await elsewhere.limits.get(ACCOUNT) == limits
+    assert await elsewhere.limits.get("another") == AccountLimits()
+    await elsewhere.limits.set(ACCOUNT, AccountLimits())
+    assert await journal.limits.get(ACCOUNT) == AccountLimits()
+    with pytest.raises(InvalidConfigurationError, match="max_rate is 0"):
+        await journal.limits.set(ACCOUNT, AccountLimits(max_rate=0))
+
+
+async def test_without_limits_nothing_is_held(journal: PostgresJournal) -> None:
+    """An account without limits claims like no account."""
+    campaign = await running(journal.campaigns, *[1] * 5)
+    campaigns = journal.campaigns_of(ACCOUNT)
+    for place in range(5):
+        assert await campaigns.claim(campaign, token=str(place), lease=60) is not None
+    assert await campaigns.claim(campaign, token="none", lease=60) is None
+
+
+async def test_concurrency_of_all_together(
+    journal: PostgresJournal, elsewhere: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many claim at the same time, no more are being sent than allowed; what is settled makes room."""
+    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    campaign = await running(journal.campaigns, *[1] * 30)
+    await journal.limits.set(ACCOUNT, AccountLimits(max_concurrency=3))
+    many = [each.campaigns_of(ACCOUNT) for each in (journal, elsewhere) * 5]
+    got: list[Claim] = []
+
+    async def work(campaigns: PostgresCampaigns, token: str) -> None:
+        if claim := await campaigns.claim(campaign, token=token, lease=60):
+            got.append(claim)
+
+    async with anyio.create_task_group() as tasks:
+        for place, campaigns in enumerate(many):
+            tasks.start_soon(work, campaigns, str(place))
+    assert len(got) == 3
+    await many[0].settle(got[0], accepted(got[0]))
+    assert await many[1].claim(campaign, token="room", lease=60) is not None
+    assert await many[1].claim(campaign, token="none", lease=60) is None
+    assert await journal.campaigns.claim(campaign, token="of no account", lease=60) is not None
+
+
+@pytest.mark.parametrize(("limits", "size", "most"), [
+    (AccountLimits(max_request_rate=50), 1, 50),
+    (AccountLimits(max_rate=100), 2, 100),
+    (AccountLimits(max_request_rate=1000, max_rate=60, max_concurrency=100), 1, 60),
+])  # fmt: skip
+async def test_rate_of_all_together(
+    journal: PostgresJournal, elsewhere: PostgresJournal, limits: AccountLimits, size: int, most: int
+) -> None:
+    """With several processes claiming as fast as they can, no window of a second has more, nor much less."""
+    monkey = [size] * (most // size * 2)
+    campaign = await running(journal.campaigns, *monkey[:50])
+    await journal.limits.set(ACCOUNT, limits)
+
+    async def work(campaigns: PostgresCampaigns, name: str) -> None:
+        place = 0
+        while (await campaigns.outlook(campaign)).planned:
+            place += 1
+            await campaigns.claim(campaign, token=f"{name}-{place}", lease=60)
+
+    async with anyio.create_task_group() as tasks:
+        for place in range(6):
+            tasks.start_soon(work, (journal, elsewhere)[place % 2].campaigns_of(ACCOUNT), str(place))
+    statement = "SELECT claimed_at, count FROM qxt.batches WHERE claimed_at IS NOT NULL ORDER BY claimed_at"
+    sent = await journal.database.read(lambda transaction: transaction.rows(statement))
+    assert len(sent) == min(50, len(monkey))
+    for start, _ in sent:
+        assert sum(count for at, count in sent if start <= at < start + SECOND) <= most
+    total, span = sum(count for _, count in sent[:-1]), (sent[-1][0] - sent[0][0]) / SECOND
+    print(f"{total / span:.1f} a second of {most}")
+
+
+async def test_clock_that_was_set_back(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A moment that lies further ahead than any request puts it is not waited for."""
+    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    campaign = await running(journal.campaigns, *[1] * 4)
+    await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=1, max_rate=1000))
+    campaigns = journal.campaigns_of(ACCOUNT)
+    hour = 3600 * SECOND
+    campaigns.clock = lambda: 10 * hour
+    assert await campaigns.claim(campaign, token="t1", lease=60) is not None
+    assert await campaigns.claim(campaign, token="t2", lease=60) is None
+    campaigns.clock = lambda: 9 * hour
+    assert await campaigns.claim(campaign, token="t3", lease=60) is not None
+    assert await campaigns.claim(campaign, token="t4", lease=60) is None
+    campaigns.clock = lambda: 9 * hour + 2 * SECOND
+    assert await campaigns.claim(campaign, token="t5", lease=60) is not None
+
+
+async def test_changing_a_rate(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting the same rate again gives no extra request; another one counts from now on."""
+    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    campaign = await running(journal.campaigns, *[1] * 4)
+    campaigns = journal.campaigns_of(ACCOUNT)
+    slow = AccountLimits(max_request_rate=0.01)
+    await journal.limits.set(ACCOUNT, slow)
+    assert await campaigns.claim(campaign, token="t1", lease=60) is not None
+    await journal.limits.set(ACCOUNT, slow)
+    assert await campaigns.claim(campaign, token="t2", lease=60) is None
+    await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=0.02))
+    assert await campaigns.claim(campaign, token="t3", lease=60) is not None
+
+
+async def test_waiting_for_a_turn_ends(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim waits for its turn for a while only, also behind another one that waits."""
+    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.3)
+    campaign = await running(journal.campaigns, *[1] * 4)
+    campaigns = journal.campaigns_of(ACCOUNT)
+    await journal.limits.set(ACCOUNT, AccountLimits(max_concurrency=1))
+    first = await claimed(campaigns, campaign)
+    got: list[Claim | None] = []
+
+    async def work(token: str) -> None:
+        got.append(await campaigns.claim(campaign, token=token, lease=60))
+
+    async with anyio.create_task_group() as tasks:
+        for token in "abc":
+            tasks.start_soon(work, token)
+    assert got == [None] * 3
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(work, "d")
+        tasks.start_soon(work, "e")
+        await campaigns.settle(first, accepted(first))
+    assert sum(claim is not None for claim in got) == 1
+
+
+async def test_nothing_to_claim_spends_nothing(journal: PostgresJournal) -> None:
+    """A claim that finds nothing leaves the turn to the next."""
+    campaign = await planned(journal.campaigns, 1)
+    campaigns = journal.campaigns_of(ACCOUNT)
+    await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=0.01))
+    assert await campaigns.claim(campaign, token="t1", lease=60) is None
+    assert (await campaigns.start(campaign)).state is CampaignState.RUNNING
+    assert await campaigns.claim(campaign, token="t2", lease=60) is not None
+    assert isinstance(journal.limits, PostgresLimits)
