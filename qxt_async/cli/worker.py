@@ -102,14 +102,16 @@ async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | N
 
 async def _until_signalled(worker: CampaignWorker) -> bool:
     """Run until it has ended after a first signal; ``False`` if a second one cut it short."""
-    ended = False
+    cut_short = False
     error: Exception | None = None
 
     async def heed() -> None:
+        nonlocal cut_short
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             heeding.set()
             async for _ in signals:
                 if worker.stopping:
+                    cut_short = True
                     break
                 click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
                 worker.stop()
@@ -122,10 +124,9 @@ async def _until_signalled(worker: CampaignWorker) -> bool:
         click.echo("working", err=True)
         try:
             await worker.run()
-            ended = True
         except Exception as raised:  # noqa: BLE001  (as it is, not as a group of one)
             error = raised
         group.cancel_scope.cancel()
     if error is not None:
         raise error
-    return ended
+    return not cut_short

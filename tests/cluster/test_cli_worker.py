@@ -90,7 +90,7 @@ def limits(database: str) -> AccountLimits:
 
 def test_a_campaign_on_workers(start: Start, gateway: SimulatedGateway, database: str) -> None:
     """A worker sends what the command watches; SIGTERM ends the worker; limits stay until they are taken away."""
-    worker = start("--account-rate", "1000", "--account-concurrency", "3", "--window", "00:00-24:00")
+    worker = start("--account-rate", "1000", "--account-concurrency", "3")
     result = CliRunner().invoke(qxt, ["campaign", "run", str(planned(database)), "--on-workers", "--json"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["accepted"] == 20
