@@ -1,0 +1,110 @@
+"""Batches a second of 1, 2 and 4 workers on one PostgreSQL, and the CPU time that one batch costs, beside SQLite.
+
+The gateway answers after 50 ms, so that waiting dominates; each worker has 16 requests in flight. Only ratios mean
+anything: gateway, database and workers share this machine.
+
+    python tests/benchmarks/bench_workers.py [--batches N] [--workers 1,2,4]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.append(str(Path(__file__).parents[1]))
+sys.path.append(str(Path(__file__).parents[1] / "cluster"))
+from gateway import serving
+from postgresql_server import Server, programs, server
+from worker_processes import workers
+
+from qxt_async import Message, QxtClient
+from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.cluster import run_on_workers
+from qxt_async.journal import Journal, open_journal
+from qxt_async.journal.records import PlannedBatch
+
+LATENCY = 0.05
+CONCURRENCY = 16
+SIZE = 1000
+
+
+async def plan(journal: Journal, batches: int) -> int:
+    campaign = await journal.campaigns.create()
+    for at in range(0, batches, 50):
+        numbers = ([f"138{n:08d}" for n in range(b * SIZE, (b + 1) * SIZE)] for b in range(at, min(at + 50, batches)))
+        await journal.campaigns.add(campaign, [PlannedBatch(Message("【测试】您好"), each) for each in numbers])
+    await journal.campaigns.finish(campaign)
+    return campaign
+
+
+def cpu(who: int) -> float:
+    used = resource.getrusage(who)
+    return used.ru_utime + used.ru_stime
+
+
+async def watched(address: str, campaign: int) -> float:
+    async with open_journal(address) as journal:
+        began = time.perf_counter()
+        await run_on_workers(journal, campaign, RunOptions(poll=0.1))
+        return time.perf_counter() - began
+
+
+async def planned(address: str, batches: int) -> int:
+    async with open_journal(address) as journal:
+        return await plan(journal, batches)
+
+
+def on_postgresql(postgresql: Server, url: str, count: int, batches: int) -> None:
+    with postgresql.database() as address:
+        small = asyncio.run(planned(address, 8))
+        campaign = asyncio.run(planned(address, batches))
+        before = cpu(resource.RUSAGE_CHILDREN)
+        with workers(address, url, count, concurrency=CONCURRENCY) as running:
+            asyncio.run(watched(address, small))
+            idle = sum(_cpu_of(worker.process.pid) for worker in running)
+            took = asyncio.run(watched(address, campaign))
+            spent = sum(_cpu_of(worker.process.pid) for worker in running) - idle
+        assert cpu(resource.RUSAGE_CHILDREN) > before
+    print(f"{count} workers: {batches / took:6.0f} batches/s, {1000 * spent / batches:5.1f} ms of CPU a batch")
+
+
+def _cpu_of(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / 100
+
+
+async def on_sqlite(url: str, batches: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        async with (
+            open_journal(f"{folder}/qxt.db") as journal,
+            QxtClient("user", "password", base_url=url, max_concurrency=CONCURRENCY) as client,
+        ):
+            campaign = await plan(journal, batches)
+            before, began = cpu(resource.RUSAGE_SELF), time.perf_counter()
+            await CampaignRunner(journal, client, RunOptions(check_balance=False)).run(campaign)
+            took, spent = time.perf_counter() - began, cpu(resource.RUSAGE_SELF) - before
+    print(f"embedded, SQLite: {batches / took:.0f} batches/s, {1000 * spent / batches:.1f} ms of CPU a batch")
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("--batches", type=int, default=1000)
+    arguments.add_argument("--workers", default="1,2,4")
+    given = arguments.parse_args()
+    binaries = programs()
+    if binaries is None:
+        sys.exit("no PostgreSQL server is installed")
+    with server(binaries, durable=True) as postgresql, serving(LATENCY) as url:
+        asyncio.run(on_sqlite(url, given.batches))
+        for count in (int(count) for count in given.workers.split(",")):
+            on_postgresql(postgresql, url, count, given.batches)
+
+
+if __name__ == "__main__":
+    main()
