@@ -15,7 +15,8 @@ class Line:
 
     Attributes:
         port: where clients connect.
-        cut_at: a word; when a client has said it, the line is cut, once.
+        cut_at: a word; when a client has said it, the line is cut.
+        times: how often that is still done.
         after_the_answer: the server hears the word, and its answer is lost; otherwise it does not hear it.
         cuts: how often that was done.
     """
@@ -24,6 +25,7 @@ class Line:
         self._server_port = server_port
         self.port = 0
         self.cut_at: bytes | None = None
+        self.times = 1
         self.after_the_answer = True
         self.cuts = 0
 
@@ -40,8 +42,8 @@ class Line:
             async def ask() -> None:
                 try:
                     async for heard in client:
-                        if self.cut_at is not None and self.cut_at in heard:
-                            self.cut_at = None
+                        if self.cut_at is not None and self.times and self.cut_at in heard:
+                            self.times -= 1
                             self.cuts += 1
                             cut.set()
                             if not self.after_the_answer:

@@ -324,7 +324,10 @@ async def test_waiting_for_a_turn_ends(journal: PostgresJournal, monkeypatch: py
         got.append(await campaigns.claim(campaign, token=token, lease=60))
 
     async with anyio.create_task_group() as tasks:
-        for token in "abc":
+        tasks.start_soon(work, "a")
+        while not campaigns._turns._turn.locked():
+            await anyio.lowlevel.checkpoint()
+        for token in "bc":
             tasks.start_soon(work, token)
     assert got == [None] * 3
     async with anyio.create_task_group() as tasks:

@@ -353,6 +353,15 @@ async def test_commit_in_doubt(postgresql: Server, database: str, happened: bool
         assert len(await journal.suppressed_numbers()) == happened
 
 
+async def test_line_that_is_cut_again_and_again(postgresql: Server, database: str) -> None:
+    """A database that ends every connection as soon as it is used is an error, after all in the pool were tried."""
+    async with line(postgresql.port) as cut, PostgresJournal(cut.address(database), connections=2) as journal:
+        cut.cut_at, cut.times = b"BEGIN", 3
+        await _expect_unavailable(journal)
+        assert cut.cuts == 3
+        assert await journal.reports() == []
+
+
 async def test_unreachable(monkeypatch: pytest.MonkeyPatch, database: str, postgresql: Server) -> None:
     """A server that is not there is told in our words, when opening and later."""
     monkeypatch.setattr(postgres_database, "_PATIENCE", 0.2)
