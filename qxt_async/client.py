@@ -121,13 +121,11 @@ class QxtClient:
             anyio.Semaphore(max_concurrency, fast_acquire=True),
             Pace(max_request_rate=max_request_rate, max_rate=max_rate),
         )
-        # For requests that hold their place and have had their turn already.
-        self._recorded_line = Line(
-            opened,
-            self._base_url,
-            anyio.Semaphore(max_concurrency, fast_acquire=True),
-            Pace(max_request_rate=None, max_rate=None),
-        )
+        # Recorded batches have had their turn before they are recorded. A few are recorded while all connections are at
+        # work, or each of those would lie idle for as long as a commit takes; not more, since what is recorded and not
+        # sent when the process dies is unknown.
+        self._recorded_line = Line(opened, self._base_url, self._line.slots, Pace(max_request_rate=None, max_rate=None))
+        self._recording = anyio.Semaphore(max_concurrency + max_concurrency // 4, fast_acquire=True)
         self._closed = False
 
     @property
@@ -297,8 +295,9 @@ class QxtClient:
         """Send a batch that has to be on record before it leaves: one request, never repeated, nothing left out.
 
         Args:
-            take: called when there is a connection to use and the rate limit allows another request; it records
-                the batch and returns it, and the request begins at once. ``None`` if there is nothing to send.
+            take: called when the rate limit allows another request and there is a connection to use, or is about to be
+                (a quarter of `max_concurrency` is taken ahead); it records the batch and returns it.
+                ``None`` if there is nothing to send.
             on_result: told the outcome when it is settled, even if this call is being cancelled then.
 
         Returns:
@@ -311,7 +310,7 @@ class QxtClient:
         Cancelling: as for `send`.
         """
         self._check_open()
-        async with self._line.slots:
+        async with self._recording:
             async with self._line.pace.turn() as spend:
                 batch = await take()
                 if batch is None:

@@ -140,9 +140,10 @@ class Executor:
         claim: Claim | None = None
         told: BatchResult | None = None
         wanted = True
+        until = float("inf")
 
         async def take() -> RecordedBatch | None:
-            nonlocal claim, wanted
+            nonlocal claim, wanted, until
             wanted = not self.unwritten and still()
             if not wanted:
                 return None
@@ -166,12 +167,13 @@ class Executor:
             return await self._refused(claim, error)
         except anyio.get_cancelled_exc_class():
             if claim is not None:
-                await self._write_down(claim, told, cancelled=True)
+                await self._write_down(claim, told, given_up=True)
             raise
         else:
             if not wanted:
                 return Execution(fate=Fate.GIVEN_UP, numbers=())
-            return None if claim is None else await self._write_down(claim, told)
+            late = time.monotonic() >= until
+            return None if claim is None else await self._write_down(claim, told, given_up=late)
         finally:
             self._alive.discard(token)
 
@@ -198,10 +200,10 @@ class Executor:
         await self._insist(lambda: self._campaigns.put_back(claim, error))
         return Execution(fate=Fate.REFUSED, numbers=claim.numbers, error=error)
 
-    async def _write_down(self, claim: Claim, result: BatchResult | None, *, cancelled: bool = False) -> Execution:
+    async def _write_down(self, claim: Claim, result: BatchResult | None, *, given_up: bool) -> Execution:
         error = None if result is None else result.error
-        if result is None or (cancelled and isinstance(error, NotSentError)):
-            # There was no request: cancelled, or thawed too late.
+        if result is None or (given_up and isinstance(error, NotSentError)):
+            # There was no request: cancelled, or too late, after a stop or a long wait for a connection.
             await self._insist(lambda: self._campaigns.put_back(claim, None))
             return Execution(fate=Fate.GIVEN_UP, numbers=claim.numbers)
         if isinstance(error, NotSentError):

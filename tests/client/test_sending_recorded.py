@@ -114,6 +114,25 @@ async def test_recording_waits_for_a_place() -> None:
     assert events == ["recorded", "told"] * 3
 
 
+@pytest.mark.anyio
+async def test_recording_a_little_ahead() -> None:
+    """A quarter more is recorded than there are connections, so that none lies idle for as long as a commit takes."""
+    gateway = Gateway()
+    gateway.gate = anyio.Event()
+    events, take = _taking(*[_batch()] * 20)
+    async with client(gateway, max_concurrency=8) as qxt, anyio.create_task_group() as group:
+
+        async def send() -> None:
+            await qxt.send_recorded(take, on_result=lambda _: events.append("told"))  # type: ignore[arg-type]
+
+        for _ in range(20):
+            group.start_soon(send)
+        await anyio.wait_all_tasks_blocked()
+        assert events == ["recorded"] * 10
+        gateway.gate.set()
+    assert events.count("told") == 20
+
+
 def test_recording_keeps_the_rates() -> None:
     """Each batch takes its turn in the rate limits, by its own size, and what finds nothing uses nothing up."""
     gateway = Gateway()
