@@ -18,6 +18,7 @@ __all__ = [
     "all_of",
     "as_json",
     "file_options",
+    "guard_options",
     "message_options",
     "text_option",
     "verbose",
@@ -94,6 +95,22 @@ file_options = all_of(
     click.option("--column", metavar="C", help="Column of a CSV file: its name, or its position from 1."),
     click.option("--encoding", metavar="NAME", help="utf-8, gbk, utf-16 …; found out by itself otherwise."),
     click.option("--suppressed", metavar="FILE", help="File of numbers to leave out."),
+)
+
+# When a campaign pauses by itself: for whoever sends its batches.
+guard_options = all_of(
+    click.option("--window", metavar="FROM-TO", help="Begin batches only then, such as 08:00-21:00."),
+    click.option("--zone", default="Asia/Shanghai", show_default=True, metavar="TZ", help="Time zone of --window."),
+    click.option(
+        "--pause-after",
+        type=click.IntRange(min=1),
+        default=10,
+        show_default=True,
+        metavar="N",
+        help="Pause after so many batches in a row without success.",
+    ),
+    click.option("--balance-floor", type=click.IntRange(min=0), metavar="N", help="Pause when less is left."),
+    click.option("--no-check-balance", is_flag=True, help="Never ask for the balance."),
 )
 
 

@@ -22,7 +22,7 @@ _COMMANDS = {
     "send": "Send one text to one number or a few.",
     "simulate": "Run a simulated gateway to test against.",
     "suppressed": "See and change who gets no more texts.",
-    "worker": "Send batches of all running campaigns, beside other workers on any host.",
+    "worker": "Send batches of all running campaigns of a journal, beside other workers, on this host or others.",
 }
 
 

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
-from .campaign.sending import guard_options
 from .journals import existing, journal_option
-from .options import account, account_options, verbose
+from .options import account, account_options, guard_options, verbose
 from .program import ExitCode, FailedError
 
 if TYPE_CHECKING:

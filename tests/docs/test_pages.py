@@ -19,6 +19,7 @@ SETUP = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox -s 
 READ = [page for page in PAGES if runnable(page) and page != README_ZH]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", READ, ids=lambda page: page.name)
 def test_every_example_of_a_page_runs(page: Path, tmp_path: Path) -> None:
     """Python blocks run against a simulated gateway, console blocks in a shell, and outputs are as shown."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qxt_async.cli.options import account, all_of
+from qxt_async.cli.options import account, all_of, guard_options
 
 from .shared import existing, finish, ordered_by, print_state
 
@@ -18,24 +18,9 @@ if TYPE_CHECKING:
 
     from qxt_async.campaign import RunProgress
 
-__all__ = ["guard_options", "send", "send_on_workers", "sending_options", "shown_progress"]
+__all__ = ["send", "send_on_workers", "sending_options", "shown_progress"]
 
 _SECONDS_BETWEEN_LINES = 30.0
-
-guard_options = all_of(
-    click.option("--window", metavar="FROM-TO", help="Begin batches only then, such as 08:00-21:00."),
-    click.option("--zone", default="Asia/Shanghai", show_default=True, metavar="TZ", help="Time zone of --window."),
-    click.option(
-        "--pause-after",
-        type=click.IntRange(min=1),
-        default=10,
-        show_default=True,
-        metavar="N",
-        help="Pause after so many batches in a row without success.",
-    ),
-    click.option("--balance-floor", type=click.IntRange(min=0), metavar="N", help="Pause when less is left."),
-    click.option("--no-check-balance", is_flag=True, help="Never ask for the balance."),
-)
 
 sending_options = all_of(
     click.option(
