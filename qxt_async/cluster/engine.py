@@ -10,6 +10,7 @@ database, has its own jobs and its own version of the tables. All that is in it 
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -18,6 +19,7 @@ import psycopg
 from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Status
+from procrastinate.manager import JobManager
 from procrastinate.schema import SchemaManager
 from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from qxt_async.journal.postgres import PostgresJournal
 
 __all__ = ["BATCHES", "LONGEST_WAIT", "SEND", "SILENCE", "UPKEEP", "WINDOW", "Engine"]
+
+logger = logging.getLogger("qxt_async")
 
 BATCHES: Final = "qxt-batches"
 UPKEEP: Final = "qxt-upkeep"
@@ -52,6 +56,7 @@ _LIVELY: Final = "15 seconds"
 # Hours for which jobs are kept that ended in an error.
 _KEPT: Final = 24
 _PATIENCE: Final = 5.0
+_AGAIN: Final = 0.3
 # A campaign's announcements are made one at a time, the schema once. The first key spells QXT, as in the journal.
 _LOCK_SCHEMA: Final = b"SELECT pg_advisory_xact_lock(5331028, 3)"
 _LOCK_ANNOUNCEMENTS: Final = b"SELECT pg_advisory_xact_lock(5331030, hashint8(%(campaign)s::bigint))"
@@ -98,6 +103,23 @@ SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_i
 """
 
 
+class _PersistentManager(JobManager):
+    """Ends jobs though the database was away for a moment: the engine's worker tries once, and loses the error."""
+
+    async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  (the engine's)
+        until = anyio.current_time() + _PATIENCE
+        while True:
+            try:
+                return await super().finish_job(job, status, delete_job)
+            except ConnectorException as error:
+                lost = isinstance(error.__cause__, psycopg.OperationalError)
+                if not lost or anyio.current_time() >= until:
+                    # Ended by somebody else; or a dead worker's, once this one is gone.
+                    logger.info("a job has not been ended: %s", _refused(error))
+                    return None
+            await anyio.sleep(_AGAIN)
+
+
 class Engine:
     """The engine beside a journal, in the same database.
 
@@ -118,12 +140,14 @@ class Engine:
             # Attempts that fail begin anew with the next operation, and not minutes later.
             reconnect_timeout=_PATIENCE / 2,
         )
-        self._app = self.app()
+        self._app = App(connector=PsycopgConnector())
 
     def app(self) -> App:
         """An `App` of its own, which works once the engine is open: tasks must not be shared between two."""
         # `configure` is for the connection that listens, which is made beside the pool.
-        return App(connector=PsycopgConnector(configure=_configure))
+        app = App(connector=PsycopgConnector(configure=_configure))
+        app.job_manager = _PersistentManager(app.connector)
+        return app
 
     async def open(self) -> None:
         """Connect, and bring the engine's tables up to date.

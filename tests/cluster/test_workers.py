@@ -15,10 +15,15 @@ from processes import plan
 from steps import accepted, claimed
 
 from qxt_async import QxtClient, RetryPolicy
-from qxt_async.campaign import RunOptions, SendWindow
+from qxt_async.campaign import Execution, Executor, Fate, RunOptions, SendWindow
 from qxt_async.cluster import AccountLimits, CampaignWorker, WorkerOptions, run_on_workers, shared
 from qxt_async.cluster.engine import BATCHES, SEND, Engine
-from qxt_async.errors import InvalidConfigurationError, JournalUnavailableError
+from qxt_async.errors import (
+    CampaignNotFoundError,
+    InvalidConfigurationError,
+    InvalidTextError,
+    JournalUnavailableError,
+)
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.simulator import Fault, SimulatedGateway, serve
@@ -429,3 +434,21 @@ async def test_a_database_that_is_away_is_an_error_at_first(
                 await worker.run()
         finally:
             postgresql.start()
+
+
+async def test_a_refusal_of_one_campaign_leaves_the_others(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What only its batches would meet pauses that campaign; a campaign that is gone is nobody's trouble."""
+    campaign = await setting.plan(20)
+    other = await setting.plan(20)
+    await setting.journal.campaigns.start(other)
+
+    async def execute(_: Executor, number: int, **__: Any) -> Execution:
+        if number == other:
+            raise CampaignNotFoundError(number)
+        return Execution(fate=Fate.REFUSED, numbers=(), error=InvalidTextError("no text for them"))
+
+    monkeypatch.setattr(Executor, "execute", execute)
+    async with setting.working():
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert (tally.state, tally.reason) == (CampaignState.PAUSED, "no text for them")
+    assert (await setting.state(other))[0] is CampaignState.RUNNING

@@ -1,0 +1,119 @@
+"""The engine's tables, and what becomes of its errors."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import AsyncIterator
+
+import anyio
+import psycopg
+import pytest
+from postgresql_server import Server
+from procrastinate.exceptions import ConnectorException
+from procrastinate.jobs import Job, Status
+from procrastinate.manager import JobManager
+from steps import running
+
+from qxt_async.cluster import engine as module
+from qxt_async.cluster import shared
+from qxt_async.cluster.engine import Engine
+from qxt_async.errors import InvalidConfigurationError, JournalSchemaError, JournalUnavailableError
+from qxt_async.journal import Journal, open_journal
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+async def journal(database: str) -> AsyncIterator[Journal]:
+    """An empty journal."""
+    async with open_journal(database) as opened:
+        yield opened
+
+
+def version(postgresql: Server, database: str) -> str:
+    """What the schema's comment says."""
+    statement = "SELECT obj_description('qxt_engine'::regnamespace, 'pg_namespace')"
+    return str(postgresql.ask(statement, database.rpartition("/")[2])[0][0])
+
+
+async def test_several_make_the_tables_once(journal: Journal, postgresql: Server, database: str) -> None:
+    """Whoever is first makes them; they are beside the journal's, in a schema of their own."""
+
+    async def make() -> None:
+        async with Engine(shared(journal)):
+            pass
+
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(make)
+    assert version(postgresql, database) == max(module._migrations())
+
+
+async def test_older_tables_are_brought_up_to_date(journal: Journal, postgresql: Server, database: str) -> None:
+    """The scripts that are missing are run, in their order."""
+    async with Engine(shared(journal)):
+        pass
+    *_, before, _ = sorted(module._migrations())
+    name = database.rpartition("/")[2]
+    postgresql.ask(f"COMMENT ON SCHEMA qxt_engine IS '{before}'", name)
+    async with Engine(shared(journal)):
+        pass
+    assert version(postgresql, database) == max(module._migrations())
+
+
+async def test_newer_tables_are_left_alone(journal: Journal, postgresql: Server, database: str) -> None:
+    """It says what to upgrade."""
+    async with Engine(shared(journal)):
+        pass
+    postgresql.ask("COMMENT ON SCHEMA qxt_engine IS '99.00.00'", database.rpartition("/")[2])
+    with pytest.raises(JournalSchemaError, match="upgrade procrastinate"):
+        async with Engine(shared(journal)):
+            pass
+
+
+async def test_what_the_database_refuses_is_one_error(journal: Journal, postgresql: Server, database: str) -> None:
+    """Ours, whoever met it."""
+    campaign = await running(journal.campaigns, 2)
+    async with Engine(shared(journal)) as engine:
+        postgresql.ask("DROP FUNCTION qxt_engine.procrastinate_defer_jobs_v1", database.rpartition("/")[2])
+        with pytest.raises(JournalUnavailableError, match="UndefinedFunction"):
+            await engine.announce(campaign)
+        postgresql.ask("DROP SCHEMA qxt_engine CASCADE", database.rpartition("/")[2])
+        for operation in (engine.announce(campaign), engine.recover(), engine.workers()):
+            with pytest.raises(JournalUnavailableError):
+                await operation
+
+
+async def test_a_job_is_ended_though_the_database_was_away(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tried again for a while; what somebody else ended is left, and nothing is raised into the engine."""
+    monkeypatch.setattr(module, "_AGAIN", 0.01)
+    met: list[Exception | None] = [psycopg.OperationalError("away"), None, psycopg.errors.RaiseException("gone")]
+    tries: list[int] = []
+
+    async def finish(_: JobManager, job: Job, status: Status, delete_job: bool) -> None:
+        tries.append(1)
+        if (error := met.pop(0)) is not None:
+            raise ConnectorException from error
+
+    monkeypatch.setattr(JobManager, "finish_job", finish)
+    manager = Engine(shared(journal)).app().job_manager
+    job = Job(id=1, queue="q", lock=None, queueing_lock=None, task_name="t")
+    await manager.finish_job(job, Status.SUCCEEDED, delete_job=True)
+    assert len(tries) == 2
+    await manager.finish_job(job, Status.SUCCEEDED, delete_job=True)
+    assert len(tries) == 3
+    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    met.append(psycopg.OperationalError("away"))
+    await manager.finish_job(job, Status.SUCCEEDED, delete_job=True)
+    assert len(tries) == 4
+    assert str(module._refused(ConnectorException("alone"))) == "alone"
+
+
+def test_without_the_extra_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not a missing module of somebody else's."""
+    for name in [name for name in sys.modules if name.startswith("qxt_async.cluster")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "procrastinate", None)
+    with pytest.raises(InvalidConfigurationError, match=r"qxt_async\[postgres\]"):
+        importlib.import_module("qxt_async.cluster")
