@@ -111,7 +111,7 @@ class Guard:
 
     async def account_for(self, campaign: int, execution: Execution) -> None:
         """Draw the consequences of what became of a batch."""
-        if execution.fate is Fate.REFUSED and execution.error is not None:
+        if execution.fate is Fate.REFUSED:
             if isinstance(execution.error, AccountRefusedError):
                 await self._pause_all(execution.error)
             else:
@@ -121,10 +121,11 @@ class Guard:
             # Once is an accident, twice a gateway that cannot be reached: no use in trying every batch on it.
             if self._unreached > 1 or isinstance(execution.error, ThrottledError):
                 self.hold(execution.delay)
-        elif execution.result is not None:
+        else:
             self._unreached = 0
             account = self._account(campaign)
-            account.failed_in_a_row = 0 if execution.result.receipts else account.failed_in_a_row + 1
+            taken = execution.result is not None and execution.result.receipts
+            account.failed_in_a_row = 0 if taken else account.failed_in_a_row + 1
             if account.failed_in_a_row >= self._options.pause_after:
                 await self._pause(
                     campaign, f"{account.failed_in_a_row} batches in a row were not accepted: {execution.error}"

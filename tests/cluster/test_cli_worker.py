@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -166,6 +167,38 @@ def test_a_worker_that_cannot_work_says_why(account: None, monkeypatch: pytest.M
     monkeypatch.setattr(CampaignWorker, "run", refuse)
     result = CliRunner().invoke(qxt, ["worker"])
     assert (result.exit_code, result.stderr) == (1, "working\nError: the journal's database refused\n")
+
+
+@pytest.mark.usefixtures("account")
+def test_limits_are_set_and_taken_away(monkeypatch: pytest.MonkeyPatch, database: str) -> None:
+    """Before the worker works; with --verbose the engine's own lines are seen."""
+
+    async def run(_: CampaignWorker) -> None:
+        pass
+
+    monkeypatch.setattr(CampaignWorker, "run", run)
+    assert CliRunner().invoke(qxt, ["worker", "--account-request-rate", "7"]).exit_code == 0
+    assert limits(database) == AccountLimits(max_request_rate=7)
+    assert CliRunner().invoke(qxt, ["worker"]).exit_code == 0
+    assert limits(database) == AccountLimits(max_request_rate=7)
+    assert CliRunner().invoke(qxt, ["worker", "--verbose", "--no-account-limits"]).exit_code == 0
+    assert limits(database) == AccountLimits()
+
+
+@pytest.mark.usefixtures("account")
+def test_what_was_cut_short_may_be_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit code 3, in this process too."""
+
+    async def run(worker: CampaignWorker) -> None:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            while not worker.stopping:  # noqa: ASYNC110  (a signal sets it)
+                await anyio.sleep(0.01)
+        await anyio.sleep_forever()
+
+    monkeypatch.setattr(CampaignWorker, "run", run)
+    result = CliRunner().invoke(qxt, ["worker"])
+    assert (result.exit_code, "may be unknown" in result.stderr) == (3, True)
 
 
 def test_the_command_is_documented() -> None:
