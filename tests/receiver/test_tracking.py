@@ -251,21 +251,21 @@ async def test_feed_waits(journal: Journal, elsewhere: Journal) -> None:
     """At its end the feed waits: for what this process stores without looking, for what others store by looking."""
     seen: list[str] = []
 
-    async def follow(tracker: DeliveryTracker, count: int) -> None:
-        async for entry in tracker.reports(await journal.report_cursor()):
+    async def follow(tracker: DeliveryTracker, cursor: int) -> None:
+        async for entry in tracker.reports(cursor):
             seen.append(entry.value.mid)
             if entry.value.mid == "last":
                 break
 
     async with DeliveryTracker(journal, interval=NEVER) as tracker, anyio.create_task_group() as tasks:
-        tasks.start_soon(follow, tracker, 2)
+        tasks.start_soon(follow, tracker, await journal.report_cursor())
         await wait_all_tasks_blocked()
         await store(journal, "1")
         await store(journal, "last")
     assert seen == ["1", "last"]
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(follow, DeliveryTracker(journal, interval=0.001), 1)
+        tasks.start_soon(follow, DeliveryTracker(journal, interval=0.001), await journal.report_cursor())
         await wait_all_tasks_blocked()
         await store(elsewhere, "last", mobile=B)
     assert seen[-1] == "last"
