@@ -237,18 +237,20 @@ class PostgresDatabase:
     async def _run(self, begin: bytes, function: Callable[[Transaction], Awaitable[T]]) -> T:
         # A function may return nothing: what is returned has to be told from that it did.
         returned: list[T] = []
+        self._open_pool()
         async with self._places:
-            pool = self._pool
-            if pool is None:
-                raise JournalClosedError(
-                    "the journal is not open: use `async with open_journal(…)`, or await its open()"
-                )
+            pool = self._open_pool()
             with anyio.CancelScope(shield=True):
                 try:
                     returned.append(await self._in_transaction(pool, begin, function))
                 except psycopg.Error as error:
                     raise unavailable(error) from (error if _is_discreet(error) else None)
         return returned[0]
+
+    def _open_pool(self) -> AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]:
+        if self._pool is None:
+            raise JournalClosedError("the journal is not open: use `async with open_journal(…)`, or await its open()")
+        return self._pool
 
     async def _in_transaction(
         self,

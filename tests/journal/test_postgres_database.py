@@ -305,6 +305,34 @@ async def test_cancelling_waits_for_the_end(database: str) -> None:
             assert await journal.suppressed_numbers() == frozenset()
 
 
+async def test_closing_waits_for_what_is_under_way(database: str) -> None:
+    """What has begun is finished; who waits for a connection, or comes later, hears that the journal is closed."""
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(transaction: Transaction) -> None:
+        begun.set()
+        await go_on.wait()
+        await transaction.change("INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
+
+    async def too_late() -> None:
+        with pytest.raises(JournalClosedError):
+            await journal.suppress([A])
+
+    journal = PostgresJournal(database, connections=1)
+    await journal.open()
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.database.write, slow)
+        await begun.wait()
+        tasks.start_soon(too_late)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(journal.close)
+        await anyio.wait_all_tasks_blocked()
+        await too_late()
+        go_on.set()
+    async with journal:
+        assert await journal.suppressed_numbers() == {"1"}
+
+
 # --- dying connections -------------------------------------------------------------------------------------------
 
 
