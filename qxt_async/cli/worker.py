@@ -117,15 +117,20 @@ async def _until_signalled(worker: CampaignWorker) -> bool:
         group.cancel_scope.cancel()
 
     heeding = anyio.Event()
-    async with anyio.create_task_group() as group:
-        group.start_soon(heed)
-        await heeding.wait()
-        click.echo("working", err=True)
+
+    async def work() -> None:
+        nonlocal error
         try:
             await worker.run()
         except Exception as raised:  # noqa: BLE001  (as it is, not as a group of one)
             error = raised
         group.cancel_scope.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(heed)
+        await heeding.wait()
+        click.echo("working", err=True)
+        group.start_soon(work)
     if error is not None:
         raise error
     return not cut_short

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import anyio
+import anyio.lowlevel
 import pytest
 from click.testing import CliRunner
 from processes import plan
@@ -162,6 +163,7 @@ def test_a_worker_that_cannot_work_says_why(account: None, monkeypatch: pytest.M
     """An error of the library is one line, not a group."""
 
     async def refuse(_: CampaignWorker) -> None:
+        await anyio.lowlevel.checkpoint()
         raise JournalUnavailableError("the journal's database refused")
 
     monkeypatch.setattr(CampaignWorker, "run", refuse)
