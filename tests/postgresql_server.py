@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pwd
 import shutil
@@ -121,9 +120,13 @@ END $$
 """
 
 
+# Reads until whoever started it is gone, in whichever way, then leaves nothing behind.
+_GUARD = 'read -r _; "$1/pg_ctl" stop -D "$2/data" -m immediate -s; rm -rf "$2"'
+
+
 @contextmanager
 def server(binaries: Path, *, durable: bool = False) -> Iterator[Server]:
-    """Run a server until the block ends.
+    """Run a server until the block ends, or the process does.
 
     Args:
         binaries: from `programs`.
@@ -131,16 +134,22 @@ def server(binaries: Path, *, durable: bool = False) -> Iterator[Server]:
     """
     # Not below pytest's own folder: that is closed to the user whom the server runs as.
     folder = Path(tempfile.mkdtemp(prefix="qxt-postgresql-"))
-    try:
-        if os.getuid() == 0:
-            ordinary = pwd.getpwnam(ORDINARY_USER)
-            os.chown(folder, ordinary.pw_uid, ordinary.pw_gid)
+    user = ORDINARY_USER if os.getuid() == 0 else None
+    if user is not None:
+        ordinary = pwd.getpwnam(user)
+        os.chown(folder, ordinary.pw_uid, ordinary.pw_gid)
+    guard = subprocess.Popen(
+        ["sh", "-c", _GUARD, "sh", str(binaries), str(folder)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        user=user,
+        group=user,
+        extra_groups=None if user is None else [],
+        start_new_session=True,
+    )
+    with guard:
         running = Server(binaries, folder, durable=durable)
         running.start()
-        try:
-            yield running
-        finally:
-            with contextlib.suppress(subprocess.CalledProcessError):
-                running.stop()
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        yield running
+        # Leaving the block closes the guard's standard input, and waits for it.
