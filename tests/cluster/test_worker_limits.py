@@ -20,7 +20,7 @@ from qxt_async.journal.records import CampaignState
 
 CHAOS = bool(os.environ.get("QXT_CHAOS"))
 RATE = 20 if CHAOS else 10
-SECONDS = 60 if CHAOS else 6
+SECONDS = 30 if CHAOS else 6
 
 
 def most_within(moments: Iterable[float], seconds: float) -> int:
