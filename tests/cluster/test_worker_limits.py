@@ -50,7 +50,7 @@ def test_four_workers_keep_one_rate(database: str) -> None:
 
     with gateway(1) as books, workers(database, books.url, 4):
         left = anyio.run(run)
-        sends = [json.loads(line) for line in books.ask("sends").splitlines()]
+        sends = [json.loads(line) for line in books.ask(f"sends?limit={count}").splitlines()]
     arrived = {send["mid"]: datetime.fromisoformat(send["when"]).timestamp() for send in sends}
     on_the_way = [arrived[mid] - moment for mid, moment in left.items() if mid is not None]
     spread = max(on_the_way) - min(on_the_way)
