@@ -230,17 +230,23 @@ async def test_a_mistake_of_ours_is_not_hidden(journal: PostgresJournal, monkeyp
 
 async def test_told_of_what_others_store(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
     """Whoever waits for a report that another process stores is woken by it, without looking in between."""
-    async with DeliveryTracker(journal, interval=0.001, idle_interval=NEVER) as tracker:
-        with anyio.move_on_after(0.2):
-            await tracker.wait("1", A, timeout=None)
-        async with anyio.create_task_group() as tasks:
+    got: list[str] = []
 
-            @tasks.start_soon
-            async def _() -> None:
-                await anyio.wait_all_tasks_blocked()
-                await elsewhere.record_push(_report("1"))
+    async def wait() -> None:
+        got.append((await tracker.wait("1", A, timeout=None)).mid)
 
-            assert (await tracker.wait("1", A, timeout=60)).mid == "1"
+    async with DeliveryTracker(journal, interval=NEVER) as tracker, anyio.create_task_group() as tasks:
+        with anyio.fail_after(60):
+            while not tracker._told:  # it listens
+                await anyio.lowlevel.checkpoint()
+            tasks.start_soon(wait)
+            while tracker._told:  # it looks, and then never again by itself
+                await anyio.lowlevel.checkpoint()
+            tracker._interval = 0.0
+            await elsewhere.record_push(_report("1"))
+            while not got:
+                await anyio.lowlevel.checkpoint()
+    assert got == ["1"]
 
 
 async def test_feed_is_told(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
