@@ -210,9 +210,9 @@ class DeliveryTracker:
                 self._settle(await self._journal.find_reports(due))
                 pause = self._interval
                 look_at = min(look_at, anyio.current_time() + pause)
-            if not self._due:
-                with anyio.CancelScope(deadline=look_at):
-                    await called.wait()
+            # Whatever has become due meanwhile has rung already.
+            with anyio.CancelScope(deadline=look_at):
+                await called.wait()
             if anyio.current_time() >= look_at:
                 newest = await self._journal.report_cursor()
                 pause = self._interval if newest > cursor else min(pause * 2, self._idle_interval)
