@@ -479,3 +479,26 @@ async def test_the_engines_worker_is_started_again(setting: Setting, monkeypatch
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
     assert tally.accepted == 20
     assert {name: began.count(name) for name in began} == {BATCHES: 3, UPKEEP: 3}
+
+
+async def test_upkeep_that_fails_is_tried_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A journal that refuses one look at what is to be sent delays it, and the log says so."""
+    campaign = await setting.plan()
+    announce, refused = Engine.announce, False
+
+    async def refusing(engine: Engine, *which: Any, **options: Any) -> int:
+        nonlocal refused
+        if not refused:
+            refused = True
+            raise JournalUnavailableError("the database is away")
+        return await announce(engine, *which, **options)
+
+    monkeypatch.setattr(Engine, "announce", refusing)
+    async with setting.working():
+        with anyio.fail_after(30):
+            await run_on_workers(setting.journal, campaign, WATCHING)
+    assert refused
+    assert "qxt.announce is tried again: the database is away" in caplog.text
+    assert set(await setting.batches(campaign)) == {BatchState.ACCEPTED}
