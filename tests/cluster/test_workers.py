@@ -497,6 +497,7 @@ async def test_upkeep_that_fails_is_tried_again(
         return await announce(engine, *which, **options)
 
     monkeypatch.setattr(Engine, "announce", refusing)
+
     async def done() -> bool:
         return (await setting.state(campaign))[0] is CampaignState.DONE
 
