@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
+import random
 import shutil
 import socket
 import subprocess
@@ -28,6 +30,21 @@ def programs() -> Path | None:
     return folders[-1] if folders else None
 
 
+def _port() -> int:
+    """A free port that stays free while the server is stopped.
+
+    Not one that the system gives out: whoever tries to reconnect meanwhile could be given it, and so meet itself.
+    """
+    given_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    lowest = int(given_out.read_text().split()[0]) if given_out.exists() else 32768
+    while True:
+        port = random.SystemRandom().randrange(lowest // 2, lowest)
+        with socket.socket() as free, contextlib.suppress(OSError):
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
+            return port
+
+
 class Server:
     """A server on the loopback, with an empty cluster; `stop` and `start` as often as wanted."""
 
@@ -35,9 +52,7 @@ class Server:
         self._binaries = binaries
         self._folder = folder
         self._user = ORDINARY_USER if os.getuid() == 0 else None
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port: int = free.getsockname()[1]
+        self.port = _port()
         self._made = 0
         self._run("initdb", "-D", "data", "-U", "qxt", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
         # One user who needs a password, to see that it is never shown.

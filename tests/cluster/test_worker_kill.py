@@ -95,7 +95,6 @@ async def check(address: str, campaign: int, books: Gateway, numbers: list[str])
     return counts
 
 
-@pytest.mark.skipif(not CHAOS, reason="kills a database for minutes: nox -s chaos")
 @pytest.mark.slow
 @pytest.mark.timeout(1800 if CHAOS else 120)
 def test_no_number_is_taken_twice_whoever_dies(postgresql: Server, database: str) -> None:

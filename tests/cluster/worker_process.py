@@ -1,14 +1,19 @@
-"""A worker in a process of its own, given JOURNAL URL CONCURRENCY: it says ``working``, then ``ended``."""
+"""A worker in a process of its own, given JOURNAL URL CONCURRENCY: it says ``working``, then ``ended``.
+
+One that cannot begin since the database is away begins anew, as whatever supervises services would have it.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
+import time
 
 import anyio
 
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.cluster import CampaignWorker, WorkerOptions
+from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal import open_journal
 
 OPTIONS = WorkerOptions(
@@ -42,4 +47,9 @@ async def main(address: str, url: str, concurrency: int) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    while True:
+        try:
+            anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
+            break
+        except* JournalUnavailableError:
+            time.sleep(0.2)
