@@ -116,6 +116,12 @@ def faults(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[:1])
+def soak(session: nox.Session) -> None:
+    """Send and take pushes for half an hour, with faults, and see that nothing stays behind."""
+    _suite(session, "-s", "tests/soak", QXT_SOAK_SECONDS=os.environ.get("QXT_SOAK_SECONDS", "1800"))
+
+
+@nox.session(python=PYTHONS[:1])
 def bench(session: nox.Session) -> None:
     """Measure against the floor and against what one would write instead; name one to run it alone."""
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *_group("bench"))
