@@ -122,6 +122,17 @@ def soak(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHONS[:1])
+def fuzz(session: nox.Session) -> None:
+    """Fuzz each target: 10,000,000 inputs (some hours in all), or `-- -runs=100000`; name targets to run them alone."""
+    session.install("-e", f".[{EXTRAS}]", *_group("fuzz"))
+    options = [given for given in session.posargs if given.startswith("-")]
+    targets = [given for given in session.posargs if not given.startswith("-")]
+    every = sorted(path.stem.removeprefix("fuzz_") for path in (ROOT / "tests/fuzz").glob("fuzz_*.py"))
+    for target in targets or every:
+        session.run("python", "tests/fuzz/fuzzing.py", target, "-runs=10000000", *options)
+
+
+@nox.session(python=PYTHONS[:1])
 def bench(session: nox.Session) -> None:
     """Measure against the floor and against what one would write instead; name one to run it alone."""
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *_group("bench"))

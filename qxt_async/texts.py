@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import attrs
@@ -71,7 +72,8 @@ SUBSTITUTIONS: dict[str, str] = {
 }
 """What `substitute` puts for the usual characters outside GBK. Only what GBK lacks is ever replaced."""
 
-_ALLOWED_CONTROLS = "\n\r\t"
+# All of Unicode's category Cc but the line ends and the tab.
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SHOWN = 5
 
 
@@ -99,14 +101,14 @@ class BadCharacter:
         return f"U+{ord(self.character):04X} {unicodedata.name(self.character, 'control character')}"
 
 
-def _is_bad(character: str) -> bool:
-    if unicodedata.category(character) == "Cc":
-        return character not in _ALLOWED_CONTROLS
+def _sendable(text: str) -> bool:
+    if _CONTROLS.search(text):
+        return False
     try:
-        character.encode("gbk")
+        text.encode("gbk")
     except UnicodeEncodeError:
-        return True
-    return False
+        return False
+    return True
 
 
 def bad_characters(text: str) -> tuple[BadCharacter, ...]:
@@ -115,10 +117,12 @@ def bad_characters(text: str) -> tuple[BadCharacter, ...]:
     Returns:
         One `BadCharacter` for each, in order; empty if the text can be sent.
     """
+    if _sendable(text):
+        return ()
     found: list[BadCharacter] = []
     line, line_start = 1, 0
     for position, character in enumerate(text):
-        if _is_bad(character):
+        if not _sendable(character):
             found.append(
                 BadCharacter(
                     character,
@@ -138,7 +142,9 @@ def substitute(text: str) -> str:
 
     What GBK can carry stays as it is; what the table does not know stays too, for `encode` to refuse.
     """
-    return "".join(SUBSTITUTIONS.get(character, character) if _is_bad(character) else character for character in text)
+    if _sendable(text):
+        return text
+    return "".join(one if _sendable(one) else SUBSTITUTIONS.get(one, one) for one in text)
 
 
 def encode(text: str) -> bytes:
@@ -155,7 +161,7 @@ def encode(text: str) -> bytes:
         raise InvalidTextError(f"the text is {type(text).__name__}, not str")
     if not text.strip():
         raise InvalidTextError("the text is empty")
-    bad = bad_characters(text) if not text.isprintable() or not _encodable(text) else ()
+    bad = bad_characters(text)
     if bad:
         shown = ", ".join(f"{bc.name} at line {bc.line}, column {bc.column}" for bc in bad[:_SHOWN])
         more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
@@ -166,14 +172,6 @@ def encode(text: str) -> bytes:
         )
         raise InvalidTextError(f"the text has characters that GBK cannot carry: {shown}{more}{advice}", bad)
     return text.encode("gbk")
-
-
-def _encodable(text: str) -> bool:
-    try:
-        text.encode("gbk")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def segments(text: str, *, addseqno: bool = False, single: int = SEGMENT_SINGLE, part: int = SEGMENT_PART) -> int:

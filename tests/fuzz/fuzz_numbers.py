@@ -1,0 +1,124 @@
+"""Fuzzing target: files of phone numbers.
+
+The first byte chooses the options, the second where the first read ends; the rest is the file.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from typing import cast
+
+from qxt_async.errors import SourceFileError
+from qxt_async.phones import Intake, SeenNumbers
+from qxt_async.sources import NumberFile
+
+COLUMNS: list[str | int | None] = [None, None, None, 1, 2, "mobile", "手机号", ""]
+ENCODINGS = [None, None, "utf-8", "gbk", "utf-16", "utf-16-le", "gb18030", "ascii"]
+LONGEST = 96
+WORDS = [
+    *(b"13800138000", b"13800138001", b"+86 138-0013-8002", b"mobile,name\n", b'"', b'""', b"\r\n", b";", b"\t"),
+    *(
+        "手机号,姓名\n".encode(),
+        "手机号,姓名\n".encode("gbk"),
+        b"\xef\xbb\xbf",
+        b"\xff\xfe",
+        b"\xfe\xff",
+        b"PK\x03\x04",
+    ),
+    *("１３８００１３８０００".encode(), "１３８００１３８０００".encode("gbk"), b"#", b"\0", b"\x1a", b"\xe2\x80\xa8"),
+]
+WHOLE = re.compile(r"1[3-9][0-9]{9}", re.ASCII)
+
+
+class Cut(io.BytesIO):
+    """A stream whose first read ends somewhere."""
+
+    def __init__(self, content: bytes, first: int) -> None:
+        super().__init__(content)
+        self.first = first
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        """The first bytes, then all the others."""
+        size, self.first = self.first, -1
+        return self.read(size)
+
+
+def check(data: bytes) -> None:
+    """Read one file, and check what every file has to keep."""
+    options, place, content = *(data[:2] + b"\0\0")[:2], data[2:]
+    column, encoding, rows = COLUMNS[options & 7], ENCODINGS[options >> 3 & 7], bool(options & 64)
+    numbers = _read(content, column, encoding, rows, place or -1)
+    if numbers:
+        _admit(numbers, content)
+    if not options & 128 or not 0 < place < len(content):
+        return
+    # What is not said about the encoding is decided by the first read that is not ASCII, so only then they may differ.
+    if encoding or content.isascii() or content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        assert _read(content, column, encoding, rows, -1) == numbers
+
+
+def _read(
+    content: bytes, column: str | int | None, encoding: str | None, rows: bool, first: int
+) -> list[tuple[str, int]] | None:
+    """The numbers with their lines, or none if the file is refused."""
+    stream = cast("io.BufferedReader", Cut(content, first))
+    found: list[tuple[str, int]] = []
+    try:
+        with NumberFile(stream, "numbers", column, encoding, rows=rows) as file:
+            for block in file.blocks():
+                assert len(block.numbers) == len(block.lines)
+                assert len(block.rows) in (0, len(block.numbers))
+                for row, number in zip(block.rows, block.numbers, strict=False):
+                    assert number in row or not number
+                found += zip(block.numbers, block.lines, strict=True)
+    except SourceFileError as error:
+        _complains(error)
+        return None
+    lines = [line for _, line in found]
+    assert lines == sorted(set(lines))
+    assert not lines or 1 <= lines[0] <= lines[-1] <= content.count(b"\n") + content.count(b"\r") + 1
+    return found
+
+
+def _admit(found: list[tuple[str, int]], content: bytes) -> None:
+    numbers = [number for number, _ in found]
+    intake = Intake(seen=SeenNumbers(few=True))
+    admitted = intake.admit(numbers)
+    assert len(admitted) + intake.invalid_count + intake.duplicates == intake.read == len(numbers)
+    assert len(set(admitted)) == len(admitted)
+    for number in admitted:
+        assert WHOLE.fullmatch(number)
+    for invalid in intake.invalid:
+        assert invalid.raw == numbers[invalid.position]
+        assert not WHOLE.fullmatch(invalid.raw)
+        assert not re.search(r"[0-9]{11}", invalid.reason)
+    # Nothing is made up: without separators, full-width digits or two bytes a character its digits are in the file.
+    plain = [number for number in numbers if WHOLE.fullmatch(number)]
+    assert set(plain) <= set(admitted)
+    if b"\0" not in content:
+        assert all(number.encode() in content for number in plain)
+
+
+def _complains(error: SourceFileError) -> None:
+    """An error names a line, and masks what is no column's name."""
+    assert error.line is None or error.line >= 1
+    assert not WHOLE.search(str(error))
+
+
+def seeds() -> Iterator[bytes]:
+    """Files as people have them, with each of the options."""
+    csv_file = '手机号,姓名\n13800138000,张三\n13800138001,"李\n四"\n\n+86 138-0013-8002;x,王五\n'
+    files = [
+        *(csv_file.encode(encoding) for encoding in ("utf-8", "utf-8-sig", "gbk", "utf-16")),
+        b"13800138000\n13800138001\r\n13800138000\r# no more\n19912345678",
+        b"mobile;name\r\n13800138000;a\r\n",
+        b"13800138000,13800138001\n",
+        b'a,b\n"13800138000\n',
+        b"PK\x03\x04",
+        b"",
+    ]
+    for content in files:
+        for options in range(0, 256, 5):
+            yield bytes([options, options >> 1]) + content
