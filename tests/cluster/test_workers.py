@@ -445,17 +445,41 @@ async def test_a_refusal_of_one_campaign_leaves_the_others(setting: Setting, mon
     campaign = await setting.plan(20)
     other = await setting.plan(20)
     await setting.journal.campaigns.start(other)
+    both = anyio.Event()
 
     async def execute(_: Executor, number: int, **__: Any) -> Execution:
         if number == other:
+            both.set()
             raise CampaignNotFoundError(number)
         return Execution(fate=Fate.REFUSED, numbers=(), error=InvalidTextError("no text for them"))
 
     monkeypatch.setattr(Executor, "execute", execute)
     async with setting.working():
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
+        await both.wait()
     assert (tally.state, tally.reason) == (CampaignState.PAUSED, "no text for them")
     assert (await setting.state(other))[0] is CampaignState.RUNNING
+
+
+async def test_a_journal_that_refuses_is_asked_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The engine is not told of it: it has the same database. The batch stays with the worker, which tries again."""
+    execute, refused = Executor.execute, False
+
+    async def refuse_once(executor: Executor, *which: Any, **options: Any) -> Execution | None:
+        nonlocal refused
+        if not refused:
+            refused = True
+            raise JournalUnavailableError("the database is away")
+        return await execute(executor, *which, **options)
+
+    monkeypatch.setattr(Executor, "execute", refuse_once)
+    campaign = await setting.plan(20)
+    async with setting.working():
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert tally.accepted == 20
+    assert "nothing is sent meanwhile: the database is away" in caplog.text
 
 
 async def test_the_engines_worker_is_started_again(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:

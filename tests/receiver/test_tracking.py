@@ -127,6 +127,35 @@ async def test_received_by_another_process(journal: Journal, elsewhere: Journal,
     assert report.state is DeliveryState.DELIVERED
 
 
+async def test_who_left_meanwhile_is_not_missed(journal: Journal) -> None:
+    """A report is found just when the one who waits for it gives up: the others get theirs."""
+    gone = anyio.Event()
+    scope = anyio.CancelScope()
+
+    async def wait_a_little() -> None:
+        with scope:
+            await tracker.wait("1", A, timeout=None)
+        gone.set()
+
+    class Leaving(Counting):
+        async def find_reports(self, keys: Iterable[tuple[str, str]]) -> list[StatusReport]:
+            found = await super().find_reports(keys)
+            if len(found) == 2:
+                scope.cancel()
+                await gone.wait()
+            return found
+
+    leaving: Any = Leaving(journal)
+    async with DeliveryTracker(leaving, interval=NEVER) as tracker, anyio.create_task_group() as tasks:
+        tasks.start_soon(wait_a_little)
+        await wait_all_tasks_blocked()
+        tasks.start_soon(
+            journal.record_push, parse_push(b"type=4&mid=1,2&mobile=%b,%b&msg=0,0" % ((A.encode(),) * 2), b"")
+        )
+        assert (await tracker.wait("2", A, timeout=30)).mid == "2"
+    assert gone.is_set()
+
+
 async def test_a_better_report_counts(journal: Journal) -> None:
     """What this process stores is looked up: a report that lost against a stored one is not told."""
     async with DeliveryTracker(journal, interval=NEVER) as tracker, anyio.create_task_group() as tasks:
