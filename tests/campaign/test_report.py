@@ -335,6 +335,7 @@ def browse(url: str, profile: Path) -> tuple[dict[str, object], str]:
     return found, "\n".join(line for line in ended.stderr.splitlines() if "CONSOLE" in line)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium on the PATH: Debian's package is called chromium")
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def followed(start: Start, journal: Path, count: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stdout.splitlines()]
 
 
+@pytest.mark.slow
 class TestCircle:
     """Send, simulate, push, receive, look."""
 

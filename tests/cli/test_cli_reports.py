@@ -208,6 +208,7 @@ class TestFilters:
         assert [row["cursor"] for row in rows(run("reports", "--json", "--limit", "4"))] == [1, 2, 3, 4]
 
 
+@pytest.mark.slow
 class TestFollowing:
     """`--follow`."""
 

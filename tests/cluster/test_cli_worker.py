@@ -23,6 +23,7 @@ from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal import open_journal
 from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
 
+pytestmark = pytest.mark.slow
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

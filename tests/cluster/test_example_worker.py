@@ -13,6 +13,7 @@ from examples import EXAMPLES, listen, load, serving
 
 from qxt_async.simulator import SimulatedGateway, serve
 
+pytestmark = pytest.mark.slow
 NUMBERS = [f"1380013{index:04}" for index in range(50)]
 
 

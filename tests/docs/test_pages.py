@@ -27,6 +27,7 @@ def test_every_example_of_a_page_runs(page: Path, tmp_path: Path) -> None:
         reader.read()
 
 
+@pytest.mark.slow
 def test_a_broken_example_is_found(tmp_path: Path) -> None:
     """An exception, another output, a failing command and a failing test each fail the page."""
     for text, problem in (
