@@ -70,8 +70,8 @@ def demo(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Run the test suite: whole and with 100 % branch coverage on the oldest Python there is, quickly on the others.
 
-    Quickly leaves out what is marked slow: processes that are killed, browsers, memory that is measured. Most tests wait
-    for a socket or a process most of the time, so that there are more of them at a time than there are processors.
+    Quickly leaves out what is marked slow: processes that are killed, browsers, memory that is measured. Most tests
+    wait for a socket or a process most of the time, so more of them run at a time than there are processors.
     """
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
     measured = session.python == PYTHONS[0] and not session.posargs
