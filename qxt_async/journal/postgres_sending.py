@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import anyio
+
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
@@ -127,29 +129,37 @@ class PostgresSending:
         """See `Campaigns.claim`.
 
         Where the account has limits (`PostgresLimits`), it waits for its turn, about a second at most; ``None`` if that
-        does not come.
+        does not come. It returns at the moment at which the request may leave; that is the time of the claim.
         """
         account = self._account
+        leave = 0.0
 
         async def unlimited(transaction: Transaction) -> Claim | None:
-            return await self._claim(transaction, campaign, token, lease, batch)
+            return await self._claim(transaction, campaign, token, lease, batch, self.clock())
 
         async def limited(transaction: Transaction) -> Claim | Held | None:
+            nonlocal leave
             assert account is not None  # noqa: S101  (see below)
             limits = await PostgresLimits.lock(transaction, account, self.clock())
+            if limits is None:
+                return await unlimited(transaction)
             if isinstance(limits, Held):
                 return limits
-            claim = await self._claim(transaction, campaign, token, lease, batch)
-            if claim is not None and limits is not None:
+            leave = anyio.current_time() + limits.wait / _SECOND
+            claim = await self._claim(transaction, campaign, token, lease, batch, limits.leaves_at)
+            if claim is not None:
                 await limits.spend(transaction, len(claim.numbers))
             return claim
 
         if account is None:
             return await self._database.write(unlimited)
-        return await self._turns.take(lambda: self._database.write(limited))
+        claim = await self._turns.take(lambda: self._database.write(limited))
+        if claim is not None:
+            await anyio.sleep_until(leave)
+        return claim
 
     async def _claim(
-        self, transaction: Transaction, campaign: int, token: str, lease: float, batch: int | None
+        self, transaction: Transaction, campaign: int, token: str, lease: float, batch: int | None, now: int | None
     ) -> Claim | None:
         await transaction.rows(self._sql["lock_for_claim"], campaign=campaign)
         statement = self._sql["claim"].replace("{which}", "TRUE" if batch is None else "id = %(batch)s")
@@ -160,7 +170,7 @@ class PostgresSending:
                 batch=batch,
                 token=token,
                 account=self._account,
-                now=self.clock(),
+                now=now,
                 lease=round(lease * _SECOND),
                 leeway=_CLOCK_LEEWAY,
             )

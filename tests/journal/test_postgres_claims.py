@@ -111,7 +111,7 @@ async def test_nothing_is_claimed_after_a_pause(
         paused.set()
 
     async def claiming(transaction: Transaction) -> None:
-        await journal.campaigns._claim(transaction, campaign, "t1", 60, None)
+        await journal.campaigns._claim(transaction, campaign, "t1", 60, None, None)
         tasks.start_soon(pause)
         await _waits_for_a_lock(postgresql, journals)
         assert not paused.is_set()
