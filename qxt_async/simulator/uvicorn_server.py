@@ -45,6 +45,8 @@ class _DroppingProtocol(H11Protocol):
         self.app = with_drop
 
     def _drop(self, drop: Drop) -> None:
+        if self.transport.is_closing():  # the client was faster, and the socket is gone
+            return
         if drop is Drop.CLOSE:
             self.transport.close()
         elif drop is Drop.HALF_CLOSE:

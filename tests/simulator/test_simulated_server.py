@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
@@ -15,7 +16,8 @@ import anyio
 import httpx
 import pytest
 
-from qxt_async.simulator import Fault, SimulatedGateway, run_server, serve
+from qxt_async.simulator import Drop, Fault, SimulatedGateway, run_server, serve
+from qxt_async.simulator.answering import EXTENSION
 
 # md5 of "password", by hand: printf password | md5sum
 BODY = b"user=user&tele=13800138000,13800138001&msg=hi&password=5f4dcc3b5aa765d61d8327deb882cf99"
@@ -187,6 +189,33 @@ def test_a_form_that_ends_early_is_not_taken(gateway, url):
     until_requests(url, 1)
     assert gateway.sends == ()
     assert gateway.requests[0].complete is False
+
+
+def test_a_client_that_is_gone_cannot_be_dropped():
+    """Whoever left before is not dropped again, and that is no error."""
+    dropped = []
+    ended = threading.Event()
+
+    async def application(scope, receive, send):
+        if scope["type"] == "lifespan":
+            await SimulatedGateway()(scope, receive, send)
+            return
+        while (await receive())["type"] != "http.disconnect":
+            asked.set()
+        try:
+            for drop in Drop:
+                scope["extensions"][EXTENSION](drop)
+                dropped.append(drop)
+        finally:
+            ended.set()
+
+    asked = threading.Event()
+    with serve(application) as url:
+        with connected(url) as connection:
+            connection.sendall(request())
+            assert asked.wait(20)
+        assert ended.wait(20)
+    assert dropped == list(Drop)
 
 
 def test_stopping_does_not_wait_for_who_hangs():
