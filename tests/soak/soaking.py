@@ -34,6 +34,8 @@ from qxt_async import BatchResult, Message, QxtClient, QxtError, RetryPolicy
 from qxt_async.campaign import CampaignRunner, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, PlannedBatch
+from qxt_async.models import StatusReport
+from qxt_async.pushes import Push
 from qxt_async.receiver import PushReceiver
 from qxt_async.simulator import FAULTS
 from qxt_async.tracking import DeliveryTracker
@@ -191,6 +193,16 @@ class Soak:
             self.told.calls["stranger"] += 1
 
 
+async def fill(journal: Journal) -> None:
+    """Put so much into the journal that SQLite's caches are full from the start: 2 MB for each of its connections."""
+    for part in range(100):
+        reports = tuple(StatusReport(f"old{part}", f"139{number:08d}", code="DELIVRD") for number in range(1000))
+        await journal.record_push(Push(query=b"", body=b"", reports=reports))
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(lambda: journal.reports(mobile="nobody's"))
+
+
 async def settle(gateway: Gateway) -> dict[str, int]:
     """Wait until everything that the gateway took was reported."""
     with anyio.fail_after(60):
@@ -254,6 +266,7 @@ async def main(url: str, port: int, path: str, seconds: float, round_seconds: fl
     options = {"timeout": 1.0, "max_concurrency": CONCURRENCY, "max_request_rate": RATE}
     async with contextlib.AsyncExitStack() as stack:
         journal = await stack.enter_async_context(open_journal(path))
+        await fill(journal)
         receiver = PushReceiver(journal, path_secret=SECRET, body_limit=8192, read_timeout=0.3)
         await stack.enter_async_context(serving(receiver, port))
         clients = [
