@@ -80,7 +80,7 @@ WITH live AS MATERIALIZED (
         ))
     )
 )
-SELECT b.id FROM qxt.batches AS b
+SELECT b.id, (SELECT priority FROM qxt.campaigns WHERE id = %(campaign)s) FROM qxt.batches AS b
 WHERE b.campaign = %(campaign)s AND {_DUE} AND b.id NOT IN (SELECT batch FROM live)
 ORDER BY b.id
 LIMIT greatest(0, %(window)s - (
@@ -89,6 +89,12 @@ LIMIT greatest(0, %(window)s - (
 """  # noqa: S608  (nothing of it comes from outside)
 
 _CAMPAIGN: Final = f"SELECT b.campaign FROM qxt.batches AS b WHERE b.id = %(batch)s AND {_DUE}".encode()  # noqa: S608
+_PRIORITISE: Final = b"UPDATE qxt.campaigns SET priority = %(priority)s WHERE id = %(campaign)s"
+_PRIORITISE_JOBS: Final = f"""
+UPDATE procrastinate_jobs SET priority = %(priority)s
+WHERE task_name = '{SEND}' AND status = 'todo'
+    AND (args ->> 'batch')::bigint IN (SELECT id FROM qxt.batches WHERE campaign = %(campaign)s)
+""".encode()  # noqa: S608  (nothing of it comes from outside)
 _RUNNING: Final = b"SELECT id FROM qxt.campaigns WHERE state = 'running' ORDER BY id"
 _EXPIRED: Final = b"""
 SELECT DISTINCT campaign FROM qxt.batches
@@ -208,13 +214,29 @@ class Engine:
                 await connection.execute(_LOCK_ANNOUNCEMENTS, values)
                 rows = await (await connection.execute(_UNANNOUNCED.encode(), values)).fetchall()
                 if rows:
-                    jobs = self._app.configure_task(SEND, queue=BATCHES, connection=connection)
-                    await jobs.batch_defer_async(*({"batch": batch} for (batch,) in rows))
+                    priority = rows[0][1]
+                    jobs = self._app.configure_task(SEND, queue=BATCHES, connection=connection, priority=priority)
+                    await jobs.batch_defer_async(*({"batch": batch} for batch, _ in rows))
         except psycopg.Error as error:
             raise unavailable(error) from error
         except ConnectorException as error:
             raise _refused(error) from error
         return len(rows)
+
+    async def prioritise(self, campaign: int, priority: int) -> None:
+        """Let workers take a campaign's batches before those of campaigns with a lower priority, from now on.
+
+        Raises:
+            JournalUnavailableError: the database refuses; nothing has changed.
+        """
+        values = {"campaign": campaign, "priority": priority}
+        try:
+            async with self._pool.connection() as connection, connection.transaction():
+                await connection.execute(_LOCK_ANNOUNCEMENTS, values)
+                await connection.execute(_PRIORITISE, values)
+                await connection.execute(_PRIORITISE_JOBS, values)
+        except psycopg.Error as error:
+            raise unavailable(error) from error
 
     async def campaign_of(self, batch: int) -> int | None:
         """Whose a batch is, ``None`` if it is not to be sent now."""

@@ -20,13 +20,17 @@ if TYPE_CHECKING:
 __all__ = ["run_on_workers"]
 
 
-async def run_on_workers(journal: Journal, campaign: int, options: RunOptions | None = None) -> Tally:
+async def run_on_workers(
+    journal: Journal, campaign: int, options: RunOptions | None = None, *, priority: int | None = None
+) -> Tally:
     """Let the workers of a journal send a campaign, and wait for the end.
 
     Args:
         journal: on PostgreSQL, open.
         campaign: which.
         options: of these `poll`, `by` and what is told of progress; the rest is the workers'.
+        priority: batches of a campaign with a higher one are sent before those of others; 0 at first, ``None`` leaves
+            it as it is.
 
     Returns:
         How far it is: ``tally.state`` is *done*, *paused* or *cancelled*.
@@ -43,6 +47,8 @@ async def run_on_workers(journal: Journal, campaign: int, options: RunOptions | 
     campaigns = journal.campaigns
     async with Engine(shared(journal), connections=1) as engine:
         await campaigns.start(campaign, by=options.by)
+        if priority is not None:
+            await engine.prioritise(campaign, priority)
         await engine.announce(campaign)
         speedometer = Speedometer(campaigns, campaign, options)
         while (outlook := await campaigns.outlook(campaign)).state is CampaignState.RUNNING:

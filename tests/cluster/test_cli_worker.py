@@ -94,7 +94,9 @@ def limits(database: str) -> AccountLimits:
 def test_a_campaign_on_workers(start: Start, gateway: SimulatedGateway, database: str) -> None:
     """A worker sends what the command watches; SIGTERM ends the worker; limits stay until they are taken away."""
     worker = start("--account-rate", "1000", "--account-concurrency", "3")
-    result = CliRunner().invoke(qxt, ["campaign", "run", str(planned(database)), "--on-workers", "--json"])
+    result = CliRunner().invoke(
+        qxt, ["campaign", "run", str(planned(database)), "--on-workers", "--priority", "3", "--json"]
+    )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["accepted"] == 20
     assert sum(gateway.taken.values()) == 20
@@ -138,6 +140,7 @@ def test_a_second_signal_does_not_wait(start: Start, gateway: SimulatedGateway, 
         (["worker", "--no-account-limits", "--account-rate", "5"], "contradict each other"),
         (["campaign", "run", "1", "--on-workers", "--pause-after", "3"], "--pause-after is an option of qxt worker"),
         (["campaign", "run", "1", "--on-workers"], "there is no campaign 1"),
+        (["campaign", "run", "1", "--priority", "3"], "--priority is for --on-workers"),
     ],
 )
 def test_what_makes_no_sense_is_refused(arguments: list[str], problem: str) -> None:

@@ -162,6 +162,25 @@ async def test_a_job_names_a_batch_and_nothing_else(setting: Setting, postgresql
         assert await engine.announce(campaign) == 0
 
 
+async def test_the_higher_priority_goes_first(setting: Setting, postgresql: Server, database: str) -> None:
+    """Of two campaigns, also for what waits already, and for what is announced later."""
+    first, urgent = await setting.plan(60), await setting.plan(60)
+    batches = setting.journal.campaigns.batches
+    ids = {campaign: [batch.id for batch in await batches(campaign)] for campaign in (first, urgent)}
+    async with Engine(shared(setting.journal)) as engine:
+        for campaign in (first, urgent):
+            await setting.journal.campaigns.start(campaign)
+            assert await engine.announce(campaign, window=4) == 4
+        await engine.prioritise(urgent, 7)
+        for campaign in (first, urgent):
+            assert await engine.announce(campaign) == 2
+        app = engine.app()
+        await engine.attach(app)
+        worker = await app.job_manager.register_worker()
+        taken = [await app.job_manager.fetch_job([BATCHES], worker) for _ in range(12)]
+    assert [job.task_kwargs["batch"] for job in taken if job] == ids[urgent] + ids[first]
+
+
 # --- what the engine may do -------------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ __all__ = ["command"]
 @click.command("run")
 @id_argument
 @click.option("--on-workers", is_flag=True, help="Leave the sending to qxt worker; here only watch.")
+@click.option("--priority", type=int, metavar="N", help="On workers: before campaigns with a lower one (0).")
 @sending_options
 @account_options
 @journal_option
@@ -30,6 +31,7 @@ def command(
     /,
     campaign: int,
     on_workers: bool,
+    priority: int | None,
     journal: str,
     as_json: bool,
     verbose: bool,
@@ -47,8 +49,10 @@ def command(
     Exit codes: 0 all accepted, 1 something failed or is not sent yet, 2 usage, 3 something unknown.
     """
     if not on_workers:
+        if priority is not None:
+            raise click.UsageError("--priority is for --on-workers: here one campaign is sent.")
         anyio.run(send, campaign, journal, options, as_json, verbose)
     for name in options:
         if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
             raise click.UsageError(f"--{name.replace('_', '-')} is an option of qxt worker, not of --on-workers.")
-    anyio.run(send_on_workers, campaign, journal, as_json, verbose)
+    anyio.run(send_on_workers, campaign, journal, priority, as_json, verbose)

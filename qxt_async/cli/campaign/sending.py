@@ -69,7 +69,7 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
     finish(campaign, tally)
 
 
-async def send_on_workers(campaign: int, journal: str, as_json: bool, verbose: bool) -> None:
+async def send_on_workers(campaign: int, journal: str, priority: int | None, as_json: bool, verbose: bool) -> None:
     """Let workers elsewhere send a campaign, show how far it is, and end the command with its exit code."""
     from qxt_async.campaign import RunOptions
     from qxt_async.cluster import run_on_workers
@@ -77,7 +77,7 @@ async def send_on_workers(campaign: int, journal: str, as_json: bool, verbose: b
     async with existing(journal) as opened:
         with shown_progress(plain=verbose) as show:
             options = RunOptions(on_progress=show, show_deliveries=True, by=ordered_by())
-            tally = await run_on_workers(opened, campaign, options)
+            tally = await run_on_workers(opened, campaign, options, priority=priority)
         await print_state(opened, campaign, as_json=as_json)
     finish(campaign, tally)
 
