@@ -108,6 +108,7 @@ def chaos(session: nox.Session) -> None:
     """Kill campaigns, workers, receivers and databases at random moments: the long forms (half an hour)."""
     _suite(session, "tests/campaign/test_kill.py", "tests/cluster", "-m", "slow", QXT_CHAOS="1")
     _suite(session, "tests/receiver/test_processes.py", QXT_TEST_KILLS="20", QXT_TEST_REPORTS="20000")
+    _suite(session, "tests/campaign/test_model.py", QXT_MODEL_EXAMPLES="500")
 
 
 @nox.session(python=PYTHONS[:1])
