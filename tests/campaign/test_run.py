@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -50,11 +49,11 @@ class _Journal:
     campaigns: Campaigns
 
 
-async def test_all_of_it_is_sent(tmp_path: Path) -> None:
+async def test_all_of_it_is_sent(store: str) -> None:
     """Every batch is sent once, with its own text and extension; the campaign is done, and its progress was told."""
     told: list[RunProgress] = []
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await campaigns.create()
         other = attrs.evolve(HELLO, text="【测试】再见", extno="12")
         await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[:10]), PlannedBatch(other, NUMBERS[10:15])])
@@ -75,10 +74,10 @@ async def test_all_of_it_is_sent(tmp_path: Path) -> None:
     assert all(each.elapsed >= 0 and each.speed >= 0 for each in told)
 
 
-async def test_running_again(tmp_path: Path) -> None:
+async def test_running_again(store: str) -> None:
     """A campaign that is done sends nothing when it is run again; one that does not exist is named."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         await run(campaigns, gateway, campaign)
         assert (await run(campaigns, gateway, campaign)).state is CampaignState.DONE
@@ -91,10 +90,10 @@ async def test_running_again(tmp_path: Path) -> None:
             await run(campaigns, gateway, cancelled)
 
 
-async def test_two_runners_share(tmp_path: Path) -> None:
+async def test_two_runners_share(store: str) -> None:
     """Two runners of one campaign, each with a journal object of its own, never send the same batch."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, one), opened(tmp_path) as (_, other):
+    async with opened(store) as (_, one), opened(store) as (_, other):
         campaign = await planned(one, *[2] * 30)
         async with anyio.create_task_group() as group:
             group.start_soon(run, one, gateway, campaign)
@@ -104,10 +103,10 @@ async def test_two_runners_share(tmp_path: Path) -> None:
     assert len(gateway.taken) == 60
 
 
-async def test_what_a_dead_process_left(tmp_path: Path) -> None:
+async def test_what_a_dead_process_left(store: str) -> None:
     """What a process that died was sending becomes unknown when its lease has run out, and is not sent; the rest is."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3, 3)
         await campaigns.start(campaign)
         await claimed(campaigns, campaign, lease=0.1)
@@ -127,11 +126,11 @@ async def test_what_a_dead_process_left(tmp_path: Path) -> None:
         ("error-8", NumberState.FAILED),
     ],
 )
-async def test_outcomes(tmp_path: Path, fault: str, state: NumberState) -> None:
+async def test_outcomes(store: str, fault: str, state: NumberState) -> None:
     """What may have arrived is unknown, what was refused has failed; neither is sent again."""
     gateway = SimulatedGateway()
     gateway.fail_next(fault)
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         tally = await run(campaigns, gateway, campaign)
         assert tally.state is CampaignState.DONE
@@ -139,11 +138,11 @@ async def test_outcomes(tmp_path: Path, fault: str, state: NumberState) -> None:
     assert len([request for request in gateway.requests if request.endpoint == "smssenderv2"]) == 1
 
 
-async def test_not_sent_is_tried_again(tmp_path: Path) -> None:
+async def test_not_sent_is_tried_again(store: str) -> None:
     """What provably was not taken is sent later, as often as allowed; then it has failed, never sent."""
     gateway = SimulatedGateway()
     gateway.fail_next(Fault.named("throttle-429", retry_after=0.01), times=2)
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         assert (await run(campaigns, gateway, campaign)).accepted == 3
         (batch,) = await campaigns.batches(campaign)
@@ -155,19 +154,19 @@ async def test_not_sent_is_tried_again(tmp_path: Path) -> None:
         assert (batch.state, batch.error) == (BatchState.FAILED, "ThrottledError")
 
 
-async def test_gateway_that_is_away(tmp_path: Path) -> None:
+async def test_gateway_that_is_away(store: str) -> None:
     """While the gateway cannot be reached all wait for it, and it is not every batch that pays for that."""
     gateway = SimulatedGateway()
     gateway.fail_next("refuse", times=3)
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         assert (await run(campaigns, gateway, campaign, retry=RetryPolicy(9, backoff=0.01))).accepted == 5
 
 
-async def test_wrong_password(tmp_path: Path) -> None:
+async def test_wrong_password(store: str) -> None:
     """A refusal that every batch would meet pauses at once; what was refused is planned, and sent after resuming."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[2] * 20)
         wrong = client_of(gateway, password="wrong")
         tally = await CampaignRunner(_Journal(campaigns), wrong, QUICK).run(campaign)
@@ -178,10 +177,10 @@ async def test_wrong_password(tmp_path: Path) -> None:
     assert set(gateway.taken.values()) == {1}
 
 
-async def test_batch_that_this_client_cannot_send(tmp_path: Path) -> None:
+async def test_batch_that_this_client_cannot_send(store: str) -> None:
     """What the client refuses before any I/O pauses too, and stays planned."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 2, message=attrs.evolve(HELLO, extno="1" * 18))
         narrow = client_of(gateway, channel_digits=4)
         tally = await CampaignRunner(_Journal(campaigns), narrow, QUICK).run(campaign)
@@ -189,13 +188,13 @@ async def test_batch_that_this_client_cannot_send(tmp_path: Path) -> None:
         assert "extno" in tally.reason
 
 
-async def test_failures_in_a_row(tmp_path: Path) -> None:
+async def test_failures_in_a_row(store: str) -> None:
     """So many batches in a row without an acceptance pause the campaign; one acceptance starts the count anew."""
     gateway = SimulatedGateway()
     gateway.fail_next("fail-999", times=2)
     gateway.fail_next(Fault("fine"))
     gateway.fail_next("fail-999", times=100)
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 50)
         one_at_a_time = client_of(gateway, max_concurrency=1)
         tally = await CampaignRunner(_Journal(campaigns), one_at_a_time, quick(pause_after=3)).run(campaign)
@@ -207,10 +206,10 @@ async def test_failures_in_a_row(tmp_path: Path) -> None:
 # --- the balance -------------------------------------------------------------------------------------------------
 
 
-async def test_balance_that_does_not_suffice(tmp_path: Path) -> None:
+async def test_balance_that_does_not_suffice(store: str) -> None:
     """With less than the next batches cost nothing is begun: the gateway would take it and deliver nothing."""
     gateway = SimulatedGateway(balance=9)
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 5, segments=2)
         tally = await run(campaigns, gateway, campaign, check_balance=True)
         assert (tally.state, tally.planned) == (CampaignState.PAUSED, 5)
@@ -221,10 +220,10 @@ async def test_balance_that_does_not_suffice(tmp_path: Path) -> None:
         assert told[-1].balance == 10
 
 
-async def test_balance_that_runs_out(tmp_path: Path) -> None:
+async def test_balance_that_runs_out(store: str) -> None:
     """The balance is asked again every so many batches, and everything that was sent is delivered."""
     gateway = SimulatedGateway(balance=25)
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[2] * 20)
         tally = await run(campaigns, gateway, campaign, check_balance=True, balance_every=4)
         assert tally.state is CampaignState.PAUSED
@@ -232,19 +231,19 @@ async def test_balance_that_runs_out(tmp_path: Path) -> None:
     assert all(send.delivers for send in gateway.sends)
 
 
-async def test_floor(tmp_path: Path) -> None:
+async def test_floor(store: str) -> None:
     """A floor of one's own holds instead."""
     gateway = SimulatedGateway(balance=99)
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 5)
         tally = await run(campaigns, gateway, campaign, check_balance=True, balance_floor=100)
         assert tally.reason == "the balance is 99, at least 100 are wanted"
 
 
-async def test_balance_that_cannot_be_asked(tmp_path: Path) -> None:
+async def test_balance_that_cannot_be_asked(store: str) -> None:
     """After a few tries the campaign pauses; one failure is no reason."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 5)
         gateway.fail_next("http-500", times=3, of="balance")
         tally = await run(campaigns, gateway, campaign, check_balance=True)
@@ -253,11 +252,11 @@ async def test_balance_that_cannot_be_asked(tmp_path: Path) -> None:
         assert (await run(campaigns, gateway, campaign, check_balance=True)).accepted == 5
 
 
-async def test_balance_of_a_wrong_account(tmp_path: Path) -> None:
+async def test_balance_of_a_wrong_account(store: str) -> None:
     """A refusal of the account pauses before anything is sent; a runner that waits goes on when it is resumed."""
     gateway = SimulatedGateway()
     gateway.fail_next("error-7", of="balance")
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 5)
         async with anyio.create_task_group() as group:
             told: list[RunProgress] = []
@@ -324,9 +323,9 @@ async def ordered(
     return tallies[0], gateway
 
 
-async def test_pause_from_elsewhere(tmp_path: Path) -> None:
+async def test_pause_from_elsewhere(store: str) -> None:
     """From a pause on nothing is begun, what is under way is finished, and the run returns with the reason."""
-    async with opened(tmp_path) as (_, campaigns), opened(tmp_path) as (_, elsewhere):
+    async with opened(store) as (_, campaigns), opened(store) as (_, elsewhere):
         campaign = await planned(campaigns, *[1] * 20)
         tally, gateway = await ordered(campaigns, campaign, lambda _: elsewhere.pause(campaign, "lunch"))
         assert (tally.state, tally.reason) == (CampaignState.PAUSED, "lunch")
@@ -334,18 +333,18 @@ async def test_pause_from_elsewhere(tmp_path: Path) -> None:
         assert tally.planned == 20 - tally.accepted
 
 
-async def test_cancel_from_elsewhere(tmp_path: Path) -> None:
+async def test_cancel_from_elsewhere(store: str) -> None:
     """A cancelled campaign ends as soon; what was not sent is cancelled."""
-    async with opened(tmp_path) as (_, campaigns), opened(tmp_path) as (_, elsewhere):
+    async with opened(store) as (_, campaigns), opened(store) as (_, elsewhere):
         campaign = await planned(campaigns, *[1] * 20)
         tally, _ = await ordered(campaigns, campaign, lambda _: elsewhere.cancel(campaign))
         assert tally.state is CampaignState.CANCELLED
         assert NumberState.CANCELLED in set((await states(campaigns, campaign)).values())
 
 
-async def test_stop(tmp_path: Path) -> None:
+async def test_stop(store: str) -> None:
     """A stopped run finishes what is under way and leaves the campaign running, for the next run."""
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 20)
         told: list[RunProgress] = []
 
@@ -362,21 +361,21 @@ async def test_stop(tmp_path: Path) -> None:
     assert set(gateway.taken.values()) == {1}
 
 
-async def test_speed_is_that_of_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_speed_is_that_of_late(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The speed that is told forgets what was long ago."""
     told: list[RunProgress] = []
     monkeypatch.setattr(progress, "_SPEED_OVER", -1.0)
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         await run(campaigns, SimulatedGateway(), campaign, on_progress=told.append)
     assert {each.speed for each in told} == {0.0}
     assert {each.seconds_left for each in told} == {None}
 
 
-async def test_closed_client(tmp_path: Path) -> None:
+async def test_closed_client(store: str) -> None:
     """A client that is closed ends the run with its error, and nothing was claimed."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         client = client_of(gateway)
         await client.aclose()
@@ -385,10 +384,10 @@ async def test_closed_client(tmp_path: Path) -> None:
         assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
 
 
-async def test_pause_and_resume_from_elsewhere(tmp_path: Path) -> None:
+async def test_pause_and_resume_from_elsewhere(store: str) -> None:
     """A runner that waits while it is paused goes on when it is resumed from elsewhere."""
     told: list[RunProgress] = []
-    async with opened(tmp_path) as (_, campaigns), opened(tmp_path) as (_, elsewhere):
+    async with opened(store) as (_, campaigns), opened(store) as (_, elsewhere):
         campaign = await planned(campaigns, *[1] * 20)
 
         async def pause_for_a_while(runner: CampaignRunner) -> None:
@@ -404,10 +403,10 @@ async def test_pause_and_resume_from_elsewhere(tmp_path: Path) -> None:
     assert set(gateway.taken.values()) == {1}
 
 
-async def test_cancelled_in_flight(tmp_path: Path) -> None:
+async def test_cancelled_in_flight(store: str) -> None:
     """A run that is cancelled writes down what was under way as unknown; what had not begun stays planned."""
     gateway = SlowGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
         async with anyio.create_task_group() as group:
@@ -420,10 +419,10 @@ async def test_cancelled_in_flight(tmp_path: Path) -> None:
     assert set(gateway.taken.values()) == {1}
 
 
-async def test_on_progress_that_fails(tmp_path: Path) -> None:
+async def test_on_progress_that_fails(store: str) -> None:
     """A mistake in on_progress is raised when what is under way is settled; nothing is lost with it."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         with pytest.raises(ZeroDivisionError):
             await run(campaigns, gateway, campaign, on_progress=lambda _: 1 // 0)
@@ -435,13 +434,13 @@ async def test_on_progress_that_fails(tmp_path: Path) -> None:
 # --- when, and what first ----------------------------------------------------------------------------------------
 
 
-async def test_window(tmp_path: Path) -> None:
+async def test_window(store: str) -> None:
     """Outside of its window nothing is begun; progress says why."""
     now = datetime.now(UTC)
     closed = SendWindow.parse(f"{now + timedelta(hours=2):%H:%M}-{now + timedelta(hours=4):%H:%M}", "UTC")
     opened_now = SendWindow.parse(f"{now - timedelta(hours=2):%H:%M}-{now + timedelta(hours=2):%H:%M}", "UTC")
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
 
         def told(news: RunProgress) -> None:
@@ -454,11 +453,11 @@ async def test_window(tmp_path: Path) -> None:
         assert (await run(campaigns, gateway, campaign, window=opened_now)).accepted == 3
 
 
-async def test_test_batch(tmp_path: Path) -> None:
+async def test_test_batch(store: str) -> None:
     """The first message goes to the chosen numbers, once, and the campaign may wait for somebody to look at it."""
     gateway = SimulatedGateway()
     testers = ["13900000001", "13900000002"]
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3, 3)
         tally = await run(campaigns, gateway, campaign, test_numbers=testers, pause_after_test=True)
         assert (tally.state, tally.planned) == (CampaignState.PAUSED, 6)
@@ -473,10 +472,10 @@ async def test_test_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("fault", "again"), [("fail-999", True), ("take-then-502", False)])
-async def test_test_batch_that_fails(tmp_path: Path, fault: str, again: bool) -> None:
+async def test_test_batch_that_fails(store: str, fault: str, again: bool) -> None:
     """A test batch that is not accepted pauses; only what definitely was not taken is tried again."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         gateway.fail_next(fault)
         tally = await run(campaigns, gateway, campaign, test_numbers=["13900000001"])
@@ -487,9 +486,9 @@ async def test_test_batch_that_fails(tmp_path: Path, fault: str, again: bool) ->
         assert attempts == 1 + again
 
 
-async def test_reconciling_while_it_runs(tmp_path: Path) -> None:
+async def test_reconciling_while_it_runs(store: str) -> None:
     """Unknown batches are looked at again and again while a campaign runs."""
-    async with opened(tmp_path) as (journal, campaigns):
+    async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, 3, 3)
         await campaigns.start(campaign)
         claim = await claimed(campaigns, campaign)
@@ -509,10 +508,10 @@ async def test_reconciling_while_it_runs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("signals", [1, 2])
-async def test_signals(tmp_path: Path, signals: int) -> None:
+async def test_signals(store: str, signals: int) -> None:
     """The first signal lets what is under way finish; the second gives it up, as unknown."""
     gateway = SlowGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
         tallies: list[Tally | None] = []
@@ -535,10 +534,10 @@ async def test_signals(tmp_path: Path, signals: int) -> None:
         assert tallies == [tally if signals == 1 else None]
 
 
-async def test_run_until_signalled_without_a_signal(tmp_path: Path) -> None:
+async def test_run_until_signalled_without_a_signal(store: str) -> None:
     """Without a signal it is a run like any other, and its errors are not in a group."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway), QUICK)
         tally = await run_until_signalled(runner, campaign)
@@ -548,10 +547,10 @@ async def test_run_until_signalled_without_a_signal(tmp_path: Path) -> None:
             await run_until_signalled(runner, 99)
 
 
-async def test_resend_is_run(tmp_path: Path) -> None:
+async def test_resend_is_run(store: str) -> None:
     """What was ordered to be sent again is sent by the next run."""
     gateway = SimulatedGateway()
-    async with opened(tmp_path) as (_, campaigns):
+    async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         await campaigns.start(campaign)
         claim = await claimed(campaigns, campaign)
