@@ -166,7 +166,7 @@ def encode(text: str) -> bytes:
         shown = ", ".join(f"{bc.name} at line {bc.line}, column {bc.column}" for bc in bad[:_SHOWN])
         more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         advice = (
-            "; texts.substitute() (or substitute=True) would replace them"
+            "; substitute=True (on the command line --substitute) would replace them"
             if all(bc.substitute is not None for bc in bad)
             else ""
         )
