@@ -11,11 +11,17 @@ from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from canaries import Canaries
 from postgresql_server import Server, programs, server
 
 # A busy machine is no failure; what an example may cost is the test's timeout.
 settings.register_profile("qxt", deadline=None)
 settings.load_profile("qxt")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let no test show a secret."""
+    config.pluginmanager.register(Canaries(), "canaries")
 
 
 @pytest.fixture(params=["asyncio", "trio"])

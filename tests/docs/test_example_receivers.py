@@ -21,6 +21,8 @@ from qxt_async.journal import open_journal
 from qxt_async.receiver import new_secret
 from qxt_async.simulator import SimulatedGateway, serve
 
+pytestmark = pytest.mark.shows_secrets("httpx, which plays the gateway here, logs the addresses that it pushes to")
+
 SECRET = new_secret()
 NUMBERS = [f"139{n:08}" for n in range(20)]
 REPORT = {"type": "4", "mid": "0042", "mobile": "13800138000", "msg": "DELIVRD", "port": "10690000"}

@@ -61,6 +61,7 @@ async def test_a_send_is_taken_and_answered(gateway):
     assert gateway.times_taken("13800138009") == 0
 
 
+@pytest.mark.shows_secrets("httpx, which plays the client here, logs addresses")
 async def test_get_and_any_prefix(gateway):
     """The query of a GET carries the same fields; the prefix does not matter; values may be escaped."""
     target = "/elsewhere/smssenderv2?user=user&tele=13800138000%2C13800138001&msg=a+b%26&password=" + DIGEST.decode()
@@ -83,6 +84,7 @@ async def test_mids_are_unique_and_repeated_sends_are_counted(gateway):
     assert len({send.mid for send in gateway.sends}) == 2
 
 
+@pytest.mark.shows_secrets("httpx, which plays the client here, logs addresses")
 async def test_the_balance_is_told_and_charged(gateway):
     """A credit a segment and number (PROTOCOL 3 and 5)."""
     gateway.balance = 100
@@ -171,6 +173,7 @@ async def test_a_small_batch_is_refused_where_the_channel_wants_ten():
     assert (await post(gateway, FOUR)).content == "error:moblie 提交数小于10，请重新提交!\n".encode("gbk")
 
 
+@pytest.mark.shows_secrets("httpx, which plays the client here, logs addresses")
 async def test_the_balance_is_refused_to_strangers(gateway):
     """`surplus` checks the account like a send; a fault may refuse it in its own words, and another spelling."""
     response = await get(gateway, "/qxt/surplus?user=user&password=x")

@@ -283,6 +283,7 @@ def test_run_server_until_cancelled():
     assert anyio.run(main) == OK_LINE
 
 
+@pytest.mark.shows_secrets("httpx, which plays the client here, logs addresses")
 def test_in_a_process_of_its_own():
     """Started as the command line does, told and asked over HTTP, stopped by SIGINT; nothing secret is printed."""
     script = textwrap.dedent(
