@@ -302,7 +302,8 @@ class World:
             watch = anyio.create_task_group()
             async with watch:
                 watch.start_soon(end)
-                await runner.run(plan.id)
+                tally = await runner.run(plan.id)
+                assert tally.state is not CampaignState.DONE or not (tally.planned or tally.sending)
                 watch.cancel_scope.cancel()
 
     def _client(self, concurrency: int) -> QxtClient:
@@ -461,7 +462,6 @@ class World:
         assert tally.suppressed == counts[NumberState.SUPPRESSED]
         assert tally.unknown + tally.sending == counts[NumberState.UNKNOWN]
         assert tally.planned == counts[NumberState.PLANNED] + counts[NumberState.CANCELLED]
-        assert tally.state is not CampaignState.DONE or not tally.planned
         await self._check_attempts(plan)
 
     def _check_change(self, plan: Plan, number: str, state: NumberState) -> None:
