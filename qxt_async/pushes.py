@@ -20,7 +20,9 @@ with its raw bytes. The rules that the protocol leaves open are decided here:
 from __future__ import annotations
 
 import enum
+import re
 import unicodedata
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
@@ -97,6 +99,15 @@ class Push:
 
 DEFAULT_LIMITS: Final = PushLimits()
 
+# What nearly all pushes are: one report, its fields in any order, each of a few harmless characters. Province and city
+# are nothing but escapes. A field that comes twice matches too.
+_LONGEST: Final = 64
+_ORDINARY: Final = re.compile(
+    rf"(?:(?:type=(4)|mid=([0-9A-Za-z]{{1,{_LONGEST}}})|mobile=([0-9]{{1,{_LONGEST}}})|msg=([0-9A-Za-z:._-]{{1,{_LONGEST}}})"
+    rf"|port=([0-9]{{0,{_LONGEST}}})|area=((?:%[0-9A-Fa-f]{{2}}){{0,{_LONGEST}}})|city=((?:%[0-9A-Fa-f]{{2}}){{0,{_LONGEST}}}))"
+    r"(?:&(?!\Z)|\Z))+"
+)
+
 
 def parse_push(
     query: bytes,
@@ -115,7 +126,41 @@ def parse_push(
         channel_number: the channel's own number; what follows it in ``port`` is the extension of a `Reply`.
         received_at: written into the values.
     """
+    if not (query and body) and limits.value >= _LONGEST:
+        report = _ordinary(query or body, limits, received_at)
+        if report is not None:
+            return Push(query=query, body=body, reports=(report,), received_at=received_at)
     return _Reading(limits, channel_number, received_at).push(query, body)
+
+
+def _ordinary(raw: bytes, limits: PushLimits, received_at: datetime | None) -> StatusReport | None:
+    """The report of an ordinary push, as `_Reading` reads it in three times the time; ``None`` for all others."""
+    match = _ORDINARY.fullmatch(raw.decode("latin-1"))
+    if match is None:
+        return None
+    kind, mid, mobile, code, port, area, city = fields = match.groups()
+    if kind is None or mid is None or mobile is None or code is None:
+        return None
+    if area or city:
+        area, city = _place(area), _place(city)
+        if area is None or city is None:
+            return None
+    count = raw.count(b"&") + 1
+    if count + fields.count(None) != len(fields) or count > limits.fields:
+        return None
+    return StatusReport(
+        mid, mobile, code=code, port=port or None, area=area or None, city=city or None, received_at=received_at
+    )
+
+
+@lru_cache(maxsize=4096)
+def _place(escapes: str | None) -> str | None:
+    """A province or city, empty for none; ``None`` if there is more to it. There are few, and they come again."""
+    text, faithful = decode(bytes.fromhex((escapes or "").replace("%", " ")))
+    if not faithful or "," in text:
+        return None
+    text = text.strip()
+    return "" if text == _NONE else text
 
 
 def decode(raw: bytes) -> tuple[str, bool]:

@@ -69,6 +69,7 @@ _SECRET: Final = re.compile(r"[A-Za-z0-9_-]{20,}")
 _GUESSABLE: Final = re.compile(r"[A-Za-z0-9._~/-]+")
 _UNIX: Final = "unix"
 _OPT_OUT: Final = OptOut()
+_CONTENT_TYPE: Final = (b"content-type", b"text/plain; charset=utf-8")
 
 
 def new_secret() -> str:
@@ -239,23 +240,36 @@ class PushReceiver:
         if len(query) > self._body_limit:
             logger.warning("refused: a query of %d bytes", len(query))
             return 414, b"query too long"
+        length = _announced(scope)
         push = parse_push(
             query,
-            await self._body(scope, receive),
+            b"" if length == 0 else await self._body(length, receive),
             limits=self._limits,
             channel_number=self._channel_number,
             received_at=datetime.now(UTC),
         )
         if push.flags:
             logger.info("a push was not understood whole, and is kept raw: %s", ", ".join(push.flags))
-        return await self._take(push)
+        try:
+            if self._journal is not None:
+                await self._journal.record_push(push, opted_out=self._opted_out(push) if push.replies else ())
+        except JournalBusyError as error:
+            logger.warning("not acknowledged: %s", error)
+            return 503, b"busy"
+        except JournalError as error:
+            logger.error("not acknowledged: %s", error)  # noqa: TRY400  (nothing of the push may be in the log)
+            return 503, b"unavailable"
+        if self._on_report is not None or self._on_reply is not None:
+            try:
+                await self._tell(push)
+            except Exception as error:  # noqa: BLE001  (whatever the caller's code raises: the gateway has to come again)
+                logger.error("not acknowledged: a handler raised %s", _where(error))  # noqa: TRY400
+                return 503, b"unavailable"
+        return 200, b"ok"
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes:
-        length = _content_length(scope)
+    async def _body(self, length: int | None, receive: Receive) -> bytes:
         if length is not None and length > self._body_limit:
             self._too_large()
-        if length == 0 or (scope["method"] == "GET" and length is None and not _chunked(scope)):
-            return b""
         body = bytearray()
         with anyio.move_on_after(self._read_timeout):
             while True:
@@ -275,27 +289,15 @@ class PushReceiver:
         logger.warning("refused: a body of more than %d bytes", self._body_limit)
         raise _Refusal(413, b"body too large")
 
-    async def _take(self, push: Push) -> tuple[int, bytes]:
-        try:
-            if self._journal is not None:
-                opt_out = self._opt_out
-                opted_out = [reply for reply in push.replies if opt_out.matches(reply.text)] if opt_out else ()
-                await self._journal.record_push(push, opted_out=opted_out)
-        except JournalBusyError as error:
-            logger.warning("not acknowledged: %s", error)
-            return 503, b"busy"
-        except JournalError as error:
-            logger.error("not acknowledged: %s", error)  # noqa: TRY400  (nothing of the push may be in the log)
-            return 503, b"unavailable"
-        try:
-            if self._on_report is not None and push.reports:
-                await _handle(self._on_report, push.reports)
-            if self._on_reply is not None and push.replies:
-                await _handle(self._on_reply, push.replies)
-        except Exception as error:  # noqa: BLE001  (whatever the caller's code raises: the gateway has to come again)
-            logger.error("not acknowledged: a handler raised %s", _where(error))  # noqa: TRY400
-            return 503, b"unavailable"
-        return 200, b"ok"
+    def _opted_out(self, push: Push) -> Sequence[Reply]:
+        opt_out = self._opt_out
+        return [reply for reply in push.replies if opt_out.matches(reply.text)] if opt_out else ()
+
+    async def _tell(self, push: Push) -> None:
+        if self._on_report is not None and push.reports:
+            await _handle(self._on_report, push.reports)
+        if self._on_reply is not None and push.replies:
+            await _handle(self._on_reply, push.replies)
 
 
 # --- handlers -------------------------------------------------------------------------------------------------------
@@ -326,7 +328,8 @@ def _where(error: BaseException) -> str:
 
 
 async def _respond(scope: Scope, send: Send, status: int, body: bytes) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    # Whatever stands around the application may write into the list, so it is a new one each time.
+    headers = [_CONTENT_TYPE, (b"content-length", b"%d" % len(body))]
     if status == 405:
         headers.append((b"allow", b"GET, POST"))
     if status >= 400 and status != 503 and scope.get("http_version", "1.1").startswith("1"):
@@ -336,16 +339,15 @@ async def _respond(scope: Scope, send: Send, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-def _content_length(scope: Scope) -> int | None:
+def _announced(scope: Scope) -> int | None:
+    """How many bytes of body are said to come; ``None`` if that is not said."""
+    chunked = False
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             # No more digits than tell that it is too much: Python refuses to read thousands of them.
             return int(value.lstrip(b"0")[:18] or b"0")
-    return None
-
-
-def _chunked(scope: Scope) -> bool:
-    return any(name == b"transfer-encoding" for name, _ in scope["headers"])
+        chunked = chunked or name == b"transfer-encoding"
+    return 0 if scope["method"] == "GET" and not chunked else None
 
 
 # --- addresses ------------------------------------------------------------------------------------------------------

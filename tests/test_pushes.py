@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from qxt_async.models import DeliveryState, Reply, StatusReport
-from qxt_async.pushes import OptOut, Push, PushFlag, PushLimits, decode, parse_push
+from qxt_async.pushes import OptOut, Push, PushFlag, PushLimits, _ordinary, _Reading, decode, parse_push
 
 SAMPLES = Path(__file__).parent / "samples" / "pushes"
 
@@ -176,6 +176,53 @@ def test_never_raises(query: bytes, body: bytes) -> None:
         assert 1 <= len(report.mobile) <= 10
         assert "\0" not in repr(report) + report.code
     assert parse_push(query, body, limits=limits, channel_number="10") == push
+
+
+_ORDINARY = b"type=4&mid=6398619&mobile=13800138000&msg=DELIVRD&port=106900001&area=%B9%E3%B6%AB&city=%c9%ee%db%da"
+_VALUES = {
+    b"type": [b"4", b"1", b"44"],
+    b"mid": [b"6398619", b"a1", b"", b"1,2", b"9" * 64, b"9" * 65],
+    b"mobile": [b"13800138000", b"", b"13800138000,13800138001", b"a"],
+    b"msg": [b"DELIVRD", b"REJECT", b"MB:0041", b"", b"DELIVRD,REJECT", b"a+b"],
+    b"port": [b"106900001", b"", b"1,2", b"x"],
+    b"area": [b"%B9%E3%B6%AB", b"%e5%b9%bf", b"", b"%CE%DE", b"%2C", b"%00", b"%FF%FF", b"%20", b"abc", b"%B9" * 65],
+    b"city": [b"%C9%EE%DB%DA", b"", b"%CE%DE", b"%31%2c%32", b"+", b"%"],
+}
+_FIELD = st.sampled_from(sorted(_VALUES)).flatmap(
+    lambda name: st.sampled_from(_VALUES[name]).map(lambda value: name + b"=" + value)
+)
+_FIELDS = st.permutations([*_ORDINARY.split(b"&")]).flatmap(
+    lambda fields: st.tuples(st.integers(0, len(fields)), st.lists(_FIELD | st.just(b""), max_size=2)).map(
+        lambda cut: b"&".join([*fields[: cut[0]], *cut[1], *fields[cut[0] :]][: 3 + cut[0]])
+    )
+)
+_LIMITS = st.builds(PushLimits, fields=st.integers(1, 8), value=st.sampled_from([4, 63, 64, 128]))
+
+
+@settings(max_examples=300)
+@given(_FIELDS, _LIMITS | st.just(PushLimits()), st.booleans())
+@example(_ORDINARY, PushLimits(), True)
+@example(_ORDINARY + b"\n", PushLimits(), True)
+@example(_ORDINARY + b"&", PushLimits(), True)
+@example(b"type=4&mid=1&mid=1&mobile=2&msg=DELIVRD", PushLimits(), True)
+@example(b"type=4&mid=1&mobile=2&msg=DELIVRD&area=%2C", PushLimits(), False)
+@example(b"type=4&mid=1&mobile=2&msg=DELIVRD&city=%B1%B1%00", PushLimits(), False)
+@example(b"type=4&mid=1&mobile=2&msg=DELIVRD&area=%CE%DE&city=%20", PushLimits(), False)
+def test_ordinary_pushes_are_read_as_all_others(raw: bytes, limits: PushLimits, body: bool) -> None:
+    """What is read the short way, or nearly is, comes out as the long way reads it."""
+    parts = (b"", raw) if body else (raw, b"")
+    at = datetime(2024, 1, 1, tzinfo=UTC)
+    push = parse_push(*parts, limits=limits, channel_number="1069", received_at=at)
+    assert push == _Reading(limits, "1069", at).push(*parts)
+
+
+def test_ordinary_pushes_go_the_short_way() -> None:
+    """One report in harmless characters is read in one go, whatever the order of its fields; nothing else is."""
+    fields = _ORDINARY.split(b"&")
+    for raw in (_ORDINARY, b"&".join(reversed(fields)), b"&".join(fields[:4])):
+        assert _ordinary(raw, PushLimits(), None) is not None
+    for raw in (b"", b"type=4&mid=1", _ORDINARY.replace(b"4", b"1", 1), _ORDINARY.replace(b"6398619", b"1,2")):
+        assert _ordinary(raw, PushLimits(), None) is None
 
 
 def test_repr_hides_the_bytes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.errors import InvalidNumberError
@@ -23,6 +24,7 @@ __all__ = [
     "raw_push_of",
     "reply_of",
     "report_of",
+    "state_of",
     "suppressible",
     "suppression_of",
 ]
@@ -39,6 +41,12 @@ _RANK: Final = {
 def outranks(new: DeliveryState, stored: DeliveryState) -> bool:
     """Whether a report replaces the stored one: the rule of the package's docstring."""
     return _RANK[new] > _RANK[stored]
+
+
+@lru_cache(maxsize=256)
+def state_of(code: str) -> str:
+    """The state that a code says, as it is stored. Codes are few."""
+    return DeliveryState.from_code(code).value
 
 
 def digest(*parts: bytes) -> str:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import threading
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from qxt_async.errors import JournalBusyError
@@ -20,15 +22,16 @@ from .incoming import (
     raw_push_of,
     reply_of,
     report_of,
+    state_of,
     suppressible,
     suppression_of,
 )
 from .moments import micros
 from .sqlite_campaigns import SqliteCampaigns
 from .statements import named
+from .writer import transaction
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Collection, Iterable, Sequence
     from types import TracebackType
 
@@ -47,21 +50,69 @@ _WAITING_PUSHES: Final = 10_000
 _WAITING_BYTES: Final = 16 * 1024 * 1024
 
 
+# The columns of ``reports``, without its seq, in the order in which they are written.
+_COLUMNS: Final = 8
+
+
 class _Gathering:
-    """Pushes that are written together, by one job."""
+    """Pushes that are written together, by one job.
+
+    Attributes:
+        reports: their reports.
+        values: what is written of these, row after row. One flat list: thousands of rows alive are work for the
+            collector of garbage.
+        others: pushes of which more is to be written, with those of their replies that opt out, and when they came.
+        pushes, bytes: how many they are, and how large.
+    """
 
     job: Job[None]
 
     def __init__(self) -> None:
-        self.pushes: list[tuple[Push, Collection[Reply], int]] = []
-        self.reports = 0
+        self.reports: list[StatusReport] = []
+        self.values: list[str | int | None] = []
+        self.others: list[tuple[Push, Collection[Reply], int]] = []
+        self.pushes = 0
         self.bytes = 0
 
     def add(self, push: Push, opted_out: Collection[Reply]) -> None:
         at = micros(push.received_at or datetime.now(UTC))
-        self.pushes.append((push, opted_out, at))
-        self.reports += len(push.reports)
+        for report in push.reports:
+            code = report.code
+            self.values += (
+                report.mid,
+                report.mobile,
+                code,
+                state_of(code),
+                report.port,
+                report.area,
+                report.city,
+                at,
+            )
+        self.reports += push.reports
+        if push.replies or push.flags:
+            self.others.append((push, opted_out, at))
+        self.pushes += 1
         self.bytes += len(push.query) + len(push.body)
+
+
+@cache
+def _inserting(rows: int) -> str:
+    """The statement that inserts so many reports."""
+    row = f"({', '.join('?' * _COLUMNS)})"
+    return named("pushes.sql")["insert_reports"].format(rows=", ".join([row] * rows))
+
+
+def _most_rows(connection: sqlite3.Connection) -> int:
+    """How many reports go into one statement: what `_insert` makes of it is a quarter more at most."""
+    return min(_GROUP, connection.getlimit(sqlite3.SQLITE_LIMIT_VARIABLE_NUMBER) * 4 // 5 // _COLUMNS)
+
+
+def _insert(connection: sqlite3.Connection, values: list[str | int | None]) -> int:
+    """Insert reports in one statement, except where there is one. Returns how many are new."""
+    rows = len(values) // _COLUMNS
+    # Preparing costs more than inserting, so sizes are few: at most a quarter is the last row again, and passed over.
+    surplus = -rows % (1 << max(rows.bit_length() - 3, 0))
+    return connection.execute(_inserting(rows + surplus), values + values[-_COLUMNS:] * surplus).rowcount
 
 
 class SqliteJournal:
@@ -109,7 +160,7 @@ class SqliteJournal:
             if self._waiting_pushes >= _WAITING_PUSHES or self._waiting_bytes >= _WAITING_BYTES:
                 raise JournalBusyError(f"{self._waiting_pushes} pushes already wait to be written")
             gathering = self._gathering
-            if gathering is None or gathering.reports >= _GROUP:
+            if gathering is None or len(gathering.reports) >= _GROUP:
                 gathering = self._start()
             before = gathering.bytes
             gathering.add(push, opted_out)
@@ -122,7 +173,9 @@ class SqliteJournal:
         gathering = _Gathering()
         # The lock is held: the thread cannot take it before the first push is in.
         gathering.job = self.database.writer.submit(
-            lambda connection: self._write(connection, gathering), lambda done: self._written(gathering, done=done)
+            lambda connection: self._write(connection, gathering),
+            lambda done: self._written(gathering, done=done),
+            bare=True,
         )
         self._gathering = gathering
         return gathering
@@ -136,12 +189,11 @@ class SqliteJournal:
     def _written(self, gathering: _Gathering, *, done: bool) -> None:
         """In the event loop: the transaction is over."""
         self._leave(gathering)
-        self._waiting_pushes -= len(gathering.pushes)
+        self._waiting_pushes -= gathering.pushes
         self._waiting_bytes -= gathering.bytes
         if done and gathering.reports:
-            reports = [report for push, _, _ in gathering.pushes for report in push.reports]
             for listener in tuple(self._listeners):
-                listener(reports)
+                listener(gathering.reports)
 
     def subscribe(self, listener: Callable[[Sequence[StatusReport]], None]) -> Callable[[], None]:
         """See `Journal.subscribe`."""
@@ -155,9 +207,21 @@ class SqliteJournal:
 
     def _write(self, connection: sqlite3.Connection, gathering: _Gathering) -> None:
         self._leave(gathering)
-        rows: list[tuple[StatusReport, int]] = []
-        for push, opted_out, at in gathering.pushes:
-            rows.extend((report, at) for report in push.reports)
+        if connection.in_transaction:
+            self._write_all(connection, gathering)
+            return
+        count = len(gathering.reports)
+        if (
+            not gathering.others
+            and 0 < count <= _most_rows(connection)
+            and _insert(connection, gathering.values) == count
+        ):
+            return  # one statement is a transaction, and as a rule all that there is to do
+        with transaction(connection):
+            self._write_all(connection, gathering)
+
+    def _write_all(self, connection: sqlite3.Connection, gathering: _Gathering) -> None:
+        for push, opted_out, at in gathering.others:
             for reply in push.replies:
                 self._write_reply(connection, reply, at, opted_out=reply in opted_out)
             if push.flags and push.flags != (PushFlag.EMPTY,):
@@ -169,33 +233,30 @@ class SqliteJournal:
                     "at": at,
                 }
                 connection.execute(self._sql["keep_raw"], values)
-        if rows:
-            self._write_reports(connection, rows)
+        self._write_reports(connection, gathering.values)
 
-    def _write_reports(self, connection: sqlite3.Connection, reports: list[tuple[StatusReport, int]]) -> None:
-        rows = [
-            (report.mid, report.mobile, report.code, report.state, report.port, report.area, report.city, at)
-            for report, at in reports
-        ]
-        array = {"rows": json.dumps(rows, ensure_ascii=False)}
-        if connection.execute(self._sql["insert_reports"], array).rowcount == len(rows):
-            return
-        places: list[tuple[int]] = connection.execute(self._sql["contradicting_reports"], array).fetchall()
-        for (place,) in places:
-            report, at = reports[place]
-            self._settle(connection, report, at, json.dumps([rows[place]], ensure_ascii=False))
+    def _write_reports(self, connection: sqlite3.Connection, values: list[str | int | None]) -> None:
+        size = _most_rows(connection) * _COLUMNS
+        for start in range(0, len(values), size):
+            some = values[start : start + size]
+            rows = [some[place : place + _COLUMNS] for place in range(0, len(some), _COLUMNS)]
+            if _insert(connection, some) < len(rows):
+                array = {"rows": json.dumps(rows, ensure_ascii=False)}
+                for (place,) in connection.execute(self._sql["contradicting_reports"], array).fetchall():
+                    self._settle(connection, rows[place])
 
-    def _settle(self, connection: sqlite3.Connection, report: StatusReport, at: int, row: str) -> None:
+    def _settle(self, connection: sqlite3.Connection, row: list[Any]) -> None:
         """A report that says something else than the stored one: the rule of the package's docstring."""
-        key = {"mid": report.mid, "mobile": report.mobile}
-        code, state, stored_at = connection.execute(self._sql["stored_report"], key).fetchone()
-        if code == report.code:
+        mid, mobile, code, state, *_, at = row
+        key = {"mid": mid, "mobile": mobile}
+        stored_code, stored_state, stored_at = connection.execute(self._sql["stored_report"], key).fetchone()
+        if stored_code == code:
             return  # another one of this group has brought it already
-        loser, lost_at = report.code, at
-        if outranks(report.state, DeliveryState(state)):
+        loser, lost_at = code, at
+        if outranks(DeliveryState(state), DeliveryState(stored_state)):
             connection.execute(self._sql["delete_report"], key)
-            connection.execute(self._sql["insert_reports"], {"rows": row})
-            loser, lost_at = code, stored_at
+            _insert(connection, row)
+            loser, lost_at = stored_code, stored_at
         if loser:
             connection.execute(self._sql["keep_conflict"], {**key, "code": loser, "at": lost_at})
 

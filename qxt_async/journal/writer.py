@@ -18,13 +18,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import anyio
 from anyio import to_thread
+from anyio.lowlevel import checkpoint
 
 from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
 
-__all__ = ["Job", "Writer", "unavailable"]
+    _Call = Callable[[Callable[[], object]], object]
+
+__all__ = ["Job", "Writer", "transaction", "unavailable"]
 
 T = TypeVar("T")
 
@@ -34,28 +37,73 @@ def unavailable(error: sqlite3.Error) -> JournalUnavailableError:
     return JournalUnavailableError(f"the journal's database refused ({type(error).__name__}: {error})")
 
 
-def _caller() -> Callable[[Callable[[], object]], object]:
-    """How another thread calls into the event loop that runs here."""
+class _Bell:
+    """An event of asyncio's loop. As many wait for one as a commit has pushes, and anyio's costs twice as much."""
+
+    __slots__ = ("_loop", "_rung", "_waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._waiting: list[asyncio.Future[None]] = []
+        self._rung = False
+
+    def wait(self) -> Awaitable[None]:
+        if self._rung:
+            return checkpoint()
+        future = self._loop.create_future()
+        self._waiting.append(future)
+        return future
+
+    def set(self) -> None:
+        self._rung = True
+        for future in self._waiting:
+            if not future.done():  # whoever waited may have been cancelled
+                future.set_result(None)
+
+
+def _here() -> tuple[_Call, anyio.Event | _Bell]:
+    """How another thread calls into the event loop that runs here, and something to wait for in it."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
-        return cast("Callable[[Callable[[], object]], object]", trio.lowlevel.current_trio_token().run_sync_soon)
+        return cast("_Call", trio.lowlevel.current_trio_token().run_sync_soon), anyio.Event()
     # anyio has no such call that does not make the thread wait for the loop.
-    return asyncio.get_running_loop().call_soon_threadsafe
+    loop = asyncio.get_running_loop()
+    return loop.call_soon_threadsafe, _Bell(loop)
+
+
+@contextlib.contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """A transaction: committed in the end, undone when something is raised."""
+    # The write lock first: a seq is given while no other process can give one, so they are in commit order.
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            # On a full disk, for one, SQLite has rolled back already.
+            connection.execute("ROLLBACK")
+        raise
 
 
 class Job(Generic[T]):
     """A piece of writing under way. The lower half is the thread's side of it."""
 
-    __slots__ = ("_announced", "_function", "_on_done", "_value", "call", "error", "guarded")
+    __slots__ = ("_announced", "_function", "_on_done", "_value", "bare", "call", "error", "guarded")
 
     def __init__(
-        self, function: Callable[[sqlite3.Connection], T], on_done: Callable[[bool], None] | None, *, guarded: bool
+        self,
+        function: Callable[[sqlite3.Connection], T],
+        on_done: Callable[[bool], None] | None,
+        *,
+        guarded: bool,
+        bare: bool,
     ) -> None:
         self.guarded = guarded
+        self.bare = bare
         self._function = function
         self._on_done = on_done
-        self._announced = anyio.Event()
-        self.call = _caller()
+        self.call, self._announced = _here()
         self._value: T | None = None
         self.error: BaseException | None = None
 
@@ -137,6 +185,7 @@ class Writer:
         on_done: Callable[[bool], None] | None = None,
         *,
         guarded: bool = True,
+        bare: bool = False,
     ) -> Job[T]:
         """Queue `function` and return at once.
 
@@ -145,12 +194,15 @@ class Writer:
             on_done: called in the submitting event loop when the transaction is over, whether or not somebody still
                 waits, with whether it was committed.
             guarded: as for `run`.
+            bare: when nothing else waits, run `function` outside of any transaction; it asks the connection which it
+                is, and begins its own in `transaction`, or is one statement. That statement is all that the thread
+                needs the interpreter for, which a busy event loop does not give away readily.
 
         Raises:
             JournalBusyError: too many functions wait already.
             JournalClosedError: the journal is closed.
         """
-        job = Job(function, on_done, guarded=guarded)
+        job = Job(function, on_done, guarded=guarded, bare=bare)
         with self._news:
             if self._closed:
                 raise JournalClosedError("the journal is closed")
@@ -190,17 +242,17 @@ class Writer:
 
     def _commit(self, group: Sequence[Job[Any]]) -> BaseException | None:
         """Write a group. Returns what undid all of it, ``None`` when it is committed."""
-        database = self._connection
+        if len(group) == 1 and group[0].bare:
+            try:
+                group[0].run(self._connection)
+            except BaseException as error:  # noqa: BLE001  (it is raised where the result is awaited)
+                return error
+            return None
         try:
-            # The write lock first: a seq is given while no other process can give one, so they are in commit order.
-            database.execute("BEGIN IMMEDIATE")
-            for job in group:
-                self._run(job)
-            database.execute("COMMIT")
+            with transaction(self._connection):
+                for job in group:
+                    self._run(job)
         except sqlite3.Error as error:
-            with contextlib.suppress(sqlite3.Error):
-                # On a full disk, for one, SQLite has rolled back already.
-                database.execute("ROLLBACK")
             return error
         return None
 
@@ -225,7 +277,7 @@ class Writer:
         database.execute("RELEASE job")
 
     def _announce(self, group: Sequence[Job[Any]]) -> None:
-        loops: dict[Callable[[Callable[[], object]], object], list[Job[Any]]] = {}
+        loops: dict[_Call, list[Job[Any]]] = {}
         for job in group:
             loops.setdefault(job.call, []).append(job)
         for call, jobs in loops.items():

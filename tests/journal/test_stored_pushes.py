@@ -6,6 +6,7 @@ import itertools
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -163,8 +164,9 @@ def test_any_grouping(pushes: list[list[tuple[str, str, str]]]) -> None:
         journal = SqliteJournal("unused")
         migrate(connection, migrations())
         for push in pushes:
-            rows = [(report, 1) for report in _push(*push).reports]
-            journal._write_reports(connection, rows)
+            gathering = sqlite._Gathering()
+            gathering.add(_push(*push), ())
+            journal._write_reports(connection, gathering.values)
         stored = connection.execute("SELECT mid, mobile, code FROM reports").fetchall()
     assert {(mid, mobile): code for mid, mobile, code in stored} == expected
 
@@ -324,6 +326,47 @@ async def test_groups_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPa
             tasks.start_soon(journal.record_push, _push((mid, A, "DELIVRD")))
     assert sum(heard) == 5
     assert max(heard) <= 2
+
+
+@pytest.mark.anyio
+async def test_more_than_a_statement_holds(file: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A push of more reports than one statement takes is stored whole, also when half of it is known."""
+    monkeypatch.setattr(sqlite, "_GROUP", 7)
+    reports = [(str(place), A, "DELIVRD") for place in range(40)]
+    await file.record_push(_push(*reports[:20]))
+    await file.record_push(_push(*reports, ("3", A, "REJECT")))
+    assert [entry.value.mid for entry in await file.reports()] == [mid for mid, _, _ in reports]
+    assert [(conflict.mid, conflict.code) for conflict in await file.conflicts()] == [("3", "REJECT")]
+
+
+@pytest.mark.anyio
+async def test_pushes_beside_other_work(file: SqliteJournal) -> None:
+    """Pushes and other writing that wait at the same time share a transaction."""
+    statements: list[str] = []
+    entered, gate = threading.Event(), threading.Event()
+
+    def hold(connection: sqlite3.Connection) -> None:
+        connection.set_trace_callback(statements.append)
+        entered.set()
+        assert gate.wait(30)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(file.database.writer.run, hold)
+        await anyio.to_thread.run_sync(entered.wait)
+        tasks.start_soon(file.record_push, _push(("1", A, "DELIVRD")))
+        tasks.start_soon(file.suppress, [B])
+        await anyio.wait_all_tasks_blocked()
+        gate.set()
+    assert statements.count("COMMIT") == 2
+    assert [entry.value.mid for entry in await file.reports()] == ["1"]
+    assert await file.suppressed_numbers() == {B}
+
+
+@pytest.mark.anyio
+async def test_nothing_in_it(journal: Journal) -> None:
+    """A push with neither reports nor replies nor a flag is no trouble."""
+    await journal.record_push(Push(query=b"x", body=b""))
+    assert await journal.reports() == []
 
 
 @pytest.mark.anyio

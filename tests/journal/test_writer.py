@@ -159,6 +159,32 @@ async def test_unguarded_failure_undoes_the_transaction(store: Store, error: Exc
     await writer.close()
 
 
+async def test_bare(store: Store) -> None:
+    """What wants no transaction has none when it is alone, its error is its own, and otherwise it shares one."""
+    writer = Writer(store.connection)
+    transactions: list[bool] = []
+
+    def note(word: str) -> Callable[[sqlite3.Connection], str]:
+        def function(connection: sqlite3.Connection) -> str:
+            transactions.append(connection.in_transaction)
+            return insert(word)(connection)
+
+        return function
+
+    assert await writer.submit(note("a"), bare=True).result() == "a"
+    with pytest.raises(JournalUnavailableError, match="UNIQUE"):
+        await writer.submit(note("a"), bare=True).result()
+    held = writer.submit(store.hold)
+    await anyio.to_thread.run_sync(store.entered.wait)
+    jobs = [writer.submit(note("b"), bare=True), writer.submit(insert("c"))]
+    store.gate.set()
+    await held.result()
+    assert [await job.result() for job in jobs] == ["b", "c"]
+    await writer.close()
+    assert transactions == [False, False, True]
+    assert store.words() == ["a", "b", "c"]
+
+
 @pytest.mark.parametrize("error", [None, sqlite3.OperationalError("disk full"), LookupError("mine")], ids=repr)
 async def test_a_lost_transaction_fails_everybody(store: Store, error: Exception | None) -> None:
     """If the whole transaction is rolled back under a function, nobody in it is told that it was written."""

@@ -1,13 +1,9 @@
--- The statements of the journal's first half, each under its name. A group of reports is one JSON array of rows and so
--- one statement: SQLite works through it without the interpreter's lock, and the event loop runs on meanwhile.
+-- The statements of the journal's first half, each under its name. A group of reports is one statement, which SQLite works
+-- through without the interpreter's lock, and the event loop runs on meanwhile.
 
 -- name: insert_reports
 INSERT INTO reports (mid, mobile, code, state, port, area, city, received_at)
-SELECT
-    json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'), json_extract(value, '$[3]'),
-    json_extract(value, '$[4]'), json_extract(value, '$[5]'), json_extract(value, '$[6]'), json_extract(value, '$[7]')
-FROM json_each(:rows)
-WHERE TRUE
+VALUES {rows}
 ON CONFLICT (mid, mobile) DO NOTHING;
 
 -- name: contradicting_reports
