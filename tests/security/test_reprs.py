@@ -1,0 +1,121 @@
+"""What a value shows of itself: debuggers, tracebacks with local variables and error trackers write it down."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import attrs
+import pytest
+
+import qxt_async
+from qxt_async import BatchResult, BulkResult, Message, QxtClient, QxtError, Receipt, Reply, StatusReport
+from qxt_async.journal import open_journal
+from qxt_async.receiver import PushReceiver
+from qxt_async.simulator import SimulatedGateway
+from qxt_async.wire import Credentials, send_form
+
+CANARY = "canary-that-must-not-sing"
+
+# What may be shown, since it is no credential, no text and no phone number. A new field belongs here or is hidden.
+HARMLESS = {
+    # the gateway's words, masked where they are taken over, and ours
+    *("mid", "mids", "bound", "relevant", "keep", "forget", "code", "codes", "error", "reason", "message", "what"),
+    *("state", "report", "report_state", "detail", "retry_after", "warnings", "waiting", "troubles"),
+    # places and channels, not people
+    *("area", "areas", "city", "port", "extno", "channel", "channel_extension", "user", "base_url", "endpoint"),
+    # files, columns and campaigns by name; who gave an order; a note beside a suppressed number
+    *("path", "column", "columns", "encoding", "sheet", "source", "sources", "name", "by", "note", "_account", "token"),
+    # settings, and single characters
+    *("pattern", "number_pattern", "keywords", "character", "substitute", "method", "failure_codes"),
+    # of `qxt campaign report`: labels; of `qxt bulk`: masked numbers by way of example; of `qxt check`: masked
+    *("words", "table", "_examples", "number"),
+    # of the simulator, whose account is made up
+    *("refusal", "fault", "headers", "body", "prefix", "charset", "line_end"),
+}
+_MASKED_ELSEWHERE = {("InvalidLine", "number"), ("Ledger", "_examples")}
+
+
+def _classes() -> Iterator[type[Any]]:
+    for found in pkgutil.walk_packages(qxt_async.__path__, "qxt_async."):
+        if not found.name.endswith("__main__"):
+            module = importlib.import_module(found.name)
+            for value in vars(module).values():
+                if inspect.isclass(value) and attrs.has(value) and value.__module__ == found.name:
+                    yield value
+
+
+CLASSES = {f"{cls.__module__}.{cls.__name__}": cls for cls in _classes()}
+
+
+def _value(field: attrs.Attribute[Any]) -> Any:
+    """A canary of the field's kind."""
+    kind = str(field.type)
+    if kind.startswith("bytes"):
+        return CANARY.encode()
+    if any(kind.startswith(start) for start in ("dict", "Mapping")):
+        return {CANARY: CANARY}
+    if any(kind.startswith(start) for start in ("tuple", "list", "set", "frozenset", "Sequence", "Collection")):
+        return (CANARY,)
+    return CANARY
+
+
+@pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES)
+def test_a_repr_shows_only_what_is_harmless(cls: type[Any]) -> None:
+    """Each field of each value is hidden, masked, or on the list of what may be seen."""
+    for field in attrs.fields(cls):
+        if not any(kind in str(field.type) for kind in ("str", "bytes", "Any", "object")):
+            continue
+        value = object.__new__(cls)
+        for other in attrs.fields(cls):
+            object.__setattr__(value, other.name, ())
+        object.__setattr__(value, field.name, _value(field))
+        if field.name == "number" or field.name == "_examples":
+            assert (cls.__name__, field.name) in _MASKED_ELSEWHERE or CANARY not in repr(value)
+        elif field.name not in HARMLESS:
+            assert CANARY not in repr(value), field.name
+
+
+def test_there_is_much_to_look_at() -> None:
+    """The walk above finds the values, public and private."""
+    assert {"qxt_async.models.BatchResult", "qxt_async.wire._Lines", "qxt_async.journal.records.Batch"} < set(CLASSES)
+    assert len(CLASSES) > 60
+    seen = {field.name for cls in CLASSES.values() for field in attrs.fields(cls)}
+    assert seen >= HARMLESS
+
+
+NUMBER, TEXT, PASSWORD = "13800138000", "【Acme】top secret", "correct horse"
+DIGEST = Credentials.from_password("u", PASSWORD).digest
+SECRETS = (NUMBER, TEXT, "top secret", PASSWORD, DIGEST, "a-secret-path-of-20-characters")
+
+
+def _everything(folder: str) -> list[Any]:
+    gateway = SimulatedGateway("user", PASSWORD)
+    account = Credentials.from_password("user", PASSWORD)
+    message = Message(TEXT)
+    form = send_form(account, message)
+    batch = BatchResult(0, (NUMBER,), receipts=(Receipt("1", (NUMBER,)),), failed=(NUMBER,), unknown=(NUMBER,))
+    result = BulkResult((batch,), unsent=(NUMBER,))
+    client = QxtClient("user", PASSWORD, base_url="http://gateway.test/qxt", transport=gateway.transport())
+    journal = open_journal(f"{folder}/qxt.db")
+    receiver = PushReceiver(journal, path_secret=SECRETS[-1])
+    reply = Reply("1", NUMBER, text=TEXT)
+    report = StatusReport("1", NUMBER, code="DELIVRD")
+    request = form.request(NUMBER.encode())
+    return [gateway, account, message, form, batch, result, client, journal, receiver, reply, report, request]
+
+
+def test_local_variables_of_a_traceback_show_nothing(tmp_path: Any) -> None:
+    """A traceback with the values of all local variables has no secret, if the caller's own variables have none."""
+    everything = _everything(str(tmp_path))
+    try:
+        raise QxtError("with a view")
+    except QxtError as error:
+        error.result = everything[5]
+        shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    assert "everything" in shown
+    assert [secret for secret in SECRETS if secret in shown + repr(everything) + str(everything)] == []
