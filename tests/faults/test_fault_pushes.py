@@ -1,0 +1,222 @@
+"""Rows of the fault matrix that come from outside: strange pushes, huge ones, and a store that fails or loses power."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import anyio
+import attrs
+import pytest
+
+from qxt_async import Message, QxtClient
+from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.journal import open_journal
+from qxt_async.journal.records import PlannedBatch
+from qxt_async.receiver import PushReceiver
+from qxt_async.simulator import PushPlan, SimulatedGateway
+
+SECRET = "0123456789abcdefghij"
+MB = 1 << 20
+
+
+@attrs.frozen
+class Served:
+    """``qxt receive`` in a process of its own."""
+
+    process: subprocess.Popen[str]
+    address: tuple[str, int]
+    journal: Path
+
+    def push(self, fields: str, body: bytes | None = None, path: str = SECRET) -> tuple[int, bytes]:
+        """Push over a connection of its own."""
+        with closing(HTTPConnection(*self.address, timeout=30)) as connection:
+            connection.request("GET" if body is None else "POST", f"/{path}?{fields.replace(' ', '%20')}", body)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+
+    def stored(self) -> list[tuple[str, str, str]]:
+        """The reports in its journal, which it goes on writing."""
+        with closing(sqlite3.connect(self.journal)) as connection:
+            return connection.execute("SELECT mid, mobile, code FROM reports ORDER BY seq").fetchall()
+
+    def peak(self) -> int:
+        """Bytes of memory that it had at most."""
+        lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
+        (kilobytes,) = (line.split()[1] for line in lines if line.startswith("VmHWM"))
+        return int(kilobytes) * 1024
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A receiver that listens."""
+    journal = tmp_path / "qxt.db"
+    arguments = ["receive", "--port", "0", "--path", SECRET, "--journal", str(journal)]
+    command = [sys.executable, "-m", "qxt_async", *arguments]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            parts = urlsplit(process.stderr.readline().split()[-1])
+            assert parts.hostname is not None
+            assert parts.port is not None
+            yield Served(process, (parts.hostname, parts.port), journal)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=30)
+
+
+@pytest.mark.slow
+def test_row_31_strange_pushes(served: Served) -> None:
+    """A thousand duplicates are one report; what cannot be understood is kept raw; all of it is answered ``ok``."""
+    report = "type=4&mid=7&mobile=13800138000&msg=DELIVRD"
+
+    def push_often(times: int) -> None:
+        with closing(HTTPConnection(*served.address, timeout=30)) as connection:
+            for _ in range(times):
+                connection.request("GET", f"/{SECRET}?{report}")
+                assert connection.getresponse().read() == b"ok"
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(push_often, [125] * 8))
+    assert served.stored() == [("7", "13800138000", "DELIVRD")]
+    strange = [
+        "type=4&mid=8, 9&mobile=13800138001&msg=DELIVRD,REJECT,DELIVRD",
+        "type=1&mid=3&mobile=13800138002&msg=%ff%ff%81",
+        "type=4&mid=8&mid=9&mobile=13800138003&msg=DELIVRD",
+        "&".join(f"field{place}={place}" for place in range(2000)),
+    ]
+    many = "&".join(f"f{place}=1" for place in range(10_000)).encode()[: 60 * 1024]
+    assert {served.push(fields) for fields in strange} | {served.push("", many)} == {(200, b"ok")}
+    with closing(sqlite3.connect(served.journal)) as connection:
+        flags = {flag for (row,) in connection.execute("SELECT flags FROM raw_pushes") for flag in row.split()}
+    assert {"unequal-lists", "undecodable", "doubled-field", "too-many-fields"} <= flags
+    # A mid that nobody has sent under is stored like any other.
+    assert ("8", "13800138003", "DELIVRD") in served.stored()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what /proc says of a process")
+def test_row_32_huge_and_slow_pushes(served: Served) -> None:
+    """300 MB of body and 10 MB of address are refused in bounded memory; others are served while a slow one sits."""
+    assert served.push("type=4&mid=1&mobile=13800138000&msg=DELIVRD") == (200, b"ok")
+    before = served.peak()
+    with socket.create_connection(served.address, 30) as slow:
+        slow.sendall(b"GET /%b?type=4 HTTP/1.1\r\nHost: x\r\nX-Slow: " % SECRET.encode())
+        path = SECRET.encode()
+        for head, piece, count in (
+            (b"POST /%b HTTP/1.1\r\nHost: x\r\nContent-Length: 314572800\r\n\r\n" % path, b"x" * MB, 300),
+            (
+                b"POST /%b HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n" % path,
+                b"100000\r\n" + b"x" * MB + b"\r\n",
+                300,
+            ),
+            (b"GET /%b?" % path, b"x" * MB, 10),
+        ):
+            assert _poured(served.address, head, piece, count) in {413, 414, 400}
+            slow.sendall(b"and slower ")
+            assert served.push("type=4&mid=1&mobile=13800138000&msg=DELIVRD") == (200, b"ok")
+    assert served.push("type=4&mid=2&mobile=13800138000&msg=DELIVRD", path="somewhere")[0] == 404
+    assert served.peak() - before < 16 * MB
+    assert served.stored() == [("1", "13800138000", "DELIVRD")]
+
+
+def _poured(address: tuple[str, int], head: bytes, piece: bytes, count: int) -> int:
+    """Send as much as is taken; the status of the answer."""
+    with socket.create_connection(address, 30) as connection:
+        try:
+            connection.sendall(head)
+            for _ in range(count):
+                connection.sendall(piece)
+        except OSError:  # refused, and closed under our hands
+            return 413
+        return int(connection.recv(4096).split(b" ")[1])
+
+
+@pytest.mark.anyio
+async def test_row_33_the_store_fails_while_pushes_wait(tmp_path: Path) -> None:
+    """What cannot be stored is answered 503 and pushed again: in the end all is acknowledged and stored, once."""
+    path = tmp_path / "qxt.db"
+    gateway = SimulatedGateway(push=PushPlan(attempts=1))
+    numbers = [f"1380013{place:04d}" for place in range(50)]
+    async with open_journal(path) as journal:
+        await journal.database.writer.run(lambda connection: connection.execute("PRAGMA busy_timeout=0"))  # type: ignore[attr-defined]
+        receiver = PushReceiver(journal, path_secret=SECRET)
+        async with QxtClient(
+            "user", "password", base_url="http://gateway.test/qxt", transport=gateway.transport()
+        ) as client:
+            await client.send(numbers, "hello")
+        to = f"http://receiver.test/{SECRET}"
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            assert await gateway.push_all(to, app=receiver) == 0
+            assert await journal.reports() == []
+            other.execute("ROLLBACK")
+        assert await gateway.push_all(to, app=receiver) == 50
+        assert sorted(entry.value.mobile for entry in await journal.reports()) == numbers
+
+
+def test_row_24_power_cut(tmp_path: Path) -> None:
+    """Whatever moment the power goes: what had reached the gateway is on the disk as being sent, if not as sent.
+
+    The journal flushes at every commit (``synchronous=FULL``, see the tests of its schema), so what stands in its files
+    when a request arrives is what a disk has then, at least. Of what was written later any part may be missing.
+    """
+    path = tmp_path / "qxt.db"
+    cuts: list[tuple[Path, frozenset[str]]] = []
+    gateway = SimulatedGateway()
+
+    def cut(submission: object) -> bool:
+        folder = tmp_path / f"cut {len(cuts)}"
+        folder.mkdir()
+        for file in (path, path.with_name("qxt.db-wal")):
+            shutil.copy(file, folder / file.name)
+        cuts.append((folder, frozenset({*gateway.taken, *submission.numbers})))  # type: ignore[attr-defined]
+        return False
+
+    gateway.fail_when(cut, "http-500")
+    gateway.fail_next("take-then-502")
+    numbers = [f"1380013{place:04d}" for place in range(60)]
+
+    async def run() -> None:
+        async with (
+            open_journal(path) as journal,
+            QxtClient(
+                "user",
+                "password",
+                base_url="http://gateway.test/qxt",
+                transport=gateway.transport(),
+                max_concurrency=2,
+            ) as client,
+        ):
+            campaign = await journal.campaigns.create()
+            batches = [PlannedBatch(Message("hello"), numbers[at : at + 5]) for at in range(0, 60, 5)]
+            await journal.campaigns.add(campaign, batches)
+            await journal.campaigns.finish(campaign)
+            await CampaignRunner(journal, client, RunOptions(check_balance=False)).run(campaign)
+
+    async def check(folder: Path, reached: frozenset[str]) -> None:
+        async with open_journal(folder / "qxt.db") as journal:
+            records, _ = await journal.campaigns.numbers(1)
+            states = {record.number: record.state.value for record in records}
+            assert sorted(states) == numbers
+            assert {states[number] for number in reached} <= {"accepted", "unknown"}
+
+    anyio.run(run)
+    assert len(cuts) == 11  # the first request met another fault before it was looked at
+    dice = itertools.cycle([0, 1, 7, 4096, 100_000])
+    for folder, reached in cuts:
+        # What was under way to the disk besides: a torn end, which the next start has to see through.
+        with (folder / "qxt.db-wal").open("ab") as file:
+            file.write(b"\x5a" * next(dice))
+        anyio.run(check, folder, reached)
