@@ -260,8 +260,8 @@ def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
 class _Lines:
     """The lines of an answer, sorted by kind."""
 
-    taken: list[tuple[str, list[str]]] = attrs.field(factory=list[tuple[str, list[str]]])
-    failed: list[tuple[str, list[str]]] = attrs.field(factory=list[tuple[str, list[str]]])
+    taken: list[tuple[str, list[str]]] = attrs.field(factory=list[tuple[str, list[str]]], repr=counted)
+    failed: list[tuple[str, list[str]]] = attrs.field(factory=list[tuple[str, list[str]]], repr=counted)
     refusals: list[str] = attrs.field(factory=list[str])
 
     @classmethod
