@@ -21,7 +21,7 @@ from .errors import (
 )
 from .models import Message
 from .pacing import Pace
-from .phones import MOBILE_PATTERN, Intake, SeenNumbers
+from .phones import MOBILE_PATTERN, Intake, SeenNumbers, is_mobile
 from .retrying import NO_RETRIES, RetryPolicy
 from .sending import Line, Order, RecordedBatch, read_status, stopped_error
 from .settings import checked_address, checked_method, checked_seconds
@@ -214,10 +214,10 @@ class QxtClient:
 
     async def _ask_balance(self, form: Form, timeout: float) -> Balance:
         request = form.request(b"", method=self._method, base_url=self._base_url)
-        exchange = Exchange(request, self._base_url, lambda _: True)
+        exchange = Exchange(request, self._base_url, lambda _: True, timeout=timeout)
         async with self._line.slots:
             await self._line.pace.wait(0)
-            stopped = await self._line.exchange(exchange, timeout=timeout)
+            stopped = await self._line.exchange(exchange)
         if exchange.body is None:
             raise stopped_error(exchange, stopped)
         if (refused := read_status(exchange)) is not None and refused.error is not None:
@@ -272,17 +272,14 @@ class QxtClient:
         self._check_open()
         message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
         form = send_form(self._credentials, message, channel_digits=self._channel_digits)
-        given = [numbers] if isinstance(numbers, str) else list(numbers)
-        intake = self._intake(unique=True, suppressed=suppressed, few=True)
-        clean = tuple(intake.admit(given))
-        if not clean:
-            raise intake.nothing_left()
+        clean, intake = self._screened(numbers, suppressed)
         chosen = self._method if method is None else checked_method(method)
         limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
-        form.request(join(clean), method=chosen, base_url=self._base_url)  # too large a one is refused before any I/O
+        if chosen == "GET" or len(clean) > MAX_NUMBERS:
+            form.request(join(clean), method=chosen, base_url=self._base_url)  # refused before any I/O
         if check_balance:
             await self._check_balance(len(clean), message)
-        order = Order(0, clean, form, chosen, limit, retry or self._retry, on_result, intake)
+        order = Order(0, clean, form, chosen, limit, retry or self._retry, on_result, intake=intake)
         result = await order.execute(self._line)
         if result.error is not None and not result.receipts:
             result.error.result = result
@@ -462,6 +459,21 @@ class QxtClient:
         available = (await self.balance()).sms
         if available < needed:
             raise InsufficientBalanceError(needed, available)
+
+    def _screened(
+        self, numbers: str | Iterable[str], suppressed: Container[str]
+    ) -> tuple[tuple[str, ...], Intake | None]:
+        """The numbers of one request, and the gate that they have passed; one clean number needs none."""
+        if isinstance(numbers, str):
+            plain = self._number_pattern == MOBILE_PATTERN and is_mobile(numbers)
+            if plain and numbers not in suppressed:
+                return (numbers,), None
+            numbers = [numbers]
+        intake = self._intake(unique=True, suppressed=suppressed, few=True)
+        clean = tuple(intake.admit(list(numbers)))
+        if not clean:
+            raise intake.nothing_left()
+        return clean, intake
 
     def _intake(
         self, *, unique: bool, suppressed: Container[str], keep_invalid: bool = True, few: bool = False

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
-
-import attrs
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import BulkFailedError, QxtError
+from .values import Value
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -53,16 +52,18 @@ def masked(number: str) -> str:
     return f"{number[:1]}****" if number else ""
 
 
-@attrs.frozen
-class Balance:
+class Balance(Value):
     """What is left on the account, in messages (PROTOCOL 3)."""
 
+    __slots__ = ("sms", "mms")
     sms: int
-    mms: int = attrs.field(kw_only=True)
+    mms: int
+
+    def __init__(self, sms: int, *, mms: int) -> None:
+        self._fill(sms, mms)
 
 
-@attrs.frozen
-class Message:
+class Message(Value):
     """A text with how it is to be sent.
 
     Attributes:
@@ -71,13 +72,17 @@ class Message:
         addseqno: let the gateway split a long text on channels without long messages, each part numbered ``1/3)``.
     """
 
-    text: str = attrs.field(repr=_hidden)
-    extno: str | None = attrs.field(default=None, kw_only=True)
-    addseqno: bool = attrs.field(default=False, kw_only=True)
+    __slots__ = ("text", "extno", "addseqno")
+    _shown: ClassVar[dict[str, Any]] = {"text": _hidden}
+    text: str
+    extno: str | None
+    addseqno: bool
+
+    def __init__(self, text: str, *, extno: str | None = None, addseqno: bool = False) -> None:
+        self._fill(text, extno, addseqno)
 
 
-@attrs.frozen
-class InvalidNumber:
+class InvalidNumber(Value):
     """A number that was left out because it is none.
 
     Attributes:
@@ -86,21 +91,29 @@ class InvalidNumber:
         reason: what is wrong with it.
     """
 
+    __slots__ = ("position", "raw", "reason")
+    _shown: ClassVar[dict[str, Any]] = {"raw": masked}
     position: int
-    raw: str = attrs.field(repr=masked)
-    reason: str = attrs.field(kw_only=True)
+    raw: str
+    reason: str
+
+    def __init__(self, position: int, raw: str, *, reason: str) -> None:
+        self._fill(position, raw, reason)
 
 
-@attrs.frozen
-class Receipt:
+class Receipt(Value):
     """One ``ok:MID:…`` line: the mid and the numbers that the gateway took under it."""
 
+    __slots__ = ("mid", "numbers")
+    _shown: ClassVar[dict[str, Any]] = {"numbers": counted}
     mid: str
-    numbers: tuple[str, ...] = attrs.field(repr=counted)
+    numbers: tuple[str, ...]
+
+    def __init__(self, mid: str, numbers: tuple[str, ...]) -> None:
+        self._fill(mid, numbers)
 
 
-@attrs.frozen
-class BatchResult:
+class BatchResult(Value):
     """What became of one request's numbers. `accepted`, `failed` and `unknown` are disjoint and together `numbers`.
 
     Attributes:
@@ -116,17 +129,48 @@ class BatchResult:
         duplicates, suppressed: only from `QxtClient.send`: how many numbers were left out as such.
     """
 
+    __slots__ = (
+        "index",
+        "numbers",
+        "receipts",
+        "failed",
+        "unknown",
+        "error",
+        "attempts",
+        "elapsed",
+        "invalid",
+        "duplicates",
+        "suppressed",
+    )
+    _shown: ClassVar[dict[str, Any]] = {"numbers": counted, "failed": counted, "unknown": counted}
     index: int
-    numbers: tuple[str, ...] = attrs.field(repr=counted)
-    receipts: tuple[Receipt, ...] = attrs.field(default=(), kw_only=True)
-    failed: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=counted)
-    unknown: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=counted)
-    error: QxtError | None = attrs.field(default=None, kw_only=True)
-    attempts: int = attrs.field(default=1, kw_only=True)
-    elapsed: float = attrs.field(default=0.0, kw_only=True)
-    invalid: tuple[InvalidNumber, ...] = attrs.field(default=(), kw_only=True)
-    duplicates: int = attrs.field(default=0, kw_only=True)
-    suppressed: int = attrs.field(default=0, kw_only=True)
+    numbers: tuple[str, ...]
+    receipts: tuple[Receipt, ...]
+    failed: tuple[str, ...]
+    unknown: tuple[str, ...]
+    error: QxtError | None
+    attempts: int
+    elapsed: float
+    invalid: tuple[InvalidNumber, ...]
+    duplicates: int
+    suppressed: int
+
+    def __init__(
+        self,
+        index: int,
+        numbers: tuple[str, ...],
+        *,
+        receipts: tuple[Receipt, ...] = (),
+        failed: tuple[str, ...] = (),
+        unknown: tuple[str, ...] = (),
+        error: QxtError | None = None,
+        attempts: int = 1,
+        elapsed: float = 0.0,
+        invalid: tuple[InvalidNumber, ...] = (),
+        duplicates: int = 0,
+        suppressed: int = 0,
+    ) -> None:
+        self._fill(index, numbers, receipts, failed, unknown, error, attempts, elapsed, invalid, duplicates, suppressed)
 
     @property
     def accepted(self) -> tuple[str, ...]:
@@ -184,8 +228,7 @@ class Numbers(Collection[str]):
         return f"<Numbers: {self._count}>"
 
 
-@attrs.frozen
-class BulkResult:
+class BulkResult(Value):
     """What became of a bulk send.
 
     Attributes:
@@ -198,12 +241,26 @@ class BulkResult:
         elapsed: seconds.
     """
 
+    __slots__ = ("batches", "invalid", "duplicates", "suppressed", "unsent", "elapsed")
+    _shown: ClassVar[dict[str, Any]] = {"invalid": counted, "unsent": counted}
     batches: tuple[BatchResult, ...]
-    invalid: tuple[InvalidNumber, ...] = attrs.field(default=(), kw_only=True, repr=counted)
-    duplicates: int = attrs.field(default=0, kw_only=True)
-    suppressed: int = attrs.field(default=0, kw_only=True)
-    unsent: tuple[str, ...] = attrs.field(default=(), kw_only=True, repr=counted)
-    elapsed: float = attrs.field(default=0.0, kw_only=True)
+    invalid: tuple[InvalidNumber, ...]
+    duplicates: int
+    suppressed: int
+    unsent: tuple[str, ...]
+    elapsed: float
+
+    def __init__(
+        self,
+        batches: tuple[BatchResult, ...],
+        *,
+        invalid: tuple[InvalidNumber, ...] = (),
+        duplicates: int = 0,
+        suppressed: int = 0,
+        unsent: tuple[str, ...] = (),
+        elapsed: float = 0.0,
+    ) -> None:
+        self._fill(batches, invalid, duplicates, suppressed, unsent, elapsed)
 
     @property
     def mids(self) -> tuple[str, ...]:
@@ -238,8 +295,7 @@ class BulkResult:
             raise error
 
 
-@attrs.frozen
-class Progress:
+class Progress(Value):
     """How far a bulk send is, told after each batch.
 
     Attributes:
@@ -250,15 +306,31 @@ class Progress:
         batch: the result that brought the news.
     """
 
-    batches: int = attrs.field(kw_only=True)
-    accepted: int = attrs.field(kw_only=True)
-    failed: int = attrs.field(kw_only=True)
-    unknown: int = attrs.field(kw_only=True)
-    invalid: int = attrs.field(kw_only=True)
-    duplicates: int = attrs.field(kw_only=True)
-    suppressed: int = attrs.field(kw_only=True)
-    elapsed: float = attrs.field(kw_only=True)
-    batch: BatchResult = attrs.field(kw_only=True)
+    __slots__ = ("batches", "accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "elapsed", "batch")
+    batches: int
+    accepted: int
+    failed: int
+    unknown: int
+    invalid: int
+    duplicates: int
+    suppressed: int
+    elapsed: float
+    batch: BatchResult
+
+    def __init__(
+        self,
+        *,
+        batches: int,
+        accepted: int,
+        failed: int,
+        unknown: int,
+        invalid: int,
+        duplicates: int,
+        suppressed: int,
+        elapsed: float,
+        batch: BatchResult,
+    ) -> None:
+        self._fill(batches, accepted, failed, unknown, invalid, duplicates, suppressed, elapsed, batch)
 
 
 class DeliveryState(enum.StrEnum):
@@ -282,8 +354,7 @@ class DeliveryState(enum.StrEnum):
         return cls.REJECTED if code == "REJECT" else cls.FAILED
 
 
-@attrs.frozen
-class StatusReport:
+class StatusReport(Value):
     """One phone's report on one message (PROTOCOL 4, type 4); its key is (mid, mobile).
 
     Attributes:
@@ -296,13 +367,28 @@ class StatusReport:
         received_at: when the receiver took it, aware, UTC; ``None`` before that.
     """
 
+    __slots__ = ("mid", "mobile", "code", "port", "area", "city", "received_at")
+    _shown: ClassVar[dict[str, Any]] = {"mobile": masked}
     mid: str
-    mobile: str = attrs.field(repr=masked)
-    code: str = attrs.field(kw_only=True)
-    port: str | None = attrs.field(default=None, kw_only=True)
-    area: str | None = attrs.field(default=None, kw_only=True)
-    city: str | None = attrs.field(default=None, kw_only=True)
-    received_at: datetime | None = attrs.field(default=None, kw_only=True)
+    mobile: str
+    code: str
+    port: str | None
+    area: str | None
+    city: str | None
+    received_at: datetime | None
+
+    def __init__(
+        self,
+        mid: str,
+        mobile: str,
+        *,
+        code: str,
+        port: str | None = None,
+        area: str | None = None,
+        city: str | None = None,
+        received_at: datetime | None = None,
+    ) -> None:
+        self._fill(mid, mobile, code, port, area, city, received_at)
 
     @property
     def state(self) -> DeliveryState:
@@ -310,8 +396,7 @@ class StatusReport:
         return DeliveryState.from_code(self.code)
 
 
-@attrs.frozen
-class Reply:
+class Reply(Value):
     """What a person wrote back (PROTOCOL 4, type 1).
 
     Attributes:
@@ -325,11 +410,27 @@ class Reply:
         received_at: when the receiver took it, aware, UTC; ``None`` before that.
     """
 
+    __slots__ = ("mid", "mobile", "text", "port", "extno", "area", "city", "received_at")
+    _shown: ClassVar[dict[str, Any]] = {"mobile": masked, "text": _hidden}
     mid: str
-    mobile: str = attrs.field(repr=masked)
-    text: str = attrs.field(kw_only=True, repr=_hidden)
-    port: str | None = attrs.field(default=None, kw_only=True)
-    extno: str | None = attrs.field(default=None, kw_only=True)
-    area: str | None = attrs.field(default=None, kw_only=True)
-    city: str | None = attrs.field(default=None, kw_only=True)
-    received_at: datetime | None = attrs.field(default=None, kw_only=True)
+    mobile: str
+    text: str
+    port: str | None
+    extno: str | None
+    area: str | None
+    city: str | None
+    received_at: datetime | None
+
+    def __init__(
+        self,
+        mid: str,
+        mobile: str,
+        *,
+        text: str,
+        port: str | None = None,
+        extno: str | None = None,
+        area: str | None = None,
+        city: str | None = None,
+        received_at: datetime | None = None,
+    ) -> None:
+        self._fill(mid, mobile, text, port, extno, area, city, received_at)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Container, Iterable, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from typing import Any
 
-import attrs
-
 from .errors import InvalidConfigurationError, InvalidNumberError, NoValidNumberError
 from .models import InvalidNumber, masked
 
@@ -83,6 +81,13 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
     raise InvalidNumberError(masked(raw), _why_not(raw, folded, pattern))
 
 
+def is_mobile(number: str) -> bool:
+    """Whether a number has the default form already, as it goes on the wire."""
+    return (
+        len(number) == _DIGITS and number[0] == "1" and number[1] in "3456789" and number.isascii() and number.isdigit()
+    )
+
+
 def unique(numbers: Iterable[str]) -> list[str]:
     """Leave out repeated numbers; the first of each stays where it was."""
     return list(dict.fromkeys(numbers))
@@ -149,14 +154,6 @@ class SeenNumbers:
         return fresh
 
 
-def _check_pattern(_: object, __: object, value: str) -> None:
-    try:
-        re.compile(value)
-    except re.error as error:
-        raise InvalidConfigurationError(f"number_pattern is not a regular expression: {error}") from error
-
-
-@attrs.define(on_setattr=None)
 class Intake:
     """The gate that every number of a send passes: normalise, validate, leave out repeated and suppressed ones.
 
@@ -170,15 +167,26 @@ class Intake:
         invalid_count, duplicates, suppressed_count: how many were left out.
     """
 
-    pattern: str = attrs.field(default=MOBILE_PATTERN, validator=_check_pattern)
-    seen: SeenNumbers | None = attrs.field(default=None, repr=False)
-    suppressed: Container[str] = attrs.field(default=(), repr=False)
-    keep_invalid: bool = True
-    read: int = 0
-    invalid: list[InvalidNumber] = attrs.field(factory=list[InvalidNumber])
-    invalid_count: int = 0
-    duplicates: int = 0
-    suppressed_count: int = 0
+    def __init__(
+        self,
+        pattern: str = MOBILE_PATTERN,
+        *,
+        seen: SeenNumbers | None = None,
+        suppressed: Container[str] = (),
+        keep_invalid: bool = True,
+    ) -> None:
+        if pattern != MOBILE_PATTERN:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise InvalidConfigurationError(f"number_pattern is not a regular expression: {error}") from error
+        self.pattern = pattern
+        self.seen = seen
+        self.suppressed = suppressed
+        self.keep_invalid = keep_invalid
+        self.read = 0
+        self.invalid: list[InvalidNumber] = []
+        self.invalid_count = self.duplicates = self.suppressed_count = 0
 
     def admit(self, raw: Sequence[str]) -> Sequence[str]:
         """Let one chunk pass the gate.

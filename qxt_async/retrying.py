@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import attrs
-
 from .errors import InvalidConfigurationError, NotSentError, ThrottledError
+from .values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,18 +21,7 @@ __all__ = ["NO_RETRIES", "RetryPolicy"]
 _DOUBLINGS = 60  # beyond any waiting time, and far from where a float overflows
 
 
-def _check_attempts(_: object, __: object, value: int) -> None:
-    if value < 1:
-        raise InvalidConfigurationError(f"attempts is {value}: the first one counts, so at least 1")
-
-
-def _check_seconds(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not value >= 0:
-        raise InvalidConfigurationError(f"{attribute.name} is {value}: seconds, 0 or more")
-
-
-@attrs.frozen
-class RetryPolicy:
+class RetryPolicy(Value):
     """When to try again, and how long to wait before.
 
     Attributes:
@@ -46,11 +34,28 @@ class RetryPolicy:
             twice and you may be billed twice, since the gateway knows no idempotency key (PROTOCOL 2.3).
     """
 
-    attempts: int = attrs.field(default=5, validator=_check_attempts)
-    backoff: float = attrs.field(default=0.5, kw_only=True, validator=_check_seconds)
-    max_backoff: float = attrs.field(default=30.0, kw_only=True, validator=_check_seconds)
-    retry_failed: bool = attrs.field(default=False, kw_only=True)
-    retry_unknown_may_send_twice: bool = attrs.field(default=False, kw_only=True)
+    __slots__ = ("attempts", "backoff", "max_backoff", "retry_failed", "retry_unknown_may_send_twice")
+    attempts: int
+    backoff: float
+    max_backoff: float
+    retry_failed: bool
+    retry_unknown_may_send_twice: bool
+
+    def __init__(
+        self,
+        attempts: int = 5,
+        *,
+        backoff: float = 0.5,
+        max_backoff: float = 30.0,
+        retry_failed: bool = False,
+        retry_unknown_may_send_twice: bool = False,
+    ) -> None:
+        if attempts < 1:
+            raise InvalidConfigurationError(f"attempts is {attempts}: the first one counts, so at least 1")
+        for name, value in (("backoff", backoff), ("max_backoff", max_backoff)):
+            if not value >= 0:
+                raise InvalidConfigurationError(f"{name} is {value}: seconds, 0 or more")
+        self._fill(attempts, backoff, max_backoff, retry_failed, retry_unknown_may_send_twice)
 
     def again(self, answer: Answer) -> frozenset[str]:
         """Which numbers of an answer may be sent again."""

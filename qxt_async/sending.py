@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import email.utils
 import logging
 import random
 import time
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
-import attrs
 
 from . import errors
 from .models import BatchResult, counted
 from .transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError
+from .values import Value
 from .wire import Answer, join, parse_send, shown
 
 if TYPE_CHECKING:
@@ -36,8 +34,7 @@ _ADDRESS_REFUSED = frozenset({400, 401, 403, 404, 405, 411})
 _TOO_LARGE = frozenset({413, 414})
 
 
-@attrs.frozen
-class RecordedBatch:
+class RecordedBatch(Value):
     """What `QxtClient.send_recorded` sends.
 
     Attributes:
@@ -46,12 +43,16 @@ class RecordedBatch:
         until: when the request has to have begun, on `time.monotonic`: afterwards it is not sent.
     """
 
+    __slots__ = ("message", "numbers", "until")
+    _shown: ClassVar[dict[str, Any]] = {"numbers": counted}
     message: Message
-    numbers: Sequence[str] = attrs.field(repr=counted)
-    until: float = attrs.field(kw_only=True)
+    numbers: Sequence[str]
+    until: float
+
+    def __init__(self, message: Message, numbers: Sequence[str], *, until: float) -> None:
+        self._fill(message, numbers, until)
 
 
-@attrs.define(eq=False)
 class Line:
     """The way to the gateway that all requests of one client share.
 
@@ -62,35 +63,47 @@ class Line:
         pace: the rate limits.
     """
 
-    transport: Transport
-    base_url: str
-    slots: anyio.Semaphore
-    pace: Pace
+    __slots__ = ("base_url", "keeps_deadline", "pace", "slots", "transport")
 
-    async def exchange(self, exchange: Exchange, *, timeout: float) -> Exception | None:
-        """Run one exchange under a total deadline.
+    def __init__(self, transport: Transport, base_url: str, slots: anyio.Semaphore, pace: Pace) -> None:
+        self.transport = transport
+        self.base_url = base_url
+        self.slots = slots
+        self.pace = pace
+        self.keeps_deadline: bool = getattr(transport, "keeps_deadline", False)
+
+    async def exchange(self, exchange: Exchange) -> Exception | None:
+        """Run one exchange under its total deadline.
 
         Returns:
             What stopped it: ``None`` if the answer is there, `TimeoutError` at the deadline, else the transport's
             error. `exchange` tells how far it came.
         """
-        with anyio.move_on_after(timeout):
-            try:
+        try:
+            if self.keeps_deadline:
                 await self.transport.exchange(exchange)
-            except errors.QxtError:
-                raise
-            # Whatever a transport raises is an outcome of this request, and must not take others with it.
-            except Exception as error:  # noqa: BLE001
+                return None
+            with anyio.move_on_after(exchange.timeout):
+                await self.transport.exchange(exchange)
+                return None
+        except errors.QxtError:
+            raise
+        except TimeoutError as error:
+            if str(error):  # not the deadline but the system, of a socket
                 return error
-            return None
-        return TimeoutError(f"no answer in {timeout:g} s")
+        # Whatever a transport raises is an outcome of this request, and must not take others with it.
+        except Exception as error:  # noqa: BLE001
+            return error
+        return TimeoutError(f"no answer in {exchange.timeout:g} s")
 
 
 class _Cancelled(Exception):  # noqa: N818
     """Stands for the caller's cancellation where an exchange's end is told."""
 
 
-@attrs.define(eq=False)
+_CANCELLED = _Cancelled()
+
+
 class Order:
     """One batch of one text, on its way.
 
@@ -106,22 +119,31 @@ class Order:
         until: when the body has to have begun to leave, on `time.monotonic`; later it stays here.
     """
 
-    index: int
-    numbers: Sequence[str] = attrs.field(repr=counted)
-    form: Form
-    method: Method
-    timeout: float
-    retry: RetryPolicy
-    on_result: Callable[[BatchResult], None] | None = None
-    intake: Intake | None = None
-    until: float | None = None
-
-    _state: Answer = attrs.field(init=False)
-    _attempts: int = attrs.field(default=0, init=False)
-    _began: float = attrs.field(factory=time.perf_counter, init=False)
-
-    def __attrs_post_init__(self) -> None:
-        self._state = Answer(failed=tuple(self.numbers), error=errors.NotSentError("the send was stopped before"))
+    def __init__(
+        self,
+        index: int,
+        numbers: Sequence[str],
+        form: Form,
+        method: Method,
+        timeout: float,
+        retry: RetryPolicy,
+        on_result: Callable[[BatchResult], None] | None = None,
+        *,
+        intake: Intake | None = None,
+        until: float | None = None,
+    ) -> None:
+        self.index = index
+        self.numbers = numbers
+        self.form = form
+        self.method: Method = method
+        self.timeout = timeout
+        self.retry = retry
+        self.on_result = on_result
+        self.intake = intake
+        self.until = until
+        self._state: Answer | None = None
+        self._attempts = 0
+        self._began = time.perf_counter()
 
     async def execute(self, line: Line) -> BatchResult:
         """Send the batch.
@@ -163,15 +185,15 @@ class Order:
             answer = read_status(exchange, numbers) or parse_send(exchange.body or b"", numbers, tele)
             return answer.trusted
 
-        exchange = Exchange(request, line.base_url, on_answer, until=self.until)
+        exchange = Exchange(request, line.base_url, on_answer, until=self.until, timeout=self.timeout)
         async with line.slots:
             await line.pace.wait(len(numbers))
             if not self._attempts:
                 self._began = time.perf_counter()
             self._attempts += 1
-            stopped: Exception | None = _Cancelled()
+            stopped: Exception | None = _CANCELLED
             try:
-                stopped = await line.exchange(exchange, timeout=self.timeout)
+                stopped = await line.exchange(exchange)
             finally:
                 known = answer or _cut_off(exchange, stopped, numbers)
                 self._learn(numbers, known)
@@ -182,7 +204,7 @@ class Order:
     def _learn(self, numbers: Sequence[str], answer: Answer) -> None:
         """Replace what was known of these numbers by what an attempt brought."""
         state = self._state
-        if len(numbers) == len(self.numbers) and not state.unknown:
+        if state is None or (len(numbers) == len(self.numbers) and not state.unknown):
             self._state = answer
             return
         asked = set(numbers)
@@ -198,10 +220,11 @@ class Order:
         self._state = Answer(state.receipts + answer.receipts, failed, unknown, (), error)
 
     def _report(self) -> BatchResult:
-        state = self._state
+        numbers = tuple(self.numbers)
+        state = self._state or Answer(failed=numbers, error=errors.NotSentError("the send was stopped before"))
         result = BatchResult(
             self.index,
-            tuple(self.numbers),
+            numbers,
             receipts=state.receipts,
             failed=state.failed,
             unknown=state.unknown,
@@ -212,14 +235,15 @@ class Order:
             duplicates=0 if self.intake is None else self.intake.duplicates,
             suppressed=0 if self.intake is None else self.intake.suppressed_count,
         )
-        logger.info(
-            "batch %d: %d numbers, %s, mid %s, %.0f ms",
-            result.index,
-            len(result.numbers),
-            result.outcome,
-            result.mid,
-            result.elapsed * 1000,
-        )
+        if logger.isEnabledFor(logging.INFO):
+            logger.info(
+                "batch %d: %d numbers, %s, mid %s, %.0f ms",
+                result.index,
+                len(result.numbers),
+                result.outcome,
+                result.mid,
+                result.elapsed * 1000,
+            )
         if self.on_result is not None:
             self.on_result(result)
         return result
@@ -248,6 +272,9 @@ def _seconds(retry_after: str | None) -> float | None:
         return None
     if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after)
+    import email.utils
+    from datetime import UTC, datetime
+
     try:
         date = email.utils.parsedate_to_datetime(retry_after)
     except ValueError:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-import attrs
-
 from .errors import InvalidConfigurationError, InvalidExtnoError, InvalidTextError
+from .values import Value
 
 __all__ = [
     "EXTNO_DIGITS",
@@ -77,8 +76,7 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SHOWN = 5
 
 
-@attrs.frozen
-class BadCharacter:
+class BadCharacter(Value):
     """A character that cannot be sent, and where it stands.
 
     Attributes:
@@ -89,11 +87,15 @@ class BadCharacter:
         substitute: what `substitute` would put for it, ``None`` if it knows nothing.
     """
 
+    __slots__ = ("character", "position", "line", "column", "substitute")
     character: str
     position: int
-    line: int = attrs.field(kw_only=True)
-    column: int = attrs.field(kw_only=True)
-    substitute: str | None = attrs.field(kw_only=True)
+    line: int
+    column: int
+    substitute: str | None
+
+    def __init__(self, character: str, position: int, *, line: int, column: int, substitute: str | None) -> None:
+        self._fill(character, position, line, column, substitute)
 
     @property
     def name(self) -> str:

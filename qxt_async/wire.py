@@ -8,10 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Literal, TypeAlias
-from urllib.parse import quote_from_bytes
-
-import attrs
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from . import errors
 from .errors import (
@@ -24,6 +21,7 @@ from .errors import (
 )
 from .models import Balance, Message, Receipt, counted
 from .texts import check_extno, encode
+from .values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,25 +49,14 @@ URL_LIMIT = 8000
 
 _SHOWN = 200
 
+# What `urllib.parse.quote_from_bytes` makes of each byte, in a quarter of the time.
+_UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~"
+_QUOTED = [chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in range(256)]
+
 Method: TypeAlias = Literal["POST", "GET"]
 
 
-def _check_user(_: object, __: object, value: str) -> None:
-    if not value:
-        raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
-    try:
-        value.encode("gbk")
-    except UnicodeEncodeError:
-        raise InvalidConfigurationError("user has characters that GBK cannot carry") from None
-
-
-def _check_digest(_: object, __: object, value: str) -> None:
-    if not re.fullmatch(r"[0-9a-f]{32}", value):
-        raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
-
-
-@attrs.frozen
-class Credentials:
+class Credentials(Value):
     """An account: the user name and the lowercase md5 digest, which is the credential (PROTOCOL 1).
 
     Attributes:
@@ -77,8 +64,21 @@ class Credentials:
         digest: 32 lowercase hexadecimal digits.
     """
 
-    user: str = attrs.field(validator=_check_user)
-    digest: str = attrs.field(repr=False, validator=_check_digest)
+    __slots__ = ("user", "digest")
+    _shown: ClassVar[dict[str, Any]] = {"digest": None}
+    user: str
+    digest: str
+
+    def __init__(self, user: str, digest: str) -> None:
+        if not user:
+            raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
+        try:
+            user.encode("gbk")
+        except UnicodeEncodeError:
+            raise InvalidConfigurationError("user has characters that GBK cannot carry") from None
+        if len(digest) != 32 or digest.strip("0123456789abcdef"):
+            raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
+        self._fill(user, digest)
 
     @classmethod
     def from_password(cls, user: str, password: str) -> Credentials:
@@ -105,8 +105,7 @@ class Credentials:
         return cls(user, digest.strip().lower())
 
 
-@attrs.frozen
-class WireRequest:
+class WireRequest(Value):
     """A request as bytes.
 
     Attributes:
@@ -115,21 +114,30 @@ class WireRequest:
         form: the urlencoded fields: the body of a POST, the query of a GET.
     """
 
+    __slots__ = ("method", "endpoint", "form")
+    _shown: ClassVar[dict[str, Any]] = {"form": None}
     method: Method
     endpoint: str
-    form: bytes = attrs.field(repr=False)
+    form: bytes
+
+    def __init__(self, method: Method, endpoint: str, form: bytes) -> None:
+        self._fill(method, endpoint, form)
 
 
-@attrs.frozen
-class Form:
+class Form(Value):
     """A form prepared once a send, to be filled with the numbers of each batch.
 
     `password` goes last, so that a truncated form is refused and never a smaller send (PROTOCOL 1.2).
     """
 
+    __slots__ = ("endpoint", "head", "tail")
+    _shown: ClassVar[dict[str, Any]] = {"head": None, "tail": None}
     endpoint: str
-    head: bytes = attrs.field(repr=False)
-    tail: bytes = attrs.field(repr=False)
+    head: bytes
+    tail: bytes
+
+    def __init__(self, endpoint: str, head: bytes, tail: bytes) -> None:
+        self._fill(endpoint, head, tail)
 
     def fill(self, tele: bytes) -> bytes:
         """The urlencoded form for one batch.
@@ -180,7 +188,7 @@ def balance_form(credentials: Credentials) -> Form:
 
 
 def _urlencoded(fields: Sequence[tuple[str, bytes]]) -> bytes:
-    return "&".join(f"{name}={quote_from_bytes(value, safe='')}" for name, value in fields).encode()
+    return "&".join([f"{name}={''.join([_QUOTED[byte] for byte in value])}" for name, value in fields]).encode()
 
 
 def join(numbers: Sequence[str]) -> bytes:
@@ -197,8 +205,7 @@ def join(numbers: Sequence[str]) -> bytes:
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
-@attrs.frozen
-class Answer:
+class Answer(Value):
     """What an answer says about the numbers of its request.
 
     Attributes:
@@ -210,12 +217,26 @@ class Answer:
         trusted: whether the connection can be used again; not if the answer was another request's.
     """
 
-    receipts: tuple[Receipt, ...] = ()
-    failed: tuple[str, ...] = attrs.field(default=(), repr=counted)
-    unknown: tuple[str, ...] = attrs.field(default=(), repr=counted)
-    codes: tuple[str, ...] = ()
-    error: RefusedError | NotSentError | OutcomeUnknownError | None = None
-    trusted: bool = True
+    __slots__ = ("receipts", "failed", "unknown", "codes", "error", "trusted")
+    _shown: ClassVar[dict[str, Any]] = {"failed": counted, "unknown": counted}
+    receipts: tuple[Receipt, ...]
+    failed: tuple[str, ...]
+    unknown: tuple[str, ...]
+    codes: tuple[str, ...]
+    error: RefusedError | NotSentError | OutcomeUnknownError | None
+    trusted: bool
+
+    def __init__(
+        self,
+        receipts: tuple[Receipt, ...] = (),
+        failed: tuple[str, ...] = (),
+        unknown: tuple[str, ...] = (),
+        codes: tuple[str, ...] = (),
+        error: RefusedError | NotSentError | OutcomeUnknownError | None = None,
+        *,
+        trusted: bool = True,
+    ) -> None:
+        self._fill(receipts, failed, unknown, codes, error, trusted)
 
 
 def decode(body: bytes) -> str:
@@ -253,20 +274,16 @@ def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
         mid, _, told = body[3:].partition(b":")
         if told.rstrip(b"\r\n") == tele and mid and mid.isalnum():
             return Answer((Receipt(mid.decode("ascii"), tuple(numbers)),))
-    return _settle(_Lines.read(decode(body)), numbers, body)
+    return _settle(_Lines(decode(body)), numbers, body)
 
 
-@attrs.define
 class _Lines:
     """The lines of an answer, sorted by kind."""
 
-    taken: list[tuple[str, list[str]]] = attrs.field(factory=list[tuple[str, list[str]]], repr=counted)
-    failed: list[tuple[str, list[str]]] = attrs.field(factory=list[tuple[str, list[str]]], repr=counted)
-    refusals: list[str] = attrs.field(factory=list[str])
-
-    @classmethod
-    def read(cls, text: str) -> _Lines:
-        lines = cls()
+    def __init__(self, text: str) -> None:
+        self.taken: list[tuple[str, list[str]]] = []
+        self.failed: list[tuple[str, list[str]]] = []
+        self.refusals: list[str] = []
         for line in text.splitlines():
             keyword, colon, rest = line.strip().partition(":")
             if not colon:
@@ -275,10 +292,9 @@ class _Lines:
             if keyword in ("ok", "fail"):
                 name, _, told = rest.partition(":")
                 numbers = [number for part in told.split(",") if (number := part.strip())]
-                (lines.taken if keyword == "ok" else lines.failed).append((name.strip(), numbers))
+                (self.taken if keyword == "ok" else self.failed).append((name.strip(), numbers))
             elif (description := _description(line)) is not None:
-                lines.refusals.append(description)
-        return lines
+                self.refusals.append(description)
 
 
 def _description(line: str) -> str | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import qxt_async
 from qxt_async import errors
 
@@ -81,6 +83,20 @@ def test_public_names_exist_and_say_what_they_are() -> None:
     for name in qxt_async.__all__:
         value = getattr(qxt_async, name)
         assert not callable(value) or value.__doc__, name
+
+
+def test_names_are_listed_before_they_are_loaded() -> None:
+    """`dir()` has every exported name, and a name that does not exist is an ordinary `AttributeError`."""
+    assert set(dir(qxt_async)) >= NAMES
+    with pytest.raises(AttributeError, match="module 'qxt_async' has no attribute 'Client'"):
+        qxt_async.Client  # noqa: B018
+
+
+def test_all_names_are_imported_by_a_star() -> None:
+    """`from qxt_async import *` brings all of them."""
+    names: dict[str, object] = {}
+    exec("from qxt_async import *", names)
+    assert set(names) >= NAMES
 
 
 def test_names_are_unique() -> None:

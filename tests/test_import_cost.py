@@ -30,9 +30,6 @@ EXTRAS = {
     "yarl",
 }
 
-# What httpx itself imports where it is installed, whether or not it is used.
-BROUGHT_BY_HTTPX = {"click", "rich", "trio"}
-
 
 def _loaded(code: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after some code."""
@@ -45,23 +42,44 @@ def _tops(modules: set[str]) -> set[str]:
     return {name.partition(".")[0] for name in modules}
 
 
-def test_the_package_loads_no_extra() -> None:
-    """`import qxt_async` loads none of the extras, nor rich, nor a database, beyond what httpx loads of its own."""
-    beyond = _tops(_loaded("import qxt_async")) - _tops(_loaded("import httpx, anyio, attrs"))
+def _ours(code: str) -> set[str]:
+    return {name for name in _loaded(code) if name.partition(".")[0] == "qxt_async"}
+
+
+CLIENT = "from qxt_async import QxtClient"
+
+
+def test_the_client_loads_no_extra() -> None:
+    """`from qxt_async import QxtClient` loads none of the extras, nor rich, nor a database, beyond what httpx loads."""
+    beyond = _tops(_loaded(CLIENT)) - _tops(_loaded("import httpx, anyio"))
     assert beyond & (EXTRAS | {"rich", "asyncio"}) == set()
 
 
-def test_what_httpx_loads_of_its_own_is_known() -> None:
-    """The allowance above is as small as it can be."""
-    beyond = _tops(_loaded("import qxt_async")) - _tops(_loaded(""))  # what measures coverage is there anyway
-    assert beyond & (EXTRAS | {"rich"}) <= BROUGHT_BY_HTTPX
+def test_the_client_costs_little_beside_httpx() -> None:
+    """Beside httpx, the client loads anyio and itself: no class factory, no parser of e-mail, no other package."""
+    beyond = _loaded(f"import httpx; {CLIENT}") - _loaded("import httpx")
+    packages = {name for name in _tops(beyond) if name not in sys.stdlib_module_names}
+    assert packages <= {"anyio", "qxt_async", "sniffio"}
+    assert beyond & {"asyncio", "dataclasses", "email.utils", "inspect", "subprocess", "unittest"} == set()
 
 
-def test_the_package_loads_no_room_that_it_does_not_export() -> None:
+def test_the_package_loads_what_is_asked_for() -> None:
+    """`import qxt_async` loads nothing of it but itself, and an error only the errors."""
+    assert _ours("import qxt_async") == {"qxt_async"}
+    assert _ours("import qxt_async; qxt_async.NotSentError") == {"qxt_async", "qxt_async.errors"}
+
+
+def test_the_command_line_loads_what_is_asked_for() -> None:
+    """Of the library, `qxt --help` loads the errors, and not the client."""
+    pytest.importorskip("click")
+    rooms = {name for name in _ours("import qxt_async.cli.program") if not name.startswith("qxt_async.cli")}
+    assert rooms == {"qxt_async", "qxt_async.errors"}
+
+
+def test_the_client_loads_no_room_that_it_does_not_need() -> None:
     """Receiver, journal, campaigns, simulator and command line are loaded by those who use them."""
-    loaded = {name for name in _loaded("import qxt_async") if name.startswith("qxt_async.")}
-    rooms = {name.split(".")[1] for name in loaded}
-    assert rooms & {"campaign", "cli", "cluster", "journal", "receiver", "simulator", "tracking"} == set()
+    rooms = {name.partition(".")[2].partition(".")[0] for name in _ours(CLIENT)}
+    assert rooms & {"campaign", "cli", "cluster", "journal", "pushes", "receiver", "simulator", "tracking"} == set()
 
 
 def test_bitmaps_are_loaded_when_numbers_are_remembered() -> None:

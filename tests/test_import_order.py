@@ -15,6 +15,7 @@ PACKAGE = Path(qxt_async.__file__).parent
 # Each may import what stands before it.
 HOUSE = [
     "errors",
+    "values",
     "models",
     "phones",
     "texts",

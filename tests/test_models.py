@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 import re
 from datetime import UTC, datetime
+from typing import Any
 
-import attrs
 import pytest
 
 from qxt_async import models
@@ -115,12 +116,27 @@ def test_no_text_is_shown_as_none() -> None:
 
 
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
-def test_values_are_frozen_and_pickle(value: object) -> None:
-    """Values cannot be changed, and survive pickling."""
-    with pytest.raises(attrs.exceptions.FrozenInstanceError):
-        setattr(value, attrs.fields(type(value))[0].name, None)
-    came_back = pickle.loads(pickle.dumps(value))
-    assert repr(came_back) == repr(value)
+def test_values_are_frozen_and_survive_pickling_and_copying(value: Any) -> None:
+    """Values cannot be changed, and copies of them have their type, their fields and their repr."""
+    field = value.__slots__[0]
+    with pytest.raises(AttributeError, match=f"{type(value).__name__} is frozen.* {field}"):
+        setattr(value, field, None)
+    with pytest.raises(AttributeError, match=f"{type(value).__name__} is frozen.* {field}"):
+        delattr(value, field)
+    with pytest.raises(AttributeError):
+        value.another = 1
+    for copied in (pickle.loads(pickle.dumps(value)), copy.copy(value)):
+        assert (type(copied), repr(copied)) == (type(value), repr(value))
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_values_are_what_they_hold(value: Any) -> None:
+    """Values are equal, and count once in a set, if they hold the same; one field makes the difference."""
+    same, other = value.__replace__(), value.__replace__(**{value.__slots__[0]: "another"})
+    assert value == same
+    assert value != other
+    assert len({value, same, other}) == 2
+    assert value != tuple(getattr(value, field) for field in value.__slots__)
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import selectors
+import select
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 import aiohttp
 import anyio
@@ -13,30 +13,30 @@ from yarl import URL
 
 from qxt_async.errors import InvalidConfigurationError
 
-from .seam import ANSWER_LIMIT, KEEPALIVE, AnswerTooLargeError, Exchange, NeverConnectedError, headers
+from .seam import ANSWER_LIMIT, FORM_TYPE, HEADERS, KEEPALIVE, AnswerTooLargeError, Exchange, NeverConnectedError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from aiohttp.abc import AbstractStreamWriter
 
 __all__ = ["AiohttpTransport"]
 
 _CLOSE_TIME = 5.0
-_Selector: type[selectors.BaseSelector] = getattr(selectors, "PollSelector", selectors.DefaultSelector)  # no descriptor
 
 
 class _Body(aiohttp.BytesPayload):
     """The body, which notes when it is first pulled."""
 
     def __init__(self, exchange: Exchange) -> None:
-        super().__init__(exchange.request.form)
+        super().__init__(exchange.request.form, content_type=FORM_TYPE)
         self._exchange = exchange
 
-    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
         # Until here nothing has left: aiohttp keeps the headers back for the body.
         if getattr(getattr(writer, "protocol", None), "should_close", False):
             raise _SpokeFirstError
-        self._exchange.pull()
-        await super().write_with_length(writer, content_length)
+        await writer.write(self._exchange.pull())
 
 
 class _SpokeFirstError(ConnectionResetError):
@@ -72,25 +72,30 @@ class _Connector(aiohttp.TCPConnector):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
-        self._used: WeakSet[Any] = WeakSet()
+        self._has_news: WeakKeyDictionary[Any, Callable[[], bool]] = WeakKeyDictionary()
 
     async def connect(self, *args: Any, **options: Any) -> Any:
         """A connection that is silent, if it was used before."""
         while True:
             connection = await super().connect(*args, **options)
             protocol: Any = connection.protocol
-            if protocol not in self._used:
-                self._used.add(protocol)
+            transport: Any = connection.transport
+            has_news = self._has_news.get(protocol)
+            if has_news is None:
+                self._has_news[protocol] = _watch(transport.get_extra_info("socket").fileno())
                 return connection
-            if not protocol.should_close and not _has_news(connection.transport):
+            if not protocol.should_close and not has_news():
                 return connection
             connection.close()
 
 
-def _has_news(transport: Any) -> bool:
-    with _Selector() as selector:
-        selector.register(transport.get_extra_info("socket"), selectors.EVENT_READ)
-        return bool(selector.select(0))
+def _watch(descriptor: int) -> Callable[[], bool]:
+    """A function that tells whether there is something to be read; it costs no descriptor."""
+    if not hasattr(select, "poll"):
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
 class _Session:
@@ -111,6 +116,8 @@ class AiohttpTransport:
         trust_env: use proxies from the environment; otherwise they are ignored.
         plain_http: has no meaning here: aiohttp builds its TLS context when it is imported.
     """
+
+    keeps_deadline = True
 
     def __init__(
         self,
@@ -141,6 +148,7 @@ class AiohttpTransport:
         self._current: _Session | None = None
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
         self._urls: dict[str, URL] = {}
+        self._headers = None if self._given is None else HEADERS
 
     def _open(self) -> _Session:
         try:
@@ -156,6 +164,7 @@ class AiohttpTransport:
             connector=_Connector(limit=self._limit, keepalive_timeout=KEEPALIVE),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
+            headers=HEADERS,  # once, instead of merged into the defaults with each request
             trust_env=self._trust_env,
         )
 
@@ -172,35 +181,41 @@ class AiohttpTransport:
         used = self._open()
         used.load += 1
         try:
-            try:
-                response = await used.session.request(
-                    exchange.request.method,
-                    self._address(exchange),
-                    data=_Body(exchange) if exchange.request.method == "POST" else None,
-                    headers=headers(exchange),
-                    allow_redirects=False,
-                    timeout=self._timeout,
-                    middlewares=(_once(),) if exchange.request.method == "GET" else None,
-                    raise_for_status=False,
-                )
-            except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-                raise NeverConnectedError(type(error).__name__) from error
-            if exchange.request.method == "POST" and not exchange.pulled:
-                response.close()
-                raise _SpokeFirstError
-            await self._read(exchange, response, used)
+            async with asyncio.timeout(exchange.timeout):  # a third of what anyio's scope costs
+                await self._exchange(exchange, used)
         finally:
             used.load -= 1
-            await self._close_retired(used)
+            if used.retired and not used.load:
+                await self._close_retired(used)
+
+    async def _exchange(self, exchange: Exchange, used: _Session) -> None:
+        is_post = exchange.request.method == "POST"
+        try:
+            response = await used.session.request(
+                exchange.request.method,
+                self._address(exchange),
+                data=_Body(exchange) if is_post else None,
+                headers=self._headers,
+                allow_redirects=False,
+                timeout=self._timeout,
+                middlewares=None if is_post else (_once(),),
+                raise_for_status=False,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            raise NeverConnectedError(type(error).__name__) from error
+        if is_post and not exchange.pulled:
+            response.close()
+            raise _SpokeFirstError
+        await self._read(exchange, response, used)
 
     async def _read(self, exchange: Exchange, response: aiohttp.ClientResponse, used: _Session) -> None:
-        sent = response.headers
+        sent, content = response.headers, response.content
         exchange.begin_answer(response.status, sent.get("retry-after"), sent.get("content-encoding"))
         whole = False
         try:
-            body = bytearray()
-            async for part in response.content.iter_any():
-                body += part
+            body = b""
+            while not content.at_eof():
+                body += await content.readany()
                 if len(body) > ANSWER_LIMIT:
                     raise AnswerTooLargeError
             whole = True
@@ -213,10 +228,9 @@ class AiohttpTransport:
                 response.close()
 
     async def _close_retired(self, used: _Session) -> None:
-        if used.retired and not used.load:
-            used.retired = False
-            with anyio.move_on_after(_CLOSE_TIME, shield=True):
-                await used.session.close()
+        used.retired = False
+        with anyio.move_on_after(_CLOSE_TIME, shield=True):
+            await used.session.close()
 
     async def aclose(self) -> None:
         """Close the session if it is ours."""

@@ -18,7 +18,7 @@ import httpx
 
 from qxt_async.wire import unrevealing
 
-from .seam import ANSWER_LIMIT, KEEPALIVE, AnswerTooLargeError, Exchange, NeverConnectedError, headers
+from .seam import ANSWER_LIMIT, FORM_TYPE, HEADERS, KEEPALIVE, AnswerTooLargeError, Exchange, NeverConnectedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -223,11 +223,13 @@ class HttpxTransport:
         url = self._urls.get(exchange.url)
         if url is None:
             url = self._urls[exchange.url] = lib.URL(exchange.url)
-        sent = {"host": url.netloc.decode("ascii"), **headers(exchange)}
+        sent = {"host": url.netloc.decode("ascii"), **HEADERS}
         if exchange.request.method == "GET":
             url, stream = url.copy_with(query=exchange.pull()), self._no_body
         else:
             stream = self._body(exchange)
+            sent["content-type"] = FORM_TYPE
+            sent["content-length"] = str(len(exchange.request.form))
         return lib.Request(
             exchange.request.method, url, headers=sent, stream=stream, extensions={"timeout": self._timeouts}
         )

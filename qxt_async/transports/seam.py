@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Protocol
 
-import attrs
-
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -14,13 +12,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ANSWER_LIMIT",
+    "FORM_TYPE",
+    "HEADERS",
     "KEEPALIVE",
     "AnswerTooLargeError",
     "Exchange",
     "NeverConnectedError",
     "TooLateError",
     "Transport",
-    "headers",
 ]
 
 ANSWER_LIMIT = 256 * 1024
@@ -28,6 +27,13 @@ ANSWER_LIMIT = 256 * 1024
 
 KEEPALIVE = 15.0
 """Seconds an idle connection is kept: less than the usual 20 s of servers, so that we close first, not they."""
+
+
+FORM_TYPE = "application/x-www-form-urlencoded; charset=GBK"
+"""``Content-Type`` of a POST (PROTOCOL 1.2)."""
+
+HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "qxt_async"}
+"""Of each request. The answer has to come as it is: a small one can unpack to gigabytes."""
 
 
 class NeverConnectedError(Exception):
@@ -42,7 +48,6 @@ class TooLateError(Exception):
     """The form was asked for when it must not leave any more: nothing of it was sent."""
 
 
-@attrs.define(eq=False)
 class Exchange:
     """One request on its way, and what has happened to it so far: all that is left when it is cut off.
 
@@ -58,17 +63,41 @@ class Exchange:
         encoded: whether the answer has a content encoding, which we asked it not to have.
         until: when the form has to have begun to leave, on `time.monotonic`; ``None`` for any time.
         body: the answer, whole, or ``None``.
+        timeout: seconds that it may take in all, for a transport that keeps the deadline itself; ``None`` for no limit.
     """
 
-    request: WireRequest
-    base_url: str
-    on_answer: Callable[[Exchange], bool]
-    pulled: bool = False
-    status: int = 0
-    retry_after: str | None = None
-    encoded: bool = False
-    body: bytes | None = attrs.field(default=None, repr=False)
-    until: float | None = None
+    __slots__ = (
+        "base_url",
+        "body",
+        "encoded",
+        "on_answer",
+        "pulled",
+        "request",
+        "retry_after",
+        "status",
+        "timeout",
+        "until",
+    )
+
+    def __init__(
+        self,
+        request: WireRequest,
+        base_url: str,
+        on_answer: Callable[[Exchange], bool],
+        *,
+        until: float | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        self.request = request
+        self.base_url = base_url
+        self.on_answer = on_answer
+        self.until = until
+        self.timeout = timeout
+        self.pulled = False
+        self.status = 0
+        self.retry_after: str | None = None
+        self.encoded = False
+        self.body: bytes | None = None
 
     @property
     def url(self) -> str:
@@ -98,17 +127,12 @@ class Exchange:
         return self.on_answer(self)
 
 
-def headers(exchange: Exchange) -> dict[str, str]:
-    """The headers of a request. The answer has to come as it is: a small one can unpack to gigabytes."""
-    common = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "qxt_async"}
-    if exchange.request.method == "POST":
-        common["content-type"] = "application/x-www-form-urlencoded; charset=GBK"
-        common["content-length"] = str(len(exchange.request.form))
-    return common
-
-
 class Transport(Protocol):
-    """What a transport has to do."""
+    """What a transport has to do.
+
+    Its caller cancels it at the deadline; a transport that does better says ``keeps_deadline = True``, and then raises
+    `TimeoutError` by itself when `Exchange.timeout` seconds are over.
+    """
 
     async def exchange(self, exchange: Exchange) -> None:
         """Send the request once, read the answer, call ``exchange.finish``.

@@ -12,7 +12,7 @@ import attrs
 import pytest
 from steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
-from qxt_async import QxtClient, RetryPolicy
+from qxt_async import Message, QxtClient, RetryPolicy
 from qxt_async.campaign import CampaignRunner, RunOptions, RunProgress, SendWindow, progress, run_until_signalled
 from qxt_async.errors import CampaignNotFoundError, CampaignStateError, InvalidConfigurationError
 from qxt_async.journal.campaigns import Campaigns
@@ -55,7 +55,7 @@ async def test_all_of_it_is_sent(store: str) -> None:
     gateway = SimulatedGateway()
     async with opened(store) as (_, campaigns):
         campaign = await campaigns.create()
-        other = attrs.evolve(HELLO, text="【测试】再见", extno="12")
+        other = Message("【测试】再见", extno="12")
         await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[:10]), PlannedBatch(other, NUMBERS[10:15])])
         await campaigns.finish(campaign)
         tally = await run(campaigns, gateway, campaign, on_progress=told.append, show_deliveries=True)
@@ -181,7 +181,7 @@ async def test_batch_that_this_client_cannot_send(store: str) -> None:
     """What the client refuses before any I/O pauses too, and stays planned."""
     gateway = SimulatedGateway()
     async with opened(store) as (_, campaigns):
-        campaign = await planned(campaigns, 2, message=attrs.evolve(HELLO, extno="1" * 18))
+        campaign = await planned(campaigns, 2, message=Message(HELLO.text, extno="1" * 18))
         narrow = client_of(gateway, channel_digits=4)
         tally = await CampaignRunner(_Journal(campaigns), narrow, QUICK).run(campaign)
         assert (tally.state, tally.planned) == (CampaignState.PAUSED, 2)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import select
+import socket
 import sys
 from typing import Any
 
@@ -17,7 +20,13 @@ from faults.server import DIGEST, FaultServer, http
 from test_conformance import every_transport, open_one, prepare
 
 from qxt_async import QxtClient, RetryPolicy
-from qxt_async.errors import ForeignAnswerError, InvalidConfigurationError, UnexpectedStatusError, UnreadableAnswerError
+from qxt_async.errors import (
+    DeadlineExceededError,
+    ForeignAnswerError,
+    InvalidConfigurationError,
+    UnexpectedStatusError,
+    UnreadableAnswerError,
+)
 
 pytestmark = pytest.mark.anyio
 LIBRARIES = [pytest.param(httpx, id="httpx"), pytest.param(httpx2, id="httpx2")]
@@ -267,3 +276,41 @@ async def test_a_transport_of_ones_own():
     async with client_over(own, "http://gateway.test/qxt") as client:
         assert (await client.send("13800138000", "hello")).mid == "7"
     assert not own.closed
+
+
+@pytest.mark.parametrize("keeps", [False, True], ids=["cancelled from outside", "keeps the deadline itself"])
+@pytest.mark.parametrize("called", ["", "the system's own"])
+async def test_the_deadline_of_a_transport_of_ones_own(keeps, called):
+    """It is cancelled at the deadline, unless it says that it keeps it; what it raises by itself keeps its words."""
+
+    class Slow:
+        keeps_deadline = keeps
+
+        async def exchange(self, exchange: Any) -> None:
+            exchange.pull()
+            assert exchange.timeout == 0.01
+            if called or keeps:
+                raise TimeoutError(called)
+            await anyio.sleep_forever()
+
+        async def aclose(self) -> None: ...
+
+    async with client_over(Slow(), "http://gateway.test/qxt", timeout=0.01) as client:
+        with pytest.raises(DeadlineExceededError, match=called or r"no answer in 0\.01 s"):
+            await client.send("13800138000", "hello")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("system", ["has poll", "has not"])
+async def test_news_on_an_idle_connection_are_seen(system, monkeypatch):
+    """Where the system knows no poll, select tells whether something has come."""
+    from qxt_async.transports import aiohttp as ours
+
+    if system == "has not":
+        monkeypatch.delattr(select, "poll", raising=False)
+    with contextlib.ExitStack() as sockets:
+        here, there = map(sockets.enter_context, socket.socketpair())
+        has_news = ours._watch(here.fileno())
+        assert not has_news()
+        there.send(b"ok")
+        assert has_news()
