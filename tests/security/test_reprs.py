@@ -94,8 +94,6 @@ def test_there_is_much_to_look_at() -> None:
     """The walk above finds the values, public and private."""
     assert {"qxt_async.models.BatchResult", "qxt_async.wire.Answer", "qxt_async.journal.records.Batch"} < set(CLASSES)
     assert len(CLASSES) > 60
-    seen = {name for cls in CLASSES.values() for name in _fields(cls)}
-    assert seen >= HARMLESS
 
 
 NUMBER, TEXT, PASSWORD = "13800138000", "【Acme】top secret", "correct horse"
