@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -98,6 +99,9 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", *session.posargs)
 
 
+CANCELLING = ("tests/test_cancellation.py", "tests/test_cancelling_with_a_journal.py")
+
+
 def _suite(session: nox.Session, *what: str, **environment: str) -> None:
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
     session.run("pytest", *what, *session.posargs, env=environment)
@@ -109,12 +113,13 @@ def chaos(session: nox.Session) -> None:
     _suite(session, "tests/campaign/test_kill.py", "tests/cluster", "-m", "slow", QXT_CHAOS="1")
     _suite(session, "tests/receiver/test_processes.py", QXT_TEST_KILLS="20", QXT_TEST_REPORTS="20000")
     _suite(session, "tests/campaign/test_model.py", QXT_MODEL_EXAMPLES="500")
+    _suite(session, "--timeout", "0", *CANCELLING, QXT_CANCEL_MOMENTS="32000")
 
 
 @nox.session(python=PYTHONS[:1])
 def faults(session: nox.Session) -> None:
     """Meet every fault of the matrix 200 times on every transport."""
-    _suite(session, "tests/faults/test_fault_matrix.py", "--timeout", "0", "-n", "2", QXT_FAULT_REPEATS="200")
+    _suite(session, "tests/faults", "--timeout", "0", "-n", "2", QXT_FAULT_REPEATS="200")
 
 
 @nox.session(python=PYTHONS[:1])
@@ -145,10 +150,35 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and formatting."""
+    """Check style, formatting and what bandit looks for; then, if advisories can be had, `audit`."""
     session.install(*_group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.notify("audit", posargs=["--if-answered"])
+
+
+@nox.session
+def audit(session: nox.Session) -> None:
+    """Look for known vulnerabilities in all that the extras install; `-- --if-answered` puts up with no answer."""
+    session.install(f".[{EXTRAS}]")
+    frozen = str(session.run("python", "-m", "pip", "freeze", silent=True))
+    pinned = [line for line in frozen.splitlines() if "==" in line]
+    requirements, report = (Path(session.create_tmp()).resolve() / name for name in ("requirements.txt", "audit.json"))
+    requirements.write_text("\n".join(pinned), encoding="utf-8")
+    report.unlink(missing_ok=True)
+    session.install(*_group("audit"))
+    # Vulnerabilities and a service that does not answer both end with 1, and what it does not know with 0.
+    answered = ("-f", "json", "-o", str(report), "--no-deps", "--disable-pip", "--progress-spinner", "off")
+    session.run("pip-audit", "-r", str(requirements), *answered, success_codes=[0, 1], silent=True)
+    audited = json.loads(report.read_text(encoding="utf-8"))["dependencies"] if report.exists() else []
+    if found := [f"{one['name']} {one['version']}: {bad['id']}" for one in audited for bad in one.get("vulns", ())]:
+        session.error("\n".join(["known vulnerabilities:", *found]))
+    known = sum("vulns" in one for one in audited)
+    session.log(f"{known} of {len(pinned)} packages were audited")
+    if known < len(pinned) and "--if-answered" not in session.posargs:
+        session.error("the service of advisories does not answer, or not about all of them")
+    if known < len(pinned):
+        session.warn("NOT AUDITED: the service of advisories does not answer, or not about all of them")
 
 
 @nox.session
