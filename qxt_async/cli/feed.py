@@ -117,14 +117,14 @@ class Feed(Generic[T]):
 
     Attributes:
         read: the entries behind a cursor, so many at most.
-        newest: the cursor of the newest entry of all; ``None`` if the journal does not know.
+        newest: the cursor of the newest entry of all.
         values: what machines get of an entry, beside its cursor; the keys of `columns` among them.
         columns: all keys, in order: the header of a CSV file.
         table: what people get: keys and widths; 0 at the end, for what may be wide or long.
     """
 
     read: Callable[[Journal, int, int], Awaitable[list[Entry[T]]]]
-    newest: Callable[[Journal], Awaitable[int]] | None = None
+    newest: Callable[[Journal], Awaitable[int]]
     values: Callable[[T], Values]
     columns: Sequence[str]
     table: Sequence[tuple[str, int]]
@@ -169,7 +169,7 @@ async def _pages(
     while limit is None or limit > 0:
         size = _PAGE if limit is None else min(_PAGE, limit)
         # Asked first: whatever is below it and passes the filter is in the page, and need not be looked through again.
-        newest = await feed.newest(journal) if follow and feed.newest is not None else 0
+        newest = await feed.newest(journal) if follow else 0
         entries = await feed.read(journal, after, size)
         if entries:
             yield entries

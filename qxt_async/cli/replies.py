@@ -34,7 +34,10 @@ def command(mid: str | None, number: str | None, since: datetime | None, until: 
     async def read(journal: Journal, after: int, limit: int) -> list[Entry[Reply]]:
         return await journal.replies(after=after, limit=limit, mid=mid, mobile=number, since=since, until=until)
 
-    show(Feed(read=read, values=_values, columns=_COLUMNS, table=_TABLE), **view)
+    async def newest(journal: Journal) -> int:
+        return await journal.reply_cursor()
+
+    show(Feed(read=read, newest=newest, values=_values, columns=_COLUMNS, table=_TABLE), **view)
 
 
 def _values(reply: Reply) -> dict[str, Any]:

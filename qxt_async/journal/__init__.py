@@ -238,6 +238,10 @@ class Journal(Protocol):
         """The replies behind a cursor, in the order of commits. Arguments as for `reports`."""
         ...
 
+    async def reply_cursor(self) -> int:
+        """The cursor of the newest reply, 0 if there is none. Costs one step in an index."""
+        ...
+
     async def conflicts(
         self, *, limit: int = 1000, mid: str | None = None, mobile: str | None = None
     ) -> list[Conflict]:

@@ -190,6 +190,11 @@ class PostgresJournal:
         rows = await self._select(self._sql["replies"], {"after": after, "limit": limit}, filters)
         return [Entry(row[0], reply_of(row[1:])) for row in rows]
 
+    async def reply_cursor(self) -> int:
+        """See `Journal.reply_cursor`."""
+        ((cursor,),) = await self._select(self._sql["reply_cursor"], {})
+        return int(cursor)
+
     async def conflicts(
         self, *, limit: int = 1000, mid: str | None = None, mobile: str | None = None
     ) -> list[Conflict]:

@@ -242,7 +242,8 @@ class SqliteJournal:
             rows = [some[place : place + _COLUMNS] for place in range(0, len(some), _COLUMNS)]
             if _insert(connection, some) < len(rows):
                 array = {"rows": json.dumps(rows, ensure_ascii=False)}
-                for (place,) in connection.execute(self._sql["contradicting_reports"], array).fetchall():
+                places: list[tuple[int]] = connection.execute(self._sql["contradicting_reports"], array).fetchall()
+                for (place,) in places:
                     self._settle(connection, rows[place])
 
     def _settle(self, connection: sqlite3.Connection, row: list[Any]) -> None:
@@ -333,6 +334,11 @@ class SqliteJournal:
         filters = _received(since, until) | {"mid = :mid": mid, "mobile = :mobile": mobile}
         rows = await self._select(self._sql["replies"], {"after": after, "limit": limit}, filters)
         return [Entry(row[0], reply_of(row[1:])) for row in rows]
+
+    async def reply_cursor(self) -> int:
+        """See `Journal.reply_cursor`."""
+        ((cursor,),) = await self._select(self._sql["reply_cursor"], {})
+        return int(cursor)
 
     async def conflicts(
         self, *, limit: int = 1000, mid: str | None = None, mobile: str | None = None

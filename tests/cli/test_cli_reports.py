@@ -19,6 +19,8 @@ from command_line import Run, numbers
 from journals import NOON, reply, report, store
 
 from qxt_async.cli import feed
+from qxt_async.errors import JournalUnavailableError
+from qxt_async.journal.sqlite import SqliteJournal
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -249,6 +251,28 @@ class TestFollowing:
         assert process.stderr is not None
         assert process.stderr.read() == ""
         process.stdout = None
+
+
+@pytest.mark.parametrize("command", ["reports", "replies"])
+def test_what_the_filter_drops_is_looked_at_once(
+    run: Run, journal: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """A follower whose filter drops everything begins each look behind the newest entry of the last one."""
+    looks: list[int] = []
+    read = getattr(SqliteJournal, command)
+
+    async def counted(self: SqliteJournal, *, after: int, **filters: Any) -> list[Any]:
+        looks.append(after)
+        if len(looks) == 3:
+            raise JournalUnavailableError("enough")
+        entries: list[Any] = await read(self, after=after, **filters)
+        return entries
+
+    monkeypatch.setattr(SqliteJournal, command, counted)
+    monkeypatch.setattr(feed, "_PAUSE", 0)
+    assert "enough" in run(command, "--follow", "--mid", "none such").stderr
+    newest = {"reports": 4, "replies": 2}[command]
+    assert looks == [0, newest, newest]
 
 
 @pytest.mark.parametrize("command", ["reports", "replies"])

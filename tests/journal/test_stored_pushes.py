@@ -198,6 +198,7 @@ async def test_filters(journal: Journal) -> None:
 @pytest.mark.anyio
 async def test_replies_once(journal: Journal) -> None:
     """A reply that comes again is stored once; another text under the same mid is another reply."""
+    assert await journal.reply_cursor() == 0
     for text in ("好", "好", "TD", "TD"):
         await journal.record_push(_reply(text))
     await journal.record_push(_reply("好", mobile=B))
@@ -206,6 +207,7 @@ async def test_replies_once(journal: Journal) -> None:
         ("TD", A),
         ("好", B),
     ]
+    assert await journal.reply_cursor() == (await journal.replies())[-1].cursor
 
 
 @pytest.mark.anyio

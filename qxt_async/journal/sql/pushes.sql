@@ -57,6 +57,9 @@ JOIN reports ON mid = json_extract(value, '$[0]') AND mobile = json_extract(valu
 -- name: report_cursor
 SELECT coalesce(max(seq), 0) FROM reports;
 
+-- name: reply_cursor
+SELECT coalesce(max(seq), 0) FROM replies;
+
 -- name: reports
 SELECT seq, mid, mobile, code, port, area, city, received_at FROM reports
 WHERE seq > :after AND {filter}

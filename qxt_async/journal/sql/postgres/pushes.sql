@@ -93,6 +93,9 @@ JOIN qxt.reports USING (mid, mobile);
 -- name: report_cursor
 SELECT coalesce(max(seq), 0) FROM qxt.reports;
 
+-- name: reply_cursor
+SELECT coalesce(max(seq), 0) FROM qxt.replies;
+
 -- name: reports
 SELECT seq, mid, mobile, code, port, area, city, received_at FROM qxt.reports
 WHERE seq > %(after)s AND {filter}
