@@ -268,10 +268,15 @@ ROWS = tuple(_rows())
 
 def as_markdown() -> str:
     """The table as the documentation shows it."""
-    lines = ["| # | fault | outcome | error |", "|---|---|---|---|"]
+    lines = ["| # | fault | `send`, `send_bulk` | campaign | error |", "|---|---|---|---|---|"]
     for row in ROWS:
         error = "" if row.error is None else f"`{row.error.__name__}`"
-        lines.append(f"| {row.number} | {row.fault} | {row.outcome.replace('|', ' or ')} | {error} |")
+        outcome = row.outcome.replace("|", " or ")
+        # What every batch would meet stops a campaign, and is sent when the account is right again.
+        stops = row.error is not None and issubclass(row.error, errors.AccountRefusedError)
+        lines.append(
+            f"| {row.number} | {row.fault} | {outcome} | {'planned, paused' if stops else outcome} | {error} |"
+        )
     return "\n".join(lines)
 
 
