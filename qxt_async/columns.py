@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 __all__ = ["NumberColumn", "is_header"]
 
 _HEADER_DIGITS = 5
+_NUMBER_DIGITS = 11
+# In an error; a row may have half a million fields, or one of a megabyte.
+_SHOWN_COLUMNS = 20
+_SHOWN_CHARACTERS = 60
 
 
 class NumberColumn:
@@ -82,6 +86,9 @@ def is_header(field: str) -> bool:
 
 
 def _is_number(field: str) -> bool:
+    # A row may have half a million fields, and saying why each is no number takes longer than seeing it.
+    if len(field) < _NUMBER_DIGITS:
+        return False
     try:
         normalize(field)
     except InvalidNumberError:
@@ -91,7 +98,8 @@ def _is_number(field: str) -> bool:
 
 def _shown(names: Sequence[str]) -> str:
     """Columns by name and position; what may be a number instead of a name is masked."""
-    return ", ".join(
-        f"{position} {masked(name.strip()) if _digits(name) >= _HEADER_DIGITS else name.strip()!r}"
-        for position, name in enumerate(names, 1)
-    )
+    shown = [
+        f"{position} {masked(name.strip()) if _digits(name) >= _HEADER_DIGITS else name.strip()[:_SHOWN_CHARACTERS]!r}"
+        for position, name in enumerate(names[:_SHOWN_COLUMNS], 1)
+    ]
+    return ", ".join(shown) + (f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else "")

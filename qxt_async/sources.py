@@ -318,9 +318,11 @@ class _Rows:
 
     def _without_head(self, text: str, *, final: bool) -> str:
         """Leave out the blank and comment lines before the first row."""
-        while (end := text.find("\n")) >= 0 and _skipped(text[:end]):
-            text = text[end + 1 :]
+        start = 0
+        while (end := text.find("\n", start)) >= 0 and _skipped(text[start:end]):
+            start = end + 1
             self._line += 1
+        text = text[start:]
         return "" if final and end < 0 and _skipped(text) else text
 
     def _sniff(self, line: str) -> str:
@@ -334,8 +336,12 @@ class _Rows:
         if self._delimiter is None:
             return 0
         cut = text.rfind("\n") + 1
-        while self._delimiter and text.count('"', 0, cut) % 2:
-            cut = text.rfind("\n", 0, text.rindex('"', 0, cut)) + 1
+        odd = text.count('"', 0, cut) % 2 if self._delimiter else 0
+        # Counted once and then line by line: a stranger's file must not be counted again for each of its lines.
+        while odd:
+            before = text.rfind("\n", 0, text.rindex('"', 0, cut)) + 1
+            odd = (odd + text.count('"', before, cut)) % 2
+            cut = before
         return cut
 
     def _read_lines(self, lines: list[str], first: int) -> NumberBlock:

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["ParquetReader", "ParquetWriter"]
 
 _ROWS: Final = 2000
+# Of a row group, unpacked, as the footer says; what writes rows makes groups of some hundred megabytes at most.
+_GROUP: Final = 1 << 30
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -36,7 +38,7 @@ class ParquetReader:
         column: as `NumberColumn`.
 
     Raises:
-        SourceFileError: it is no Parquet file.
+        SourceFileError: it is no Parquet file, or wants to be unpacked by the gigabyte.
         InvalidConfigurationError: the extra is missing.
     """
 
@@ -47,6 +49,10 @@ class ParquetReader:
             self._file = parquet.ParquetFile(path)
         except (self._arrow.ArrowException, OSError) as error:
             raise self._damaged(error) from error
+        groups = self._file.metadata
+        if any(groups.row_group(place).total_byte_size > _GROUP for place in range(groups.num_row_groups)):
+            reason = f"a row group unpacks to more than {_GROUP >> 20} MB: write it with smaller ones"
+            raise SourceFileError(path, None, reason)
         self._names = tuple(self._file.schema_arrow.names)
         self._cutter = RowCutter(path, column)
         self._known = False

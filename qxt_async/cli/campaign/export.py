@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ def command(
                 with _opened(csv_file) as stream:
                     await export_csv(opened, campaign, stream)
             if parquet_file is not None:
+                _begun(parquet_file)
                 await export_parquet(opened, campaign, parquet_file)
             if left_out_file is not None:
                 with _opened(left_out_file) as stream:
@@ -59,10 +61,16 @@ def command(
         raise click.FileError(error.filename or "the file", error.strerror or type(error).__name__) from error
 
 
+def _begun(path: str) -> None:
+    """Make the file its owner's alone, if it is not there: it has whole numbers in it."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
 @contextmanager
 def _opened(path: str) -> Generator[TextIO]:
     if path == STDOUT:
         yield sys.stdout
         return
+    _begun(path)
     with Path(path).open("w", encoding="utf-8", newline="") as stream:
         yield stream
