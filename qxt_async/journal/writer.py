@@ -23,7 +23,7 @@ from anyio.lowlevel import checkpoint
 from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Generator, Sequence
 
     _Call = Callable[[Callable[[], object]], object]
 
@@ -72,7 +72,7 @@ def _here() -> tuple[_Call, anyio.Event | _Bell]:
 
 
 @contextlib.contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+def transaction(connection: sqlite3.Connection) -> Generator[None]:
     """A transaction: committed in the end, undone when something is raised."""
     # The write lock first: a seq is given while no other process can give one, so they are in commit order.
     connection.execute("BEGIN IMMEDIATE")
@@ -196,7 +196,8 @@ class Writer:
             guarded: as for `run`.
             bare: when nothing else waits, run `function` outside of any transaction; it asks the connection which it
                 is, and begins its own in `transaction`, or is one statement. That statement is all that the thread
-                needs the interpreter for, which a busy event loop does not give away readily.
+                needs the interpreter for, which a busy event loop does not give away readily. The thread is woken a
+                turn of the loop later.
 
         Raises:
             JournalBusyError: too many functions wait already.
@@ -209,8 +210,16 @@ class Writer:
             if len(self._jobs) >= self._waiting:
                 raise JournalBusyError(f"{self._waiting} pieces of work already wait to be written")
             self._jobs.append(job)
-            self._news.notify()
+            if not bare:
+                self._news.notify()
+        if bare:
+            # Not before the event loop has gone once around: what it does meanwhile may join.
+            job.call(self._wake)
         return job
+
+    def _wake(self) -> None:
+        with self._news:
+            self._news.notify()
 
     async def close(self) -> None:
         """Write what waits, then close the connection. May be called again; cancelling does not cut it short."""
