@@ -48,6 +48,8 @@ URL_LIMIT = 8000
 """Bytes of a URL; servers of this kind cut at 8 KB by default (PROTOCOL 1.1)."""
 
 _SHOWN = 200
+# Characters of a mid, as for pushes; real ones have seven to twenty.
+_MID = 128
 
 # What `urllib.parse.quote_from_bytes` makes of each byte, in a quarter of the time.
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~"
@@ -262,7 +264,8 @@ def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
     r"""Read the answer to a send (PROTOCOL 2), line by line.
 
     An answer is believed only for numbers that were sent: one foreign number, and all of them are unknown. A number
-    that no line mentions is unknown, and so is one that both an ``ok`` and a ``fail`` line name.
+    that no line mentions is unknown, and so is one that both an ``ok`` and a ``fail`` line name. A mid that is empty,
+    longer than any or cannot be printed is none, so what it speaks of is unknown, too: mids are logged and shown.
 
     Args:
         body: the answer, one line or several, ended by ``\n``, ``\r\n`` or nothing.
@@ -272,7 +275,7 @@ def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
     # The common answer, compared as bytes instead of parsed: ok:MID: and what was sent.
     if body.startswith(b"ok:"):
         mid, _, told = body[3:].partition(b":")
-        if told.rstrip(b"\r\n") == tele and mid and mid.isalnum():
+        if told.rstrip(b"\r\n") == tele and mid.isalnum() and len(mid) <= _MID:
             return Answer((Receipt(mid.decode("ascii"), tuple(numbers)),))
     return _settle(_Lines(decode(body)), numbers, body)
 
@@ -326,7 +329,7 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
     for mid, told in lines.taken:
         new = [number for number in dict.fromkeys(told) if number not in settled]
         fresh = tuple(number for number in new for _ in range(times.get(number, 1)))
-        if mid and fresh:
+        if fresh and 0 < len(mid) <= _MID and mid.isprintable():
             receipts.append(Receipt(mid, fresh))
             settled = settled.union(new)
     failed = tuple(number for number in everything if number in refused and number not in unclear)

@@ -44,6 +44,7 @@ def _send(body: bytes, chosen: int) -> None:
     assert not set(failed) & set(unknown)
     for receipt in receipts:
         assert receipt.mid
+        assert receipt.mid.isprintable()
         # Nothing is taken that the answer does not name.
         for number in receipt.numbers:
             assert number.encode() in body
