@@ -9,7 +9,9 @@ import asyncio
 import contextlib
 import os
 import random
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -254,8 +256,12 @@ async def test_at_a_step_of_the_exchange(transport, way, step, outcome, at):
             reached = anyio.Event()
             at(step, reached.set)
             # The answer's head comes alone, so that there is a moment after it.
-            server.default = _head_first
+            go_on = threading.Event()
+            server.default = partial(_head_first, go_on)
+            if step == "finish":
+                go_on.set()
             cut = await cancel_at(way, lambda: client.send("13800138000", "hello", on_result=books.tell), reached.wait)
+            go_on.set()
             assert cut or step == "finish"  # after which there may be nothing left to cut off
             assert books.outcomes == [outcome]
             error = books.results[0].error
@@ -293,12 +299,12 @@ async def test_every_turn(transport, way, step, at):
         books.check(server)
 
 
-async def _head_first(wire: Wire) -> None:
+async def _head_first(go_on: threading.Event, wire: Wire) -> None:
     request = await wire.request()
     answer = http(ok_line(wire.take(request), request.numbers))
     head = answer.index(b"ok:")
     await wire.send(answer[:head])
-    await asyncio.sleep(0.02)
+    await asyncio.to_thread(go_on.wait)
     await wire.send(answer[head:])
 
 

@@ -91,6 +91,7 @@ def carried(here: str, target: int) -> Iterator[int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_who_comes_back_sends_nothing_that_was_taken_over(postgresql: Server, database: str) -> None:
     """Cut off in mid-send: what it had becomes unknown, another sends the rest; back again, it sends nothing twice."""
     if reason := why_not():

@@ -96,7 +96,7 @@ async def check(address: str, campaign: int, books: Gateway, numbers: list[str])
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800 if CHAOS else 120)
+@pytest.mark.timeout(1800 if CHAOS else 300)
 def test_no_number_is_taken_twice_whoever_dies(postgresql: Server, database: str) -> None:
     """Workers and the database are killed and started again until all is done: books and journal agree."""
     campaign, numbers = anyio.run(planned, database)

@@ -10,6 +10,7 @@ import sys
 import time
 
 import anyio
+from anyio.abc import TaskStatus
 
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.cluster import CampaignWorker, WorkerOptions
@@ -34,12 +35,13 @@ async def main(address: str, url: str, concurrency: int) -> None:
     ):
         worker = CampaignWorker(journal, client, OPTIONS)
 
-        async def heed() -> None:
+        async def heed(*, task_status: TaskStatus[None]) -> None:
             with anyio.open_signal_receiver(signal.SIGTERM) as signals:
+                task_status.started()
                 async for _ in signals:
                     worker.stop()
 
-        group.start_soon(heed)
+        await group.start(heed)
         print("working", flush=True)
         await worker.run()
         print("ended", flush=True)

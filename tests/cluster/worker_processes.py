@@ -18,11 +18,13 @@ class WorkerProcess:
     def __init__(self, journal: str, url: str, *, concurrency: int = 4, before: Sequence[str] = ()) -> None:
         command = [sys.executable, str(HERE / "worker_process.py"), journal, url, str(concurrency)]
         self.process = subprocess.Popen([*before, *command], stdout=subprocess.PIPE, text=True)
+        self._works = False
 
     def wait_until_working(self) -> None:
         """Wait for its first word."""
         assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "working\n"
+        assert self._works or self.process.stdout.readline() == "working\n"
+        self._works = True
 
     def kill(self) -> None:
         """SIGKILL: no handler, no clean-up."""
@@ -31,8 +33,9 @@ class WorkerProcess:
 
     def end(self) -> None:
         """SIGTERM: what is under way is finished."""
+        self.wait_until_working()
         self.process.send_signal(signal.SIGTERM)
-        out, _ = self.process.communicate(timeout=60)
+        out, _ = self.process.communicate(timeout=100)
         assert self.process.returncode == 0
         assert out.endswith("ended\n")
 
