@@ -256,7 +256,8 @@ class World:
                 await self._run_until(runner, plan, how, limit)
             if not dying:
                 assert (await self._sending(plan)).keys() <= before.keys(), "left as being sent"
-                await self._check_leases(plan, now)
+                if how != "give up":  # perhaps before it had looked
+                    await self._check_leases(plan, now)
         except* (Killed, CampaignStateError):  # the latter if it was cancelled before
             pass
         finally:
