@@ -133,8 +133,7 @@ class SeenNumbers:
     def __init__(self, pattern: str = MOBILE_PATTERN, *, few: bool = False) -> None:
         plain = few or pattern != MOBILE_PATTERN
         self._key: Callable[[str], Any] = str if plain else int
-        self._type: type[Any] = set if plain else _compact_type()
-        self._keys: Any = self._type()
+        self._keys: Any = set() if plain else _compact_type()()
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -142,9 +141,9 @@ class SeenNumbers:
     def new(self, numbers: Sequence[str]) -> Sequence[str]:
         """Return the numbers not met before, in order, and remember them."""
         keys = list(map(self._key, numbers))
-        chunk = self._type(keys)
-        if len(chunk) == len(keys) and not chunk & self._keys:
-            self._keys |= chunk
+        # One by one: a bitmap of a small chunk has a container for nearly each number, and costs three times as much.
+        if len(set(keys)) == len(keys) and not any(map(self._keys.__contains__, keys)):
+            self._keys.update(keys)
             return numbers
         fresh: list[str] = []
         for number, key in zip(numbers, keys, strict=True):

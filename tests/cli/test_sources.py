@@ -160,6 +160,18 @@ class TestCsvFiles:
         assert str(pickle.loads(pickle.dumps(error))) == str(error)
 
 
+@pytest.mark.parametrize("rest", ["", "\n", "\n \n", "\n,\n", "\nx\n", "\nx,\n", f"\nx,{B},y\n", "\nx, \n"])
+def test_rows_without_quotes_are_read_as_those_with(tmp_path: Path, rest: str) -> None:
+    """What needs no closer look gives the same numbers and lines as what does: blank, short and long rows too."""
+    found = []
+    for quoted in ("", f'\n"x",{C}'):
+        path = tmp_path / f"{len(quoted)}.csv"
+        path.write_text(f"name,mobile\n{'x' * 70_000},{A}\nx,{A}{rest}{quoted}\n", encoding="utf-8")
+        found.append([each for each in read(path, "mobile") if each[0] != C])
+    assert found[0] == found[1]
+    assert (A, 3) in found[0]
+
+
 def test_a_quote_that_is_never_closed_ends_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What looks like one endless row is refused, naming the line where it begins."""
     monkeypatch.setattr(sources, "_ROW_CHARACTERS", 1000)
