@@ -56,7 +56,10 @@ def check(data: bytes) -> None:
         return
     # What is not said about the encoding is decided by the first read that is not ASCII, so only then they may differ.
     if encoding or content.isascii() or content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        assert _read(content, column, encoding, rows, -1) == numbers
+        again = _read(content, column, encoding, rows, -1)
+        # A quote within a field that is not quoted is no CSV: where a row ends is then a guess, and a wrong one refuses
+        # the file. It never makes another number of it.
+        assert again == numbers or (b'"' in content and None in (again, numbers))
 
 
 def _read(
