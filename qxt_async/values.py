@@ -1,7 +1,7 @@
 """What the client's frozen values have in common.
 
 They are written out instead of made by a class factory: those compile each class when it is imported, and loading one
-and making twenty classes takes half as long as loading httpx.
+and making twenty classes takes a third as long as loading httpx.
 """
 
 from __future__ import annotations
