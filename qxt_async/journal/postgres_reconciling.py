@@ -93,11 +93,12 @@ class PostgresReconciling(PostgresSending):
         self, transaction: Transaction, campaign: int, state: BatchState, sources: Sequence[_Source]
     ) -> None:
         """New batches: one for each that is open as a whole, the others' numbers together by message."""
+        doubtful = state is BatchState.UNKNOWN
         pools: dict[int, list[tuple[int, str]]] = {}
         for source in sources:
             numbers = await self._numbers_in(transaction, source, state)
             if source.open == source.own:
-                successor = await self._insert(transaction, campaign, source.message, numbers)
+                successor = await self._insert(transaction, campaign, source.message, numbers, doubtful=doubtful)
                 await self._change(transaction, "set_successor", batch=source.batch, successor=successor)
             else:
                 pools.setdefault(source.message, []).extend((source.batch, number) for number in numbers)
@@ -105,7 +106,8 @@ class PostgresReconciling(PostgresSending):
         for message, pool in pools.items():
             for start in range(0, len(pool), _BATCH):
                 part = pool[start : start + _BATCH]
-                successor = await self._insert(transaction, campaign, message, [number for _, number in part])
+                again = [number for _, number in part]
+                successor = await self._insert(transaction, campaign, message, again, doubtful=doubtful)
                 for batch in {batch for batch, _ in part}:
                     rows = [(number, "superseded", None, successor) for owner, number in part if owner == batch]
                     await self._insert_exceptions(transaction, batch, rows)
@@ -115,12 +117,15 @@ class PostgresReconciling(PostgresSending):
         others = {number: its_state for _, number, its_state, _ in rows}
         return [number for number in source.numbers.split(",") if others.get(number, source.state) == state]
 
-    async def _insert(self, transaction: Transaction, campaign: int, message: int, numbers: Sequence[str]) -> int:
+    async def _insert(
+        self, transaction: Transaction, campaign: int, message: int, numbers: Sequence[str], *, doubtful: bool
+    ) -> int:
         rows = await transaction.rows(
             self._sql["insert_batch"],
             campaign=campaign,
             message=message,
             count=len(numbers),
+            doubtful=doubtful,
             numbers=",".join(numbers),
         )
         return int(rows[0][0])

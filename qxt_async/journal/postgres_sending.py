@@ -11,7 +11,7 @@ from qxt_async.models import Message
 
 from .postgres_limits import Held, PostgresLimits, Turns
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
-from .rows import fates
+from .rows import fates, in_doubt
 from .statements import named
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ class PostgresSending:
             )
             if not rows:
                 return None
-            ((claimed, unsent, joined, text, extno, addseqno, suppressed),) = rows
+            ((claimed, unsent, doubtful, joined, text, extno, addseqno, suppressed),) = rows
             numbers = tuple(joined.split(","))
             out = frozenset[str](suppressed or ())
             if out:
@@ -188,6 +188,7 @@ class PostgresSending:
                 campaign=campaign,
                 token=token,
                 unsent=unsent,
+                doubtful=doubtful,
                 message=Message(text, extno=extno, addseqno=addseqno),
                 numbers=tuple(number for number in numbers if number not in out) if out else numbers,
                 suppressed=tuple(out),
@@ -209,6 +210,8 @@ class PostgresSending:
         return await self._database.write(lambda transaction: self._settle(transaction, claim, result))
 
     async def _settle(self, transaction: Transaction, claim: Claim, result: BatchResult) -> bool:
+        refused = not (result.accepted or result.unknown)
+        result = in_doubt(result) if claim.doubtful else result
         state, exceptions = fates(result)
         rows = await transaction.rows(
             self._sql["settle"],
@@ -238,6 +241,8 @@ class PostgresSending:
             superseded = 0
         if exceptions and not superseded:
             await self._insert_exceptions(transaction, claim.batch, exceptions)
+        if claim.doubtful and refused:
+            await self._fall_back(transaction, claim.batch)
         return True
 
     async def _take_back(self, transaction: Transaction, batch: int) -> bool:
@@ -246,6 +251,17 @@ class PostgresSending:
             return False
         await self._change(transaction, "own_again", batch=batch)
         return True
+
+    async def _give_up(self, transaction: Transaction, claim: Claim, values: dict[str, Any]) -> bool:
+        given_up = bool(await self._change(transaction, "give_up", **values))
+        if given_up and claim.doubtful:
+            await self._fall_back(transaction, claim.batch)
+        return given_up
+
+    async def _fall_back(self, transaction: Transaction, batch: int) -> None:
+        """After a second attempt that failed, let the first one speak for its numbers again."""
+        if await self._change(transaction, "fall_back", batch=batch):
+            await self._change(transaction, "withdraw", batch=batch)
 
     async def put_back(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
@@ -263,12 +279,12 @@ class PostgresSending:
                 "now": self.clock(),
             }
             if attempts is not None and claim.unsent + 1 >= attempts:
-                return bool(await self._change(transaction, "give_up", **values))
+                return await self._give_up(transaction, claim, values)
             back = bool(await self._change(transaction, "put_back", **values))
             if back and claim.suppressed:
                 await self._change(transaction, "forget_exceptions", batch=claim.batch)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
-            return back or bool(await self._change(transaction, "give_up", **values))
+            return back or await self._give_up(transaction, claim, values)
 
         return await self._database.write(write)
 

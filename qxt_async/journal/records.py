@@ -70,7 +70,11 @@ class CampaignState(enum.StrEnum):
 
 
 class BatchState(enum.StrEnum):
-    """See the module's diagram; *withdrawn* is a batch of a resend that proved needless before it was sent."""
+    """See the module's diagram.
+
+    *Withdrawn* is a batch of a resend that proved needless before it was sent, or that failed: then the batch before
+    it speaks for its numbers again.
+    """
 
     PLANNED = "planned"
     SENDING = "sending"
@@ -353,6 +357,7 @@ class Claim:
         message: what to send.
         numbers: to whom; what opted out since the plan is not among them.
         suppressed: what opted out since.
+        doubtful: an earlier attempt, which is unknown, may have arrived: if this one fails, its numbers stay unknown.
     """
 
     batch: int
@@ -362,6 +367,7 @@ class Claim:
     message: Message
     numbers: tuple[str, ...] = attrs.field(repr=counted)
     suppressed: tuple[str, ...] = attrs.field(default=(), repr=counted)
+    doubtful: bool = False
 
 
 @attrs.frozen(kw_only=True)

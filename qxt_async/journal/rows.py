@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.models import Message
+from qxt_async.models import BatchResult, Message
 
 from . import Entry
 from .moments import moment
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from qxt_async.models import BatchResult
 
 __all__ = [
     "batch_of",
@@ -152,6 +151,17 @@ def deliveries_of(rows: Sequence[Sequence[Any]]) -> Deliveries:
 
 
 # --- what became of a batch and of its numbers ------------------------------------------------------------------------
+
+
+def in_doubt(result: BatchResult) -> BatchResult:
+    """What is known after a second attempt at numbers of which nobody knows whether the first one arrived."""
+    return BatchResult(
+        result.index,
+        result.numbers,
+        receipts=result.receipts,
+        unknown=(*result.unknown, *result.failed),
+        error=result.error,
+    )
 
 
 def fates(result: BatchResult) -> tuple[BatchState, list[tuple[str, str, str | None, None]]]:

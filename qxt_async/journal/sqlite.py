@@ -62,6 +62,7 @@ class _Gathering:
         values: what is written of these, row after row. One flat list: thousands of rows alive are work for the
             collector of garbage.
         others: pushes of which more is to be written, with those of their replies that opt out, and when they came.
+        repeating: one of the pushes speaks twice of a message, which nobody is to see half of.
         pushes, bytes: how many they are, and how large.
     """
 
@@ -71,6 +72,7 @@ class _Gathering:
         self.reports: list[StatusReport] = []
         self.values: list[str | int | None] = []
         self.others: list[tuple[Push, Collection[Reply], int]] = []
+        self.repeating = False
         self.pushes = 0
         self.bytes = 0
 
@@ -89,6 +91,8 @@ class _Gathering:
                 at,
             )
         self.reports += push.reports
+        if len(push.reports) > 1:
+            self.repeating |= len({(report.mid, report.mobile) for report in push.reports}) < len(push.reports)
         if push.replies or push.flags:
             self.others.append((push, opted_out, at))
         self.pushes += 1
@@ -213,6 +217,7 @@ class SqliteJournal:
         count = len(gathering.reports)
         if (
             not gathering.others
+            and not gathering.repeating
             and 0 < count <= _most_rows(connection)
             and _insert(connection, gathering.values) == count
         ):

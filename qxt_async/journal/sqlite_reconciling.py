@@ -67,11 +67,12 @@ class SqliteReconciling(SqliteSending):
     def _plan_again(self, connection: sqlite3.Connection, campaign: int, state: BatchState) -> None:
         """New batches: one for each that is open as a whole, the others' numbers together by message."""
         values = {"campaign": campaign, "state": state}
+        doubtful = state is BatchState.UNKNOWN
         pools: dict[int, list[tuple[int, str]]] = {}
         for batch, message, whole in connection.execute(self._sql["resend_sources"], values).fetchall():
             numbers = self._numbers_in(connection, batch, state)
             if whole:
-                successor = self._insert(connection, campaign, message, numbers)
+                successor = self._insert(connection, campaign, message, numbers, doubtful=doubtful)
                 self._change(connection, "set_successor", batch=batch, successor=successor)
             else:
                 pools.setdefault(message, []).extend((batch, number) for number in numbers)
@@ -79,7 +80,8 @@ class SqliteReconciling(SqliteSending):
         for message, pool in pools.items():
             for start in range(0, len(pool), _BATCH):
                 part = pool[start : start + _BATCH]
-                successor = self._insert(connection, campaign, message, [number for _, number in part])
+                again = [number for _, number in part]
+                successor = self._insert(connection, campaign, message, again, doubtful=doubtful)
                 for batch in {batch for batch, _ in part}:
                     rows = [(number, "superseded", None, successor) for owner, number in part if owner == batch]
                     self._change(connection, "insert_exceptions", batch=batch, rows=array(rows))
@@ -99,8 +101,10 @@ class SqliteReconciling(SqliteSending):
         numbers: Sequence[str],
         *,
         resend: bool = True,
+        doubtful: bool = False,
     ) -> int:
-        values = {"campaign": campaign, "message": message, "count": len(numbers), "resend": resend}
+        values = {"campaign": campaign, "message": message, "count": len(numbers)}
+        values |= {"resend": resend, "doubtful": doubtful}
         ((batch,),) = connection.execute(self._sql["insert_batch"], values).fetchall()
         self._change(connection, "insert_numbers", batch=batch, numbers=",".join(numbers))
         return int(batch)

@@ -10,7 +10,7 @@ from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
-from .rows import fates
+from .rows import fates, in_doubt
 from .statements import named
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class SqliteSending:
                 rows = connection.execute(self._sql["claim"], values).fetchall()
                 if not rows:
                     return None
-                ((claimed, unsent, joined, message, suppressed),) = rows
+                ((claimed, unsent, doubtful, joined, message, suppressed),) = rows
                 numbers = tuple(joined.split(","))
                 out = self._leave_out(connection, claimed, numbers, suppressed)
                 if len(out) == len(numbers):
@@ -142,6 +142,7 @@ class SqliteSending:
                     campaign=campaign,
                     token=token,
                     unsent=unsent,
+                    doubtful=bool(doubtful),
                     message=Message(text, extno=extno, addseqno=bool(addseqno)),
                     numbers=tuple(number for number in numbers if number not in out) if out else numbers,
                     suppressed=tuple(out),
@@ -170,6 +171,8 @@ class SqliteSending:
         )
 
     def _settle(self, connection: sqlite3.Connection, claim: Claim, result: BatchResult) -> bool:
+        refused = not (result.accepted or result.unknown)
+        result = in_doubt(result) if claim.doubtful else result
         state, exceptions = fates(result)
         values = {
             "batch": claim.batch,
@@ -199,6 +202,8 @@ class SqliteSending:
             superseded = 0
         if exceptions and not superseded:
             self._change(connection, "insert_exceptions", batch=claim.batch, rows=array(exceptions))
+        if claim.doubtful and refused:
+            self._fall_back(connection, claim.batch)
         return True
 
     def _take_back(self, connection: sqlite3.Connection, batch: int) -> bool:
@@ -207,6 +212,17 @@ class SqliteSending:
             return False
         self._change(connection, "own_again", batch=batch)
         return True
+
+    def _give_up(self, connection: sqlite3.Connection, claim: Claim, values: dict[str, Any]) -> bool:
+        given_up = bool(self._change(connection, "give_up", **values))
+        if given_up and claim.doubtful:
+            self._fall_back(connection, claim.batch)
+        return given_up
+
+    def _fall_back(self, connection: sqlite3.Connection, batch: int) -> None:
+        """After a second attempt that failed, let the first one speak for its numbers again."""
+        if self._change(connection, "fall_back", batch=batch):
+            self._change(connection, "withdraw", batch=batch)
 
     async def put_back(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
@@ -224,12 +240,12 @@ class SqliteSending:
                 "now": self.clock(),
             }
             if attempts is not None and claim.unsent + 1 >= attempts:
-                return bool(self._change(connection, "give_up", **values))
+                return self._give_up(connection, claim, values)
             back = bool(self._change(connection, "put_back", **values))
             if back and claim.suppressed:
                 self._change(connection, "forget_exceptions", batch=claim.batch)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
-            return back or bool(self._change(connection, "give_up", **values))
+            return back or self._give_up(connection, claim, values)
 
         return await self._database.writer.run(write, guarded=False)
 

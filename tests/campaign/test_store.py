@@ -477,15 +477,49 @@ async def test_late_answer_withdraws_a_resend(store: str) -> None:
 
 
 async def test_late_answer_after_a_resend(store: str) -> None:
-    """When the second attempt has begun, the numbers' state is that of the second; the first is kept."""
+    """When the second attempt has begun, its word counts; but that it failed says nothing of the first one."""
     async with opened(store) as (_, campaigns):
         campaign, claim = await expired_and_ordered_again(campaigns)
         again = await claimed(campaigns, campaign, "t2")
         assert await campaigns.settle(claim, accepted(claim, "5"))
         await campaigns.settle(again, failed(again))
-        assert set((await states(campaigns, campaign)).values()) == {NumberState.FAILED}
+        assert set((await states(campaigns, campaign)).values()) == {NumberState.UNKNOWN}
         tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.failed, tally.numbers) == (0, 2, 2)
+        assert (tally.accepted, tally.failed, tally.unknown, tally.numbers) == (0, 0, 2, 2)
+
+
+async def test_second_attempt_that_fails_in_part(store: str) -> None:
+    """Of those whom the gateway refuses the second time, nobody knows more than before; of the others one does."""
+    async with opened(store) as (_, campaigns):
+        campaign, _ = await expired_and_ordered_again(campaigns)
+        again = await claimed(campaigns, campaign, "t2")
+        half = BatchResult(0, again.numbers, receipts=(Receipt("5", again.numbers[:1]),), failed=again.numbers[1:])
+        await campaigns.settle(again, half)
+        assert list((await states(campaigns, campaign)).values()) == ["accepted", "unknown"]
+        preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        third = await claimed(campaigns, campaign, "t3")
+        await campaigns.settle(third, failed(third))
+        assert list((await states(campaigns, campaign)).values()) == ["accepted", "unknown"]
+        assert (await campaigns.tally(campaign)).unknown == 1
+
+
+async def test_second_attempt_that_never_leaves(store: str) -> None:
+    """Given up after its tries: the numbers are as unknown as they were; what had failed before has failed again."""
+    async with opened(store) as (_, campaigns):
+        campaign, _ = await expired_and_ordered_again(campaigns)
+        again = await claimed(campaigns, campaign, "t2")
+        assert await campaigns.put_back(again, NotSentError("no way"), attempts=1)
+        assert set((await states(campaigns, campaign)).values()) == {NumberState.UNKNOWN}
+        other = await running(campaigns, 2)
+        first = await claimed(campaigns, other, "t3")
+        await campaigns.settle(first, failed(first))
+        preview = await campaigns.preview_resend(other, BatchState.FAILED)
+        await campaigns.resend(other, BatchState.FAILED, expected=preview, by="ann")
+        await campaigns.start(other)
+        second = await claimed(campaigns, other, "t4")
+        await campaigns.settle(second, failed(second))
+        assert set((await states(campaigns, other)).values()) == {NumberState.FAILED}
 
 
 async def test_word_that_nothing_was_sent_after_a_resend(store: str) -> None:

@@ -80,7 +80,12 @@ async def test_what_the_database_refuses_is_one_error(journal: Journal, postgres
         with pytest.raises(JournalUnavailableError, match="UndefinedFunction"):
             await engine.announce(campaign)
         postgresql.ask("DROP SCHEMA qxt_engine CASCADE", database.rpartition("/")[2])
-        for operation in (engine.announce(campaign), engine.recover(), engine.workers()):
+        for operation in (
+            engine.announce(campaign),
+            engine.prioritise(campaign, 1),
+            engine.recover(),
+            engine.workers(),
+        ):
             with pytest.raises(JournalUnavailableError):
                 await operation
 

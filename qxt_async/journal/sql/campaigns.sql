@@ -18,8 +18,8 @@ ON CONFLICT (campaign, digest) DO UPDATE SET segments = excluded.segments
 RETURNING id;
 
 -- name: insert_batch
-INSERT INTO batches (campaign, message, state, count, resend)
-VALUES (:campaign, :message, 'planned', :count, :resend)
+INSERT INTO batches (campaign, message, state, count, resend, doubtful)
+VALUES (:campaign, :message, 'planned', :count, :resend, :doubtful)
 RETURNING id;
 
 -- name: insert_numbers
@@ -148,7 +148,7 @@ WHERE id = (
     ORDER BY id LIMIT 1
 ) AND EXISTS (SELECT 1 FROM campaigns WHERE id = :campaign AND state = 'running')
 RETURNING
-    id, unsent,
+    id, unsent, doubtful,
     (SELECT numbers FROM batch_numbers WHERE batch = batches.id),
     (SELECT json_array(text, extno, addseqno) FROM campaign_messages WHERE id = batches.message),
     CASE WHEN EXISTS (
@@ -203,8 +203,10 @@ WHERE id = :batch AND token = :token AND superseded = 0
 
 -- name: give_up
 UPDATE batches SET
-    state = 'failed', unsent = unsent + :counted, error = :error, detail = :detail, settled_at = :now, unknown = 0,
-    failed = CASE WHEN superseded = 0 THEN count - suppressed ELSE 0 END
+    state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
+    unsent = unsent + :counted, error = :error, detail = :detail, settled_at = :now,
+    unknown = CASE WHEN superseded = 0 AND doubtful THEN count - suppressed ELSE 0 END,
+    failed = CASE WHEN superseded = 0 AND NOT doubtful THEN count - suppressed ELSE 0 END
 WHERE id = :batch AND token = :token AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
 
 -- name: recount
@@ -240,6 +242,15 @@ WHERE state = 'planned' AND id = (SELECT successor FROM batches WHERE id = :batc
 
 -- name: own_again
 UPDATE batches SET superseded = 0, successor = NULL WHERE id = :batch;
+
+-- A second attempt that failed says nothing of the first one, whose numbers these are again.
+-- name: fall_back
+UPDATE batches SET superseded = 0, successor = NULL, unknown = count - suppressed
+WHERE successor = :batch AND state = 'unknown'
+    AND EXISTS (SELECT 1 FROM batches AS second WHERE second.id = :batch AND second.superseded = 0);
+
+-- name: withdraw
+UPDATE batches SET state = 'withdrawn', failed = 0, unknown = 0 WHERE id = :batch;
 
 -- name: resend_preview
 SELECT coalesce(sum(n), 0), coalesce(sum(n * segments), 0) FROM (

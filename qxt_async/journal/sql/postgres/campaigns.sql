@@ -40,8 +40,8 @@ COPY qxt.batches (campaign, message, state, count, numbers) FROM STDIN;
 COPY qxt.left_out (campaign, raw, reason, detail, source, line) FROM STDIN;
 
 -- name: insert_batch
-INSERT INTO qxt.batches (campaign, message, state, count, resend, numbers)
-VALUES (%(campaign)s, %(message)s, 'planned', %(count)s, true, %(numbers)s)
+INSERT INTO qxt.batches (campaign, message, state, count, resend, doubtful, numbers)
+VALUES (%(campaign)s, %(message)s, 'planned', %(count)s, true, %(doubtful)s, %(numbers)s)
 RETURNING id;
 
 -- name: finish
@@ -167,7 +167,7 @@ UPDATE qxt.batches AS b SET
 FROM next, qxt.campaign_messages AS m, qxt.campaigns AS c
 WHERE b.id = next.id AND b.state = 'planned' AND m.id = b.message AND c.id = b.campaign
 RETURNING
-    b.id, b.unsent, b.numbers, m.text, m.extno, m.addseqno,
+    b.id, b.unsent, b.doubtful, b.numbers, m.text, m.extno, m.addseqno,
     CASE WHEN EXISTS (SELECT FROM qxt.suppressions WHERE added_at >= c.created_at - 86400000000) THEN ARRAY(
         SELECT number FROM unnest(string_to_array(b.numbers, ',')) AS its (number)
         WHERE number IN (SELECT number FROM qxt.suppressions)
@@ -214,9 +214,10 @@ WHERE id = %(batch)s AND token = %(token)s AND superseded = 0
 
 -- name: give_up
 UPDATE qxt.batches SET
-    state = 'failed', unsent = unsent + %(counted)s, error = %(error)s, detail = %(detail)s,
-    settled_at = qxt.micros(%(now)s), unknown = 0,
-    failed = CASE WHEN superseded = 0 THEN count - suppressed ELSE 0 END
+    state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
+    unsent = unsent + %(counted)s, error = %(error)s, detail = %(detail)s, settled_at = qxt.micros(%(now)s),
+    unknown = CASE WHEN superseded = 0 AND doubtful THEN count - suppressed ELSE 0 END,
+    failed = CASE WHEN superseded = 0 AND NOT doubtful THEN count - suppressed ELSE 0 END
 WHERE id = %(batch)s AND token = %(token)s
     AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
 
@@ -251,6 +252,15 @@ WHERE state = 'planned' AND id = (SELECT successor FROM qxt.batches WHERE id = %
 
 -- name: own_again
 UPDATE qxt.batches SET superseded = 0, successor = NULL WHERE id = %(batch)s;
+
+-- A second attempt that failed says nothing of the first one, whose numbers these are again.
+-- name: fall_back
+UPDATE qxt.batches SET superseded = 0, successor = NULL, unknown = count - suppressed
+WHERE successor = %(batch)s AND state = 'unknown'
+    AND EXISTS (SELECT 1 FROM qxt.batches AS second WHERE second.id = %(batch)s AND second.superseded = 0);
+
+-- name: withdraw
+UPDATE qxt.batches SET state = 'withdrawn', failed = 0, unknown = 0 WHERE id = %(batch)s;
 
 -- name: resend_preview
 SELECT coalesce(sum(n), 0), coalesce(sum(n * segments), 0)::bigint FROM (
