@@ -368,13 +368,23 @@ async def test_a_gateway_that_cannot_be_reached_is_given_time(setting: Setting) 
 async def test_nothing_is_begun_outside_of_the_window(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs wait for the window for a while, are given back, and come again."""
     closed = 1.0
-    monkeypatch.setattr(SendWindow, "closed_for", lambda *_: closed)
+    asked = 0
+
+    def closed_for(*_: Any) -> float:
+        nonlocal asked
+        asked += 1
+        return closed
+
+    async def given_back() -> bool:
+        return asked > 2
+
+    monkeypatch.setattr(SendWindow, "closed_for", closed_for)
     monkeypatch.setattr("qxt_async.cluster.worker.LONGEST_WAIT", 0.1)
     campaign = await setting.plan(20)
     options = attrs.evolve(OPTIONS, window=SendWindow.parse("08:00-21:00", "Asia/Shanghai"))
     async with setting.working(options):
         await setting.journal.campaigns.start(campaign)
-        await anyio.sleep(1.5)
+        await until(given_back)
         assert not setting.gateway.requests
         closed = 0.0
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
