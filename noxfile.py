@@ -76,7 +76,7 @@ def tests(session: nox.Session) -> None:
     """
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
     measured = session.python == PYTHONS[0] and not session.posargs
-    workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "3")]
+    workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "4")]
     if not measured:
         session.run("pytest", *workers, *(session.posargs or ["-m", "not slow"]))
         return
