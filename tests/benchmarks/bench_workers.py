@@ -65,7 +65,7 @@ def on_postgresql(postgresql: Server, url: str, count: int, batches: int) -> Non
         small = asyncio.run(planned(address, 8))
         campaign = asyncio.run(planned(address, batches))
         before = cpu(resource.RUSAGE_CHILDREN)
-        with workers(address, url, count, concurrency=CONCURRENCY) as running:
+        with workers(address, url, count, concurrency=CONCURRENCY, timeout=30.0) as running:
             asyncio.run(watched(address, small))
             idle = sum(_cpu_of(worker.process.pid) for worker in running)
             took = asyncio.run(watched(address, campaign))

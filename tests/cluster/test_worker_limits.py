@@ -48,7 +48,7 @@ def test_four_workers_keep_one_rate(database: str) -> None:
             batches = await journal.campaigns.batches(campaign, limit=count)
             return {batch.mid: batch.claimed_at.timestamp() for batch in batches if batch.claimed_at is not None}
 
-    with gateway(1) as books, workers(database, books.url, 4):
+    with gateway(1) as books, workers(database, books.url, 4, timeout=30.0):
         left = anyio.run(run)
         sends = [json.loads(line) for line in books.ask(f"sends?limit={count}").splitlines()]
     arrived = {send["mid"]: datetime.fromisoformat(send["when"]).timestamp() for send in sends}

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, given JOURNAL URL CONCURRENCY: it says ``working``, then ``ended``.
+"""A worker in a process of its own, given JOURNAL URL CONCURRENCY TIMEOUT: it says ``working``, then ``ended``.
 
 One that cannot begin since the database is away begins anew, as whatever supervises services would have it.
 """
@@ -26,11 +26,11 @@ OPTIONS = WorkerOptions(
 )
 
 
-async def main(address: str, url: str, concurrency: int) -> None:
+async def main(address: str, url: str, concurrency: int, timeout: float) -> None:
     """Work until SIGTERM."""
     async with (
         open_journal(address) as journal,
-        QxtClient("user", "password", base_url=url, timeout=1.0, max_concurrency=concurrency) as client,
+        QxtClient("user", "password", base_url=url, timeout=timeout, max_concurrency=concurrency) as client,
         anyio.create_task_group() as group,
     ):
         worker = CampaignWorker(journal, client, OPTIONS)
@@ -51,7 +51,7 @@ async def main(address: str, url: str, concurrency: int) -> None:
 if __name__ == "__main__":
     while True:
         try:
-            anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]))
+            anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
             break
         except* JournalUnavailableError:
             time.sleep(0.2)

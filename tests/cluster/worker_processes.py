@@ -15,8 +15,10 @@ HERE = Path(__file__).parent
 class WorkerProcess:
     """A worker in another process, and whatever is put before its command."""
 
-    def __init__(self, journal: str, url: str, *, concurrency: int = 4, before: Sequence[str] = ()) -> None:
-        command = [sys.executable, str(HERE / "worker_process.py"), journal, url, str(concurrency)]
+    def __init__(
+        self, journal: str, url: str, *, concurrency: int = 4, timeout: float = 1.0, before: Sequence[str] = ()
+    ) -> None:
+        command = [sys.executable, str(HERE / "worker_process.py"), journal, url, str(concurrency), str(timeout)]
         self.process = subprocess.Popen([*before, *command], stdout=subprocess.PIPE, text=True)
         self._works = False
 
@@ -41,9 +43,11 @@ class WorkerProcess:
 
 
 @contextmanager
-def workers(journal: str, url: str, count: int, *, concurrency: int = 4) -> Iterator[list[WorkerProcess]]:
+def workers(
+    journal: str, url: str, count: int, *, concurrency: int = 4, timeout: float = 1.0
+) -> Iterator[list[WorkerProcess]]:
     """So many workers, ended with the block; those that were replaced in the list, too."""
-    running = [WorkerProcess(journal, url, concurrency=concurrency) for _ in range(count)]
+    running = [WorkerProcess(journal, url, concurrency=concurrency, timeout=timeout) for _ in range(count)]
     try:
         for worker in running:
             worker.wait_until_working()
