@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from anyio.from_thread import start_blocking_portal
+from anyio.lowlevel import checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -65,6 +66,8 @@ async def run_server(
     listener, url = _listen(host, port)
     with listener:
         await _server(gateway, listener, lambda: on_listening(url)).run_until_stopped()
+        # The server has raised the signal again as the last thing that it did: let it be heard.
+        await checkpoint()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.slow
 NUMBERS = [f"1380013{index:04}" for index in range(50)]
 
 
+@pytest.mark.shows_secrets("httpx, which plays the caller here, logs addresses")
 def test_a_service_sends_with_a_worker_of_its_own(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Planned by a request, sent within the service; its signals and its logging are its own."""
     gateway = SimulatedGateway()
