@@ -105,7 +105,7 @@ def test_who_comes_back_sends_nothing_that_was_taken_over(postgresql: Server, da
         async with open_journal(database) as journal:
             campaign = await plan(journal, NUMBERS, 2)
             await journal.campaigns.start(campaign)
-            await until(lambda: _sending(journal, campaign))
+            await until(lambda: _begun(slow))
             await anyio.to_thread.run_sync(command, f"ip link set {DATABASE}0 down")
             there = await anyio.to_thread.run_sync(WorkerProcess, database, quick_url)
             try:
@@ -133,13 +133,14 @@ def test_who_comes_back_sends_nothing_that_was_taken_over(postgresql: Server, da
             states = anyio.run(run)
         finally:
             worker.kill()
-    assert states.count(BatchState.UNKNOWN) == len(slow.sends) > 0
+    # What it had claimed and not begun when it was cut off is unknown, too.
+    assert states.count(BatchState.UNKNOWN) >= len(slow.sends) > 0
     assert states.count(BatchState.ACCEPTED) == len(quick.sends) > 0
-    assert slow.taken + quick.taken == dict.fromkeys(NUMBERS, 1)
+    assert set((slow.taken + quick.taken).values()) == {1}
 
 
-async def _sending(journal: Journal, campaign: int) -> bool:
-    return (await journal.campaigns.outlook(campaign)).sending
+async def _begun(gateway: SimulatedGateway) -> bool:
+    return bool(gateway.requests)
 
 
 async def _done(journal: Journal, campaign: int) -> bool:
