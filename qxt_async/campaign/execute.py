@@ -147,10 +147,11 @@ class Executor:
             wanted = not self.unwritten and still()
             if not wanted:
                 return None
-            began = time.monotonic()
             claim = await self._claim(campaign, batch, token)
-            until = began + self._margin
-            if claim is None or time.monotonic() >= until:
+            if claim is None:
+                return None
+            until = claim.since + self._margin
+            if time.monotonic() >= until:
                 return None
             return RecordedBatch(claim.message, claim.numbers, until=until)
 

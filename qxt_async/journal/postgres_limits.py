@@ -7,7 +7,8 @@ are made one after the other; an account without limits has no row, and claims f
 next one may leave when its share of a second has passed. A claim is made up to a tenth of a second ahead and is told
 the moment at which its request may leave, so that the time a claim takes is not lost. The shares are a twelfth larger
 than the rate says: requests that are some hundredths of a second longer on their way than others still keep within the
-rate in any window of a second. Of numbers, such a window sees at most the rate and one batch more.
+rate in any window of a second. After the first request in a while the next one waits a tenth of a second longer: workers
+are starting and connecting then, so it may be late. Of numbers, such a window sees at most the rate and one batch more.
 
 **Concurrency** counts what is *sending*, a batch whose process died included until its lease runs out.
 """
@@ -34,6 +35,8 @@ __all__ = ["AccountLimits", "Held", "PostgresLimits", "Turns"]
 _SECOND: Final = 1_000_000
 _SHARE: Final = 1.08
 _AHEAD: Final = 100_000
+_WHILE: Final = _SECOND
+_SETTLING: Final = 100_000
 _MOST_NUMBERS: Final = 1000
 # Seconds until another look whether an attempt has ended.
 _WHEN_FULL: Final = 0.05
@@ -92,17 +95,20 @@ class LockedLimits:
 
     async def spend(self, transaction: Transaction, numbers: int) -> None:
         """Write down that a request with so many numbers leaves at that moment."""
+        free_at = self.leaves_at
+        if free_at - max(self._requests_free_at, self._numbers_free_at) > _WHILE:
+            free_at += _SETTLING
         await transaction.change(
             named("postgres/campaigns.sql")["spend"],
             account=self._account,
-            requests_free_at=self.leaves_at + _share(1, self._limits.max_request_rate),
-            numbers_free_at=self.leaves_at + _share(numbers, self._limits.max_rate),
+            requests_free_at=free_at + _share(1, self._limits.max_request_rate),
+            numbers_free_at=free_at + _share(numbers, self._limits.max_rate),
         )
 
     def _ahead(self, free_at: int, most: int, rate: float | None) -> int:
         ahead = free_at - self._now
         # Further ahead than the largest request puts it: the clock was set back. Without a limit, nothing is ahead.
-        return ahead if rate is not None and 0 < ahead <= _AHEAD + _share(most, rate) else 0
+        return ahead if rate is not None and 0 < ahead <= _AHEAD + _SETTLING + _share(most, rate) else 0
 
 
 def _share(amount: int, rate: float | None) -> int:

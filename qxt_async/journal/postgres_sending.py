@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
@@ -135,10 +136,12 @@ class PostgresSending:
         leave = 0.0
 
         async def unlimited(transaction: Transaction) -> Claim | None:
-            return await self._claim(transaction, campaign, token, lease, batch, self.clock())
+            since = time.monotonic()
+            return await self._claim(transaction, campaign, token, lease, batch, self.clock(), since)
 
         async def limited(transaction: Transaction) -> Claim | Held | None:
             nonlocal leave
+            since = time.monotonic()
             assert account is not None  # noqa: S101  (see below)
             limits = await PostgresLimits.lock(transaction, account, self.clock())
             if limits is None:
@@ -146,7 +149,7 @@ class PostgresSending:
             if isinstance(limits, Held):
                 return limits
             leave = anyio.current_time() + limits.wait / _SECOND
-            claim = await self._claim(transaction, campaign, token, lease, batch, limits.leaves_at)
+            claim = await self._claim(transaction, campaign, token, lease, batch, limits.leaves_at, since)
             if claim is not None:
                 await limits.spend(transaction, len(claim.numbers))
             return claim
@@ -159,7 +162,14 @@ class PostgresSending:
         return claim
 
     async def _claim(
-        self, transaction: Transaction, campaign: int, token: str, lease: float, batch: int | None, now: int | None
+        self,
+        transaction: Transaction,
+        campaign: int,
+        token: str,
+        lease: float,
+        batch: int | None,
+        now: int | None,
+        since: float,
     ) -> Claim | None:
         await transaction.rows(self._sql["lock_for_claim"], campaign=campaign)
         statement = self._sql["claim"].replace("{which}", "TRUE" if batch is None else "id = %(batch)s")
@@ -188,6 +198,7 @@ class PostgresSending:
                 campaign=campaign,
                 token=token,
                 unsent=unsent,
+                since=since,
                 doubtful=doubtful,
                 message=Message(text, extno=extno, addseqno=addseqno),
                 numbers=tuple(number for number in numbers if number not in out) if out else numbers,

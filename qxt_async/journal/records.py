@@ -354,6 +354,8 @@ class Claim:
         campaign: whose it is.
         token: of this attempt; outcomes are written with it.
         unsent: attempts before this one that provably sent nothing.
+        since: a moment, on `time.monotonic` of this process, at which it was not committed yet: the lease is not over
+            before it has lasted from there.
         message: what to send.
         numbers: to whom; what opted out since the plan is not among them.
         suppressed: what opted out since.
@@ -364,6 +366,7 @@ class Claim:
     campaign: int
     token: str
     unsent: int
+    since: float
     message: Message
     numbers: tuple[str, ...] = attrs.field(repr=counted)
     suppressed: tuple[str, ...] = attrs.field(default=(), repr=counted)

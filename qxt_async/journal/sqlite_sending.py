@@ -118,7 +118,7 @@ class SqliteSending:
 
         def write(connection: sqlite3.Connection) -> Claim | None:
             while True:
-                now = self.clock()
+                since, now = time.monotonic(), self.clock()
                 values = {
                     "campaign": campaign,
                     "batch": batch,
@@ -142,6 +142,7 @@ class SqliteSending:
                     campaign=campaign,
                     token=token,
                     unsent=unsent,
+                    since=since,
                     doubtful=bool(doubtful),
                     message=Message(text, extno=extno, addseqno=bool(addseqno)),
                     numbers=tuple(number for number in numbers if number not in out) if out else numbers,

@@ -30,7 +30,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
 
 LATENCY = 0.05
-CONCURRENCY = 16
+CONCURRENCY = 4
 SIZE = 1000
 
 

@@ -255,7 +255,9 @@ async def test_outcome_is_written_once(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2)
         claim = await claimed(campaigns, campaign)
-        foreign = Claim(batch=claim.batch, campaign=campaign, token="x", unsent=0, message=HELLO, numbers=claim.numbers)
+        foreign = Claim(
+            batch=claim.batch, campaign=campaign, token="x", unsent=0, since=0.0, message=HELLO, numbers=claim.numbers
+        )
         assert not await campaigns.settle(foreign, accepted(foreign))
         assert not await campaigns.put_back(foreign, None)
         assert await campaigns.settle(claim, unknown(claim))

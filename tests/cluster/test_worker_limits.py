@@ -35,7 +35,8 @@ def test_four_workers_keep_one_rate(database: str) -> None:
     """No window of a second sees more than the rate, of all together; in the long form it is nearly used up, too.
 
     The journal lets requests go; how long each is on its way to the gateway's books varies, on a busy machine by much.
-    So much shorter is the window in which the books must not show more.
+    So much shorter is the window in which the books must not show more; the long form, which wants a machine of its
+    own, holds them to the second.
     """
     count = RATE * SECONDS
 
@@ -59,4 +60,4 @@ def test_four_workers_keep_one_rate(database: str) -> None:
     assert len(arrived) == count
     assert most_within(left.values(), 1.0) <= RATE
     assert most_within(arrived.values(), 1.0 - spread) <= RATE
-    assert not CHAOS or used >= 0.9
+    assert not CHAOS or (used >= 0.9 and most_within(arrived.values(), 1.0) <= RATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -111,7 +112,7 @@ async def test_nothing_is_claimed_after_a_pause(
         paused.set()
 
     async def claiming(transaction: Transaction) -> None:
-        await journal.campaigns._claim(transaction, campaign, "t1", 60, None, None)
+        await journal.campaigns._claim(transaction, campaign, "t1", 60, None, None, 0.0)
         tasks.start_soon(pause)
         await _waits_for_a_lock(postgresql, journals)
         assert not paused.is_set()
@@ -309,6 +310,37 @@ async def test_changing_a_rate(journal: PostgresJournal, monkeypatch: pytest.Mon
     assert await campaigns.claim(campaign, token="t2", lease=60) is None
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=0.02))
     assert await campaigns.claim(campaign, token="t3", lease=60) is not None
+
+
+async def test_first_request_in_a_while(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The request after the first one waits a tenth of a second longer than its share; the ones after that do not."""
+    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    campaign = await running(journal.campaigns, *[1] * 4)
+    await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=1))
+    campaigns = journal.campaigns_of(ACCOUNT)
+    now = 1_000 * SECOND
+
+    async def is_claimed(token: str, moment: float) -> bool:
+        campaigns.clock = lambda: now + round(moment * SECOND)
+        return await campaigns.claim(campaign, token=token, lease=60) is not None
+
+    assert await is_claimed("t1", 0)
+    assert not await is_claimed("t2", 1.07)
+    assert await is_claimed("t3", 1.18)
+    assert not await is_claimed("t4", 2.15)
+    assert await is_claimed("t5", 2.27)
+
+
+async def test_lease_does_not_count_the_wait_for_a_turn(journal: PostgresJournal) -> None:
+    """However long a claim waited, its lease is whole: it counts from the turn."""
+    campaign = await running(journal.campaigns, 1, 1)
+    await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=2))
+    campaigns = journal.campaigns_of(ACCOUNT)
+    began = time.monotonic()
+    first = await claimed(campaigns, campaign, "t1")
+    second = await claimed(campaigns, campaign, "t2")
+    assert began <= first.since
+    assert began + 0.4 < second.since <= time.monotonic()
 
 
 async def test_waiting_for_a_turn_ends(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
