@@ -1,6 +1,6 @@
 """Batches a second of 1, 2 and 4 workers on one PostgreSQL, and the CPU time that one batch costs, beside SQLite.
 
-The gateway answers after 50 ms, so that waiting dominates; each worker has 16 requests in flight. Only ratios mean
+The gateway answers after 50 ms, so that waiting dominates; each worker has 2 requests in flight. Only ratios mean
 anything: gateway, database and workers share this machine.
 
     python tests/benchmarks/bench_workers.py [--batches N] [--workers 1,2,4]
@@ -30,7 +30,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
 
 LATENCY = 0.05
-CONCURRENCY = 4
+CONCURRENCY = 2
 SIZE = 1000
 
 
