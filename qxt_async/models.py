@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .errors import BulkFailedError, QxtError
-from .values import Value
+from .values import Value, put
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -79,7 +79,9 @@ class Message(Value):
     addseqno: bool
 
     def __init__(self, text: str, *, extno: str | None = None, addseqno: bool = False) -> None:
-        self._fill(text, extno, addseqno)
+        put(self, "text", text)
+        put(self, "extno", extno)
+        put(self, "addseqno", addseqno)
 
 
 class InvalidNumber(Value):
@@ -110,7 +112,8 @@ class Receipt(Value):
     numbers: tuple[str, ...]
 
     def __init__(self, mid: str, numbers: tuple[str, ...]) -> None:
-        self._fill(mid, numbers)
+        put(self, "mid", mid)
+        put(self, "numbers", numbers)
 
 
 class BatchResult(Value):
@@ -170,7 +173,17 @@ class BatchResult(Value):
         duplicates: int = 0,
         suppressed: int = 0,
     ) -> None:
-        self._fill(index, numbers, receipts, failed, unknown, error, attempts, elapsed, invalid, duplicates, suppressed)
+        put(self, "index", index)
+        put(self, "numbers", numbers)
+        put(self, "receipts", receipts)
+        put(self, "failed", failed)
+        put(self, "unknown", unknown)
+        put(self, "error", error)
+        put(self, "attempts", attempts)
+        put(self, "elapsed", elapsed)
+        put(self, "invalid", invalid)
+        put(self, "duplicates", duplicates)
+        put(self, "suppressed", suppressed)
 
     @property
     def accepted(self) -> tuple[str, ...]:

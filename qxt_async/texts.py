@@ -103,14 +103,14 @@ class BadCharacter(Value):
         return f"U+{ord(self.character):04X} {unicodedata.name(self.character, 'control character')}"
 
 
-def _sendable(text: str) -> bool:
+def _encoded(text: str) -> bytes | None:
+    """The text on the wire; ``None`` if it cannot be sent."""
     if _CONTROLS.search(text):
-        return False
+        return None
     try:
-        text.encode("gbk")
+        return text.encode("gbk")
     except UnicodeEncodeError:
-        return False
-    return True
+        return None
 
 
 def bad_characters(text: str) -> tuple[BadCharacter, ...]:
@@ -119,12 +119,12 @@ def bad_characters(text: str) -> tuple[BadCharacter, ...]:
     Returns:
         One `BadCharacter` for each, in order; empty if the text can be sent.
     """
-    if _sendable(text):
+    if _encoded(text) is not None:
         return ()
     found: list[BadCharacter] = []
     line, line_start = 1, 0
     for position, character in enumerate(text):
-        if not _sendable(character):
+        if _encoded(character) is None:
             found.append(
                 BadCharacter(
                     character,
@@ -144,9 +144,9 @@ def substitute(text: str) -> str:
 
     What GBK can carry stays as it is; what the table does not know stays too, for `encode` to refuse.
     """
-    if _sendable(text):
+    if _encoded(text) is not None:
         return text
-    return "".join(one if _sendable(one) else SUBSTITUTIONS.get(one, one) for one in text)
+    return "".join(one if _encoded(one) is not None else SUBSTITUTIONS.get(one, one) for one in text)
 
 
 def encode(text: str) -> bytes:
@@ -163,8 +163,9 @@ def encode(text: str) -> bytes:
         raise InvalidTextError(f"the text is {type(text).__name__}, not str")
     if not text.strip():
         raise InvalidTextError("the text is empty")
-    bad = bad_characters(text)
-    if bad:
+    encoded = _encoded(text)
+    if encoded is None:
+        bad = bad_characters(text)
         shown = ", ".join(f"{bc.name} at line {bc.line}, column {bc.column}" for bc in bad[:_SHOWN])
         more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
         advice = (
@@ -173,7 +174,7 @@ def encode(text: str) -> bytes:
             else ""
         )
         raise InvalidTextError(f"the text has characters that GBK cannot carry: {shown}{more}{advice}", bad)
-    return text.encode("gbk")
+    return encoded
 
 
 def segments(text: str, *, addseqno: bool = False, single: int = SEGMENT_SINGLE, part: int = SEGMENT_PART) -> int:

@@ -5,6 +5,7 @@ Section numbers (``PROTOCOL 2.1``) are those of the protocol page in the documen
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from collections import Counter
@@ -21,7 +22,7 @@ from .errors import (
 )
 from .models import Balance, Message, Receipt, counted
 from .texts import check_extno, encode
-from .values import Value
+from .values import Value, put
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -123,7 +124,9 @@ class WireRequest(Value):
     form: bytes
 
     def __init__(self, method: Method, endpoint: str, form: bytes) -> None:
-        self._fill(method, endpoint, form)
+        put(self, "method", method)
+        put(self, "endpoint", endpoint)
+        put(self, "form", form)
 
 
 class Form(Value):
@@ -139,7 +142,9 @@ class Form(Value):
     tail: bytes
 
     def __init__(self, endpoint: str, head: bytes, tail: bytes) -> None:
-        self._fill(endpoint, head, tail)
+        put(self, "endpoint", endpoint)
+        put(self, "head", head)
+        put(self, "tail", tail)
 
     def fill(self, tele: bytes) -> bytes:
         """The urlencoded form for one batch.
@@ -174,23 +179,29 @@ def send_form(credentials: Credentials, message: Message, *, channel_digits: int
         InvalidTextError: the text is empty or has characters outside GBK.
         InvalidExtnoError: the extension number is not digits or too long.
     """
-    fields = [("user", credentials.user.encode("gbk")), ("msg", encode(message.text))]
+    opening, closing = _account(credentials.user, credentials.digest)
+    head = f"{opening}&msg={_quoted(encode(message.text))}"
     if message.extno is not None:
-        fields.append(("extno", check_extno(message.extno, channel_digits=channel_digits).encode()))
+        head += f"&extno={check_extno(message.extno, channel_digits=channel_digits)}"
     if message.addseqno:
-        fields.append(("addseqno", b"1"))
-    return Form("smssenderv2", _urlencoded(fields) + b"&tele=", f"&password={credentials.digest}".encode())
+        head += "&addseqno=1"
+    return Form("smssenderv2", f"{head}&tele=".encode(), closing)
 
 
 def balance_form(credentials: Credentials) -> Form:
     """Prepare a balance query (PROTOCOL 3); it is filled with ``b""``."""
-    return Form(
-        "surplus", _urlencoded([("user", credentials.user.encode("gbk"))]), f"&password={credentials.digest}".encode()
-    )
+    opening, closing = _account(credentials.user, credentials.digest)
+    return Form("surplus", opening.encode(), closing)
 
 
-def _urlencoded(fields: Sequence[tuple[str, bytes]]) -> bytes:
-    return "&".join([f"{name}={''.join([_QUOTED[byte] for byte in value])}" for name, value in fields]).encode()
+@functools.lru_cache(maxsize=16)
+def _account(user: str, digest: str) -> tuple[str, bytes]:
+    """How every form of an account begins and ends."""
+    return f"user={_quoted(user.encode('gbk'))}", f"&password={digest}".encode()
+
+
+def _quoted(value: bytes) -> str:
+    return "".join([_QUOTED[byte] for byte in value])
 
 
 def join(numbers: Sequence[str]) -> bytes:
@@ -238,7 +249,12 @@ class Answer(Value):
         *,
         trusted: bool = True,
     ) -> None:
-        self._fill(receipts, failed, unknown, codes, error, trusted)
+        put(self, "receipts", receipts)
+        put(self, "failed", failed)
+        put(self, "unknown", unknown)
+        put(self, "codes", codes)
+        put(self, "error", error)
+        put(self, "trusted", trusted)
 
 
 def decode(body: bytes) -> str:

@@ -7,8 +7,9 @@ are made one after the other; an account without limits has no row, and claims f
 next one may leave when its share of a second has passed. A claim is made up to a tenth of a second ahead and is told
 the moment at which its request may leave, so that the time a claim takes is not lost. The shares are a twelfth larger
 than the rate says: requests that are some hundredths of a second longer on their way than others still keep within the
-rate in any window of a second. After the first request in a while the next one waits a tenth of a second longer: workers
-are starting and connecting then, so it may be late. Of numbers, such a window sees at most the rate and one batch more.
+rate in any window of a second. After the first request in a while the next one waits a tenth of a second longer:
+workers are starting and connecting then, so the first may be late. Of numbers, such a window sees at most the rate and
+one batch more.
 
 **Concurrency** counts what is *sending*, a batch whose process died included until its lease runs out.
 """
