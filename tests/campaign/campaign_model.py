@@ -1,4 +1,4 @@
-"""What `test_model` drives: a journal in a file and a gateway on a socket, one step a call, with what must be true.
+"""What `test_model` drives: a journal and a gateway on a socket, one step a call, with what must be true.
 
 The oracle is not a second journal: it is the gateway's books, the orders that were given, and the rules that hold
 between them whatever happened in between.
@@ -13,7 +13,6 @@ import urllib.request
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -139,15 +138,15 @@ class World:
     Args:
         watched: the gateway, served.
         url: its address.
-        path: of the journal.
+        place: of the journal.
         numbers: never given out before.
     """
 
-    def __init__(self, watched: Watched, url: str, path: Path, numbers: Iterator[str]) -> None:
+    def __init__(self, watched: Watched, url: str, place: str, numbers: Iterator[str]) -> None:
         self.watched = watched
         self.gateway = watched.gateway
         self.url = url
-        self.path = path
+        self.place = place
         self.offset = 0
         self.plans: list[Plan] = []
         self.ghosts: list[Ghost] = []
@@ -176,7 +175,7 @@ class World:
     async def open(self) -> None:
         """Open the journal, as a new process does."""
         await self.close()
-        self._journal = open_journal(self.path)
+        self._journal = open_journal(self.place)
         await self._journal.open()
         self._journal.campaigns.clock = self.now  # type: ignore[attr-defined]
 
@@ -289,7 +288,7 @@ class World:
 
         async def other() -> None:
             async with (
-                open_journal(self.path) as journal,
+                open_journal(self.place) as journal,
                 QxtClient("user", "password", base_url=self.url, timeout=TIMEOUT, max_concurrency=1) as client,
             ):
                 journal.campaigns.clock = self.now  # type: ignore[attr-defined]

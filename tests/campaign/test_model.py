@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -49,16 +49,16 @@ class Life(RuleBasedStateMachine):
     backend: ClassVar[str]
     watched: ClassVar[Watched]
     url: ClassVar[str]
-    folder: ClassVar[Path]
+    places: ClassVar[Callable[[], AbstractContextManager[str]]]
     numbers: ClassVar[Iterator[str]]
 
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
         self.portal = self.stack.enter_context(start_blocking_portal(self.backend))
-        folder = self.stack.enter_context(tempfile.TemporaryDirectory(dir=self.folder))
+        place = self.stack.enter_context(self.places())
         self.watched.gateway.reset()
-        self.world = World(self.watched, self.url, Path(folder) / "qxt.db", self.numbers)
+        self.world = World(self.watched, self.url, place, self.numbers)
         self.do(self.world.open)
 
     def teardown(self) -> None:
@@ -223,12 +223,20 @@ class Life(RuleBasedStateMachine):
 
 @pytest.mark.slow
 @pytest.mark.timeout(0 if EXAMPLES else 120)
-@pytest.mark.parametrize("backend", ["asyncio", "trio"])
-def test_any_order_of_events(backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("backend", "form"), [("asyncio", "sqlite"), ("trio", "sqlite"), ("asyncio", "postgresql")])
+def test_any_order_of_events(backend: str, form: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Whatever happens in whatever order: nothing twice without an order, nothing lost, and the books agree."""
+
+    @contextmanager
+    def file() -> Iterator[str]:
+        with tempfile.TemporaryDirectory(dir=tmp_path) as folder:
+            yield f"{folder}/qxt.db"
+
+    places = file if form == "sqlite" else request.getfixturevalue("postgresql").journal
     watched = Watched(SimulatedGateway())
     with serve(watched) as url:  # type: ignore[arg-type]
-        members = {"backend": backend, "watched": watched, "url": url, "folder": tmp_path, "numbers": number_run()}
+        members = {"backend": backend, "watched": watched, "url": url, "numbers": number_run()}
+        members["places"] = staticmethod(places)
         run_state_machine_as_test(
             type("Life", (Life,), members),
             settings=settings(
