@@ -33,11 +33,11 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test that takes a `store` on every form of the journal; the one on PostgreSQL knows asyncio only."""
-    if "store" not in metafunc.fixturenames:
+    given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "store" not in metafunc.fixturenames or any("store" in names for names in given):
         return
-    chosen = any("anyio_backend" in mark.args[0] for mark in metafunc.definition.iter_markers("parametrize"))
     # As marks: they go before the parameters that the fixture of that name has.
-    if "anyio_backend" in metafunc.fixturenames and not chosen:
+    if "anyio_backend" in metafunc.fixturenames and not any("anyio_backend" in names for names in given):
         forms = [("asyncio", "sqlite"), ("trio", "sqlite"), ("asyncio", "postgresql")]
         mark = pytest.mark.parametrize(("anyio_backend", "store"), forms, indirect=["store"])
     else:

@@ -11,7 +11,6 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -39,8 +38,16 @@ FAULTS = ("take-then-reset", "take-then-502", "fail-999", "refuse", "partial", "
 pytestmark = [
     pytest.mark.anyio,
     pytest.mark.parametrize(
-        ("anyio_backend", "way"),
-        [("asyncio", "scope"), ("asyncio", "task"), ("asyncio", "task twice"), ("trio", "scope")],
+        ("anyio_backend", "store", "way"),
+        [
+            ("asyncio", "sqlite", "scope"),
+            ("asyncio", "sqlite", "task"),
+            ("asyncio", "sqlite", "task twice"),
+            ("trio", "sqlite", "scope"),
+            ("asyncio", "postgresql", "scope"),
+            ("asyncio", "postgresql", "task twice"),
+        ],
+        indirect=["store"],
     ),
 ]
 
@@ -82,14 +89,14 @@ async def states_of(journal: Journal, campaign: int) -> dict[str, str]:
         states.update({record.number: record.state.value for record in records})
 
 
-async def test_campaign_runs(way: str, anyio_backend: str, tmp_path: Path) -> None:
+async def test_campaign_runs(way: str, anyio_backend: str, store: str) -> None:
     """A run that is cancelled leaves nothing as being sent; the next goes on, and nobody gets the text twice."""
     dice = random.Random(SEED)
     gateway = SimulatedGateway()
     slow = Fault("slow", delay=0.004)
     before = tasks_alive(anyio_backend)
     cut = 0
-    async with open_journal(tmp_path / "qxt.db") as journal:
+    async with open_journal(store) as journal:
         client = QxtClient(
             "user", "password", base_url="http://gateway.test/qxt", transport=gateway.transport(), max_concurrency=3
         )
@@ -123,11 +130,11 @@ async def test_campaign_runs(way: str, anyio_backend: str, tmp_path: Path) -> No
     assert cut
 
 
-async def test_plans(way: str, anyio_backend: str, tmp_path: Path) -> None:
+async def test_plans(way: str, anyio_backend: str, store: str) -> None:
     """A plan that is cancelled is none: nobody sees it, and it can never be run."""
     dice = random.Random(SEED)
     before = tasks_alive(anyio_backend)
-    async with open_journal(tmp_path / "qxt.db") as journal:
+    async with open_journal(store) as journal:
         for index in range(MOMENTS):
             numbers = number_run(index, 2000)
             cut = await cancel_at(
@@ -143,7 +150,7 @@ async def test_plans(way: str, anyio_backend: str, tmp_path: Path) -> None:
     assert tasks_alive(anyio_backend) == before
 
 
-async def test_pushes(way: str, anyio_backend: str, tmp_path: Path) -> None:
+async def test_pushes(way: str, anyio_backend: str, store: str) -> None:
     """A push whose request is cancelled was not acknowledged, or is stored; those after it are served."""
     dice = random.Random(SEED)
     before = tasks_alive(anyio_backend)
@@ -164,7 +171,7 @@ async def test_pushes(way: str, anyio_backend: str, tmp_path: Path) -> None:
 
         await receiver({**scope, "client": ("127.0.0.1", 1), "http_version": "1.1"}, receive, send)
 
-    async with open_journal(tmp_path / "qxt.db") as journal:
+    async with open_journal(store) as journal:
         receiver = PushReceiver(journal, path_secret=SECRET)
         for index in range(MOMENTS):
             await cancel_at(way, lambda index=index: push(receiver, str(index)), moments(dice))
@@ -175,11 +182,11 @@ async def test_pushes(way: str, anyio_backend: str, tmp_path: Path) -> None:
     assert tasks_alive(anyio_backend) == before
 
 
-async def test_waiting_for_a_report(way: str, anyio_backend: str, tmp_path: Path) -> None:
+async def test_waiting_for_a_report(way: str, anyio_backend: str, store: str) -> None:
     """Who stops waiting leaves nothing behind, and takes nothing from those who wait for the same report."""
     dice = random.Random(SEED)
     before = tasks_alive(anyio_backend)
-    async with open_journal(tmp_path / "qxt.db") as journal:
+    async with open_journal(store) as journal:
         async with DeliveryTracker(journal, interval=0.001, idle_interval=0.005) as tracker:
             for index in range(MOMENTS):
                 told: list[StatusReport] = []
@@ -199,11 +206,11 @@ async def test_waiting_for_a_report(way: str, anyio_backend: str, tmp_path: Path
     assert tasks_alive(anyio_backend) == before
 
 
-async def test_operations(way: str, anyio_backend: str, tmp_path: Path) -> None:
+async def test_operations(way: str, anyio_backend: str, store: str) -> None:
     """An operation of the journal that is cancelled is done whole or not at all, and the journal goes on."""
     dice = random.Random(SEED)
     before = tasks_alive(anyio_backend)
-    async with open_journal(tmp_path / "qxt.db") as journal:
+    async with open_journal(store) as journal:
         campaigns = journal.campaigns
         campaign = await campaigns.create()
         numbers = number_run(0, 3 * MOMENTS + 3)
