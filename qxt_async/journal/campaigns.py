@@ -182,6 +182,8 @@ class Campaigns(Protocol):
     async def cancel(self, campaign: int, reason: str = "", *, by: str = "") -> Campaign:
         """→ *cancelled*: what is planned will not be sent, unless it is resumed.
 
+        Numbers that were unknown and to be sent again are unknown again, also when it is resumed.
+
         Raises:
             CampaignStateError: it is being planned, or done.
         """

@@ -268,6 +268,8 @@ class PostgresCampaigns(PostgresReconciling):
             wanted = decide(campaign, state)
             if wanted is not None:
                 await self._set_state(transaction, campaign, wanted, reason, by)
+            if wanted is CampaignState.CANCELLED:
+                await self._forgo(transaction, campaign)
             return await self._find(transaction, campaign), wanted is not None
 
         return await self._database.write(write)

@@ -274,6 +274,12 @@ class PostgresSending:
         if await self._change(transaction, "fall_back", batch=batch):
             await self._change(transaction, "withdraw", batch=batch)
 
+    async def _forgo(self, transaction: Transaction, campaign: int) -> None:
+        """If the campaign is cancelled, call unknown what is planned a second time since it was unknown before."""
+        rows = await transaction.rows(self._sql["forgo"], campaign=campaign, now=self.clock())
+        for (batch,) in rows:
+            await self._fall_back(transaction, batch)
+
     async def put_back(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
     ) -> bool:
@@ -291,9 +297,12 @@ class PostgresSending:
             }
             if attempts is not None and claim.unsent + 1 >= attempts:
                 return await self._give_up(transaction, claim, values)
+            # Before or after the order to cancel, so that one of the two sees the other's.
+            await transaction.rows(self._sql["lock_for_claim"], campaign=claim.campaign)
             back = bool(await self._change(transaction, "put_back", **values))
             if back and claim.suppressed:
                 await self._change(transaction, "forget_exceptions", batch=claim.batch)
+            await self._forgo(transaction, claim.campaign)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
             return back or await self._give_up(transaction, claim, values)
 
@@ -307,9 +316,11 @@ class PostgresSending:
             if not found:
                 return False
             ((batch,),) = found
+            await transaction.rows(self._sql["lock_for_claim"], campaign=campaign)
             values = {"batch": batch, "token": token, "delay": 0, "counted": 0, "error": "", "detail": "", "now": None}
             await self._change(transaction, "put_back", **values)
             await self._change(transaction, "forget_exceptions", batch=batch)
+            await self._forgo(transaction, campaign)
             return True
 
         return await self._database.write(write)

@@ -257,6 +257,8 @@ class SqliteCampaigns(SqliteReconciling):
             wanted = decide(campaign, state)
             if wanted is not None:
                 self._set_state(connection, campaign, wanted, reason, by)
+            if wanted is CampaignState.CANCELLED:
+                self._forgo(connection, campaign)
             return self._find(connection, campaign), wanted is not None
 
         return await self._database.writer.run(write)

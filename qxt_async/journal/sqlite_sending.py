@@ -225,6 +225,12 @@ class SqliteSending:
         if self._change(connection, "fall_back", batch=batch):
             self._change(connection, "withdraw", batch=batch)
 
+    def _forgo(self, connection: sqlite3.Connection, campaign: int) -> None:
+        """If the campaign is cancelled, call unknown what is planned a second time since it was unknown before."""
+        values = {"campaign": campaign, "now": self.clock()}
+        for (batch,) in connection.execute(self._sql["forgo"], values).fetchall():
+            self._fall_back(connection, batch)
+
     async def put_back(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
     ) -> bool:
@@ -245,6 +251,7 @@ class SqliteSending:
             back = bool(self._change(connection, "put_back", **values))
             if back and claim.suppressed:
                 self._change(connection, "forget_exceptions", batch=claim.batch)
+            self._forgo(connection, claim.campaign)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
             return back or self._give_up(connection, claim, values)
 
@@ -261,6 +268,7 @@ class SqliteSending:
                 connection, "put_back", batch=found[0], token=token, not_before=0, counted=0, error="", detail=""
             )
             self._change(connection, "forget_exceptions", batch=found[0])
+            self._forgo(connection, campaign)
             return True
 
         return await self._database.writer.run(write)

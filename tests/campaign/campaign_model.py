@@ -453,6 +453,7 @@ class World:
             if taken[number] > plan.taken_before[number]:
                 assert state in {NumberState.ACCEPTED, NumberState.UNKNOWN}, f"taken, and {state}"
             assert state is not NumberState.ACCEPTED or taken[number], "accepted, and not taken"
+            assert state is not NumberState.CANCELLED or not taken[number], "cancelled, and taken by an earlier attempt"
             assert state is not NumberState.FAILED or not taken[number], "failed, and taken by an earlier attempt"
             self._check_change(plan, number, state)
         plan.last, plan.ordered = records, set()

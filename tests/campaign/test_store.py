@@ -24,6 +24,7 @@ from qxt_async.errors import (
     CampaignNotFoundError,
     CampaignStateError,
     ConfirmationRequiredError,
+    ConnectionBrokenError,
     NotSentError,
     PartialAnswerError,
 )
@@ -476,6 +477,54 @@ async def test_late_answer_withdraws_a_resend(store: str) -> None:
         assert await campaigns.claim(campaign, token="t2", lease=1) is None
         assert list((await states(campaigns, campaign)).values()) == ["accepted", "failed"]
         assert (await campaigns.tally(campaign)).numbers == 2
+
+
+async def test_cancelled_before_it_was_sent_again(store: str) -> None:
+    """A resend that is cancelled leaves unknown what was unknown: the first attempt may have arrived."""
+    async with opened(store) as (journal, campaigns):
+        campaign, claim = await expired_and_ordered_again(campaigns)
+        assert set((await states(campaigns, campaign)).values()) == {"planned"}
+        await campaigns.cancel(campaign)
+        assert set((await states(campaigns, campaign)).values()) == {"unknown"}
+        assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.WITHDRAWN]
+        tally = await campaigns.tally(campaign)
+        assert (tally.numbers, tally.unknown, tally.planned) == (2, 2, 0)
+        await campaigns.resume(campaign)
+        assert await campaigns.claim(campaign, token="t2", lease=1) is None
+        await reported(journal, "77", claim.numbers)
+        assert (await campaigns.reconcile(campaign)).numbers == 2
+
+
+@pytest.mark.parametrize("way", ["put back", "disclaim"])
+async def test_cancelled_while_it_was_to_be_sent_again(store: str, way: str) -> None:
+    """The same if its process had it when that happened, and says that nothing was sent."""
+    async with opened(store) as (_, campaigns):
+        campaign, _ = await expired_and_ordered_again(campaigns)
+        second = await claimed(campaigns, campaign, "t2")
+        await campaigns.cancel(campaign)
+        assert await (campaigns.put_back(second, None) if way == "put back" else campaigns.disclaim(campaign, "t2"))
+        assert set((await states(campaigns, campaign)).values()) == {"unknown"}
+        assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.WITHDRAWN]
+
+
+async def test_cancelled_before_a_part_was_sent_again(store: str) -> None:
+    """The same for numbers that were only a part of their batches."""
+    async with opened(store) as (_, campaigns):
+        campaign = await running(campaigns, 3, 3)
+        for token in ("t1", "t2"):
+            claim = await claimed(campaigns, campaign, token)
+            receipts = (Receipt(token, claim.numbers[:2]),)
+            error = ConnectionBrokenError("reset")
+            await campaigns.settle(
+                claim, BatchResult(0, claim.numbers, receipts=receipts, unknown=claim.numbers[2:], error=error)
+            )
+        preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await campaigns.cancel(campaign)
+        assert list((await states(campaigns, campaign)).values()) == ["accepted"] * 4 + ["unknown"] * 2
+        tally = await campaigns.tally(campaign)
+        assert (tally.numbers, tally.accepted, tally.unknown, tally.planned) == (6, 4, 2, 0)
+        assert (await campaigns.reconcile(campaign)).silent == 1
 
 
 async def test_late_answer_after_a_resend(store: str) -> None:

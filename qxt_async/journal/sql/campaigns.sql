@@ -249,6 +249,15 @@ UPDATE batches SET superseded = 0, successor = NULL, unknown = count - suppresse
 WHERE successor = :batch AND state = 'unknown'
     AND EXISTS (SELECT 1 FROM batches AS second WHERE second.id = :batch AND second.superseded = 0);
 
+-- A campaign that was cancelled sends nothing a second time: what may have arrived at the first is unknown again.
+-- name: forgo
+UPDATE batches SET
+    state = 'unknown', unknown = count, error = 'Cancelled', detail = 'cancelled before it was sent again',
+    settled_at = :now
+WHERE campaign = :campaign AND state = 'planned' AND doubtful
+    AND EXISTS (SELECT 1 FROM campaigns WHERE id = :campaign AND state = 'cancelled')
+RETURNING id;
+
 -- name: withdraw
 UPDATE batches SET state = 'withdrawn', failed = 0, unknown = 0 WHERE id = :batch;
 
@@ -304,7 +313,7 @@ SELECT mid, mobile, received_at FROM reports WHERE mid IN (SELECT value FROM jso
 
 -- What may have arrived: whole batches without a mid, of any campaign.
 -- name: doubtful
-SELECT b.id, b.campaign, b.state, b.claimed_at, n.numbers FROM batches AS b
+SELECT b.id, b.campaign, b.state, coalesce(b.claimed_at, b.settled_at), n.numbers FROM batches AS b
 JOIN batch_numbers AS n ON n.batch = b.id
 WHERE b.campaign IN (SELECT id FROM campaigns) AND b.state IN ('sending', 'unknown') AND b.mid IS NULL;
 

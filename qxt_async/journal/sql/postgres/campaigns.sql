@@ -259,6 +259,15 @@ UPDATE qxt.batches SET superseded = 0, successor = NULL, unknown = count - suppr
 WHERE successor = %(batch)s AND state = 'unknown'
     AND EXISTS (SELECT 1 FROM qxt.batches AS second WHERE second.id = %(batch)s AND second.superseded = 0);
 
+-- A campaign that was cancelled sends nothing a second time: what may have arrived at the first is unknown again.
+-- name: forgo
+UPDATE qxt.batches SET
+    state = 'unknown', unknown = count, error = 'Cancelled', detail = 'cancelled before it was sent again',
+    settled_at = qxt.micros(%(now)s)
+WHERE campaign = %(campaign)s AND state = 'planned' AND doubtful
+    AND EXISTS (SELECT FROM qxt.campaigns WHERE id = %(campaign)s AND state = 'cancelled')
+RETURNING id;
+
 -- name: withdraw
 UPDATE qxt.batches SET state = 'withdrawn', failed = 0, unknown = 0 WHERE id = %(batch)s;
 
@@ -320,7 +329,7 @@ SELECT mid, mobile, received_at FROM qxt.reports WHERE mid = ANY(%(mids)s::text[
 
 -- What may have arrived: whole batches without a mid, of any campaign.
 -- name: doubtful
-SELECT id, campaign, state, claimed_at, numbers FROM qxt.batches
+SELECT id, campaign, state, coalesce(claimed_at, settled_at), numbers FROM qxt.batches
 WHERE state IN ('sending', 'unknown') AND mid IS NULL;
 
 -- name: bind
