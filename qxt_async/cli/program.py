@@ -103,3 +103,9 @@ def qxt() -> None:
 
     Exit codes: 0 all accepted, 1 something failed, 2 usage or bad input, 3 something unknown, 130 or 143 interrupted.
     """
+    import logging
+
+    # What the database and the engine meet is told by lines of our own.
+    for name in ("procrastinate", "psycopg"):
+        if not (logger := logging.getLogger(name)).handlers:
+            logger.addHandler(logging.NullHandler())

@@ -77,7 +77,8 @@ def command(
 ) -> None:
     """Store what the gateway pushes: status reports and replies.
 
-    Says "listening on URL" on stderr when it is ready; URL is what the gateway has to push to, with the secret in it.
+    Says "listening on URL" on stderr when it is ready; URL is what the gateway has to push to; most of the secret
+    is left out.
     What is answered ok is in the journal, on the disk. Ctrl-C or SIGTERM: what was received is stored and answered,
     then it ends with exit code 0.
 
@@ -114,7 +115,9 @@ def command(
         raise FailedError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
 
     def tell() -> None:
-        click.echo(f"listening on {address}/{path}", err=True)
+        # What is printed may be kept, with the rest of a container's or a service's output.
+        shown = path if receiver.guessable else f"{path[:4]}****"
+        click.echo(f"listening on {address}/{shown}", err=True)
         if receiver.guessable:
             click.echo("the path can be guessed: before strangers can reach it, see --new-secret", err=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ _above_0 = click.FloatRange(min=0, min_open=True)
 @account_options
 @journal_option
 @verbose
-def command(journal: str, verbose: bool, **options: Any) -> None:
+def command(journal: str, **options: Any) -> None:
     """Send batches of all running campaigns of a journal, beside other workers, on this host or others.
 
     The journal has to be postgresql://…; campaigns are started with qxt campaign run ID --on-workers. The limits for
@@ -50,10 +49,6 @@ def command(journal: str, verbose: bool, **options: Any) -> None:
     Says "working" on stderr when it is ready. Ctrl-C or SIGTERM lets what is under way finish, then it ends with exit
     code 0; a second one does not wait.
     """
-    if not verbose:
-        # What the engine meets is told by our own lines.
-        for name in ("procrastinate", "psycopg"):
-            logging.getLogger(name).addHandler(logging.NullHandler())
     limits = _limits(options)
     if not anyio.run(_work, journal, options, limits):
         raise FailedError("stopped: what was under way may be unknown", ExitCode.UNKNOWN)

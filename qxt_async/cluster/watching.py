@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
 import anyio
 
 from qxt_async.campaign import RunOptions
 from qxt_async.campaign.progress import Speedometer
+from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.records import CampaignState
 
 from .engine import Engine
@@ -15,9 +17,12 @@ from .worker import shared
 
 if TYPE_CHECKING:
     from qxt_async.journal import Journal
+    from qxt_async.journal.campaigns import Campaigns
     from qxt_async.journal.records import Tally
 
 __all__ = ["run_on_workers"]
+
+logger = logging.getLogger("qxt_async")
 
 
 async def run_on_workers(
@@ -28,7 +33,7 @@ async def run_on_workers(
     Args:
         journal: on PostgreSQL, open.
         campaign: which.
-        options: of these `poll`, `by` and what is told of progress; the rest is the workers'.
+        options: of these `poll`, `patience`, `by` and what is told of progress; the rest is the workers'.
         priority: batches of a campaign with a higher one are sent before those of others; 0 at first, ``None`` leaves
             it as it is.
 
@@ -39,7 +44,8 @@ async def run_on_workers(
         InvalidConfigurationError: the journal is a file.
         CampaignNotFoundError: there is none of this id.
         CampaignStateError: it is being planned, or cancelled.
-        JournalUnavailableError: the database refuses. The workers go on without this.
+        JournalUnavailableError: the database refuses at the beginning, or later for longer than `patience`. The
+            workers go on without this.
 
     Cancelling: ends the waiting; the workers go on. `Campaigns.pause` stops them.
     """
@@ -51,10 +57,23 @@ async def run_on_workers(
             await engine.prioritise(campaign, priority)
         await engine.announce(campaign)
         speedometer = Speedometer(campaigns, campaign, options)
-        while (outlook := await campaigns.outlook(campaign)).state is CampaignState.RUNNING:
-            if not (outlook.planned or outlook.sending) and await campaigns.complete(campaign):
-                break
-            speedometer.waiting = "" if await engine.workers() else "no worker is there: start qxt worker"
-            await speedometer.tell_in_time()
+        seen = anyio.current_time()
+        while True:
+            try:
+                if await _has_ended(campaigns, campaign):
+                    return await speedometer.tell()
+                speedometer.waiting = "" if await engine.workers() else "no worker is there: start qxt worker"
+                await speedometer.tell_in_time()
+                seen = anyio.current_time()
+            except JournalUnavailableError as error:
+                if anyio.current_time() - seen > options.patience:
+                    raise
+                logger.warning("cannot see how far the workers are, trying again: %s", error)
             await anyio.sleep(options.poll)
-        return await speedometer.tell()
+
+
+async def _has_ended(campaigns: Campaigns, campaign: int) -> bool:
+    outlook = await campaigns.outlook(campaign)
+    if outlook.state is not CampaignState.RUNNING:
+        return True
+    return not (outlook.planned or outlook.sending) and await campaigns.complete(campaign)

@@ -44,6 +44,7 @@ FOLDER: Final = "postgres"
 # (keepalives) or have sent it something (user timeout, milliseconds).
 _CONNECTION: Final = {
     "application_name": "qxt_async",
+    "client_encoding": "UTF8",  # of a database in SQL_ASCII, texts would come back as bytes
     "connect_timeout": "5",
     "keepalives": "1",
     "keepalives_idle": "10",

@@ -185,24 +185,34 @@ class PostgresLimits:
 
 
 class Turns:
-    """Lets one task of a process at a time wait for an account's turn, and the others behind it, for a while."""
+    """Lets one task of a process at a time claim for an account with limits, and the others wait behind it for a while.
+
+    If all did, all of the process's connections would wait for the limits' row, and none be left for the outcomes.
+
+    Attributes:
+        needed: whether the account has limits, as far as is known: without, nobody waits for anybody.
+    """
 
     def __init__(self) -> None:
         self._turn = anyio.Lock()
+        self.needed = True
 
     async def take(self, claim: Callable[[], Awaitable[Claim | Held | None]]) -> Claim | None:
         """Claim until it is not held back any more; ``None`` when that takes too long."""
         until = anyio.current_time() + _PATIENCE
-        if not self._turn.locked():
+        if not self.needed:
             outcome = await claim()
             if not isinstance(outcome, Held):
                 return outcome
-        has_turn = False
-        with anyio.CancelScope(deadline=until):
-            await self._turn.acquire()
-            has_turn = True
-        if not has_turn:
-            return None
+        try:
+            self._turn.acquire_nowait()
+        except anyio.WouldBlock:
+            has_turn = False
+            with anyio.CancelScope(deadline=until):
+                await self._turn.acquire()
+                has_turn = True
+            if not has_turn:
+                return None
         try:
             while True:
                 outcome = await claim()

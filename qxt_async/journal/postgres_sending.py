@@ -144,6 +144,7 @@ class PostgresSending:
             since = time.monotonic()
             assert account is not None  # noqa: S101  (see below)
             limits = await PostgresLimits.lock(transaction, account, self.clock())
+            self._turns.needed = limits is not None
             if limits is None:
                 return await unlimited(transaction)
             if isinstance(limits, Held):

@@ -469,6 +469,38 @@ async def test_a_database_that_is_away_is_an_error_at_first(
             postgresql.start()
 
 
+async def test_watching_survives_the_database(
+    setting: Setting, postgresql: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Who waits for the workers waits on while the database is away, and gives up when that takes too long."""
+    campaign = await setting.plan()
+    seen = anyio.Event()
+    options = attrs.evolve(WATCHING, progress_every=0.01, on_progress=lambda _: seen.set())
+
+    async def restart() -> None:
+        await seen.wait()
+        await anyio.to_thread.run_sync(postgresql.stop)
+        while "trying again" not in caplog.text:  # noqa: ASYNC110  (a log has no event)
+            await anyio.sleep(0.01)
+        await anyio.to_thread.run_sync(postgresql.start)
+        await setting.journal.campaigns.cancel(campaign)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(restart)
+        tally = await run_on_workers(setting.journal, campaign, options)
+    assert tally.state is CampaignState.CANCELLED
+    await setting.journal.campaigns.resume(campaign)
+    seen = anyio.Event()
+    try:
+        with pytest.RaisesGroup(JournalUnavailableError):
+            async with anyio.create_task_group() as group:
+                group.start_soon(run_on_workers, setting.journal, campaign, attrs.evolve(options, patience=0.0))
+                await seen.wait()
+                await anyio.to_thread.run_sync(postgresql.stop)
+    finally:
+        postgresql.start()
+
+
 async def test_a_refusal_of_one_campaign_leaves_the_others(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
     """What only its batches would meet pauses that campaign; a campaign that is gone is nobody's trouble."""
     campaign = await setting.plan(20)

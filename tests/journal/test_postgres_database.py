@@ -446,6 +446,19 @@ async def test_server_that_is_killed_and_restarted(mortal: Server) -> None:
     assert set(acknowledged) <= set(stored)
 
 
+async def test_database_without_an_encoding(postgresql: Server) -> None:
+    """In a database that keeps bytes as they come, texts are texts all the same."""
+    postgresql.ask("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    try:
+        for _ in range(2):
+            async with PostgresJournal(postgresql.address("bytes")) as journal:
+                await journal.record_push(parse_push(f"type=1&mid=1&mobile={A}&msg=%C4%FA%BA%C3".encode(), b""))
+                ((reply,),) = [[entry.value for entry in await journal.replies()]]
+                assert reply.text == "您好"
+    finally:
+        postgresql.ask("DROP DATABASE bytes WITH (FORCE)")
+
+
 async def test_database_can_be_used_alone(database: str) -> None:
     """The database knows nothing of campaigns or pushes."""
     alone = PostgresDatabase(database)
