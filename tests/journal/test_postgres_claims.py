@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import anyio
@@ -34,20 +33,6 @@ SECOND = 1_000_000
 def anyio_backend() -> str:
     """What psycopg knows."""
     return "asyncio"
-
-
-@pytest.fixture
-async def journal(journals: str) -> AsyncIterator[PostgresJournal]:
-    """An open journal."""
-    async with PostgresJournal(journals) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def elsewhere(journals: str) -> AsyncIterator[PostgresJournal]:
-    """The same one, opened as another process would."""
-    async with PostgresJournal(journals) as opened:
-        yield opened
 
 
 async def _waits_for_a_lock(postgresql: Server, database: str) -> None:

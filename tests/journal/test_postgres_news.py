@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import anyio
 import pytest
 from postgresql_server import Server
@@ -27,20 +25,6 @@ NEVER = 1e6
 def anyio_backend() -> str:
     """What psycopg knows."""
     return "asyncio"
-
-
-@pytest.fixture
-async def journal(journals: str) -> AsyncIterator[PostgresJournal]:
-    """An open journal."""
-    async with PostgresJournal(journals) as opened:
-        yield opened
-
-
-@pytest.fixture
-async def elsewhere(journals: str) -> AsyncIterator[PostgresJournal]:
-    """The same one, opened as another process would."""
-    async with PostgresJournal(journals) as opened:
-        yield opened
 
 
 def _report(mid: str, code: str = "DELIVRD") -> Push:
