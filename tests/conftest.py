@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from postgresql_server import Server, programs, server
 
 # A busy machine is no failure; what an example may cost is the test's timeout.
 settings.register_profile("qxt", deadline=None)
-settings.load_profile("qxt")
+settings.register_profile("quick", deadline=None, max_examples=25)
+settings.load_profile("quick" if os.environ.get("QXT_TEST_QUICK") else "qxt")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -222,7 +222,7 @@ class Life(RuleBasedStateMachine):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(0 if EXAMPLES else 120)
+@pytest.mark.timeout(0 if EXAMPLES else 300)
 @pytest.mark.parametrize(("backend", "form"), [("asyncio", "sqlite"), ("trio", "sqlite"), ("asyncio", "postgresql")])
 def test_any_order_of_events(backend: str, form: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Whatever happens in whatever order: nothing twice without an order, nothing lost, and the books agree."""
@@ -240,7 +240,7 @@ def test_any_order_of_events(backend: str, form: str, tmp_path: Path, request: p
         run_state_machine_as_test(
             type("Life", (Life,), members),
             settings=settings(
-                max_examples=EXAMPLES or 8,
+                max_examples=EXAMPLES or 6,
                 stateful_step_count=40 if EXAMPLES else 20,
                 derandomize=not EXAMPLES,
                 database=None,
