@@ -72,7 +72,8 @@ def tests(session: nox.Session) -> None:
     """Run the test suite: whole and with 100 % branch coverage on the oldest Python there is, quickly on the others.
 
     Quickly leaves out what is marked slow: processes that are killed, browsers, memory that is measured. It also meets
-    each race once instead of 20 times, and gives properties 25 examples instead of 100. Most tests wait for a socket or a process most of the time, so more of them run at a time than there are processors.
+    each race once instead of 20 times, and gives properties 25 examples instead of 100. Most tests wait for a socket or
+    a process most of the time, so more of them run at a time than there are processors.
     """
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
     measured = session.python == PYTHONS[0] and not session.posargs
