@@ -38,7 +38,7 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
     """Run something asynchronous to its end, or until SIGINT or SIGTERM.
 
     The first signal asks to finish: what is under way is waited for, since an answer is worth more than an *unknown*.
-    A second one, or 5 seconds, cut it off.
+    A second one, or 5 seconds, cut it off. After that, signals are ignored: what became of everything is being told.
 
     Args:
         work: gets a scope, cancelled by the first signal, in which it may begin and wait for new things; what it does
@@ -74,6 +74,9 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
             except (QxtError, OSError) as raised:
                 error = raised
             group.cancel_scope.cancel()
+        if received is not None:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.SIG_IGN)
 
     anyio.run(run)
     return Ended(received, error)

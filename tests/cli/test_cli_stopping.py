@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +22,15 @@ from qxt_async.cli.stopping import run_until_stopped
 from qxt_async.simulator import Fault, SimulatedGateway, Submission
 
 Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture(autouse=True)
+def dispositions() -> Iterator[None]:
+    """A command that was told to stop ignores signals until its process ends; this process goes on."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def told_of(gateway: SimulatedGateway, fault: Fault | str) -> threading.Event:
@@ -143,6 +152,7 @@ def test_a_third_signal_is_one_too_many() -> None:
             seen.append("cleaned up")
 
     assert run_until_stopped(work).interrupted is signal.SIGINT
+    signal.raise_signal(signal.SIGTERM)  # while it tells what became of everything
     assert seen == ["cleaned up"]
 
 
