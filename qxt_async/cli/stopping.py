@@ -74,9 +74,8 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
             except (QxtError, OSError) as raised:
                 error = raised
             group.cancel_scope.cancel()
-        if received is not None:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, signal.SIG_IGN)
+        for number in () if received is None else (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
     anyio.run(run)
     return Ended(received, error)

@@ -297,6 +297,21 @@ async def test_changing_a_rate(journal: PostgresJournal, monkeypatch: pytest.Mon
     assert await campaigns.claim(campaign, token="t3", lease=60) is not None
 
 
+async def test_limits_that_another_process_sets(
+    journal: PostgresJournal, elsewhere: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They hold from the next claim on, also for who has claimed without any."""
+    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    campaign = await running(journal.campaigns, *[1] * 4)
+    here, there = journal.campaigns_of(ACCOUNT), elsewhere.campaigns_of(ACCOUNT)
+    assert await here.claim(campaign, token="t1", lease=60) is not None
+    await elsewhere.limits.set(ACCOUNT, AccountLimits(max_request_rate=0.01))
+    assert await there.claim(campaign, token="t2", lease=60) is not None
+    assert await here.claim(campaign, token="t3", lease=60) is None
+    await elsewhere.limits.set(ACCOUNT, AccountLimits())
+    assert await here.claim(campaign, token="t4", lease=60) is not None
+
+
 async def test_first_request_in_a_while(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request after the first one waits a tenth of a second longer than its share; the ones after that do not."""
     monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
@@ -340,13 +355,15 @@ async def test_waiting_for_a_turn_ends(journal: PostgresJournal, monkeypatch: py
     async def work(token: str) -> None:
         got.append(await campaigns.claim(campaign, token=token, lease=60))
 
+    async with campaigns._turns._turn, anyio.create_task_group() as tasks:
+        tasks.start_soon(work, "of another's turn")
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(work, "a")
         while not campaigns._turns._turn.locked():
             await anyio.lowlevel.checkpoint()
         for token in "bc":
             tasks.start_soon(work, token)
-    assert got == [None] * 3
+    assert got == [None] * 4
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(work, "d")
         tasks.start_soon(work, "e")
