@@ -179,25 +179,28 @@ def send_form(credentials: Credentials, message: Message, *, channel_digits: int
         InvalidTextError: the text is empty or has characters outside GBK.
         InvalidExtnoError: the extension number is not digits or too long.
     """
-    opening, closing = _account(credentials.user, credentials.digest)
-    head = f"{opening}&msg={_quoted(encode(message.text))}"
+    head = f"{_opening(credentials.user)}&msg={_quoted(encode(message.text))}"
     if message.extno is not None:
         head += f"&extno={check_extno(message.extno, channel_digits=channel_digits)}"
     if message.addseqno:
         head += "&addseqno=1"
-    return Form("smssenderv2", f"{head}&tele=".encode(), closing)
+    return Form("smssenderv2", f"{head}&tele=".encode(), _closing(credentials))
 
 
 def balance_form(credentials: Credentials) -> Form:
     """Prepare a balance query (PROTOCOL 3); it is filled with ``b""``."""
-    opening, closing = _account(credentials.user, credentials.digest)
-    return Form("surplus", opening.encode(), closing)
+    return Form("surplus", _opening(credentials.user).encode(), _closing(credentials))
 
 
 @functools.lru_cache(maxsize=16)
-def _account(user: str, digest: str) -> tuple[str, bytes]:
-    """How every form of an account begins and ends."""
-    return f"user={_quoted(user.encode('gbk'))}", f"&password={digest}".encode()
+def _opening(user: str) -> str:
+    """How every form of a user begins."""
+    return f"user={_quoted(user.encode('gbk'))}"
+
+
+def _closing(credentials: Credentials) -> bytes:
+    """How every form of an account ends. Not kept: nothing global holds a digest."""
+    return f"&password={credentials.digest}".encode()
 
 
 def _quoted(value: bytes) -> str:

@@ -298,12 +298,14 @@ class PostgresSending:
             }
             if attempts is not None and claim.unsent + 1 >= attempts:
                 return await self._give_up(transaction, claim, values)
-            # Before or after the order to cancel, so that one of the two sees the other's.
-            await transaction.rows(self._sql["lock_for_claim"], campaign=claim.campaign)
+            if claim.doubtful:
+                # Before or after the order to cancel, so that one of the two sees the other's.
+                await transaction.rows(self._sql["lock_for_claim"], campaign=claim.campaign)
             back = bool(await self._change(transaction, "put_back", **values))
             if back and claim.suppressed:
                 await self._change(transaction, "forget_exceptions", batch=claim.batch)
-            await self._forgo(transaction, claim.campaign)
+            if claim.doubtful:
+                await self._forgo(transaction, claim.campaign)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
             return back or await self._give_up(transaction, claim, values)
 

@@ -251,7 +251,8 @@ class SqliteSending:
             back = bool(self._change(connection, "put_back", **values))
             if back and claim.suppressed:
                 self._change(connection, "forget_exceptions", batch=claim.batch)
-            self._forgo(connection, claim.campaign)
+            if claim.doubtful:
+                self._forgo(connection, claim.campaign)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
             return back or self._give_up(connection, claim, values)
 
