@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -29,9 +28,16 @@ FIRST = 1000
 STEPS = ("stream", "plan", "run", "report")
 
 
-def numbers(count: int) -> Iterator[str]:
-    """Scattered over the whole range, as real numbers are."""
-    return (f"13{index * 618_033_989 % 1_000_000_000:09d}" for index in range(count))
+def write_numbers(path: Path, count: int) -> None:
+    """Made-up numbers in no order, each once, scattered over a thousand million."""
+    with path.open("w", encoding="ascii") as file:
+        for index in range(count):
+            # Two rounds of what can be undone: a shuffled order that needs no memory, which a child would inherit.
+            mixed = index
+            for _ in range(2):
+                mixed = (mixed * 0x9E3779B1 + 0x7F4A7C15) & 0x3FFFFFFF
+                mixed ^= mixed >> 15
+            file.write(f"1{3_000_000_000 + mixed}\n")
 
 
 def peak() -> float:
@@ -42,11 +48,12 @@ def peak() -> float:
 async def stream(count: int, url: str, folder: Path) -> None:
     """`stream_bulk`, repeated numbers left out."""
     from qxt_async import QxtClient
+    from qxt_async.sources import open_numbers
 
     taken = 0
     async with (
         QxtClient("user", "password", base_url=url, transport="aiohttp") as client,
-        client.stream_bulk(numbers(count), TEXT) as batches,
+        client.stream_bulk(open_numbers(folder / "numbers"), TEXT) as batches,
     ):
         async for batch in batches:
             taken += len(batch.accepted)
@@ -85,9 +92,10 @@ async def report(count: int, url: str, folder: Path) -> None:
         render_report(await report_data(journal, 1))
 
 
-def measure(step: str, count: int, url: str, folder: Path) -> tuple[float, float]:
+def measure(step: str, count: int, url: str, folder: Path, *, plain: bool) -> tuple[float, float]:
     """CPU seconds and peak megabytes of one step, in a process of its own."""
     command = [sys.executable, __file__, "--step", step, "--count", str(count), "--url", url, "--folder", str(folder)]
+    command += ["--plain"] * plain
     cpu, memory = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     return float(cpu), float(memory)
 
@@ -113,11 +121,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help="without the extra compact")
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--url", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
+        if given.plain:
+            sys.modules["pyroaring"] = None  # type: ignore[assignment]
         step = {"stream": stream, "plan": plan, "run": run, "report": report}[given.step]
         asyncio.run(step(FIRST, given.url, given.folder / "first"))  # what a process loads is no cost of a number
         began = time.process_time()
@@ -135,10 +146,9 @@ def main() -> None:
                     folder = Path(name)
                     for place, count in ((folder, size), (folder / "first", FIRST)):
                         place.mkdir(exist_ok=True)
-                        with (place / "numbers").open("w", encoding="utf-8") as file:  # a child's peak begins with ours
-                            file.writelines(f"{number}\n" for number in numbers(count))
+                        write_numbers(place / "numbers", count)
                     for step in STEPS:
-                        taken[step].append(measure(step, size, url, folder))
+                        taken[step].append(measure(step, size, url, folder, plain=given.plain))
             for step, results in taken.items():
                 costs[step].append(statistics.median(cpu for cpu, _ in results) / size * 1e6)
                 memory[step].append(max(megabytes for _, megabytes in results))
