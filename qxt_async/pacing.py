@@ -40,6 +40,7 @@ class Pace:
     def __init__(self, *, max_request_rate: float | None, max_rate: float | None) -> None:
         self._per_request = _seconds_each("max_request_rate", max_request_rate)
         self._per_number = _seconds_each("max_rate", max_rate)
+        self.limits = bool(self._per_request or self._per_number)
         self._turn = anyio.Lock()
         self._requests_free_at = self._numbers_free_at = float("-inf")
 
@@ -51,7 +52,7 @@ class Pace:
 
         Cancelling gives the turn to the next and uses nothing up.
         """
-        if not (self._per_request or self._per_number):
+        if not self.limits:
             return
         async with self._turn:
             await self._until_free(numbers_too=numbers > 0)
@@ -64,7 +65,7 @@ class Pace:
         Yields:
             A function to call with how many numbers it carries; without the call, nothing is used up.
         """
-        if not (self._per_request or self._per_number):
+        if not self.limits:
             yield self._spend
             return
         async with self._turn:

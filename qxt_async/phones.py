@@ -18,6 +18,7 @@ __all__ = ["MOBILE_PATTERN", "Intake", "SeenNumbers", "mask", "normalize", "uniq
 MOBILE_PATTERN = r"1[3-9][0-9]{9}"
 """Mainland mobile numbers: 11 digits that begin with 13 to 19."""
 
+_MOBILE = re.compile(MOBILE_PATTERN)
 _DIGITS = 11
 _STRIDE = _DIGITS + 1
 
@@ -85,9 +86,7 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
 
 def is_mobile(number: str) -> bool:
     """Whether a number has the default form already, as it goes on the wire."""
-    return (
-        len(number) == _DIGITS and number[0] == "1" and number[1] in "3456789" and number.isascii() and number.isdigit()
-    )
+    return _MOBILE.fullmatch(number) is not None
 
 
 def unique(numbers: Iterable[str]) -> list[str]:
@@ -138,6 +137,7 @@ class SeenNumbers:
         self._key: Callable[[str], Any] = str if as_text else int
         self._keys: Any = set()
         self._compact_type = None if as_text else _compact_type()
+        self._is_bitmap = False
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -150,15 +150,16 @@ class SeenNumbers:
             fresh = numbers
         else:
             fresh = self._new_of_some(numbers, keys)
-        if self._compact_type is not None and len(self._keys) > _IN_SET:
-            self._keys, self._compact_type = self._compact_type(self._keys), None
+        if self._compact_type is not None and not self._is_bitmap and len(self._keys) > _IN_SET:
+            self._keys, self._is_bitmap = self._compact_type(self._keys), True
         return fresh
 
     def _has_any(self, keys: Sequence[Any]) -> bool:
-        if isinstance(self._keys, set):
-            return not self._keys.isdisjoint(keys)
-        # One by one: a bitmap of a small chunk has a container for nearly each number, and costs three times as much.
-        return any(map(self._keys.__contains__, keys))
+        met: Any = self._keys
+        if self._is_bitmap:
+            # One by one: a bitmap of a small chunk has a container for nearly each number, at three times the cost.
+            return any(map(met.__contains__, keys))
+        return not met.isdisjoint(keys)
 
     def _new_of_some(self, numbers: Sequence[str], keys: Sequence[Any]) -> list[str]:
         fresh: list[str] = []

@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Never, Self, dataclass_transfor
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Value", "put"]
+__all__ = ["Record", "Value", "put"]
 
 put = object.__setattr__
 
 
-@dataclass_transform(frozen_default=True)
-class Value:
-    """Frozen, slotted, compared by what it holds.
+class Record:  # noqa: PLW1641  (what can change has no hash)
+    """Slotted, compared by what it holds, shown without what is not to be shown.
 
-    A subclass names its fields in ``__slots__`` and fills them in that order from its ``__init__``; one that is made
-    for each request does so field by field, with `put`, in half the time.
+    A subclass names its fields in ``__slots__`` and fills them in that order from its ``__init__``. What is made for
+    each request and goes no further than this package is one of these: freezing would cost half of making it.
     """
 
     __slots__: tuple[str, ...] = ()
@@ -39,6 +38,24 @@ class Value:
     def __setstate__(self, state: tuple[object, ...]) -> None:
         self._fill(*state)
 
+    def __eq__(self, other: object) -> bool:
+        return self.__getstate__() == other.__getstate__() if type(other) is type(self) else NotImplemented
+
+    def __repr__(self) -> str:
+        shown = ((name, self._shown.get(name, repr)) for name in self.__slots__)
+        fields = (f"{name}={show(getattr(self, name))}" for name, show in shown if show is not None)
+        return f"{type(self).__name__}({', '.join(fields)})"
+
+
+@dataclass_transform(frozen_default=True)
+class Value(Record):
+    """Frozen as well, so it may be handed out, and kept in sets.
+
+    One that is made for each request fills itself field by field, with `put`, in half the time.
+    """
+
+    __slots__: tuple[str, ...] = ()
+
     def __replace__(self, **changes: Any) -> Self:
         """For `copy.replace` of Python 3.13."""
         return type(self)(**{name: getattr(self, name) for name in self.__slots__} | changes)
@@ -49,13 +66,5 @@ class Value:
     def __delattr__(self, name: str) -> Never:
         raise AttributeError(f"{type(self).__name__} is frozen: {name} cannot be deleted")
 
-    def __eq__(self, other: object) -> bool:
-        return self.__getstate__() == other.__getstate__() if type(other) is type(self) else NotImplemented
-
     def __hash__(self) -> int:
         return hash((type(self), self.__getstate__()))
-
-    def __repr__(self) -> str:
-        shown = ((name, self._shown.get(name, repr)) for name in self.__slots__)
-        fields = (f"{name}={show(getattr(self, name))}" for name, show in shown if show is not None)
-        return f"{type(self).__name__}({', '.join(fields)})"

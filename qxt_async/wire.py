@@ -22,7 +22,7 @@ from .errors import (
 )
 from .models import Balance, Message, Receipt, counted
 from .texts import check_extno, encode
-from .values import Value, put
+from .values import Record, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -108,7 +108,7 @@ class Credentials(Value):
         return cls(user, digest.strip().lower())
 
 
-class WireRequest(Value):
+class WireRequest(Record):
     """A request as bytes.
 
     Attributes:
@@ -124,12 +124,12 @@ class WireRequest(Value):
     form: bytes
 
     def __init__(self, method: Method, endpoint: str, form: bytes) -> None:
-        put(self, "method", method)
-        put(self, "endpoint", endpoint)
-        put(self, "form", form)
+        self.method = method
+        self.endpoint = endpoint
+        self.form = form
 
 
-class Form(Value):
+class Form(Record):
     """A form prepared once a send, to be filled with the numbers of each batch.
 
     `password` goes last, so that a truncated form is refused and never a smaller send (PROTOCOL 1.2).
@@ -142,9 +142,9 @@ class Form(Value):
     tail: bytes
 
     def __init__(self, endpoint: str, head: bytes, tail: bytes) -> None:
-        put(self, "endpoint", endpoint)
-        put(self, "head", head)
-        put(self, "tail", tail)
+        self.endpoint = endpoint
+        self.head = head
+        self.tail = tail
 
     def fill(self, tele: bytes) -> bytes:
         """The urlencoded form for one batch.
@@ -221,7 +221,7 @@ def join(numbers: Sequence[str]) -> bytes:
 # --- answers ------------------------------------------------------------------------------------------------------
 
 
-class Answer(Value):
+class Answer(Record):
     """What an answer says about the numbers of its request.
 
     Attributes:
@@ -252,12 +252,12 @@ class Answer(Value):
         *,
         trusted: bool = True,
     ) -> None:
-        put(self, "receipts", receipts)
-        put(self, "failed", failed)
-        put(self, "unknown", unknown)
-        put(self, "codes", codes)
-        put(self, "error", error)
-        put(self, "trusted", trusted)
+        self.receipts = receipts
+        self.failed = failed
+        self.unknown = unknown
+        self.codes = codes
+        self.error = error
+        self.trusted = trusted
 
 
 def decode(body: bytes) -> str:

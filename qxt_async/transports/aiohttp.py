@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import select
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -79,9 +80,9 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(*args, **options)
             protocol: Any = connection.protocol
-            transport: Any = connection.transport
             has_news = self._has_news.get(protocol)
             if has_news is None:
+                transport: Any = connection.transport
                 self._has_news[protocol] = _watch(transport.get_extra_info("socket").fileno())
                 return connection
             if not protocol.should_close and not has_news():
@@ -146,7 +147,8 @@ class AiohttpTransport:
 
     def _prepare(self, connect_timeout: float) -> None:
         self._current: _Session | None = None
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout)
+        self._connect_timeout = connect_timeout
+        self._timeout = self._limits(None)
         self._urls: dict[str, URL] = {}
         self._headers = None if self._given is None else HEADERS
 
@@ -176,20 +178,17 @@ class AiohttpTransport:
             return URL(f"{exchange.url}?{exchange.pull().decode('ascii')}", encoded=True)
         return url
 
+    def _limits(self, total: float | None) -> aiohttp.ClientTimeout:
+        """The deadline as aiohttp keeps it, to the moment and not to the next full second; the last one is kept."""
+        self._timeout = aiohttp.ClientTimeout(total, sock_connect=self._connect_timeout, ceil_threshold=math.inf)
+        return self._timeout
+
     async def exchange(self, exchange: Exchange) -> None:
         """See `Transport.exchange`."""
         used = self._open()
-        used.load += 1
-        try:
-            async with asyncio.timeout(exchange.timeout):  # a third of what anyio's scope costs
-                await self._exchange(exchange, used)
-        finally:
-            used.load -= 1
-            if used.retired and not used.load:
-                await self._close_retired(used)
-
-    async def _exchange(self, exchange: Exchange, used: _Session) -> None:
+        timeout = self._timeout if self._timeout.total == exchange.timeout else self._limits(exchange.timeout)
         is_post = exchange.request.method == "POST"
+        used.load += 1
         try:
             response = await used.session.request(
                 exchange.request.method,
@@ -197,16 +196,20 @@ class AiohttpTransport:
                 data=_Body(exchange) if is_post else None,
                 headers=self._headers,
                 allow_redirects=False,
-                timeout=self._timeout,
+                timeout=timeout,
                 middlewares=None if is_post else (_once(),),
                 raise_for_status=False,
             )
+            if is_post and not exchange.pulled:
+                response.close()
+                raise _SpokeFirstError
+            await self._read(exchange, response, used)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise NeverConnectedError(type(error).__name__) from error
-        if is_post and not exchange.pulled:
-            response.close()
-            raise _SpokeFirstError
-        await self._read(exchange, response, used)
+        finally:
+            used.load -= 1
+            if used.retired and not used.load:
+                await self._close_retired(used)
 
     async def _read(self, exchange: Exchange, response: aiohttp.ClientResponse, used: _Session) -> None:
         sent, content = response.headers, response.content
