@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import functools
 import gc
 import hashlib
 import statistics
@@ -18,6 +20,7 @@ import urllib.parse
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import httpx
@@ -57,60 +60,52 @@ async def shared(jobs: list[bytes], in_flight: int, post: Callable[[bytes], Awai
     return len(jobs)
 
 
-class Floors:
-    """The HTTP libraries, bare."""
-
-    def __init__(self, base_url: str) -> None:
-        self.url = f"{base_url}/smssenderv2"
-
-    async def httpx(self, jobs: list[bytes], in_flight: int, lib=httpx) -> int:
-        limits = lib.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
-        async with lib.AsyncClient(limits=limits, timeout=30, trust_env=False, verify=False) as client:
-
-            async def post(body: bytes) -> bytes:
-                return (await client.post(self.url, content=body, headers=HEADERS)).content
-
-            return await shared(jobs, in_flight, post)
-
-    async def httpx2(self, jobs: list[bytes], in_flight: int) -> int:
-        return await self.httpx(jobs, in_flight, httpx2)
-
-    async def aiohttp(self, jobs: list[bytes], in_flight: int) -> int:
-        connector = aiohttp.TCPConnector(limit=in_flight)
-        async with aiohttp.ClientSession(connector=connector) as session:
-
-            async def post(body: bytes) -> bytes:
-                async with session.post(self.url, data=body, headers=HEADERS) as response:
-                    return await response.read()
-
-            return await shared(jobs, in_flight, post)
+def open_bare(lib: Any, in_flight: int) -> Any:
+    """An HTTP library's own client."""
+    if lib is aiohttp:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=in_flight))
+    limits = lib.Limits(max_connections=in_flight, max_keepalive_connections=in_flight)
+    return lib.AsyncClient(limits=limits, timeout=30, trust_env=False, verify=False)
 
 
-async def measured(runs: dict[str, Run], rounds: int) -> dict[str, float]:
-    """CPU milliseconds a request of each, the median of alternating rounds."""
+async def post_bare(client: Any, url: str, body: bytes) -> bytes:
+    """Post and read the answer, as the library's documentation does."""
+    if isinstance(client, aiohttp.ClientSession):
+        async with client.post(url, data=body, headers=HEADERS) as response:
+            return await response.read()
+    return (await client.post(url, content=body, headers=HEADERS)).content
+
+
+async def measured(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
+    """CPU milliseconds a request of each, round by round in turn; every other round goes backwards."""
     taken: dict[str, list[float]] = {name: [] for name in runs}
+    gc.collect()
     for round_ in range(rounds + 1):
-        for name, run in runs.items():
-            gc.collect()
+        for name in list(runs)[:: -1 if round_ % 2 else 1]:
             began = time.process_time()
-            count = await run()
+            count = await runs[name]()
             if round_:  # the first one warms up
                 taken[name].append((time.process_time() - began) * 1000 / count)
-    return {name: statistics.median(values) for name, values in taken.items()}
+    return taken
 
 
-def table(title: str, floor: str, costs: dict[str, float]) -> None:
+def ratio(costs: dict[str, list[float]], name: str, floor: str) -> float:
+    """The median of what each round gave: the machine's speed changes between rounds, not within one."""
+    return statistics.median(ours / theirs for ours, theirs in zip(costs[name], costs[floor], strict=True))
+
+
+def table(title: str, floor: str, costs: dict[str, list[float]]) -> None:
     print(f"\n{title}\n{'':34}{'CPU ms':>10}{'ratio':>8}")
     for name, cost in costs.items():
-        print(f"{name:34}{cost:10.3f}{cost / costs[floor]:8.2f}")
+        print(f"{name:34}{statistics.median(cost):10.3f}{ratio(costs, name, floor):8.2f}")
 
 
 async def bulk(base_url: str, rounds: int) -> None:
     """Batches of 1000: ours against the same bytes through the bare library."""
-    floors = Floors(base_url)
     source = numbers(100_000)
     jobs = [form(source[at : at + 1000]) for at in range(0, len(source), 1000)]
-    for name in ("httpx", "httpx2", "aiohttp"):
+    url = f"{base_url}/smssenderv2"
+    for name, lib in (("httpx", httpx), ("httpx2", httpx2), ("aiohttp", aiohttp)):
 
         async def ours(name: str = name) -> int:
             async with QxtClient(
@@ -120,8 +115,9 @@ async def bulk(base_url: str, rounds: int) -> None:
             assert len(result.accepted) == len(source)
             return len(result.batches)
 
-        async def bare(name: str = name) -> int:
-            return await getattr(floors, name)(jobs, IN_FLIGHT)
+        async def bare(lib: Any = lib) -> int:
+            async with open_bare(lib, IN_FLIGHT) as client:
+                return await shared(jobs, IN_FLIGHT, functools.partial(post_bare, client, url))
 
         table(
             f"batches of 1000, {name}",
@@ -131,18 +127,20 @@ async def bulk(base_url: str, rounds: int) -> None:
 
 
 async def single(base_url: str, rounds: int) -> None:
-    """One number a request: ours against a bare post."""
-    floors = Floors(base_url)
-    source = numbers(600)
+    """One number a request, by clients that stay: ours against a bare post, many short rounds."""
+    source = numbers(320)
     jobs = [form([number]) for number in source]
+    url = f"{base_url}/smssenderv2"
     for in_flight in (1, 16, 64):
-        runs: dict[str, Run] = {}
-        for name in ("httpx", "httpx2", "aiohttp"):
+        async with contextlib.AsyncExitStack() as stack:
+            runs: dict[str, Run] = {}
+            for name, lib in (("httpx", httpx), ("httpx2", httpx2), ("aiohttp", aiohttp)):
+                ours = QxtClient("user", "password", base_url=base_url, transport=name, max_concurrency=in_flight)
+                bare = open_bare(lib, in_flight)
+                await stack.enter_async_context(ours)
+                await stack.enter_async_context(bare)
 
-            async def ours(name: str = name, in_flight: int = in_flight) -> int:
-                async with QxtClient(
-                    "user", "password", base_url=base_url, transport=name, max_concurrency=in_flight
-                ) as client:
+                async def send(client: QxtClient = ours, in_flight: int = in_flight) -> int:
                     queue = iter(source)
 
                     async def work() -> None:
@@ -150,17 +148,17 @@ async def single(base_url: str, rounds: int) -> None:
                             await client.send(number, TEXT)
 
                     await asyncio.gather(*(work() for _ in range(in_flight)))
-                return len(source)
+                    return len(source)
 
-            async def bare(name: str = name, in_flight: int = in_flight) -> int:
-                return await getattr(floors, name)(jobs, in_flight)
+                async def post(bare: Any = bare, in_flight: int = in_flight) -> int:
+                    return await shared(jobs, in_flight, functools.partial(post_bare, bare, url))
 
-            runs |= {f"bare {name}": bare, f"qxt_async on {name}": ours}
-        costs = await measured(runs, rounds)
+                runs |= {f"bare {name}": post, f"qxt_async on {name}": send}
+            costs = await measured(runs, rounds * 5)
         print(f"\nsingle sends, {in_flight} in flight\n{'':34}{'CPU ms':>10}{'/ same bare':>12}{'/ bare httpx':>13}")
         for name, cost in costs.items():
-            same = costs["bare " + name.split()[-1]]
-            print(f"{name:34}{cost:10.3f}{cost / same:12.2f}{cost / costs['bare httpx']:13.2f}")
+            same = ratio(costs, name, "bare " + name.split()[-1])
+            print(f"{name:34}{statistics.median(cost):10.3f}{same:12.2f}{ratio(costs, name, 'bare httpx'):13.2f}")
 
 
 async def written(base_url: str, rounds: int) -> None:
