@@ -76,8 +76,8 @@ def tests(session: nox.Session) -> None:
 
     Pythons in between get what is about the language and its libraries: the client, the journal, the transports.
     Quickly leaves out what is marked slow: processes that are killed, browsers, memory that is measured. It also meets
-    each race once instead of 20 times, and gives properties 25 examples instead of 100. Most tests wait for a socket or
-    a process most of the time, so more of them run at a time than there are processors.
+    each fault once instead of 20 times, and gives properties 25 examples instead of 100. Most tests wait for a socket
+    or a process most of the time, so more of them run at a time than there are processors.
     """
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
     measured = session.python == PYTHONS[0] and not session.posargs
@@ -125,8 +125,8 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def faults(session: nox.Session) -> None:
-    """Meet every fault of the matrix 200 times on every transport."""
-    _suite(session, "tests/faults", "--timeout", "0", "-n", "2", QXT_FAULT_REPEATS="200")
+    """Meet every fault of the matrix 200 times on every transport (an hour and a half)."""
+    _suite(session, "tests/faults", "--timeout", "0", "-n", "4", QXT_FAULT_REPEATS="200")
 
 
 @nox.session(python=PYTHONS[:1])

@@ -186,10 +186,7 @@ class Order:
             return answer.trusted
 
         exchange = Exchange(request, line.base_url, on_answer, until=self.until, timeout=self.timeout)
-        try:
-            line.slots.acquire_nowait()  # mostly there is one, and waiting for it would cost more than the rest of this
-        except anyio.WouldBlock:
-            await line.slots.acquire()
+        await line.slots.acquire()
         try:
             if line.pace.limits:
                 await line.pace.wait(len(numbers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from collections.abc import Generator
 
@@ -13,8 +14,15 @@ from faults.tls import TlsFront, server_context
 
 @contextlib.contextmanager
 def unresolvable(_: FaultServer) -> Generator[str]:
-    """A name that no resolver knows (RFC 6761)."""
-    yield "http://gateway.invalid/qxt"
+    """A name that no resolver knows (RFC 6761); one that loses a question is asked again soon, and not after 5 s."""
+    before = os.environ.get("RES_OPTIONS")
+    os.environ["RES_OPTIONS"] = "timeout:1"
+    try:
+        yield "http://gateway.invalid/qxt"
+    finally:
+        os.environ.pop("RES_OPTIONS")
+        if before is not None:
+            os.environ["RES_OPTIONS"] = before
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from faults.server import Fault, Request, Wire, at_accept, http, ok_line
 FOREIGN = ("13700000001", "13700000002")
 DRIP_SECONDS = 0.02
 BOMB_SIZE = 48 << 20
+INTERIM = b"HTTP/1.1 102 Processing\r\nX-Long: %b\r\n\r\n" % (b"x" * 4000)
+INTERIM_ANSWERS = 2000  # 8 MB
 
 
 # --- before the request is read
@@ -288,8 +290,8 @@ async def endless_headers(wire: Wire) -> None:
 
 
 async def endless_interim(wire: Wire) -> None:
-    """Interim answers without end."""
+    """Interim answers, more than anyone should keep if somebody measures, and no other answer."""
     await taken(wire)
-    while True:
-        await wire.send(b"HTTP/1.1 102 Processing\r\n\r\n")
-        await asyncio.sleep(0)
+    for _ in range(INTERIM_ANSWERS if wire.server.measured else 100):
+        await wire.send(INTERIM)
+    await wire.until_gone()

@@ -258,6 +258,7 @@ class FaultServer:
         elsewhere: an address for redirects.
         released: an event of the server's loop that faults may wait for; see `release`.
         default: what is done when nothing is planned.
+        measured: whether somebody measures the memory, so that it has to be much that is thrown at the client.
     """
 
     def __init__(self, default: Fault = normal) -> None:
@@ -272,6 +273,7 @@ class FaultServer:
         self.marks: list[str] = []
         self.events = 0
         self.elsewhere = ""
+        self.measured = False
         self.released = asyncio.Event()
         self._planned: deque[Fault] = deque()
         self._mids = itertools.count(1)
@@ -282,6 +284,8 @@ class FaultServer:
         self.base_url = f"http://127.0.0.1:{self.port}/qxt"
         self._loop = asyncio.new_event_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._idle: set[asyncio.Task[None]] = set()
+        self._settling = False
         self._thread = threading.Thread(target=self._run, name="fault server", daemon=True)
 
     # --- for the tests: from any thread
@@ -314,9 +318,22 @@ class FaultServer:
             assert self._changed.wait_for(condition, seconds), "the server waited in vain"
 
     def settle(self) -> None:
-        """Let everything go on and wait until no connection is left: what is not taken now never will be."""
-        self.release()
+        """Let everything go on, hang up where nothing is asked for, and wait until no connection is left.
+
+        What is not taken now never will be. A connection that its client forgot to close is waited for in vain.
+        """
+        self.call(self._hang_up)
         self.wait_for(lambda: not self.open)
+
+    def begin(self, *faults: Fault) -> None:
+        """Forget what was planned and what has come, when all is settled; what was taken stays in the books."""
+        assert not self.open
+        self._planned.clear()
+        self.requests.clear()
+        self.marks.clear()
+        self._settling = False
+        self.call(self.released.clear)
+        self.plan(*faults)
 
     def call(self, function: Callable[[], Any]) -> None:
         """Run something in the server's loop."""
@@ -388,11 +405,31 @@ class FaultServer:
             return self._planned.popleft()
         return None
 
+    def _hang_up(self) -> None:
+        self.released.set()
+        self._settling = True
+        for task in self._idle:
+            task.cancel()
+
+    async def _asked(self, wire: Wire) -> bool:
+        """Wait for another request."""
+        if wire.closed or self._settling:
+            return False
+        task = asyncio.current_task()
+        assert task is not None
+        self._idle.add(task)
+        try:
+            return await wire.has_more()
+        except asyncio.CancelledError:
+            return False
+        finally:
+            self._idle.discard(task)
+
     async def _serve(self, wire: Wire) -> None:
         try:
             if (fault := self._next(accepted=True)) is not None:
                 await fault(wire)
-            while not wire.closed and await wire.has_more():
+            while await self._asked(wire):
                 await (self._next(accepted=False) or self.default)(wire)
         except GoneError:
             pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,18 @@ import pytest
 from anyio import to_thread
 from faults import addresses
 from faults.server import DIGEST, FaultServer
-from faults.test_fault_matrix import DEADLINE, EACH_ONCE, PATIENCE, REPEATS, RETRY, ROWS, Row, number_run
+from faults.test_fault_matrix import (
+    DEADLINE,
+    EACH_ONCE,
+    PATIENCE,
+    REPEATS,
+    RETRY,
+    ROWS,
+    Row,
+    in_turn_or_at_once,
+    number_run,
+    served,
+)
 
 from qxt_async import Message, QxtClient, errors
 from qxt_async.campaign import CampaignRunner, RunOptions
@@ -33,17 +45,10 @@ async def _plan(journal: Journal, numbers: list[str]) -> int:
     return campaign
 
 
-async def _meet(row: Row, transport: Any, path: Path) -> None:
-    with contextlib.ExitStack() as stack:
-        server = stack.enter_context(FaultServer())
-        if row.number == 16:
-            other = stack.enter_context(FaultServer())
-            server.elsewhere = other.base_url
-        address = server.base_url if row.at is None else stack.enter_context(row.at(server))
+async def _meet(row: Row, transport: Any, path: Path, times: int) -> None:
+    with served(row) as (server, address):
         # What every batch would meet, every batch meets: the next one may be on its way already.
         stopped = row.error is not None and issubclass(row.error, errors.AccountRefusedError)
-        server.plan(*row.plan * (9 if stopped else 1))
-        numbers = number_run(0, BATCHES * SIZE)
         client = QxtClient(
             "someone",
             password_md5=DIGEST,
@@ -54,24 +59,31 @@ async def _meet(row: Row, transport: Any, path: Path) -> None:
             max_concurrency=1,
         )
         async with open_journal(path) as journal, client:
-            campaign = await _plan(journal, numbers)
-            if row.warm:
-                # aiohttp makes nothing of an answer with bytes behind it that are none: that is not the matter here.
-                with contextlib.suppress(errors.OutcomeUnknownError):
-                    await client.send(number_run(1000, 1), "before")
-            if row.mark:
-                server.release()
-                # Blocks the event loop on purpose: it has no chance to notice before the request.
-                server.wait_for(lambda: row.mark in server.marks)
-            tally = await CampaignRunner(journal, client, OPTIONS).run(campaign)
-            batches = await journal.campaigns.batches(campaign)
-            records, _ = await journal.campaigns.numbers(campaign)
-        await to_thread.run_sync(server.settle)
-        if row.number == 16:
-            assert other.connections == 0
-        assert tally.state is (CampaignState.PAUSED if stopped else CampaignState.DONE)
-        _check_books(server, numbers, records)
-        _check_batches(row, batches, records, stopped=stopped)
+            for turn in range(times):
+                server.begin(*row.plan * (9 if stopped else 1))
+                await _meet_once(row, journal, client, server, turn, stopped=stopped)
+
+
+async def _meet_once(
+    row: Row, journal: Journal, client: QxtClient, server: FaultServer, turn: int, *, stopped: bool
+) -> None:
+    numbers = number_run(10_000 * turn, BATCHES * SIZE)
+    campaign = await _plan(journal, numbers)
+    if row.warm:
+        # aiohttp makes nothing of an answer with bytes behind it that are none: that is not the matter here.
+        with contextlib.suppress(errors.OutcomeUnknownError):
+            await client.send(number_run(10_000 * turn + 1000, 1), "before")
+    if row.mark:
+        server.release()
+        # Blocks the event loop on purpose: it has no chance to notice before the request.
+        server.wait_for(lambda: row.mark in server.marks)
+    tally = await CampaignRunner(journal, client, OPTIONS).run(campaign)
+    batches = await journal.campaigns.batches(campaign)
+    records, _ = await journal.campaigns.numbers(campaign)
+    await to_thread.run_sync(server.settle)
+    assert tally.state is (CampaignState.PAUSED if stopped else CampaignState.DONE)
+    _check_books(server, numbers, records)
+    _check_batches(row, batches, records, stopped=stopped)
 
 
 def _check_books(server: FaultServer, numbers: list[str], records: list[NumberRecord]) -> None:
@@ -105,7 +117,7 @@ def _check_batches(row: Row, batches: list[Batch], records: list[NumberRecord], 
 
 
 def _lanes(place: int, row: Row) -> tuple[tuple[str, str], ...]:
-    if REPEATS > 1:
+    if REPEATS > 20:
         return row.lanes
     return EACH_ONCE if row.number in BY_THE_CONNECTION else (EACH_ONCE[place % len(EACH_ONCE)],)
 
@@ -121,5 +133,5 @@ CASES = [
 @pytest.mark.parametrize(("row", "anyio_backend", "transport"), CASES)
 async def test_campaign_matrix(row: Row, transport: str, tmp_path: Path) -> None:
     """A fault makes of its batch what the row says, the other batches are sent, and nobody gets the text twice."""
-    for repeat in range(REPEATS):
-        await _meet(row, transport, tmp_path / f"{repeat}.db")
+    paths = (tmp_path / f"{place}.db" for place in itertools.count())
+    await in_turn_or_at_once(lambda times: _meet(row, transport, next(paths), times), row)
