@@ -2,9 +2,10 @@
 
 Each step of each size runs in a process of its own, which has done the same for a thousand numbers before. The gateway
 is a process of its own, too, and costs next to nothing. Prints CPU time a number and peak memory, the median of so many
-rounds (fewer above a million); with --plot also draws the CPU time (extra `report`).
+rounds (fewer above a million), and in brackets what each number beyond the size before has cost, without what every
+campaign costs once. With --plot also draws the CPU time (extra `report`).
 
-    python tests/benchmarks/bench_growth.py [--largest 1000000] [--rounds 3] [--plot docs/images/growth.svg]
+    python tests/benchmarks/bench_growth.py [--largest 1000000] [--rounds 3] [--plain] [--plot docs/images/growth.svg]
 """
 
 from __future__ import annotations
@@ -115,6 +116,15 @@ def draw(path: Path, sizes: list[int], costs: dict[str, list[float]]) -> None:
     path.write_text(drawn.replace(f"chart-{chart.uuid}", "growth") + "\n", encoding="utf-8")
 
 
+def told(step: str, sizes: list[int], costs: list[float], memory: list[float]) -> str:
+    """What has been measured last."""
+    further = ""
+    if (place := len(costs) - 1) > 0:
+        more = costs[place] * sizes[place] - costs[place - 1] * sizes[place - 1]
+        further = f" ({more / (sizes[place] - sizes[place - 1]):.2f})"
+    return f"  {step} {costs[-1]:.2f}{further} µs {memory[-1]:.0f} MB"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--largest", type=int, default=1_000_000)
@@ -152,10 +162,7 @@ def main() -> None:
             for step, results in taken.items():
                 costs[step].append(statistics.median(cpu for cpu, _ in results) / size * 1e6)
                 memory[step].append(max(megabytes for _, megabytes in results))
-            print(
-                f"{size:12,}" + "".join(f"  {s} {costs[s][-1]:6.2f} µs {memory[s][-1]:5.0f} MB" for s in STEPS),
-                flush=True,
-            )
+            print(f"{size:12,}" + "".join(told(s, sizes, costs[s], memory[s]) for s in STEPS), flush=True)
     if given.plot:
         draw(given.plot, sizes, costs)
 

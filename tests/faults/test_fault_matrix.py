@@ -1,8 +1,8 @@
 """The fault matrix, on real sockets: what each fault makes of a send, and that nobody gets a text twice.
 
 Every row runs with ``send`` and ``send_bulk``, and with GET where that differs, on each transport and both backends,
-``QXT_FAULT_REPEATS`` times (20; once with ``QXT_TEST_QUICK``) with one client and one server. After each time the books
-are compared: what the server took against what the client says.
+``QXT_FAULT_REPEATS`` times (20) with one client and one server. After each time the books are compared: what the server
+took against what the client says.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from faults.server import DIGEST, Fault, FaultServer, http, normal, ok_line
 
 from qxt_async import BatchResult, BulkResult, QxtClient, QxtError, RetryPolicy, errors
 
-REPEATS = int(os.environ.get("QXT_FAULT_REPEATS", "1" if os.environ.get("QXT_TEST_QUICK") else "20"))
+REPEATS = int(os.environ.get("QXT_FAULT_REPEATS", "20"))
 AT_ONCE = 20
 LANES = (
     ("asyncio", "httpx"),
