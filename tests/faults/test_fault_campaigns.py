@@ -14,8 +14,8 @@ from faults.server import DIGEST, FaultServer
 from faults.test_fault_matrix import (
     DEADLINE,
     EACH_ONCE,
+    LONG,
     PATIENCE,
-    REPEATS,
     RETRY,
     ROWS,
     Row,
@@ -117,7 +117,7 @@ def _check_batches(row: Row, batches: list[Batch], records: list[NumberRecord], 
 
 
 def _lanes(place: int, row: Row) -> tuple[tuple[str, str], ...]:
-    if REPEATS > 20:
+    if LONG:
         return row.lanes
     return EACH_ONCE if row.number in BY_THE_CONNECTION else (EACH_ONCE[place % len(EACH_ONCE)],)
 
@@ -131,7 +131,7 @@ CASES = [
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(("row", "anyio_backend", "transport"), CASES)
-async def test_campaign_matrix(row: Row, transport: str, tmp_path: Path) -> None:
+async def test_campaign_matrix(row: Row, anyio_backend: str, transport: str, tmp_path: Path) -> None:
     """A fault makes of its batch what the row says, the other batches are sent, and nobody gets the text twice."""
     paths = (tmp_path / f"{place}.db" for place in itertools.count())
-    await in_turn_or_at_once(lambda times: _meet(row, transport, next(paths), times), row)
+    await in_turn_or_at_once(lambda times: _meet(row, transport, next(paths), times), row, (anyio_backend, transport))
