@@ -81,7 +81,7 @@ def tests(session: nox.Session) -> None:
     of them run at a time than there are processors.
     """
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
-    workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "4")]
+    workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "6"), "--dist", "worksteal"]
     if session.posargs:
         session.run("pytest", *workers, *session.posargs)
         return

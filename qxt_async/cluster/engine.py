@@ -25,7 +25,7 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from qxt_async.errors import JournalSchemaError, JournalUnavailableError
-from qxt_async.journal.postgres_database import unavailable
+from qxt_async.journal.postgres_database import BOUNDS, unavailable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -310,7 +310,7 @@ def _refused(error: ConnectorException) -> JournalUnavailableError:
 async def _configure(connection: AsyncConnection[Any]) -> None:
     # A statement is a transaction, unless said otherwise: two round trips less for each job, twice.
     await connection.set_autocommit(True)
-    await connection.execute(_ONLY_OURS)
+    await connection.execute(_ONLY_OURS + b";" + BOUNDS)
 
 
 async def _install(connection: AsyncConnection[Any]) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from psycopg import AsyncConnection
 
-__all__ = ["PostgresDatabase", "Transaction", "connection_parameters", "storable", "unavailable"]
+__all__ = ["BOUNDS", "PostgresDatabase", "Transaction", "connection_parameters", "storable", "unavailable"]
 
 logger = logging.getLogger("qxt_async")
 
@@ -52,12 +52,15 @@ _CONNECTION: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-# What is acknowledged has to be on the disk; a stricter setting of the database stays. Walks over millions of rows take
-# seconds, everything else milliseconds.
+# Walks over millions of rows take seconds, everything else milliseconds. Nothing is waited for within a transaction: if
+# the next statement does not come, the client was cut off, and is to lose its locks before who waits for them gives up.
+BOUNDS: Final = b"""
+    SET statement_timeout = '120s'; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '15s'
+"""
+# What is acknowledged has to be on the disk; a stricter setting of the database stays.
 _CONFIGURE: Final = b"""
     SELECT set_config('synchronous_commit', 'on', false)
-    WHERE current_setting('synchronous_commit') IN ('off', 'local');
-    SET statement_timeout = '120s'; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '60s'
+    WHERE current_setting('synchronous_commit') IN ('off', 'local')
 """
 # Seconds that an operation waits for a connection.
 _PATIENCE: Final = 5.0
@@ -321,7 +324,7 @@ def _is_discreet(error: psycopg.Error) -> bool:
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    await connection.execute(_CONFIGURE)
+    await connection.execute(BOUNDS + b";" + _CONFIGURE)
 
 
 async def migrate(connection: AsyncConnection[tuple[Any, ...]], scripts: Mapping[int, str]) -> None:

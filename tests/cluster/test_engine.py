@@ -90,6 +90,26 @@ async def test_what_the_database_refuses_is_one_error(journal: Journal, postgres
                 await operation
 
 
+async def test_who_is_cut_off_while_announcing_holds_up_nobody(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database ends a transaction whose next statement does not come."""
+    campaign = await running(journal.campaigns, 2)
+    short = module.BOUNDS.replace(b"session_timeout = '15s'", b"session_timeout = '300ms'")
+    assert short != module.BOUNDS
+    monkeypatch.setattr(module, "BOUNDS", short)
+    async with (
+        Engine(shared(journal)) as lost,
+        Engine(shared(journal)) as other,
+        lost._pool.connection() as connection,
+    ):
+        await connection.execute(b"BEGIN")
+        await connection.execute(module._LOCK_ANNOUNCEMENTS, {"campaign": campaign})
+        assert await other.announce(campaign) == 1
+        with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+            await connection.execute(b"COMMIT")
+
+
 async def test_a_job_is_ended_though_the_database_was_away(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tried again for a while; what somebody else ended is left, and nothing is raised into the engine."""
     monkeypatch.setattr(module, "_AGAIN", 0.01)

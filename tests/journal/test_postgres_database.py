@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import NoReturn
 
 import anyio
@@ -88,13 +89,21 @@ async def test_settings(database: str) -> None:
     await admin.execute(f"ALTER DATABASE {_name(database)} SET synchronous_commit = off".encode())
     await admin.close()
     async with PostgresJournal(database) as journal:
-        names = ("synchronous_commit", "statement_timeout", "lock_timeout", "tcp_user_timeout", "application_name")
+        names = ("synchronous_commit", "statement_timeout", "tcp_user_timeout", "application_name")
+        limits = ("idle_in_transaction_session_timeout", "lock_timeout")
         found = await journal.database.read(
             lambda transaction: transaction.rows("SELECT " + ", ".join(f"current_setting('{name}')" for name in names))
         )
+        ((lost, waited),) = await journal.database.read(
+            lambda transaction: transaction.rows(
+                "SELECT " + ", ".join(f"current_setting('{name}')::interval" for name in limits)
+            )
+        )
     assert found[0][0] == "on"
-    assert "0" not in found[0][1:3]
-    assert found[0][4] == "qxt_async"
+    assert found[0][1] != "0"
+    # Who is cut off in mid-transaction loses its locks before those who wait for them give up.
+    assert timedelta() < lost < waited
+    assert found[0][3] == "qxt_async"
     parameters = connection_parameters("postgresql://host/db?tcp_user_timeout=7&connect_timeout=9")
     assert (parameters["tcp_user_timeout"], parameters["connect_timeout"], parameters["keepalives"]) == ("7", "9", "1")
 
