@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,8 +23,11 @@ settings.load_profile("quick" if os.environ.get("QXT_TEST_QUICK") else "qxt")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let no test show a secret."""
+    """Let no test show a secret, and let Ctrl-C be heard by the processes that tests start."""
     config.pluginmanager.register(Canaries(), "canaries")
+    # A shell lets what it runs in the background ignore it, and whoever ignores it hands that on.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

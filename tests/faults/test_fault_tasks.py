@@ -114,9 +114,12 @@ def test_row_23_a_signal_loses_nothing(backend, transport, stop, tmp_path):
         command = [sys.executable, str(program), server.base_url, DIGEST, str(books), backend, transport]
         root = Path(__file__).parents[2]
         with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}) as process:
-            server.wait_for(lambda: len(server.taken) == 9 * 20, 60)
-            process.send_signal(stop)
-            assert process.wait(30) == (42 if stop is signal.SIGINT else 43)
+            try:
+                server.wait_for(lambda: len(server.taken) == 9 * 20, 60)
+                process.send_signal(stop)
+                assert process.wait(30) == (42 if stop is signal.SIGINT else 43)
+            finally:
+                process.kill()
         server.settle()
         told = [json.loads(line) for line in books.read_text(encoding="utf-8").splitlines()]
         accepted = {number for states in told for number in states["accepted"]}

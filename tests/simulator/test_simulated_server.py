@@ -288,16 +288,12 @@ def test_in_a_process_of_its_own():
     """Started as the command line does, told and asked over HTTP, stopped by SIGINT; nothing secret is printed."""
     script = textwrap.dedent(
         """
-        import signal
-
         import anyio
         from qxt_async.simulator import SimulatedGateway, run_server
 
         async def main():
             await run_server(SimulatedGateway(), on_listening=lambda url: print(url, flush=True))
 
-        # A shell lets what it runs in the background ignore this signal.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             anyio.run(main)
         except KeyboardInterrupt:
