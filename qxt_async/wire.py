@@ -10,6 +10,7 @@ import hashlib
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from urllib.parse import quote
 
 from . import errors
 from .errors import (
@@ -51,10 +52,6 @@ URL_LIMIT = 8000
 _SHOWN = 200
 # Characters of a mid, as for pushes; real ones have seven to twenty.
 _MID = 128
-
-# What `urllib.parse.quote_from_bytes` makes of each byte, in a quarter of the time.
-_UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-~"
-_QUOTED = [chr(byte) if byte in _UNRESERVED else f"%{byte:02X}" for byte in range(256)]
 
 Method: TypeAlias = Literal["POST", "GET"]
 
@@ -195,7 +192,7 @@ def balance_form(credentials: Credentials) -> Form:
 @functools.lru_cache(maxsize=16)
 def _opening(user: str) -> str:
     """How every form of a user begins."""
-    return f"user={_quoted(user.encode('gbk'))}"
+    return f"user={quote(user, safe='', encoding='gbk')}"
 
 
 def _closing(credentials: Credentials) -> bytes:
@@ -204,7 +201,12 @@ def _closing(credentials: Credentials) -> bytes:
 
 
 def _quoted(value: bytes) -> str:
-    return "".join([_QUOTED[byte] for byte in value])
+    """Percent-encode every byte, also those that need not be.
+
+    The second byte of a GBK character may be a letter. Where it is left as it is, a decoder that takes each run of
+    ``%XX`` for itself (Java's ``URLDecoder``) reads half a character and a letter.
+    """
+    return "%" + value.hex("%").upper()
 
 
 def join(numbers: Sequence[str]) -> bytes:

@@ -27,6 +27,7 @@ SIGNATURE = "【Acme】"
 _FORMS = [
     SIGNATURE,
     *(quote_from_bytes(SIGNATURE.encode(encoding)) for encoding in ("gbk", "utf-8")),
+    "%" + SIGNATURE.encode("gbk").hex("%"),
     *(repr(SIGNATURE.encode(encoding))[2:-1] for encoding in ("gbk", "utf-8")),
     ascii(SIGNATURE)[1:-1],
 ]

@@ -24,13 +24,14 @@ DIGEST = hashlib.md5(PASSWORD.encode()).hexdigest()
 TEXT = "【Acme】机密内容 top secret"
 NUMBERS = [f"1380013{n:04d}" for n in range(20)]
 
-ENCODED = quote_from_bytes(TEXT.encode("gbk"), safe="")
+ENCODED = "%" + TEXT.encode("gbk").hex("%").upper()
 SECRETS = [
     DIGEST,
     PASSWORD,
     "机密内容",
     "top secret",
     quote_from_bytes("机密内容".encode("gbk")),
+    "%" + b"top secret".hex("%").upper(),
     quote_from_bytes("机密内容".encode()),
     str("机密内容".encode("gbk"))[2:-1],
     str("机密内容".encode())[2:-1],

@@ -178,7 +178,7 @@ async def test_an_asgi_application_can_be_the_gateway() -> None:
 
     async with client(httpx.ASGITransport(app)) as qxt:
         assert (await qxt.send("13800138000", "test")).mid == "42"
-    form = f"user=demo&msg=test&tele=13800138000&password={DIGEST}".encode()
+    form = f"user=demo&msg=%74%65%73%74&tele=13800138000&password={DIGEST}".encode()
     assert bodies == [("/qxt/smssenderv2", form)]
 
 

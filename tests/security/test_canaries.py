@@ -20,6 +20,7 @@ LEAKS = {
     "a number in brackets": repr([NUMBER]),
     "a text": f"{SIGNATURE}hello",
     "an encoded text": quote(SIGNATURE.encode("gbk")),
+    "a text as it is sent": "%" + SIGNATURE.encode("gbk").hex("%").upper(),
     "an escaped text": repr(SIGNATURE.encode("gbk")),
     "bytes": repr(SIGNATURE.encode()),
     "code points": ascii(SIGNATURE),
