@@ -129,7 +129,7 @@ def chaos(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[:1])
 def faults(session: nox.Session) -> None:
     """Meet every fault of the matrix 200 times on every transport (an hour and a half)."""
-    _suite(session, "tests/faults", "--timeout", "0", "-n", "4", QXT_FAULT_REPEATS="200")
+    _suite(session, "tests/faults", "--timeout", "0", "-n", "6", "--dist", "worksteal", QXT_FAULT_REPEATS="200")
 
 
 @nox.session(python=PYTHONS[:1])
