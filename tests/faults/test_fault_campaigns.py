@@ -31,9 +31,6 @@ from qxt_async.journal.records import Batch, BatchState, CampaignState, NumberRe
 
 BATCHES, SIZE = 3, 20
 OPTIONS = RunOptions(check_balance=False, retry=RETRY, poll=0.01)
-# What is decided by how a connection ends meets every transport here too. The journal knows nothing of transports: the
-# other rows meet one each, in turn. The long form has all of them everywhere.
-BY_THE_CONNECTION = range(3, 12)
 
 
 async def _plan(journal: Journal, numbers: list[str]) -> int:
@@ -116,16 +113,10 @@ def _check_batches(row: Row, batches: list[Batch], records: list[NumberRecord], 
         assert met.attempts == row.attempts
 
 
-def _lanes(place: int, row: Row) -> tuple[tuple[str, str], ...]:
-    if LONG:
-        return row.lanes
-    return EACH_ONCE if row.number in BY_THE_CONNECTION else (EACH_ONCE[place % len(EACH_ONCE)],)
-
-
 CASES = [
     pytest.param(row, backend, transport, id=f"{row.number}-{row.fault}-campaign-{transport}-{backend}")
-    for place, row in enumerate(ROWS)
-    for backend, transport in _lanes(place, row)
+    for row in ROWS
+    for backend, transport in (row.lanes if LONG else EACH_ONCE)
 ]
 
 
