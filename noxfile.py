@@ -128,7 +128,7 @@ def chaos(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def faults(session: nox.Session) -> None:
-    """Meet every fault of the matrix 200 times on every transport (an hour and a half)."""
+    """Meet every fault of the matrix 200 times on every transport (about an hour)."""
     _suite(session, "tests/faults", "--timeout", "0", "-n", "6", "--dist", "worksteal", QXT_FAULT_REPEATS="200")
 
 
