@@ -7,7 +7,7 @@
         tally = await CampaignRunner(journal, client).run(planned.id)
 """
 
-from .execute import Execution, Executor, Fate
+from .execute import Execution, Executor, Failures, Fate
 from .export import export_csv, export_left_out, export_parquet
 from .options import RunOptions, RunProgress
 from .plan import CampaignPlan, plan
@@ -21,6 +21,7 @@ __all__ = [
     "CampaignRunner",
     "Execution",
     "Executor",
+    "Failures",
     "Fate",
     "ReportData",
     "RunOptions",

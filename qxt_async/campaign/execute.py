@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from qxt_async.models import BatchResult
     from qxt_async.retrying import RetryPolicy
 
-__all__ = ["Execution", "Executor", "Fate"]
+__all__ = ["Execution", "Executor", "Failures", "Fate"]
 
 logger = logging.getLogger("qxt_async")
 
@@ -73,6 +73,38 @@ class Execution:
     result: BatchResult | None = None
     error: QxtError | None = None
     delay: float = 0.0
+
+
+@attrs.define
+class Failures:
+    """Batches in a row of which nothing was accepted, in the order of their answers; one acceptance ends the row.
+
+    Attributes:
+        in_a_row: how many.
+        last: what the last of them met.
+    """
+
+    in_a_row: int = 0
+    last: QxtError | None = None
+
+    def heed(self, result: BatchResult) -> None:
+        """Count an answer; what was not sent is planned again, and counts when it is settled."""
+        if result.receipts:
+            self.in_a_row = 0
+        elif not isinstance(result.error, NotSentError | AccountRefusedError):
+            self._count(result.error)
+
+    def heed_settled(self, execution: Execution) -> None:
+        """Count what was tried for the last time and not sent then, either."""
+        if isinstance(execution.error, NotSentError):
+            self._count(execution.error)
+
+    def _count(self, error: QxtError | None) -> None:
+        self.in_a_row += 1
+        self.last = error
+
+    def __str__(self) -> str:
+        return f"{self.in_a_row} batches in a row were not accepted: {self.last}"
 
 
 class Executor:
@@ -116,7 +148,12 @@ class Executor:
         return frozenset(self._alive)
 
     async def execute(
-        self, campaign: int, *, batch: int | None = None, still: Callable[[], bool] = lambda: True
+        self,
+        campaign: int,
+        *,
+        batch: int | None = None,
+        still: Callable[[], bool] = lambda: True,
+        on_result: Callable[[BatchResult], None] = lambda _: None,
     ) -> Execution | None:
         """Claim the next batch, or this one, send it, and write down what became of it.
 
@@ -124,6 +161,7 @@ class Executor:
             campaign: which.
             batch: this one and no other.
             still: asked when its turn has come, which may be later: whether it is still to be sent.
+            on_result: told what the request came to, at once: writing that down can take longer than the next request.
 
         Returns:
             What became of it; ``None`` if there was nothing to claim.
@@ -155,13 +193,14 @@ class Executor:
                 return None
             return RecordedBatch(claim.message, claim.numbers, until=until)
 
-        def on_result(result: BatchResult) -> None:
+        def tell(result: BatchResult) -> None:
             nonlocal told
             told = result
+            on_result(result)
 
         self._alive.add(token)
         try:
-            await self._client.send_recorded(take, on_result=on_result)
+            await self._client.send_recorded(take, on_result=tell)
         except InvalidRequestError as error:
             if claim is None:
                 raise

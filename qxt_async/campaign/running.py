@@ -22,7 +22,7 @@ from qxt_async.errors import (
 from qxt_async.journal.records import CampaignState
 from qxt_async.retrying import NO_RETRIES
 
-from .execute import Executor, Fate
+from .execute import Executor, Failures, Fate
 from .progress import Speedometer
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Run:
         self._work_to_do = anyio.Event()
         self._busy = 0
         self._quiet = anyio.Event()
-        self._failed_in_a_row = 0
+        self._failures = Failures()
         self._unreached = 0
         self._hold_until = float("-inf")
         self._asking = anyio.Lock()
@@ -121,7 +121,9 @@ class Run:
             self._unasked += 1
             self._busy += 1
             try:
-                execution = await self._executor.execute(self._campaign, still=self._still)
+                execution = await self._executor.execute(
+                    self._campaign, still=self._still, on_result=self._failures.heed
+                )
             finally:
                 self._busy -= 1
                 if not self._busy:
@@ -138,7 +140,11 @@ class Run:
 
     def _still(self) -> bool:
         """Asked when a worker that may begin has waited for its turn."""
-        return not self.stopping and self._hold_until <= anyio.current_time()
+        return not self.stopping and not self._failing and self._hold_until <= anyio.current_time()
+
+    @property
+    def _failing(self) -> bool:
+        return self._failures.in_a_row >= self._options.pause_after
 
     async def _idle(self) -> None:
         """Nothing can be claimed: wait until the watch has seen something."""
@@ -158,15 +164,16 @@ class Run:
                 self._hold(execution.delay)
         else:
             self._unreached = 0
-            taken = execution.result is not None and execution.result.receipts
-            self._failed_in_a_row = 0 if taken else self._failed_in_a_row + 1
-            if self._failed_in_a_row >= self._options.pause_after:
-                await self._pause(f"{self._failed_in_a_row} batches in a row were not accepted: {execution.error}")
+            self._failures.heed_settled(execution)
 
     # --- what holds it back -------------------------------------------------------------------------------------
 
     async def _may_begin(self) -> bool:
         """Whether the next batch may be begun now; if not, some time has passed."""
+        if self._failing:
+            await self._pause(str(self._failures))
+            self._failures.in_a_row = 0
+            return False
         held = self._hold_until - anyio.current_time()
         if held > 0:
             await self._rest(held, "the gateway is given time")

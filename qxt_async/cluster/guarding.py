@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from qxt_async.campaign import Fate
+from qxt_async.campaign import Failures, Fate
 from qxt_async.errors import AccountRefusedError, NotSentError, OutcomeUnknownError, RefusedError, ThrottledError
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class _Account:
 
     def __init__(self, unasked: int) -> None:
         self.unasked = unasked
-        self.failed_in_a_row = 0
+        self.failures = Failures()
 
 
 class Guard:
@@ -107,6 +107,10 @@ class Guard:
             account = self._accounts[campaign] = _Account(self._options.balance_every)
         return account
 
+    def failures(self, campaign: int) -> Failures:
+        """Where the batches of a campaign are counted that were not accepted."""
+        return self._account(campaign).failures
+
     # --- consequences -------------------------------------------------------------------------------------------
 
     async def account_for(self, campaign: int, execution: Execution) -> None:
@@ -123,13 +127,10 @@ class Guard:
                 self.hold(execution.delay)
         else:
             self._unreached = 0
-            account = self._account(campaign)
-            taken = execution.result is not None and execution.result.receipts
-            account.failed_in_a_row = 0 if taken else account.failed_in_a_row + 1
-            if account.failed_in_a_row >= self._options.pause_after:
-                await self._pause(
-                    campaign, f"{account.failed_in_a_row} batches in a row were not accepted: {execution.error}"
-                )
+            failures = self.failures(campaign)
+            failures.heed_settled(execution)
+            if failures.in_a_row >= self._options.pause_after:
+                await self._pause(campaign, str(failures))
 
     async def _pause(self, campaign: int, reason: str) -> None:
         if await self._campaigns.pause(campaign, reason, by=self._options.by):

@@ -200,7 +200,9 @@ class CampaignWorker:
         if campaign is None or not await self._guard.admits(campaign):
             return True
         try:
-            execution = await self._executor.execute(campaign, batch=batch, still=self._may_begin_now)
+            execution = await self._executor.execute(
+                campaign, batch=batch, still=self._may_begin_now, on_result=self._guard.failures(campaign).heed
+            )
         except CampaignNotFoundError:
             return True
         except InvalidRequestError as error:
