@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import anyio
 
-from .errors import AccountRefusedError, QxtError, SourceFailedError
+from .errors import AccountRefusedError, CallbackFailedError, QxtError, SourceFailedError
 from .models import BulkResult, Progress
 
 if TYPE_CHECKING:
@@ -100,6 +100,8 @@ class BulkStream:
         return tuple(self._results)
 
     async def __aenter__(self) -> Self:
+        if self._group is not None:
+            raise RuntimeError("a stream is entered once: make another")
         self._began = anyio.current_time()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
@@ -149,6 +151,8 @@ class BulkStream:
         return self
 
     async def __anext__(self) -> BatchResult:
+        if self._group is None:
+            raise RuntimeError("use the stream as `async with client.stream_bulk(…) as batches`")
         while not self._results:
             if not self._working:
                 if self._stopped is not None:
@@ -225,7 +229,9 @@ class BulkStream:
                 self._on_progress(self._progress(result))
         # A callback's mistake must not take the batches under way with it; it is raised when they are done.
         except Exception as error:  # noqa: BLE001
-            self._stop(error)
+            failed = CallbackFailedError(type(error).__name__)
+            failed.__cause__ = error
+            self._stop(failed)
 
     def _progress(self, result: BatchResult) -> Progress:
         intake = self.intake

@@ -367,7 +367,7 @@ class QxtClient:
             InvalidRequestError: at once, before any I/O: text, extension number or options cannot work.
             AccountRefusedError: from the iteration, after all settled batches: the gateway refused what every batch
                 would meet (password, extension number). No further batch was begun.
-            SourceFailedError: likewise, when `numbers` raised.
+            SourceFailedError, CallbackFailedError: likewise, when `numbers`, `on_result` or `on_progress` raised.
         """
         self._check_open()
         message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
@@ -414,8 +414,8 @@ class QxtClient:
         Raises:
             InvalidRequestError: nothing can be sent this way, or no number is valid. No I/O was done.
             InsufficientBalanceError: with `check_balance`; nothing was sent.
-            AccountRefusedError, SourceFailedError: the send stopped early; the error's `result` has what was settled
-                before, and in `unsent` what was read from the source and not sent.
+            AccountRefusedError, SourceFailedError, CallbackFailedError: the send stopped early; the error's `result`
+                has what was settled before, and in `unsent` what was read from the source and not sent.
 
         Cancelling: no new batch is begun, those under way are given up, and `on_result` is told what became of each.
         """

@@ -49,6 +49,7 @@
      │    └── ConfirmationRequiredError       sending again costs money: look at the counts and confirm them
      ├── DeliveryTimeoutError                 no status report came in time
      ├── SourceFailedError                    the caller's iterable raised; carries what was sent
+     ├── CallbackFailedError                  the caller's callback raised; carries what was sent
      └── BulkFailedError                      from ``BulkResult.raise_for_failures()``
 
 Every error pickles, names numbers only masked, and never contains a text, a password or its digest.
@@ -69,6 +70,7 @@ __all__ = [
     "AddressRefusedError",
     "AuthenticationError",
     "BulkFailedError",
+    "CallbackFailedError",
     "CampaignError",
     "CampaignNotFoundError",
     "CampaignStateError",
@@ -580,6 +582,13 @@ class SourceFailedError(QxtError):
 
     def __init__(self, cause: str) -> None:
         super().__init__(f"the source of numbers failed with {cause}; what was sent before is in .result")
+
+
+class CallbackFailedError(QxtError):
+    """`on_result` or `on_progress` raised; what was sent before is in `result`, the cause in ``__cause__``."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(f"a callback failed with {cause}; what was sent before is in .result")
 
 
 class BulkFailedError(QxtError):

@@ -19,6 +19,7 @@ MOBILE_PATTERN = r"1[3-9][0-9]{9}"
 """Mainland mobile numbers: 11 digits that begin with 13 to 19."""
 
 _MOBILE = re.compile(MOBILE_PATTERN)
+_SENDABLE = re.compile("[0-9A-Za-z]+")
 _DIGITS = 11
 _STRIDE = _DIGITS + 1
 
@@ -46,6 +47,8 @@ def _why_not(raw: str, folded: str, pattern: str) -> str:
         if kept and kept not in "+0123456789":
             return f"unexpected character {character!r} at position {position}"
     if pattern != MOBILE_PATTERN:
+        if re.fullmatch(pattern, folded):
+            return "only digits and ASCII letters go on the wire"
         return f"it does not match the pattern {pattern}"
     for code in _COUNTRY_CODES:
         if folded.startswith(code) and len(folded) > _DIGITS:
@@ -64,7 +67,8 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
 
     Args:
         raw: the number as people write it.
-        pattern: regular expression that the whole result has to match.
+        pattern: regular expression that the whole result has to match. Whatever it admits, only digits and ASCII
+            letters go on the wire.
 
     Returns:
         The number, 11 ASCII digits with the default pattern.
@@ -73,13 +77,14 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
         InvalidNumberError: it is not such a number; the message shows it masked and says why.
     """
     matches = re.compile(pattern).fullmatch
+    sendable = _SENDABLE.fullmatch
     if not isinstance(raw, str):
         raise InvalidNumberError("****", f"it is {type(raw).__name__}, not str")
     folded = raw.translate(_FOLD)
-    if matches(folded):
+    if matches(folded) and sendable(folded):
         return folded
     for code in _COUNTRY_CODES:
-        if folded.startswith(code) and matches(rest := folded.removeprefix(code)):
+        if folded.startswith(code) and matches(rest := folded.removeprefix(code)) and sendable(rest):
             return rest
     raise InvalidNumberError(masked(raw), _why_not(raw, folded, pattern))
 

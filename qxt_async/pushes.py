@@ -28,6 +28,7 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
+from .errors import InvalidConfigurationError
 from .models import Reply, StatusReport
 
 if TYPE_CHECKING:
@@ -386,6 +387,8 @@ def _folded(text: str) -> str:
 
 
 def _folded_all(keywords: Iterable[str]) -> frozenset[str]:
+    if isinstance(keywords, str):
+        raise InvalidConfigurationError("the keywords are one string: pass a set of strings")
     return frozenset(_folded(keyword) for keyword in keywords) - {""}
 
 

@@ -182,7 +182,7 @@ class Order:
 
         def on_answer(exchange: Exchange) -> bool:
             nonlocal answer
-            answer = read_status(exchange, numbers) or parse_send(exchange.body or b"", numbers, tele)
+            answer = read_status(exchange, numbers) or parse_send(exchange.body or b"", numbers, tele, self.form.text)
             return answer.trusted
 
         exchange = Exchange(request, line.base_url, on_answer, until=self.until, timeout=self.timeout)
@@ -218,10 +218,13 @@ class Order:
         failed += tuple(n for n in answer.failed if n not in doubtful)
         unknown = tuple(n for n in state.unknown if n not in asked)
         unknown += answer.unknown + tuple(n for n in answer.failed if n in doubtful)
+        codes = state.codes + tuple(code for code in answer.codes if code not in state.codes)
         error = answer.error or (state.error if failed or unknown else None)
         if unknown and not isinstance(error, errors.OutcomeUnknownError):
             error = state.error
-        self._state = Answer(state.receipts + answer.receipts, failed, unknown, (), error)
+        elif failed and not unknown and isinstance(error, errors.OutcomeUnknownError):
+            error = errors.SubmitFailedError(codes, len(failed))
+        self._state = Answer(state.receipts + answer.receipts, failed, unknown, codes, error)
 
     def _report(self) -> BatchResult:
         numbers = tuple(self.numbers)
@@ -281,9 +284,9 @@ def _seconds(retry_after: str | None) -> float | None:
 
     try:
         date = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
+        return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    except (ValueError, OverflowError):
         return None
-    return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _cut_off(exchange: Exchange, stopped: Exception | None, numbers: Sequence[str]) -> Answer:

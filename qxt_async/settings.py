@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -50,6 +51,6 @@ def checked_method(method: Method) -> Method:
 
 def checked_seconds(name: str, value: float) -> float:
     """Check that a duration is above 0; `name` is the option's, for the error."""
-    if not value > 0:
+    if not 0 < value < math.inf:
         raise InvalidConfigurationError(f"{name} is {value}: seconds, above 0")
     return value

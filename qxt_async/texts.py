@@ -105,6 +105,8 @@ class BadCharacter(Value):
 
 def _encoded(text: str) -> bytes | None:
     """The text on the wire; ``None`` if it cannot be sent."""
+    if not isinstance(text, str):
+        raise InvalidTextError(f"the text is {type(text).__name__}, not str")
     if _CONTROLS.search(text):
         return None
     try:
@@ -159,11 +161,9 @@ def encode(text: str) -> bytes:
         InvalidTextError: the text is empty or only white space, or has characters outside GBK; `characters` names
             each with its position.
     """
-    if not isinstance(text, str):
-        raise InvalidTextError(f"the text is {type(text).__name__}, not str")
+    encoded = _encoded(text)
     if not text.strip():
         raise InvalidTextError("the text is empty")
-    encoded = _encoded(text)
     if encoded is None:
         bad = bad_characters(text)
         shown = ", ".join(f"{bc.name} at line {bc.line}, column {bc.column}" for bc in bad[:_SHOWN])

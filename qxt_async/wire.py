@@ -15,13 +15,14 @@ from urllib.parse import quote
 from . import errors
 from .errors import (
     InvalidConfigurationError,
+    InvalidNumberError,
     NotSentError,
     OutcomeUnknownError,
     RefusedError,
     TooManyNumbersError,
     UrlTooLongError,
 )
-from .models import Balance, Message, Receipt, counted
+from .models import Balance, Message, Receipt, counted, masked
 from .texts import check_extno, encode
 from .values import Record, Value
 
@@ -50,6 +51,8 @@ URL_LIMIT = 8000
 """Bytes of a URL; servers of this kind cut at 8 KB by default (PROTOCOL 1.1)."""
 
 _SHOWN = 200
+_REPEATED = 5  # characters in a row that an answer may have in common with the text: a code has six
+_IN_TELE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz,"
 # Characters of a mid, as for pushes; real ones have seven to twenty.
 _MID = 128
 
@@ -132,16 +135,18 @@ class Form(Record):
     `password` goes last, so that a truncated form is refused and never a smaller send (PROTOCOL 1.2).
     """
 
-    __slots__ = ("endpoint", "head", "tail")
-    _shown: ClassVar[dict[str, Any]] = {"head": None, "tail": None}
+    __slots__ = ("endpoint", "head", "tail", "text")
+    _shown: ClassVar[dict[str, Any]] = {"head": None, "tail": None, "text": None}
     endpoint: str
     head: bytes
     tail: bytes
+    text: str
 
-    def __init__(self, endpoint: str, head: bytes, tail: bytes) -> None:
+    def __init__(self, endpoint: str, head: bytes, tail: bytes, text: str = "") -> None:
         self.endpoint = endpoint
         self.head = head
         self.tail = tail
+        self.text = text
 
     def fill(self, tele: bytes) -> bytes:
         """The urlencoded form for one batch.
@@ -181,7 +186,7 @@ def send_form(credentials: Credentials, message: Message, *, channel_digits: int
         head += f"&extno={check_extno(message.extno, channel_digits=channel_digits)}"
     if message.addseqno:
         head += "&addseqno=1"
-    return Form("smssenderv2", f"{head}&tele=".encode(), _closing(credentials))
+    return Form("smssenderv2", f"{head}&tele=".encode(), _closing(credentials), message.text)
 
 
 def balance_form(credentials: Credentials) -> Form:
@@ -192,7 +197,7 @@ def balance_form(credentials: Credentials) -> Form:
 @functools.lru_cache(maxsize=16)
 def _opening(user: str) -> str:
     """How every form of a user begins."""
-    return f"user={quote(user, safe='', encoding='gbk')}"
+    return f"user={quote(user, safe='') if user.isascii() else _quoted(user.encode('gbk'))}"
 
 
 def _closing(credentials: Credentials) -> bytes:
@@ -214,10 +219,15 @@ def join(numbers: Sequence[str]) -> bytes:
 
     Raises:
         TooManyNumbersError: more than one request may carry.
+        InvalidNumberError: one has something else than digits and ASCII letters, which would change the form.
     """
     if len(numbers) > MAX_NUMBERS:
         raise TooManyNumbersError(len(numbers), MAX_NUMBERS)
-    return ",".join(numbers).encode("ascii")
+    tele = ",".join(numbers).encode("utf-8", "replace")
+    if tele.translate(None, _IN_TELE):
+        worst = next(number for number in numbers if number.encode("utf-8", "replace").translate(None, _IN_TELE))
+        raise InvalidNumberError(masked(worst), "only digits and ASCII letters go on the wire")
+    return tele
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
@@ -271,17 +281,23 @@ def decode(body: bytes) -> str:
 
 
 def unrevealing(text: str) -> str:
-    """Mask what a server may repeat of our request: digests, percent-encoded text, runs of digits as in numbers."""
-    text = re.sub(r"[0-9a-fA-F]{32,}|(?:%[0-9a-fA-F]{2}[^\s%&]{0,2}){2,}", "****", text)
-    return re.sub(r"\d{7,}", lambda run: f"{run[0][:3]}****", text)
+    """Mask what a server may repeat of our request: digests, encoded text, runs of digits as in numbers."""
+    text = re.sub(r"[0-9a-fA-F]{32,}|(?:%[0-9a-fA-F]{2}[^\s%&]{0,2}){2,}|(?:\\u[0-9a-fA-F]{4}){2,}", "****", text)
+    return re.sub(r"\d(?:[ -]?\d){6,}", lambda run: f"{run[0][:3]}****", text)
 
 
-def shown(text: str) -> str:
-    """The beginning of what a gateway said, fit for a log."""
-    return unrevealing(text.strip())[:_SHOWN]
+def shown(said: str, text: str = "") -> str:
+    """The beginning of what a gateway said, fit for a log: without what it repeats of the `text` that was sent."""
+    said = said.strip()[: 2 * _SHOWN]
+    if text:
+        from difflib import SequenceMatcher
+
+        while (met := SequenceMatcher(None, said, text, autojunk=False).find_longest_match()).size > _REPEATED:
+            said = f"{said[: met.a]}****{said[met.a + met.size :]}"
+    return unrevealing(said)[:_SHOWN]
 
 
-def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
+def parse_send(body: bytes, numbers: Sequence[str], tele: bytes, text: str = "") -> Answer:
     r"""Read the answer to a send (PROTOCOL 2), line by line.
 
     An answer is believed only for numbers that were sent: one foreign number, and all of them are unknown. A number
@@ -292,13 +308,14 @@ def parse_send(body: bytes, numbers: Sequence[str], tele: bytes) -> Answer:
         body: the answer, one line or several, ended by ``\n``, ``\r\n`` or nothing.
         numbers: the numbers that the request carried.
         tele: the same as they were sent, see `join`.
+        text: what was sent, so that no error repeats it.
     """
     # The common answer, compared as bytes instead of parsed: ok:MID: and what was sent.
     if body.startswith(b"ok:"):
         mid, _, told = body[3:].partition(b":")
         if told.rstrip(b"\r\n") == tele and mid.isalnum() and len(mid) <= _MID:
             return Answer((Receipt(mid.decode("ascii"), tuple(numbers)),))
-    return _settle(_Lines(decode(body)), numbers, body)
+    return _settle(_Lines(decode(body)), numbers, body, text)
 
 
 class _Lines:
@@ -327,7 +344,7 @@ def _description(line: str) -> str | None:
     return found[1].strip() if found else None
 
 
-def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
+def _settle(lines: _Lines, numbers: Sequence[str], body: bytes, text: str) -> Answer:
     everything = tuple(numbers)
     sent = set(numbers)
     if any(number not in sent for _, told in lines.taken + lines.failed for number in told):
@@ -335,9 +352,9 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
         return Answer(unknown=everything, error=foreign, trusted=False)
     if not lines.taken and not lines.failed:
         if lines.refusals:
-            return Answer(failed=everything, error=refusal(lines.refusals[0]))
+            return Answer(failed=everything, error=refusal(lines.refusals[0], text))
         reason = "nobody understands the answer" if body.strip() else "the answer is empty"
-        return Answer(unknown=everything, error=errors.UnreadableAnswerError(reason, shown(decode(body))))
+        return Answer(unknown=everything, error=errors.UnreadableAnswerError(reason, shown(decode(body), text)))
 
     refused = {number for _, told in lines.failed for number in told}
     taken = {number for _, told in lines.taken for number in told}
@@ -355,7 +372,7 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes) -> Answer:
             settled = settled.union(new)
     failed = tuple(number for number in everything if number in refused and number not in unclear)
     unknown = tuple(number for number in everything if number in unclear or number not in settled)
-    codes = tuple(dict.fromkeys(shown(code) for code, told in lines.failed if told)) if failed else ()
+    codes = tuple(dict.fromkeys(shown(code, text) for code, told in lines.failed if told)) if failed else ()
     error: RefusedError | OutcomeUnknownError | None = None
     if unknown:
         error = errors.PartialAnswerError(len(unknown))
@@ -402,6 +419,11 @@ _REFUSALS: dict[str, Callable[[str], RefusedError]] = {
 }
 
 
-def refusal(description: str) -> RefusedError:
-    """The error for an ``error:`` description; one that nobody documents keeps its words (PROTOCOL 2.1)."""
-    return _REFUSALS.get(_folded(description), errors.UnknownRefusalError)(shown(description))
+def refusal(description: str, text: str = "") -> RefusedError:
+    """The error for an ``error:`` description; one that nobody documents keeps its words (PROTOCOL 2.1).
+
+    Args:
+        description: the gateway's words.
+        text: what was sent, which the error does not repeat.
+    """
+    return _REFUSALS.get(_folded(description), errors.UnknownRefusalError)(shown(description, text))

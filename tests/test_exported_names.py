@@ -16,6 +16,7 @@ NAMES = {
     "BulkFailedError",
     "BulkOptions",
     "BulkResult",
+    "CallbackFailedError",
     "BulkStream",
     "CancelledInFlightError",
     "ConnectionBrokenError",

@@ -85,7 +85,7 @@ async def test_nobody_waits_for_a_source_that_has_nothing(why):
             if why == "left":
                 await take_one()
             else:
-                with pytest.raises(errors.WrongPasswordError if why == "refused" else LeavingError):
+                with pytest.raises(errors.WrongPasswordError if why == "refused" else errors.CallbackFailedError):
                     await take_one()
     assert closed.is_set()
     sent = [number for result in books.results for number in result.numbers]

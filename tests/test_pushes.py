@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from qxt_async.errors import InvalidConfigurationError
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.pushes import OptOut, Push, PushFlag, PushLimits, _ordinary, _Reading, decode, parse_push
 
@@ -258,3 +259,5 @@ def test_own_keywords() -> None:
     assert opt_out.matches("Stop.")
     assert not opt_out.matches("TD")
     assert not opt_out.matches("!")
+    with pytest.raises(InvalidConfigurationError, match="one string"):
+        OptOut("STOP")  # type: ignore[arg-type]

@@ -16,6 +16,7 @@ from qxt_async import errors, wire
 from qxt_async.errors import (
     InvalidConfigurationError,
     InvalidExtnoError,
+    InvalidNumberError,
     InvalidTextError,
     QxtError,
     RefusedError,
@@ -229,6 +230,8 @@ def test_an_empty_answer_is_called_empty() -> None:
         ("password=5f4dcc3b5aa765d61d8327deb882cf99&x", "password=****&x"),
         ("msg=%C4%FA%BA%C3&tele=1", "msg=****&tele=1"),
         ("msg=a%C4%FAb%BA%C3", "msg=a****"),
+        ("138 0013 8000 or 138-0013-8000", "138**** or 138****"),
+        (r'{"msg": "\u60a8\u597d"}', '{"msg": "****"}'),
         ("100% sure", "100% sure"),
         ("  padded\n", "padded"),
         ("x" * 500, "x" * 200),
@@ -237,6 +240,34 @@ def test_an_empty_answer_is_called_empty() -> None:
 def test_what_a_gateway_said_is_masked(said: str, shown: str) -> None:
     """What is shown of an answer has no whole number, no digest and no encoded text, even if it repeats the request."""
     assert wire.shown(said) == shown
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "error:内容含敏感词: {text}",
+        "fail:{text}:13800138000",
+        '{{"code": 1, "msg": "{text}", "again": "{text}"}}',
+        "error:not allowed: Your code is 482913.",
+        "<p>482913</p>",
+    ],
+)
+def test_what_a_gateway_repeats_of_the_text_is_not_shown(answer: str) -> None:
+    """Its own words are shown, whatever of the text is among them is not, in whole or in part."""
+    text = "【Acme】Your code is 482913."
+    told = parse_send(answer.format(text=text).encode("gbk"), ["13800138000"], b"13800138000", text)
+    assert told.error is not None
+    assert "****" in str(told.error)
+    assert "code is" not in str(told.error)
+    assert "482913" not in str(told.error)
+
+
+@pytest.mark.parametrize("number", ["1380013800\u0660", "+8613800138000", "1&msg=x", "\ud800"])
+def test_numbers_that_would_change_the_form(number: str) -> None:
+    """Whatever is not a digit or an ASCII letter is refused, and shown masked."""
+    with pytest.raises(InvalidNumberError, match="only digits and ASCII letters") as caught:
+        wire.join(["13800138000", number])
+    assert number not in str(caught.value)
 
 
 def test_codes_are_masked() -> None:

@@ -148,7 +148,7 @@ async def _require(client: QxtClient, needed: int) -> None:
 
 async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: Ledger) -> None:
     """Send until the source ends; when `beginning` is cancelled, wait for what is under way."""
-    from qxt_async import SourceFailedError, SourceFileError
+    from qxt_async import CallbackFailedError, SourceFailedError, SourceFileError
 
     began = time.monotonic()
     try:
@@ -160,6 +160,8 @@ async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: Ledge
         if isinstance(error.__cause__, SourceFileError):
             raise error.__cause__ from None
         raise
+    except CallbackFailedError as error:
+        raise (error.__cause__ or error) from None
     finally:
         ledger.elapsed = time.monotonic() - began
         ledger.duplicates = stream.intake.duplicates

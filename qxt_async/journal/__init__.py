@@ -266,11 +266,14 @@ class Journal(Protocol):
 
         Returns:
             How many are new.
+
+        Raises:
+            InvalidRequestError: `numbers` is one string.
         """
         ...
 
     async def unsuppress(self, numbers: Iterable[str]) -> int:
-        """Take numbers off the list. Returns how many were on it."""
+        """Take numbers off the list. Returns how many were on it; raises as `suppress`."""
         ...
 
     async def suppressions(self, *, after: str = "", limit: int = 1000) -> list[Suppression]:

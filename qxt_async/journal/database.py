@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import anyio
@@ -98,7 +99,8 @@ class Database:
     """
 
     def __init__(self, path: str) -> None:
-        self._path = path
+        # Readers connect later, when the working directory may be another one.
+        self._path = str(Path(path).absolute())
         self._writer: Writer | None = None
         self._readers: list[sqlite3.Connection] = []
         self._reading = anyio.CapacityLimiter(_READERS)
@@ -139,7 +141,9 @@ class Database:
         self._reading = anyio.CapacityLimiter(_READERS)
 
     async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function` in a worker thread on a connection that cannot write. Cancelling waits for it to end.
+        """Run `function` in a worker thread on a connection that cannot write.
+
+        Cancelling waits for it to end; a ``Task.cancel()`` of asyncio's own does not.
 
         Raises:
             JournalClosedError: not open.
@@ -170,6 +174,10 @@ class Database:
             try:
                 return function(connection)
             finally:
-                self._readers.append(connection)
+                # A Task.cancel() of asyncio's own does not wait for this thread, so the journal may be closed by now.
+                if self._writer is None:
+                    connection.close()
+                else:
+                    self._readers.append(connection)
         except sqlite3.Error as error:
             raise unavailable(error) from error

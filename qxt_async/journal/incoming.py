@@ -6,7 +6,7 @@ import hashlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.errors import InvalidNumberError
+from qxt_async.errors import InvalidNumberError, InvalidRequestError
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.phones import normalize
 from qxt_async.pushes import PushFlag
@@ -15,7 +15,7 @@ from . import Conflict, RawPush, Suppression, SuppressionReason
 from .moments import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
 __all__ = [
     "conflict_of",
@@ -24,6 +24,7 @@ __all__ = [
     "raw_push_of",
     "reply_of",
     "report_of",
+    "several",
     "state_of",
     "suppressible",
     "suppression_of",
@@ -55,6 +56,17 @@ def digest(*parts: bytes) -> str:
     for part in parts:
         found.update(len(part).to_bytes(8, "big") + part)
     return found.hexdigest()
+
+
+def several(numbers: Iterable[str]) -> Iterable[str]:
+    """The numbers, which one string is not: its characters would be taken for them.
+
+    Raises:
+        InvalidRequestError: it is one string.
+    """
+    if isinstance(numbers, str):
+        raise InvalidRequestError("numbers is one string: pass a list with one number each")
+    return numbers
 
 
 def suppressible(number: str) -> str:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 
-from qxt_async.errors import JournalBusyError, JournalClosedError, JournalError, JournalUnavailableError
+from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError
 
 from . import Entry, SuppressionReason
-from .incoming import conflict_of, raw_push_of, reply_of, report_of, suppressible, suppression_of
+from .incoming import conflict_of, raw_push_of, reply_of, report_of, several, suppressible, suppression_of
 from .moments import micros
 from .postgres_campaigns import PostgresCampaigns
 from .postgres_database import PostgresDatabase, storable
@@ -101,29 +101,33 @@ class PostgresJournal:
         self._waiting_pushes += 1
         self._waiting_bytes += gathering.bytes - before
         if first:
-            with anyio.CancelScope(shield=True):
-                await self._write(gathering)
+            # In a task of its own: a Task.cancel() of asyncio's own does not care for a shield around an await.
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._write, gathering)
         await gathering.done.wait()
         if gathering.error is not None:
+            if first:
+                raise gathering.error
             # Each of those who wait gets an error of its own.
             closed = isinstance(gathering.error, JournalClosedError)
             kind = JournalClosedError if closed else JournalUnavailableError
             raise kind(str(gathering.error)) from gathering.error
 
     async def _write(self, gathering: Gathering) -> None:
-        try:
-            async with self._turn:
-                if self._gathering is gathering:
-                    self._gathering = None
-                await self.database.write(lambda transaction: write_pushes(transaction, gathering.pushes))
-        except BaseException as error:
-            gathering.error = error
-            if not isinstance(error, JournalError):
-                raise
-        finally:
-            self._waiting_pushes -= len(gathering.pushes)
-            self._waiting_bytes -= gathering.bytes
-            gathering.done.set()
+        with anyio.CancelScope(shield=True):
+            try:
+                async with self._turn:
+                    if self._gathering is gathering:
+                        self._gathering = None
+                    await self.database.write(lambda transaction: write_pushes(transaction, gathering.pushes))
+            except BaseException as error:
+                gathering.error = error
+                if not isinstance(error, Exception):
+                    raise
+            finally:
+                self._waiting_pushes -= len(gathering.pushes)
+                self._waiting_bytes -= gathering.bytes
+                gathering.done.set()
         if gathering.error is None and gathering.reports:
             reports = [report for push, _, _ in gathering.pushes for report in push.reports]
             for listener in tuple(self._listeners):
@@ -214,7 +218,7 @@ class PostgresJournal:
     ) -> int:
         """See `Journal.suppress`."""
         values = {
-            "numbers": [suppressible(storable(number)) for number in numbers],
+            "numbers": [suppressible(storable(number)) for number in several(numbers)],
             "reason": str(reason),
             "note": note,
             "at": micros(datetime.now(UTC)),
@@ -223,7 +227,7 @@ class PostgresJournal:
 
     async def unsuppress(self, numbers: Iterable[str]) -> int:
         """See `Journal.unsuppress`."""
-        values = {"numbers": [suppressible(storable(number)) for number in numbers]}
+        values = {"numbers": [suppressible(storable(number)) for number in several(numbers)]}
         return await self.database.write(lambda transaction: transaction.change(self._sql["unsuppress"], **values))
 
     async def suppressions(self, *, after: str = "", limit: int = 1000) -> list[Suppression]:

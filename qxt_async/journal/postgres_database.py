@@ -144,7 +144,8 @@ class PostgresDatabase:
     """A database with a pool of connections.
 
     An operation is not cut short by cancelling: that waits for it to end, and nothing waits for ever. Waiting for a
-    connection that others use is cut short.
+    connection that others use is cut short. (A ``Task.cancel()`` of asyncio's own does cut it short; what was not
+    committed then is undone.)
 
     Args:
         address: ``postgresql://…``, as libpq reads it.

@@ -22,6 +22,7 @@ from .incoming import (
     raw_push_of,
     reply_of,
     report_of,
+    several,
     state_of,
     suppressible,
     suppression_of,
@@ -364,14 +365,14 @@ class SqliteJournal:
         self, numbers: Iterable[str], *, reason: SuppressionReason = SuppressionReason.MANUAL, note: str = ""
     ) -> int:
         """See `Journal.suppress`."""
-        listed, at = [suppressible(number) for number in numbers], micros(datetime.now(UTC))
+        listed, at = [suppressible(number) for number in several(numbers)], micros(datetime.now(UTC))
         return await self.database.writer.run(
             lambda connection: self._write_suppressions(connection, listed, reason, note, at)
         )
 
     async def unsuppress(self, numbers: Iterable[str]) -> int:
         """See `Journal.unsuppress`."""
-        values = {"numbers": json.dumps([suppressible(number) for number in numbers], ensure_ascii=False)}
+        values = {"numbers": json.dumps([suppressible(number) for number in several(numbers)], ensure_ascii=False)}
         return await self.database.writer.run(
             lambda connection: connection.execute(self._sql["unsuppress"], values).rowcount
         )

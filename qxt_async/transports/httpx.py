@@ -175,7 +175,9 @@ class HttpxTransport:
 
     def _prepare(self, connect_timeout: float) -> None:
         lib: Any = self.library
-        logging.getLogger(f"{lib.__name__.replace('httpx', 'httpcore')}.http11").addFilter(_echo_redactor)
+        core = lib.__name__.replace("httpx", "httpcore")
+        for protocol in ("http11", "http2"):  # the latter if the caller's own client speaks it
+            logging.getLogger(f"{core}.{protocol}").addFilter(_echo_redactor)
         self._lanes: list[Callable[[Any], Any]] = []
         self._shared: Callable[[Any], Any] | None = None
         self._closers: list[Callable[[], Any]] = []

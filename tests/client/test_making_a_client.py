@@ -37,6 +37,7 @@ async def test_the_account_goes_out_as_the_protocol_says() -> None:
         ({"password": "hunter2", "max_concurrency": 0}, "max_concurrency is 0"),
         ({"password": "hunter2", "method": "PUT"}, "'POST' or 'GET'"),
         ({"password": "hunter2", "timeout": 0}, "timeout is 0"),
+        ({"password": "hunter2", "timeout": float("inf")}, "timeout is inf"),
         ({"password": "hunter2", "connect_timeout": -1}, "connect_timeout is -1"),
         ({"password": "hunter2", "max_rate": 0}, "max_rate is 0"),
         ({"password": "hunter2", "max_request_rate": -1}, "max_request_rate is -1"),

@@ -14,6 +14,7 @@ from qxt_async import (
     BatchResult,
     BulkFailedError,
     BulkResult,
+    CallbackFailedError,
     ExtnoRefusedError,
     InsufficientBalanceError,
     InvalidConfigurationError,
@@ -359,7 +360,7 @@ async def test_callbacks_are_told_in_order() -> None:
 
 @pytest.mark.parametrize("callback", ["on_result", "on_progress"])
 async def test_a_callbacks_mistake(callback: str) -> None:
-    """A callback that raises stops the send without cutting off what is under way, and its error comes out."""
+    """A callback that raises stops the send without cutting off what is under way, and nothing known is lost."""
     gateway = Gateway()
     gateway.gate = anyio.Event()
     told: list[Any] = []
@@ -371,8 +372,11 @@ async def test_a_callbacks_mistake(callback: str) -> None:
     async with client(gateway, max_concurrency=3) as qxt, anyio.create_task_group() as group:
 
         async def send() -> None:
-            with pytest.raises(LookupError, match="mine"):
+            with pytest.raises(CallbackFailedError, match="LookupError") as caught:
                 await qxt.send_bulk(numbers(1000), TEXT, batch_size=10, **{callback: broken})  # type: ignore[arg-type]
+            assert isinstance(caught.value.__cause__, LookupError)
+            assert caught.value.result is not None
+            assert len(caught.value.result.accepted) == 30
 
         group.start_soon(send)
         await anyio.wait_all_tasks_blocked()
@@ -381,6 +385,18 @@ async def test_a_callbacks_mistake(callback: str) -> None:
 
 
 # --- as a stream -----------------------------------------------------------------------------------------
+
+
+async def test_a_stream_is_entered_and_once() -> None:
+    """Iterating without ``async with`` would send nothing and say nothing; a second block has nothing to send."""
+    async with client(Gateway()) as qxt:
+        stream = qxt.stream_bulk(numbers(10), TEXT)
+        with pytest.raises(RuntimeError, match="async with"):
+            await anext(stream)
+        async with stream:
+            pass
+        with pytest.raises(RuntimeError, match="once"):
+            await stream.__aenter__()
 
 
 async def test_a_slow_consumer_slows_the_send() -> None:

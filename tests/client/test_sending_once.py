@@ -153,6 +153,30 @@ async def test_another_pattern_takes_other_numbers() -> None:
     assert len(sent.invalid) == 1
 
 
+@pytest.mark.parametrize(
+    ("pattern", "number", "reason"),
+    [
+        (r"1\d{10}", "1\u06638001380000"[:11], "unexpected character"),
+        (r"\+?[0-9]{8,15}", "+85291234567", "only digits and ASCII letters"),
+    ],
+)
+async def test_a_pattern_cannot_admit_what_would_change_the_form(pattern: str, number: str, reason: str) -> None:
+    """Digits of other scripts and signs are left out and told, whatever the pattern says; the others are sent to."""
+    gateway = Gateway()
+    async with client(gateway, number_pattern=pattern) as qxt:
+        sent = await qxt.send([number, A], TEXT)
+    assert gateway.taken == [A]
+    assert [reason in invalid.reason for invalid in sent.invalid] == [True]
+
+
+@pytest.mark.parametrize("substitute", [True, False])
+async def test_a_text_that_is_none(substitute: bool) -> None:
+    """What is not a str is refused as any other text that cannot be sent."""
+    async with client(Gateway()) as qxt:
+        with pytest.raises(InvalidTextError, match="the text is int, not str"):
+            await qxt.send(A, 5, substitute=substitute)  # type: ignore[arg-type]
+
+
 async def test_overrides_for_one_call() -> None:
     """Method, timeout and retries of one call win over the client's."""
     gateway = Gateway()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+
 import anyio
 import pytest
 from postgresql_server import Server
@@ -207,6 +210,23 @@ async def test_a_mistake_of_ours_is_not_hidden(journal: PostgresJournal, monkeyp
         for mid in "12":
             tasks.start_soon(record, mid)
     assert sorted(outcomes) == ["JournalUnavailableError", "LookupError"]
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_whoever_is_cancelled_holds_up_nobody(journal: PostgresJournal, turns: int) -> None:
+    """``Task.cancel()`` of the push that writes for others, at any moment, loses neither its push nor theirs."""
+    writing = asyncio.create_task(journal.record_push(_report("1")))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    joined = asyncio.create_task(journal.record_push(_report("2")))
+    await asyncio.sleep(0)
+    writing.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await writing
+    await joined
+    await journal.record_push(_report("3"))
+    assert {entry.value.mid for entry in await journal.reports()} >= {"2", "3"}
+    assert (journal._waiting_pushes, journal._waiting_bytes) == (0, 0)
 
 
 # --- who is told -------------------------------------------------------------------------------------------------

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import sqlite3
 import stat
+import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -149,6 +153,51 @@ async def test_closed(tmp_path: Path) -> None:
         await journal.suppress(["13800138000"])
     async with journal:
         assert await journal.suppress(["13800138000"]) == 1
+
+
+@pytest.mark.anyio
+async def test_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relative path means the place where it was given, wherever the process goes then."""
+    monkeypatch.chdir(tmp_path)
+    async with open_journal("qxt.sqlite") as journal:
+        (tmp_path / "elsewhere").mkdir()
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        assert await journal.reports() == []
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
+def _works(connection: sqlite3.Connection) -> bool:
+    try:
+        connection.execute("SELECT 1")
+    except sqlite3.ProgrammingError:
+        return False
+    return True
+
+
+def test_closed_while_a_reader_is_at_work(tmp_path: Path) -> None:
+    """A reader that asyncio cancelled ends after the journal, and leaves no connection open."""
+    begun, goes_on = threading.Event(), threading.Event()
+    kept: list[sqlite3.Connection] = []
+
+    def slowly(connection: sqlite3.Connection) -> None:
+        kept.append(connection)
+        begun.set()
+        goes_on.wait(60)
+
+    async def close_meanwhile() -> None:
+        database = Database(str(tmp_path / "qxt.sqlite"))
+        await database.open()
+        reading = asyncio.create_task(database.read(slowly))
+        await asyncio.to_thread(begun.wait)
+        reading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await reading
+        await database.close()
+        goes_on.set()
+
+    asyncio.run(close_meanwhile())
+    while _works(kept[0]):
+        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("target", ["mysql://user:secret@host/db", "", ":memory:", "file:qxt.db?mode=memory"])

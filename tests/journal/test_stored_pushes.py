@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qxt_async.errors import JournalBusyError, JournalUnavailableError
+from qxt_async.errors import InvalidRequestError, JournalBusyError, JournalUnavailableError
 from qxt_async.journal import Entry, Journal, SuppressionReason, open_journal, postgres, sqlite
 from qxt_async.journal.database import migrate
 from qxt_async.journal.moments import micros, moment
@@ -272,6 +272,10 @@ async def test_suppression_list(journal: Journal) -> None:
     assert (first.number, first.reason, first.note) == ("13800130000", SuppressionReason.IMPORT, "list of June")
     assert await journal.suppressed_numbers() == {*numbers, A, "not a number"}
     assert await journal.unsuppress([*numbers, "13900139000"]) == 5
+    assert await journal.suppressed_numbers() == {A, "not a number"}
+    for listing in (journal.suppress, journal.unsuppress):
+        with pytest.raises(InvalidRequestError, match="one string"):
+            await listing(A)
     assert await journal.suppressed_numbers() == {A, "not a number"}
 
 

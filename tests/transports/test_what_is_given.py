@@ -187,7 +187,13 @@ async def test_other_records_of_the_library_pass_as_they_are(library, caplog):
         open_one(own)
         logging.getLogger(library.__name__).info("%(a)s and more", {"a": 1})
         logging.getLogger(library.__name__).info("%s of %d", library.URL("http://gateway.test/?password=1"), 2)
-    assert [record.getMessage() for record in caplog.records] == ["1 and more", "http://gateway.test/ of 2"]
+        for protocol in ("http11", "http2"):
+            core = logging.getLogger(f"{library.__name__.replace('httpx', 'httpcore')}.{protocol}")
+            core.debug(f"receive_response_headers {DIGEST}")
+            core.debug(f"close {DIGEST[:8]}")
+    told = [record.getMessage() for record in caplog.records]
+    echoes = ["receive_response_headers ****", f"close {DIGEST[:8]}"]
+    assert told == ["1 and more", "http://gateway.test/ of 2", *echoes, *echoes]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -180,7 +180,7 @@ async def failing(client: qxt.QxtClient) -> None:  # noqa: C901
         assert_type(error.reason, str)
     except qxt.BulkFailedError as error:
         assert_type((error.failed, error.unknown), tuple[int, int])
-    except (qxt.SourceFailedError, qxt.QxtError) as error:
+    except (qxt.SourceFailedError, qxt.CallbackFailedError, qxt.QxtError) as error:
         assert_type(str(error), str)
 
 
