@@ -40,7 +40,7 @@ class RecordedBatch(Value):
     Attributes:
         message: text, extension number, ``addseqno``.
         numbers: normalised, at most 1000.
-        until: when the request has to have begun, on `time.monotonic`: afterwards it is not sent.
+        until: when the request has to have begun, on `clocks.steady`: afterwards it is not sent.
     """
 
     __slots__ = ("message", "numbers", "until")
@@ -116,7 +116,7 @@ class Order:
         method, timeout, retry: how to send it.
         on_result: told the outcome the moment it is settled, also when the send is being cancelled.
         intake: the gate that the numbers have passed, if its counts belong into the result.
-        until: when the body has to have begun to leave, on `time.monotonic`; later it stays here.
+        until: when the body has to have begun to leave, on `clocks.steady`; later it stays here.
     """
 
     def __init__(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
+from qxt_async.clocks import steady
 from qxt_async.errors import (
     AccountRefusedError,
     InvalidRequestError,
@@ -77,15 +78,17 @@ class Execution:
 
 @attrs.define
 class Failures:
-    """Batches in a row of which nothing was accepted, in the order of their answers; one acceptance ends the row.
+    """Batches in a row of which nothing was accepted, in the order of their answers.
 
     Attributes:
-        in_a_row: how many.
-        last: what the last of them met.
+        limit: how many are a reason to pause.
+        in_a_row: how many there are; one acceptance begins anew.
+        reason: why to pause: a row was full. It stays until `begin_anew`, whatever is answered meanwhile.
     """
 
+    limit: int
     in_a_row: int = 0
-    last: QxtError | None = None
+    reason: str = ""
 
     def heed(self, result: BatchResult) -> None:
         """Count an answer; what was not sent is planned again, and counts when it is settled."""
@@ -99,12 +102,14 @@ class Failures:
         if isinstance(execution.error, NotSentError):
             self._count(execution.error)
 
+    def begin_anew(self) -> None:
+        """Forget what was counted: it is paused."""
+        self.in_a_row, self.reason = 0, ""
+
     def _count(self, error: QxtError | None) -> None:
         self.in_a_row += 1
-        self.last = error
-
-    def __str__(self) -> str:
-        return f"{self.in_a_row} batches in a row were not accepted: {self.last}"
+        if self.in_a_row >= self.limit:
+            self.reason = f"{self.in_a_row} batches in a row were not accepted: {error}"
 
 
 class Executor:
@@ -189,7 +194,7 @@ class Executor:
             if claim is None:
                 return None
             until = claim.since + self._margin
-            if time.monotonic() >= until:
+            if steady() >= until:
                 return None
             return RecordedBatch(claim.message, claim.numbers, until=until)
 
@@ -212,7 +217,7 @@ class Executor:
         else:
             if not wanted:
                 return Execution(fate=Fate.GIVEN_UP, numbers=())
-            late = time.monotonic() >= until
+            late = steady() >= until
             return None if claim is None else await self._write_down(claim, told, given_up=late)
         finally:
             self._alive.discard(token)

@@ -49,7 +49,7 @@ class RunOptions:
         check_balance: ask for the balance before the start and every `balance_every` batches, and pause when it does
             not suffice: an empty account answers ``ok`` and delivers nothing (PROTOCOL 2.2).
         balance_every: batches between two questions.
-        balance_floor: messages that have to be left; ``None`` for what the next `balance_every` batches cost.
+        balance_floor: messages that have to be left, and never fewer than the next `balance_every` batches cost.
         pause_after: so many batches in a row of which nothing was accepted pause the campaign.
         window: when batches may be begun; ``None`` for any time.
         test_numbers: numbers that get the campaign's first message before everything else, once.
@@ -68,7 +68,7 @@ class RunOptions:
 
     check_balance: bool = True
     balance_every: int = 50
-    balance_floor: int | None = None
+    balance_floor: int = 0
     pause_after: int = 10
     window: SendWindow | None = None
     test_numbers: Sequence[str] = attrs.field(default=(), repr=False)

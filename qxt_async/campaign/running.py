@@ -11,6 +11,7 @@ import anyio
 
 from qxt_async.errors import (
     AccountRefusedError,
+    InvalidRequestError,
     JournalBusyError,
     JournalUnavailableError,
     NotSentError,
@@ -40,6 +41,7 @@ logger = logging.getLogger("qxt_async")
 _BALANCE_TRIES: Final = 3
 _LONGEST_REST: Final = 1.0
 _JOURNAL_REST: Final = 0.2
+_JOURNAL_QUIET: Final = 30.0  # seconds: an operation that is refused takes ten at most
 
 
 class Run:
@@ -59,7 +61,7 @@ class Run:
         self._work_to_do = anyio.Event()
         self._busy = 0
         self._quiet = anyio.Event()
-        self._failures = Failures()
+        self._failures = Failures(options.pause_after)
         self._unreached = 0
         self._hold_until = float("-inf")
         self._asking = anyio.Lock()
@@ -67,6 +69,7 @@ class Run:
         self._balance_failures = 0
         self._short = ""
         self._journal_refuses_since: float | None = None
+        self._journal_refused_last = 0.0
         self._error: Exception | None = None
 
     @property
@@ -140,11 +143,7 @@ class Run:
 
     def _still(self) -> bool:
         """Asked when a worker that may begin has waited for its turn."""
-        return not self.stopping and not self._failing and self._hold_until <= anyio.current_time()
-
-    @property
-    def _failing(self) -> bool:
-        return self._failures.in_a_row >= self._options.pause_after
+        return not self.stopping and not self._failures.reason and self._hold_until <= anyio.current_time()
 
     async def _idle(self) -> None:
         """Nothing can be claimed: wait until the watch has seen something."""
@@ -170,9 +169,9 @@ class Run:
 
     async def _may_begin(self) -> bool:
         """Whether the next batch may be begun now; if not, some time has passed."""
-        if self._failing:
-            await self._pause(str(self._failures))
-            self._failures.in_a_row = 0
+        if self._failures.reason:
+            await self._pause(self._failures.reason)
+            self._failures.begin_anew()
             return False
         held = self._hold_until - anyio.current_time()
         if held > 0:
@@ -233,7 +232,7 @@ class Run:
         cost = await self._campaigns.cost_ahead(self._campaign, batches)
         self._short = ""
         if cost:
-            floor = cost if self._options.balance_floor is None else self._options.balance_floor
+            floor = max(cost, self._options.balance_floor)
             balance = self._speedometer.balance = (await self._client.balance()).sms
             if balance < floor:
                 self._short = f"the balance is {balance}, at least {floor} are wanted"
@@ -241,9 +240,11 @@ class Run:
 
     def _journal_refused(self, error: QxtError) -> None:
         now = time.monotonic()
-        if self._journal_refuses_since is None:
+        # Idle workers do not see that it is there again: what is long after the last refusal is another failure.
+        if self._journal_refuses_since is None or now - self._journal_refused_last > _JOURNAL_QUIET:
             self._journal_refuses_since = now
             logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
+        self._journal_refused_last = now
         if self._executor.lost or now - self._journal_refuses_since >= self._options.patience:
             self._fail(error)
         self._hold(_JOURNAL_REST)
@@ -273,6 +274,7 @@ class Run:
         outlook = await self._campaigns.outlook(self._campaign)
         if outlook.state is CampaignState.PAUSED and self._options.wait_while_paused:
             self._speedometer.waiting = f"paused: {outlook.reason}"
+            self._failures.begin_anew()  # what is answered now was begun before
         elif outlook.state is not CampaignState.RUNNING:
             self.stop()
         elif self.stopping:
@@ -302,23 +304,32 @@ class Run:
     async def _test(self) -> None:
         """Send the first message to the chosen numbers, if that was not done before."""
         options = self._options
-        if not options.test_numbers:
+        if not options.test_numbers or not (await self._campaigns.outlook(self._campaign)).planned:
             return
         done = [event.what for event in await self._campaigns.events(self._campaign) if event.what.startswith("test-")]
+        count = len(options.test_numbers)
+        if done and done[-1] == "test-sending":
+            # Whoever began it died, or is about it: somebody has to look.
+            await self._end_test("test-unknown", "the run ended meanwhile", count, "the test batch may have been sent")
+            return
         if done and done[-1] != "test-failed":
             return
         (first, *_) = await self._campaigns.messages(self._campaign, limit=1)
-        count = len(options.test_numbers)
         # Written down before: a run after a crash must not send it again.
         await self._campaigns.record(self._campaign, "test-sending", by=options.by, count=count)
         try:
             result = await self._client.send(options.test_numbers, first.message, retry=NO_RETRIES)
         except QxtError as error:
-            what = "test-failed" if isinstance(error, RefusedError | NotSentError) else "test-unknown"
-            await self._campaigns.record(self._campaign, what, by=options.by, detail=str(error), count=count)
-            await self._pause(f"the test batch was not accepted: {error}")
+            certain = isinstance(error, InvalidRequestError | RefusedError | NotSentError)
+            what = "test-failed" if certain else "test-unknown"
+            await self._end_test(what, str(error), count, f"the test batch was not accepted: {error}")
             return
         detail = f"mid {result.mid}: {len(result.accepted)} accepted"
-        await self._campaigns.record(self._campaign, "test-sent", by=options.by, detail=detail, count=count)
-        if options.pause_after_test:
-            await self._pause(f"the test batch was sent ({detail}): look at it, then resume")
+        why = f"the test batch was sent ({detail}): look at it, then resume" if options.pause_after_test else ""
+        await self._end_test("test-sent", detail, count, why)
+
+    async def _end_test(self, what: str, detail: str, count: int, why: str) -> None:
+        # Paused first: should this process die in between, the next run pauses once more.
+        if why:
+            await self._pause(why)
+        await self._campaigns.record(self._campaign, what, by=self._options.by, detail=detail, count=count)

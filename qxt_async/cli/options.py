@@ -109,7 +109,9 @@ guard_options = all_of(
         metavar="N",
         help="Pause after so many batches in a row without success.",
     ),
-    click.option("--balance-floor", type=click.IntRange(min=0), metavar="N", help="Pause when less is left."),
+    click.option(
+        "--balance-floor", type=click.IntRange(min=0), default=0, metavar="N", help="Pause when less is left."
+    ),
     click.option("--no-check-balance", is_flag=True, help="Never ask for the balance."),
 )
 

@@ -26,12 +26,17 @@ logger = logging.getLogger("qxt_async")
 _BALANCE_TRIES = 3
 
 
-class _Account:
-    """What this worker has seen of one campaign."""
+class Account:
+    """What this worker has seen of one campaign.
 
-    def __init__(self, unasked: int) -> None:
-        self.unasked = unasked
-        self.failures = Failures()
+    Attributes:
+        unasked: batches since the balance was asked.
+        failures: batches in a row that were not accepted.
+    """
+
+    def __init__(self, options: WorkerOptions) -> None:
+        self.unasked = options.balance_every
+        self.failures = Failures(options.pause_after)
 
 
 class Guard:
@@ -46,7 +51,7 @@ class Guard:
         self._engine = engine
         self._client = client
         self._options = options
-        self._accounts: dict[int, _Account] = {}
+        self._accounts: dict[int, Account] = {}
         self._asking = anyio.Lock()
         self._balance_failures = 0
         self._unreached = 0
@@ -65,11 +70,22 @@ class Guard:
         window = self._options.window
         return held if window is None else max(held, window.closed_for(datetime.now(UTC)))
 
-    # --- the balance --------------------------------------------------------------------------------------------
+    # --- failures in a row, the balance -------------------------------------------------------------------------
+
+    async def _is_failing(self, campaign: int) -> bool:
+        reason = self.account(campaign).failures.reason
+        if reason:
+            await self._pause(campaign, reason)
+        return bool(reason)
 
     async def admits(self, campaign: int) -> bool:
-        """Whether the balance suffices for a campaign, asked from time to time; if not, it is paused."""
-        account = self._account(campaign)
+        """Whether a batch of a campaign may be begun; if too many failed or the balance does not suffice, it is paused.
+
+        The balance is asked from time to time.
+        """
+        if await self._is_failing(campaign):
+            return False
+        account = self.account(campaign)
         account.unasked += 1
         every = self._options.balance_every
         if not self._options.check_balance or account.unasked <= every:
@@ -97,19 +113,16 @@ class Guard:
 
     async def _shortage(self, campaign: int) -> str:
         cost = await self._campaigns.cost_ahead(campaign, self._options.balance_every)
-        floor = cost if self._options.balance_floor is None else self._options.balance_floor
+        floor = max(cost, self._options.balance_floor)
         balance = (await self._client.balance()).sms
         return f"the balance is {balance}, at least {floor} are wanted" if balance < floor else ""
 
-    def _account(self, campaign: int) -> _Account:
+    def account(self, campaign: int) -> Account:
+        """What was seen of a campaign since it was last paused here."""
         account = self._accounts.get(campaign)
         if account is None:
-            account = self._accounts[campaign] = _Account(self._options.balance_every)
+            account = self._accounts[campaign] = Account(self._options)
         return account
-
-    def failures(self, campaign: int) -> Failures:
-        """Where the batches of a campaign are counted that were not accepted."""
-        return self._account(campaign).failures
 
     # --- consequences -------------------------------------------------------------------------------------------
 
@@ -127,10 +140,8 @@ class Guard:
                 self.hold(execution.delay)
         else:
             self._unreached = 0
-            failures = self.failures(campaign)
-            failures.heed_settled(execution)
-            if failures.in_a_row >= self._options.pause_after:
-                await self._pause(campaign, str(failures))
+            self.account(campaign).failures.heed_settled(execution)
+            await self._is_failing(campaign)
 
     async def _pause(self, campaign: int, reason: str) -> None:
         if await self._campaigns.pause(campaign, reason, by=self._options.by):

@@ -23,7 +23,7 @@ class WorkerOptions:
             this worker sends, and pause the campaign when it does not suffice: an empty account answers ``ok`` and
             delivers nothing (PROTOCOL 2.2).
         balance_every: batches between two questions.
-        balance_floor: messages that have to be left; ``None`` for what the next `balance_every` batches cost.
+        balance_floor: messages that have to be left, and never fewer than the next `balance_every` batches cost.
         pause_after: so many batches in a row of which nothing was accepted, of one campaign at this worker, pause it.
         window: when batches may be begun; ``None`` for any time.
         retry: how often, and after which waits, a batch is tried that provably was not sent; then it has failed.
@@ -35,7 +35,7 @@ class WorkerOptions:
 
     check_balance: bool = True
     balance_every: int = 50
-    balance_floor: int | None = None
+    balance_floor: int = 0
     pause_after: int = 10
     window: SendWindow | None = None
     retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))

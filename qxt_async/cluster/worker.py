@@ -199,9 +199,13 @@ class CampaignWorker:
         campaign = await self._engine.campaign_of(batch)
         if campaign is None or not await self._guard.admits(campaign):
             return True
+        account = self._guard.account(campaign)
         try:
             execution = await self._executor.execute(
-                campaign, batch=batch, still=self._may_begin_now, on_result=self._guard.failures(campaign).heed
+                campaign,
+                batch=batch,
+                still=lambda: self._may_begin_now() and not account.failures.reason,
+                on_result=account.failures.heed,
             )
         except CampaignNotFoundError:
             return True
@@ -209,6 +213,7 @@ class CampaignWorker:
             await self._campaigns.pause(campaign, str(error), by=self._options.by)
             return True
         if execution is None or execution.fate is Fate.GIVEN_UP:
+            account.unasked -= 1
             return False
         await self._guard.account_for(campaign, execution)
         return True

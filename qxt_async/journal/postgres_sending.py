@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 
+from qxt_async.clocks import steady
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
@@ -136,12 +136,12 @@ class PostgresSending:
         leave = 0.0
 
         async def unlimited(transaction: Transaction) -> Claim | None:
-            since = time.monotonic()
+            since = steady()
             return await self._claim(transaction, campaign, token, lease, batch, self.clock(), since)
 
         async def limited(transaction: Transaction) -> Claim | Held | None:
             nonlocal leave
-            since = time.monotonic()
+            since = steady()
             assert account is not None  # noqa: S101  (see below)
             limits = await PostgresLimits.lock(transaction, account, self.clock())
             self._turns.needed = limits is not None

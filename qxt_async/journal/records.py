@@ -354,7 +354,7 @@ class Claim:
         campaign: whose it is.
         token: of this attempt; outcomes are written with it.
         unsent: attempts before this one that provably sent nothing.
-        since: a moment, on `time.monotonic` of this process, at which it was not committed yet: the lease is not over
+        since: a moment, on `clocks.steady` of this process, at which it was not committed yet: the lease is not over
             before it has lasted from there.
         message: what to send.
         numbers: to whom; what opted out since the plan is not among them.

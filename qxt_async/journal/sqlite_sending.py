@@ -6,6 +6,7 @@ import json
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from qxt_async.clocks import steady
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
@@ -118,7 +119,7 @@ class SqliteSending:
 
         def write(connection: sqlite3.Connection) -> Claim | None:
             while True:
-                since, now = time.monotonic(), self.clock()
+                since, now = steady(), self.clock()
                 values = {
                     "campaign": campaign,
                     "batch": batch,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Protocol
+
+from qxt_async.clocks import steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +62,7 @@ class Exchange:
         status: HTTP status, 0 until there is an answer.
         retry_after: the header of that name.
         encoded: whether the answer has a content encoding, which we asked it not to have.
-        until: when the form has to have begun to leave, on `time.monotonic`; ``None`` for any time.
+        until: when the form has to have begun to leave, on `clocks.steady`; ``None`` for any time.
         body: the answer, whole, or ``None``.
         timeout: seconds that it may take in all, for a transport that keeps the deadline itself; ``None`` for no limit.
     """
@@ -110,7 +111,7 @@ class Exchange:
         Raises:
             TooLateError: it is later than `until`: this process may have been stopped for minutes.
         """
-        if self.until is not None and time.monotonic() >= self.until:
+        if self.until is not None and steady() >= self.until:
             raise TooLateError("too late to send it")
         self.pulled = True
         return self.request.form

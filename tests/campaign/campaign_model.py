@@ -21,6 +21,7 @@ from anyio import to_thread
 
 from qxt_async import BatchResult, Message, QxtClient, RetryPolicy
 from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.clocks import steady
 from qxt_async.errors import AccountRefusedError, CampaignStateError, NotSentError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, Claim, NumberState, PlannedBatch
@@ -335,7 +336,7 @@ class World:
             results: list[BatchResult] = []
 
             async def take() -> RecordedBatch:
-                return RecordedBatch(claim.message, claim.numbers, until=time.monotonic() + MARGIN)
+                return RecordedBatch(claim.message, claim.numbers, until=steady() + MARGIN)
 
             async with self._client(1) as client:
                 await client.send_recorded(take, on_result=results.append)

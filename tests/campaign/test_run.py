@@ -12,9 +12,23 @@ import attrs
 import pytest
 from steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
-from qxt_async import Message, QxtClient, RetryPolicy
-from qxt_async.campaign import CampaignRunner, RunOptions, RunProgress, SendWindow, progress, run_until_signalled
-from qxt_async.errors import CampaignNotFoundError, CampaignStateError, InvalidConfigurationError
+from qxt_async import BatchResult, Message, QxtClient, Receipt, RetryPolicy, SubmitFailedError
+from qxt_async.campaign import (
+    CampaignRunner,
+    Failures,
+    RunOptions,
+    RunProgress,
+    SendWindow,
+    progress,
+    run_until_signalled,
+    running,
+)
+from qxt_async.errors import (
+    CampaignNotFoundError,
+    CampaignStateError,
+    InvalidConfigurationError,
+    JournalUnavailableError,
+)
 from qxt_async.journal.campaigns import Campaigns
 from qxt_async.journal.records import BatchState, CampaignState, NumberState, PlannedBatch, Tally
 from qxt_async.simulator import Fault, SimulatedGateway
@@ -203,6 +217,49 @@ async def test_failures_in_a_row(store: str) -> None:
         assert "in a row were not accepted: the gateway failed" in tally.reason
 
 
+def test_a_full_row_is_a_reason_until_it_is_heeded() -> None:
+    """An acceptance that was begun before does not take it back; what counts afterwards begins anew."""
+    taken = BatchResult(0, ("1",), receipts=(Receipt("7", ("1",)),), failed=(), unknown=(), error=None)
+    refused = BatchResult(0, ("1",), receipts=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
+    failures = Failures(2)
+    for result in (refused, taken, refused):
+        failures.heed(result)
+    assert failures.reason == ""
+    failures.heed(refused)
+    failures.heed(taken)
+    assert failures.reason.startswith("2 batches in a row were not accepted: ")
+    failures.begin_anew()
+    failures.heed(refused)
+    assert failures.reason == ""
+
+
+async def test_a_row_ends_where_the_campaign_is_paused(store: str) -> None:
+    """What failed before a campaign was paused and resumed by order is no part of the row that comes then."""
+    refused = BatchResult(0, ("1",), receipts=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 1)
+        await campaigns.start(campaign)
+        run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), quick(wait_while_paused=True), campaign)
+        run_of_it._failures.heed(refused)
+        await run_of_it._look_around()
+        assert run_of_it._failures.in_a_row == 1
+        await campaigns.pause(campaign, "look")
+        await run_of_it._look_around()
+        assert run_of_it._failures.in_a_row == 0
+
+
+async def test_journal_that_refuses_now_and_then(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two short failures of the journal, hours apart, are not one that lasted for hours; one that lasts is."""
+    now = [0.0]
+    monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
+    async with opened(store) as (_, campaigns):
+        run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), quick(patience=60.0), 1)
+        for moment, ends in ((0, False), (3600, False), (3610, False), (3635, False), (3660, True)):
+            now[0] = float(moment)
+            run_of_it._journal_refused(JournalUnavailableError("away"))
+            assert run_of_it.stopping == ends, moment
+
+
 # --- the balance -------------------------------------------------------------------------------------------------
 
 
@@ -232,12 +289,13 @@ async def test_balance_that_runs_out(store: str) -> None:
 
 
 async def test_floor(store: str) -> None:
-    """A floor of one's own holds instead."""
+    """A floor of one's own holds if it is higher than what the next batches cost, and never instead."""
     gateway = SimulatedGateway(balance=99)
     async with opened(store) as (_, campaigns):
-        campaign = await planned(campaigns, 5)
-        tally = await run(campaigns, gateway, campaign, check_balance=True, balance_floor=100)
-        assert tally.reason == "the balance is 99, at least 100 are wanted"
+        for numbers, floor, wanted in ((5, 100, 100), (10, 1, 100)):
+            campaign = await planned(campaigns, numbers, segments=10)
+            tally = await run(campaigns, gateway, campaign, check_balance=True, balance_floor=floor)
+            assert tally.reason == f"the balance is 99, at least {wanted} are wanted"
 
 
 async def test_balance_that_cannot_be_asked(store: str) -> None:
@@ -484,6 +542,40 @@ async def test_test_batch_that_fails(store: str, fault: str, again: bool) -> Non
         assert (await run(campaigns, gateway, campaign, test_numbers=["13900000001"])).accepted == 3
         attempts = [event.what for event in await campaigns.events(campaign)].count("test-sending")
         assert attempts == 1 + again
+
+
+async def test_test_batch_that_cannot_be_sent(store: str) -> None:
+    """A test number with a typing mistake pauses, and with the right one the test is sent before everything else."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        tally = await run(campaigns, gateway, campaign, test_numbers=["1390000001"], pause_after_test=True)
+        assert (tally.state, gateway.sends) == (CampaignState.PAUSED, ())
+        tally = await run(campaigns, gateway, campaign, test_numbers=["13900000001"], pause_after_test=True)
+        assert tally.state is CampaignState.PAUSED
+        assert dict(gateway.taken) == {"13900000001": 1}
+
+
+async def test_test_batch_whose_run_died(store: str) -> None:
+    """Nobody knows whether it was sent, so the campaign waits for somebody to look; it is not sent again."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        await campaigns.record(campaign, "test-sending", count=1)
+        tally = await run(campaigns, gateway, campaign, test_numbers=["13900000001"])
+        assert (tally.state, tally.reason) == (CampaignState.PAUSED, "the test batch may have been sent")
+        assert (await run(campaigns, gateway, campaign, test_numbers=["13900000001"])).accepted == 3
+        assert "13900000001" not in gateway.taken
+
+
+async def test_no_test_batch_where_nothing_is_left(store: str) -> None:
+    """A campaign that has nothing to send needs no test."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        await run(campaigns, gateway, campaign)
+        tally = await run(campaigns, gateway, campaign, test_numbers=["13900000001"], pause_after_test=True)
+        assert (tally.state, len(gateway.sends)) == (CampaignState.DONE, 1)
 
 
 async def test_reconciling_while_it_runs(store: str) -> None:

@@ -11,12 +11,12 @@ import trio
 import trio.testing
 from hand_gateway import TEXT, Gateway, Unread, client, numbers
 
-from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError
+from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError, clocks
 from qxt_async.sending import RecordedBatch
 
 
 def _batch(count: int = 2, *, until: float = 60.0) -> RecordedBatch:
-    return RecordedBatch(Message(TEXT, extno="7"), numbers(count), until=time.monotonic() + until)
+    return RecordedBatch(Message(TEXT, extno="7"), numbers(count), until=clocks.steady() + until)
 
 
 def _taking(*batches: RecordedBatch | None) -> tuple[list[str], object]:
@@ -78,6 +78,27 @@ async def test_too_late_to_send() -> None:
         result = await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
     assert result is not None
     assert (result.outcome, gateway.received) == ("failed", [])
+
+
+@pytest.mark.anyio
+async def test_a_machine_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time runs out while the machine sleeps, though `time.monotonic` stands still then."""
+    monkeypatch.setattr(clocks, "_GOES_ON", 7, raising=False)
+    monkeypatch.setattr(clocks.time, "clock_gettime", lambda _: time.monotonic() + slept)
+    gateway, slept = Gateway(), 0.0
+
+    async def take() -> RecordedBatch:
+        nonlocal slept
+        batch = _batch()
+        slept = 3600.0
+        return batch
+
+    async with client(gateway) as qxt:
+        result = await qxt.send_recorded(take, on_result=lambda _: None)
+    assert result is not None
+    assert (result.outcome, gateway.received) == ("failed", [])
+    monkeypatch.setattr(clocks, "_GOES_ON", None)
+    assert clocks.steady() < time.monotonic() + slept
     assert isinstance(result.error, NotSentError)
 
 
