@@ -35,11 +35,12 @@ BATCHES, SIZE = 3, 20
 OPTIONS = RunOptions(check_balance=False, retry=RETRY, poll=0.01)
 
 
-async def _plan(journal: Journal, numbers: list[str]) -> int:
+async def plan(journal: Journal, numbers: list[str], size: int = SIZE) -> int:
+    """A campaign of these numbers, in batches of this size."""
     campaigns = journal.campaigns
     campaign = await campaigns.create()
-    cuts = range(0, len(numbers), SIZE)
-    await campaigns.add(campaign, [PlannedBatch(Message("【Acme】你好"), numbers[at : at + SIZE]) for at in cuts])
+    cuts = range(0, len(numbers), size)
+    await campaigns.add(campaign, [PlannedBatch(Message("【Acme】你好"), numbers[at : at + size]) for at in cuts])
     await campaigns.finish(campaign)
     return campaign
 
@@ -69,7 +70,7 @@ async def _meet_once(
     row: Row, journal: Journal, client: QxtClient, server: FaultServer, turn: int, *, stopped: bool
 ) -> str:
     numbers = number_run(10_000 * turn, BATCHES * SIZE)
-    campaign = await _plan(journal, numbers)
+    campaign = await plan(journal, numbers)
     if row.warm:
         # aiohttp makes nothing of an answer with bytes behind it that are none: that is not the matter here.
         with contextlib.suppress(errors.OutcomeUnknownError):
