@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -51,7 +52,7 @@ async def _meet(call: str, transport: Any, jump: Callable[[float], None]) -> Non
         ):
 
             async def make() -> None:
-                with pytest.raises(errors.DeadlineExceededError) if call == "send" else anyio.CancelScope():
+                with pytest.raises(errors.DeadlineExceededError) if call == "send" else contextlib.nullcontext():
                     await getattr(client, call)(number_run(0, 20), "hello", on_result=told.append)
 
             group.start_soon(make)
