@@ -117,6 +117,7 @@ async def drip(wire: Wire) -> None:
     answer = http(ok_line("1", request.numbers), length=1 << 17)
     for place in range(len(answer)):
         await wire.send(answer[place : place + 1])
+        wire.server.mark("dripped")
         await asyncio.sleep(DRIP_SECONDS)
     await wire.until_gone()
 

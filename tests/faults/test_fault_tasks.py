@@ -11,60 +11,88 @@ import textwrap
 from pathlib import Path
 
 import anyio
+import attrs
 import pytest
 from anyio import to_thread
 from faults.catalogue import take_and_stall
 from faults.server import DIGEST, FaultServer, normal
-from faults.test_fault_matrix import LANES, number_run
+from faults.test_fault_campaigns import OPTIONS, plan
+from faults.test_fault_matrix import EACH_ONCE, LANES, STATES, number_run
 
 from qxt_async import QxtClient, RetryPolicy
+from qxt_async.campaign import CampaignRunner
+from qxt_async.journal import Journal, open_journal
+
+CALLS = ("send", "send_bulk", "campaign")
+AT_ONCE = {"send": 60, "send_bulk": 6, "campaign": 6}
+
+
+async def accepted(call: str, client: QxtClient, numbers: list[str], journal: Journal) -> int:
+    """Make one call, with a batch for each number if it cuts batches; how many numbers it says are accepted."""
+    if call == "send":
+        return len((await client.send(numbers, "hello")).accepted)
+    if call == "send_bulk":
+        return len((await client.send_bulk(numbers, "hello", batch_size=1)).accepted)
+    campaign = await plan(journal, numbers, size=1)
+    return (await CampaignRunner(journal, client, attrs.evolve(OPTIONS, retry=RetryPolicy(1))).run(campaign)).accepted
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("concurrency", [3, 12])
 @pytest.mark.parametrize(("anyio_backend", "transport"), LANES)
-async def test_row_2_more_tasks_than_connections(transport, concurrency):
+async def test_row_2_more_tasks_than_connections(transport, concurrency, call, tmp_path):
     """Tasks wait for the client's semaphore: none meets a full pool, and no connection is opened beyond the limit."""
-    outcomes: list[str] = []
+    told: list[int] = []
+    each = 60 // AT_ONCE[call]
     with FaultServer() as server:
-        async with QxtClient(
-            "someone",
-            password_md5=DIGEST,
-            base_url=server.base_url,
-            transport=transport,
-            max_concurrency=concurrency,
-            connect_timeout=5,
-            retry=RetryPolicy(1),
-        ) as client:
+        async with (
+            open_journal(tmp_path / "qxt.db") as journal,
+            QxtClient(
+                "someone",
+                password_md5=DIGEST,
+                base_url=server.base_url,
+                transport=transport,
+                max_concurrency=concurrency,
+                connect_timeout=5,
+                retry=RetryPolicy(1),
+            ) as client,
+            anyio.create_task_group() as group,
+        ):
 
-            async def send(number: str) -> None:
-                outcomes.append((await client.send(number, "hello")).outcome)
+            async def make(numbers: list[str]) -> None:
+                told.append(await accepted(call, client, numbers, journal))
 
-            async with anyio.create_task_group() as group:
-                for number in number_run(0, 60):
-                    group.start_soon(send, number)
-        assert outcomes == ["accepted"] * 60
+            for place in range(AT_ONCE[call]):
+                group.start_soon(make, number_run(place * each, each))
+        assert told == [each] * AT_ONCE[call]
+        assert len(server.taken) == 60
         assert server.most_open <= concurrency
         assert set(server.taken.values()) == {1}
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize(("anyio_backend", "transport"), LANES)
-async def test_row_29_a_proxy_of_the_environment_is_ignored(transport, monkeypatch):
+async def test_row_29_a_proxy_of_the_environment_is_ignored(transport, call, monkeypatch, tmp_path):
     """``HTTP_PROXY`` leads nowhere unless ``trust_env`` asks for it."""
     with FaultServer() as server, FaultServer() as proxy:
         for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
             monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.delenv(name, raising=False)
-        for trust_env, through in ((False, server), (True, proxy)):
-            async with QxtClient(
-                "someone", password_md5=DIGEST, base_url=server.base_url, transport=transport, trust_env=trust_env
-            ) as client:
-                await client.send(number_run(len(through.base_url) + trust_env, 1), "hello")
+        for trust_env in (False, True):
+            async with (
+                open_journal(tmp_path / "qxt.db") as journal,
+                QxtClient(
+                    "someone", password_md5=DIGEST, base_url=server.base_url, transport=transport, trust_env=trust_env
+                ) as client,
+            ):
+                assert await accepted(call, client, number_run(trust_env, 1), journal) == 1
         await to_thread.run_sync(server.settle)
         await to_thread.run_sync(proxy.settle)
-        assert len(server.requests) == len(proxy.requests) == 1
+        assert [request.numbers for request in server.requests] == [tuple(number_run(0, 1))]
+        assert [request.numbers for request in proxy.requests] == [tuple(number_run(1, 1))]
         assert proxy.requests[0].target.startswith(server.base_url)
 
 
@@ -72,8 +100,11 @@ _CHILD = """
     import json, signal, sys
     import anyio
     from qxt_async import QxtClient
+    from qxt_async.campaign import CampaignRunner, RunOptions
+    from qxt_async.journal import open_journal
 
-    base_url, digest, books, backend, transport = sys.argv[1:]
+    base_url, digest, books, journal, backend, transport, call = sys.argv[1:]
+    numbers = [f"1380{number:07d}" for number in range(400)]
 
     def tell(result):
         with open(books, "a") as file:
@@ -85,13 +116,24 @@ _CHILD = """
             async for _ in signals:
                 scope.cancel()
 
+    async def send(client):
+        async with anyio.create_task_group() as group:
+            for at in range(0, 400, 20):
+                group.start_soon(lambda some: client.send(some, "hello", on_result=tell), numbers[at : at + 20])
+
+    async def send_bulk(client):
+        await client.send_bulk(numbers, "hello", batch_size=20, on_result=tell)
+
+    async def campaign(client):
+        async with open_journal(journal) as opened:
+            await CampaignRunner(opened, client, RunOptions(check_balance=False)).run(1)
+
     async def main():
-        numbers = [f"1380{number:07d}" for number in range(400)]
         async with QxtClient(
             "someone", password_md5=digest, base_url=base_url, transport=transport, max_concurrency=4
         ) as client, anyio.create_task_group() as group:
             group.start_soon(stop_on_term, group.cancel_scope)
-            await client.send_bulk(numbers, "hello", batch_size=20, on_result=tell)
+            await globals()[call](client)
 
     code = 43
     try:
@@ -102,18 +144,34 @@ _CHILD = """
 """
 
 
+async def planned(path: Path) -> None:
+    """A campaign in a new journal."""
+    async with open_journal(path) as journal:
+        await plan(journal, number_run(0, 400))
+
+
+async def recorded(path: Path) -> list[dict[str, list[str]]]:
+    """What the journal says of each number."""
+    async with open_journal(path) as journal:
+        records, _ = await journal.campaigns.numbers(1)
+    return [{record.state.value: [record.number]} for record in records]
+
+
+@pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize(("backend", "transport"), [LANES[0], LANES[1], LANES[4]])
-def test_row_23_a_signal_loses_nothing(backend, transport, stop, tmp_path):
+@pytest.mark.parametrize(("backend", "transport"), EACH_ONCE)
+def test_row_23_a_signal_loses_nothing(backend, transport, stop, call, tmp_path):
     """A process stopped by a signal has told of every batch that left it, and of no other as if it had."""
-    books = tmp_path / "books.jsonl"
-    program = tmp_path / "program.py"
+    books, journal, program = (tmp_path / name for name in ("books.jsonl", "qxt.db", "program.py"))
     program.write_text(textwrap.dedent(_CHILD), encoding="utf-8")
+    anyio.run(planned, journal)
     with FaultServer(default=take_and_stall) as server:
         server.plan(*[normal] * 5)
-        command = [sys.executable, str(program), server.base_url, DIGEST, str(books), backend, transport]
+        given = [server.base_url, DIGEST, str(books), str(journal), backend, transport, call]
         root = Path(__file__).parents[2]
-        with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}) as process:
+        with subprocess.Popen(
+            [sys.executable, str(program), *given], env={**os.environ, "PYTHONPATH": str(root)}
+        ) as process:
             try:
                 server.wait_for(lambda: len(server.taken) == 9 * 20, 60)
                 process.send_signal(stop)
@@ -121,12 +179,14 @@ def test_row_23_a_signal_loses_nothing(backend, transport, stop, tmp_path):
             finally:
                 process.kill()
         server.settle()
-        told = [json.loads(line) for line in books.read_text(encoding="utf-8").splitlines()]
-        accepted = {number for states in told for number in states["accepted"]}
-        failed = {number for states in told for number in states["failed"]}
-        unknown = {number for states in told for number in states["unknown"]}
-        assert len(accepted) == 100
-        assert len(unknown) == 80
-        assert set(server.taken) == accepted | unknown
-        assert not failed.intersection(server.taken)
-        assert set(server.taken.values()) == {1}
+    told = (
+        anyio.run(recorded, journal)
+        if call == "campaign"
+        else [json.loads(line) for line in books.read_text(encoding="utf-8").splitlines()]
+    )
+    accepted, failed, unknown = ({number for states in told for number in states.get(state, ())} for state in STATES)
+    assert len(accepted) == 100
+    assert len(unknown) == 80
+    assert set(server.taken) == accepted | unknown
+    assert not failed.intersection(server.taken)
+    assert set(server.taken.values()) == {1}
