@@ -151,7 +151,7 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def bench(session: nox.Session) -> None:
-    """Measure against the floor and what one would write instead; or `-- bench_plan --rounds 1`: names, their options."""
+    """Measure against the floor and what one would write; `-- bench_plan --rounds 1`: names, each with its options."""
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *_group("bench"))
     every = sorted(path.stem for path in (ROOT / "tests/benchmarks").glob("bench_*.py"))
     chosen: list[list[str]] = []
