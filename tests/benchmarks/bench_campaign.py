@@ -16,14 +16,14 @@ import tempfile
 import time
 
 from gateway import serving
-from measuring import aim
+from measuring import TEXT, aim
 
 from qxt_async import Message, QxtClient
 from qxt_async.campaign import CampaignRunner, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
 
-MESSAGE = Message("【测试】您好，这是一条用于测量的短信，请勿回复。")
+MESSAGE = Message(TEXT)
 SIZE = 1000
 LATENCY = 0.01
 

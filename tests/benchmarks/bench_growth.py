@@ -22,9 +22,8 @@ import time
 from pathlib import Path
 
 from gateway import serving
-from measuring import aim, alone, peak, turns
+from measuring import TEXT, aim, alone, peak, turns
 
-TEXT = "【测试】您好，这是一条用于测量的短信，请勿回复。"
 FIRST = 1000
 FLAT = 1.1 / 0.9  # within a tenth of the middle
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import functools
-import hashlib
 import re
 import statistics
 import sys
@@ -23,11 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from gateway import serving
-from measuring import alone, peak, turns
+from measuring import DIGEST, HEADERS, TEXT, alone, peak, turns
 
-TEXT = "【测试】您好，这是一条用于测量的短信，请勿回复。"
-DIGEST = hashlib.md5(b"password").hexdigest()
-HEADERS = {"content-type": "application/x-www-form-urlencoded; charset=GBK"}
 IN_FLIGHT = 8
 LATENCY = 0.02
 NUMBER = re.compile(r"1[3-9][0-9]{9}")

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import anyio
-from measuring import alone, peak, turns
+from measuring import TEXT, alone, peak, turns
 
-TEXT = "【测试】您好，这是一条用于测量的短信，请勿回复。"
 BLOCK = 100_000
 WAYS = ("read", "naive", "plan")
 

@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import functools
 import gc
-import hashlib
 import statistics
 import time
 import urllib.parse
@@ -24,13 +23,10 @@ import aiohttp
 import httpx
 import httpx2
 from gateway import serving
-from measuring import aim, profiled, turns
+from measuring import DIGEST, HEADERS, TEXT, aim, profiled, turns
 
 from qxt_async import QxtClient
 
-TEXT = "【测试】您好，这是一条用于测量的短信，请勿回复。"
-DIGEST = hashlib.md5(b"password").hexdigest()
-HEADERS = {"content-type": "application/x-www-form-urlencoded; charset=GBK"}
 IN_FLIGHT = 8
 LIBRARIES = {"httpx": httpx, "httpx2": httpx2, "aiohttp": aiohttp}
 CODE = "【测试】您的验证码是{:06}，五分钟内有效。"

@@ -1,9 +1,10 @@
-"""What the benchmarks have in common: turns, processes of their own, aims, profiles."""
+"""What the benchmarks have in common: a text, turns, processes of their own, aims, profiles."""
 
 from __future__ import annotations
 
 import contextlib
 import cProfile
+import hashlib
 import pstats
 import subprocess
 import sys
@@ -12,6 +13,10 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+
+TEXT = "【测试】您好，这是一条用于测量的短信，请勿回复。"
+DIGEST = hashlib.md5(b"password").hexdigest()
+HEADERS = {"content-type": "application/x-www-form-urlencoded; charset=GBK"}
 
 Name = TypeVar("Name")
 
