@@ -161,11 +161,19 @@ def fuzz(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[:1])
 def bench(session: nox.Session) -> None:
-    """Measure against the floor and against what one would write instead; name one to run it alone."""
+    """Measure against the floor and what one would write; `-- bench_plan --rounds 1`: names, each with its options."""
     session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *_group("bench"))
-    given = session.posargs or sorted(path.stem for path in (ROOT / "tests/benchmarks").glob("bench_*.py"))
-    for name in given:
-        session.run("python", f"tests/benchmarks/{name}.py")
+    every = sorted(path.stem for path in (ROOT / "tests/benchmarks").glob("bench_*.py"))
+    chosen: list[list[str]] = []
+    for given in session.posargs:
+        if given in every:
+            chosen.append([given])
+        elif chosen:
+            chosen[-1].append(given)
+        else:
+            session.error(f"{given} is none of {', '.join(every)}")
+    for name, *options in chosen or [[name] for name in every]:
+        session.run("python", f"tests/benchmarks/{name}.py", *options)
 
 
 @nox.session

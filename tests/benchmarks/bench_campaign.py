@@ -12,20 +12,18 @@ import argparse
 import asyncio
 import gc
 import statistics
-import sys
 import tempfile
 import time
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
 from gateway import serving
+from measuring import TEXT, aim
 
 from qxt_async import Message, QxtClient
 from qxt_async.campaign import CampaignRunner, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
 
-MESSAGE = Message("【测试】您好，这是一条用于测量的短信，请勿回复。")
+MESSAGE = Message(TEXT)
 SIZE = 1000
 LATENCY = 0.01
 
@@ -85,7 +83,8 @@ def main() -> None:
     print(f"stream_bulk  {statistics.median(plain) * each:6.2f} ms a batch")
     print(f"campaign     {statistics.median(kept) * each:6.2f} ms a batch")
     ratios = sorted(one / other for one, other in zip(kept, plain, strict=True))
-    print(f"ratio        {statistics.median(ratios):6.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+    ratio = statistics.median(ratios)
+    print(f"ratio        {ratio:6.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})   {aim(ratio, most=1.3)}")
 
 
 if __name__ == "__main__":

@@ -1,32 +1,31 @@
 """Whether what a number costs stays the same as the campaign grows: stream, plan, run and report.
 
-Each step of each size runs in a process of its own, which has done the same for a thousand numbers before. The gateway
-is a process of its own, too, and costs next to nothing. Prints CPU time a number and peak memory, the median of so many
-rounds (fewer above a million), and in brackets what each number beyond the size before has cost, without what every
-campaign costs once. With --plot also draws the CPU time (extra `report`).
+Each step of each size runs in a process of its own, which has done the same for a thousand numbers before; all sizes
+have their turn in each round. The gateway is a process of its own, too, and costs next to nothing. Prints CPU time a
+number and peak memory, the medians of the rounds, and in brackets what each number beyond the size before has cost,
+without what every campaign costs once. `repeated` is stream with `unique=False`. With --plot also draws both (extra
+`report`), as growth.svg and growth-memory.svg.
 
-    python tests/benchmarks/bench_growth.py [--largest 1000000] [--rounds 3] [--plain] [--plot docs/images/growth.svg]
+    python tests/benchmarks/bench_growth.py [--largest 1000000] [--rounds 3] [--plain] [--plot docs/images]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import re
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
 from gateway import serving
+from measuring import TEXT, aim, alone, peak, turns
 
-TEXT = "【测试】您好，这是一条用于测量的短信，请勿回复。"
 FIRST = 1000
-STEPS = ("stream", "plan", "run", "report")
+FLAT = 1.1 / 0.9  # within a tenth of the middle
 
 
 def write_numbers(path: Path, count: int) -> None:
@@ -41,12 +40,7 @@ def write_numbers(path: Path, count: int) -> None:
             file.write(f"1{3_000_000_000 + mixed}\n")
 
 
-def peak() -> float:
-    """Megabytes this process had at the most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
-async def stream(count: int, url: str, folder: Path) -> None:
+async def stream(count: int, url: str, folder: Path, *, unique: bool = True) -> None:
     """`stream_bulk`, repeated numbers left out."""
     from qxt_async import QxtClient
     from qxt_async.sources import open_numbers
@@ -54,11 +48,16 @@ async def stream(count: int, url: str, folder: Path) -> None:
     taken = 0
     async with (
         QxtClient("user", "password", base_url=url, transport="aiohttp") as client,
-        client.stream_bulk(open_numbers(folder / "numbers"), TEXT) as batches,
+        client.stream_bulk(open_numbers(folder / "numbers"), TEXT, unique=unique) as batches,
     ):
         async for batch in batches:
             taken += len(batch.accepted)
     assert taken == count
+
+
+async def repeated(count: int, url: str, folder: Path) -> None:
+    """`stream_bulk`, repeated numbers sent, too."""
+    await stream(count, url, folder, unique=False)
 
 
 async def plan(count: int, url: str, folder: Path) -> None:
@@ -93,78 +92,94 @@ async def report(count: int, url: str, folder: Path) -> None:
         render_report(await report_data(journal, 1))
 
 
-def measure(step: str, count: int, url: str, folder: Path, *, plain: bool) -> tuple[float, float]:
-    """CPU seconds and peak megabytes of one step, in a process of its own."""
-    command = [sys.executable, __file__, "--step", step, "--count", str(count), "--url", url, "--folder", str(folder)]
-    command += ["--plain"] * plain
-    cpu, memory = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-    return float(cpu), float(memory)
+STEPS = {step.__name__: step for step in (stream, repeated, plan, run, report)}
 
 
-def draw(path: Path, sizes: list[int], costs: dict[str, list[float]]) -> None:
-    """A plot of CPU microseconds a number over the count of numbers."""
+def measure(step: str, count: int, url: str, folder: Path) -> None:
+    """Print CPU seconds and peak megabytes of one step; what a process loads is no cost of a number."""
+    asyncio.run(STEPS[step](FIRST, url, folder / "first"))
+    began = time.process_time()
+    asyncio.run(STEPS[step](count, url, folder))
+    print(time.process_time() - began, peak())
+
+
+def measured(sizes: list[int], rounds: int, url: str, *, plain: bool) -> dict[tuple[str, int], list[list[float]]]:
+    """CPU seconds and peak megabytes of each step of each size, round by round."""
+    taken: dict[tuple[str, int], list[list[float]]] = {(step, size): [] for step in STEPS for size in sizes}
+    with tempfile.TemporaryDirectory() as name:
+        for size in (FIRST, *sizes):
+            write_numbers(Path(name, str(size)), size)
+        for size in turns(sizes, rounds):
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(place)
+                (folder / "first").mkdir()
+                (folder / "numbers").symlink_to(Path(name, str(size)))
+                (folder / "first" / "numbers").symlink_to(Path(name, str(FIRST)))
+                for step in STEPS:
+                    options = ("--step", step, size, url, folder, *["--plain"] * plain)
+                    taken[step, size].append(alone(__file__, *options))
+    return taken
+
+
+def draw(path: Path, title: str, sizes: list[int], figures: dict[str, list[float]]) -> None:
+    """A plot of what was measured over the count of numbers."""
     import pygal
 
-    config = pygal.Config(js=[], show_legend=True, include_x_axis=True, logarithmic=False, width=720, height=360)
+    # Five that can be told apart: the first and the fifth of pygal's own look alike.
+    style = pygal.style.DefaultStyle(colors=("#F44336", "#3F51B5", "#009688", "#FFC107", "#795548"))
+    config = pygal.Config(js=[], style=style, include_x_axis=True, width=720, height=360)
     chart = pygal.Line(config, disable_xml_declaration=True)
-    chart.title = "CPU time a number, microseconds"
+    chart.title = title
+    chart.range = (0, max(map(max, figures.values())))
     chart.x_labels = [f"{size:,}" for size in sizes]
-    for step, values in costs.items():
+    for step, values in figures.items():
         chart.add(step, [round(value, 2) for value in values])
     # Without the script that nothing needs, the remarks, and the name that differs each time.
     drawn = re.sub(r"<script.*?</script>|<!--.*?-->", "", chart.render(), flags=re.DOTALL)
-    path.write_text(drawn.replace(f"chart-{chart.uuid}", "growth") + "\n", encoding="utf-8")
+    path.write_text(drawn.replace(f"chart-{chart.uuid}", path.stem) + "\n", encoding="utf-8")
 
 
-def told(step: str, sizes: list[int], costs: list[float], memory: list[float]) -> str:
-    """What has been measured last."""
+def told(place: int, sizes: list[int], cpu: list[float], memory: list[float]) -> str:
+    """What a step costs at one size."""
     further = ""
-    if (place := len(costs) - 1) > 0:
-        more = costs[place] * sizes[place] - costs[place - 1] * sizes[place - 1]
-        further = f" ({more / (sizes[place] - sizes[place - 1]):.2f})"
-    return f"  {step} {costs[-1]:.2f}{further} µs {memory[-1]:.0f} MB"
+    if place > 0:
+        more = (cpu[place] * sizes[place] - cpu[place - 1] * sizes[place - 1]) / (sizes[place] - sizes[place - 1])
+        further = f" ({more:.2f})"
+    return f"{cpu[place]:.2f}{further} µs {memory[place]:.0f} MB"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--largest", type=int, default=1_000_000)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--plain", action="store_true", help="without the extra compact")
-    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--step", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.step:
         if given.plain:
             sys.modules["pyroaring"] = None  # type: ignore[assignment]
-        step = {"stream": stream, "plan": plan, "run": run, "report": report}[given.step]
-        asyncio.run(step(FIRST, given.url, given.folder / "first"))  # what a process loads is no cost of a number
-        began = time.process_time()
-        asyncio.run(step(given.count, given.url, given.folder))
-        print(time.process_time() - began, peak())
+        step, count, url, folder = given.step
+        measure(step, int(count), url, Path(folder))
         return
     sizes = [size for power in range(4, 9) for size in (10**power, 3 * 10**power) if size <= given.largest]
-    costs: dict[str, list[float]] = {step: [] for step in STEPS}
-    memory: dict[str, list[float]] = {step: [] for step in STEPS}
     with serving() as url:
-        for size in sizes:
-            taken: dict[str, list[tuple[float, float]]] = {step: [] for step in STEPS}
-            for _ in range(max(1, min(given.rounds, 3_000_000 // size))):
-                with tempfile.TemporaryDirectory() as name:
-                    folder = Path(name)
-                    for place, count in ((folder, size), (folder / "first", FIRST)):
-                        place.mkdir(exist_ok=True)
-                        write_numbers(place / "numbers", count)
-                    for step in STEPS:
-                        taken[step].append(measure(step, size, url, folder, plain=given.plain))
-            for step, results in taken.items():
-                costs[step].append(statistics.median(cpu for cpu, _ in results) / size * 1e6)
-                memory[step].append(max(megabytes for _, megabytes in results))
-            print(f"{size:12,}" + "".join(told(s, sizes, costs[s], memory[s]) for s in STEPS), flush=True)
+        taken = measured(sizes, given.rounds, url, plain=given.plain)
+    cpu: dict[str, list[float]] = {step: [] for step in STEPS}
+    memory: dict[str, list[float]] = {step: [] for step in STEPS}
+    for (step, size), results in taken.items():
+        cpu[step].append(statistics.median(seconds for seconds, _ in results) / size * 1e6)
+        memory[step].append(statistics.median(megabytes for _, megabytes in results))
+    print(f"{'':12}" + "".join(f"{step:24}" for step in STEPS))
+    for place, size in enumerate(sizes):
+        print(f"{size:10,}  " + "".join(f"{told(place, sizes, cpu[step], memory[step]):24}" for step in STEPS))
+    for title, figures in (("CPU time", cpu), ("peak memory", memory)):
+        for step, values in figures.items():
+            rise = max((larger / smaller for smaller, larger in itertools.combinations(values, 2)), default=1.0)
+            print(f"{title} of {step}, beside a smaller size: {rise:.2f} at most   {aim(rise, most=FLAT)}")
     if given.plot:
-        draw(given.plot, sizes, costs)
+        draw(given.plot / "growth.svg", "CPU time a number, microseconds", sizes, cpu)
+        draw(given.plot / "growth-memory.svg", "Peak memory, MB", sizes, memory)
 
 
 if __name__ == "__main__":

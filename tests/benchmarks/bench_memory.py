@@ -8,15 +8,18 @@ Each figure is the peak of a process of its own, less that of the same process o
 from __future__ import annotations
 
 import asyncio
-import resource
-import subprocess
+import statistics
 import sys
 
+from measuring import aim, alone, peak, turns
+
 FORMS = {
-    "unique=False": "constant",
-    "unique=True, roaring bitmap (extra compact)": "compact",
-    "unique=True, plain set": "plain",
+    "constant": "unique=False",
+    "compact": "unique=True, roaring bitmap (extra compact)",
+    "plain": "unique=True, plain set",
 }
+MOST = {"constant": 30.0, "compact": 40.0}
+SMALL = 10_000
 
 
 async def stream(count: int, form: str) -> None:
@@ -44,23 +47,19 @@ async def stream(count: int, form: str) -> None:
     assert taken == count
 
 
-def peak(count: int, form: str) -> float:
-    """Megabytes at the most in a process that streams so many numbers."""
-    answer = subprocess.run(
-        [sys.executable, __file__, "stream", str(count), form], capture_output=True, text=True, check=True
-    )
-    return float(answer.stdout)
-
-
 def main() -> None:
     if sys.argv[1:2] == ["stream"]:
         asyncio.run(stream(int(sys.argv[2]), sys.argv[3]))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        print(peak())
         return
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    print(f"{count:,} numbers through stream_bulk: peak memory over that of 10,000, MB")
-    for title, form in FORMS.items():
-        print(f"{title:50}{peak(count, form) - peak(10_000, form):8.1f}")
+    taken: dict[tuple[str, int], list[float]] = {(form, size): [] for form in FORMS for size in (SMALL, count)}
+    for form, size in turns(taken, 3):
+        taken[form, size] += alone(__file__, "stream", size, form)
+    print(f"{count:,} numbers through stream_bulk: peak memory over that of {SMALL:,}, MB")
+    for form, title in FORMS.items():
+        grown = statistics.median(taken[form, count]) - statistics.median(taken[form, SMALL])
+        print(f"{title:50}{grown:8.1f}   {aim(grown, most=MOST[form]) if form in MOST else ''}")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,23 @@
 """What a plan costs: numbers a second and memory, beside a naive set of strings. Each runs in a process of its own.
 
-A tenth of the numbers come twice, in shuffled blocks, so that de-duplication has something to do.
+They run in turn. A tenth of the numbers come twice, in shuffled blocks, so that de-duplication has something to do.
 
-    python tests/benchmarks/bench_plan.py [--numbers 10000000] [--texts 0]
+    python tests/benchmarks/bench_plan.py [--numbers 10000000] [--texts 0] [--rounds 3]
 """
 
 from __future__ import annotations
 
 import argparse
 import random
-import resource
-import subprocess
-import sys
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import anyio
+from measuring import TEXT, alone, peak, turns
 
-TEXT = "【测试】您好，这是一条用于测量的短信，请勿回复。"
 BLOCK = 100_000
 WAYS = ("read", "naive", "plan")
 
@@ -51,7 +49,7 @@ def naive(path: Path, texts: int, folder: Path) -> int:
 
 
 def plan(path: Path, texts: int, folder: Path) -> int:
-    """A plan, checked and stored."""
+    """A plan, checked and stored in a new journal."""
     from qxt_async.campaign.plan import plan as make
     from qxt_async.journal import open_journal
 
@@ -60,6 +58,8 @@ def plan(path: Path, texts: int, folder: Path) -> int:
             made = await make(journal, None, path, TEXT + ("{name}" if texts else ""))
             return made.campaign.numbers
 
+    for old in folder.glob("bench.db*"):
+        old.unlink()
     return anyio.run(work)
 
 
@@ -67,8 +67,7 @@ def measure(way: Callable[[Path, int, Path], int], path: Path, texts: int, folde
     """Run one way, and print seconds, CPU seconds, megabytes at the most, numbers."""
     began, cpu = time.perf_counter(), time.process_time()
     found = way(path, texts, folder)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(time.perf_counter() - began, time.process_time() - cpu, peak, found)
+    print(time.perf_counter() - began, time.process_time() - cpu, peak(), found)
 
 
 def main() -> None:
@@ -76,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--numbers", type=int, default=10_000_000)
     parser.add_argument("--texts", type=int, default=0, help="different texts; 0 for one text and no column")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -87,16 +87,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_numbers(folder / "numbers", given.numbers, given.texts)
-        floor = 0.0
+        taken: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+        for way in turns(WAYS, given.rounds):
+            taken[way].append(alone(__file__, "--way", way, "--folder", folder, "--texts", given.texts))
         print(f"{given.numbers:,} numbers, {given.texts or 'one'} text(s)")
-        for way in WAYS:
-            command = [sys.executable, __file__, "--way", way, "--folder", name, "--texts", str(given.texts)]
-            ended = subprocess.run(command, capture_output=True, text=True, check=True)
-            seconds, cpu, peak, found = (float(value) for value in ended.stdout.split())
-            floor = floor or cpu
+        for way, results in taken.items():
+            seconds, cpu, memory, found = (statistics.median(column) for column in zip(*results, strict=True))
+            floor = statistics.median(result[1] for result in taken["read"])
             print(
                 f"{way:6} {given.numbers / seconds:12,.0f} numbers/s  {cpu:7.1f} s CPU ({cpu / floor:5.1f} x reading)  "
-                f"{peak:6,.0f} MB  {found:,.0f} numbers"
+                f"{memory:6,.0f} MB  {found:,.0f} numbers"
             )
         print(f"journal: {(folder / 'bench.db').stat().st_size / 1e6:,.0f} MB")
 

@@ -12,13 +12,13 @@ import argparse
 import csv
 import random
 import re
-import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from measuring import alone, peak, turns
 
 BLOCK = 100_000
 WAYS = {
@@ -91,24 +91,21 @@ def main() -> None:
     if given.way:
         began = time.process_time()
         found = {"read": read, "naive": naive, "plain": plain, "compact": compact}[given.way](given.path)
-        print(time.process_time() - began, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, found)
+        print(time.process_time() - began, peak(), found)
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "numbers.csv"
         write_rows(path, given.numbers, dirty=given.dirty)
-        taken: dict[str, list[tuple[float, float, int]]] = {way: [] for way in WAYS}
-        for _ in range(given.rounds):
-            for way, results in taken.items():
-                command = [sys.executable, __file__, "--way", way, "--path", str(path)]
-                said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
-                results.append((float(said[0]), float(said[1]), int(said[2])))
+        taken: dict[str, list[list[float]]] = {way: [] for way in WAYS}
+        for way in turns(WAYS, given.rounds):
+            taken[way].append(alone(__file__, "--way", way, "--path", path))
     assert len({results[0][2] for way, results in taken.items() if way != "read"}) == 1
     print(f"{given.numbers:,} rows, {path.name}{', one in ten dirty' if given.dirty else ''}")
     print(f"{'':26}{'numbers/s of CPU':>18}{'/ reading':>11}{'/ naive':>9}{'peak MB':>9}")
     costs = {way: statistics.median(cpu for cpu, _, _ in results) for way, results in taken.items()}
     for way, cost in costs.items():
-        speed, peak = given.numbers / cost, max(peak for _, peak, _ in taken[way])
-        print(f"{WAYS[way]:26}{speed:18,.0f}{cost / costs['read']:11.1f}{cost / costs['naive']:9.2f}{peak:9,.0f}")
+        speed, memory = given.numbers / cost, max(megabytes for _, megabytes, _ in taken[way])
+        print(f"{WAYS[way]:26}{speed:18,.0f}{cost / costs['read']:11.1f}{cost / costs['naive']:9.2f}{memory:9,.0f}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""What the client adds to its HTTP library, and what it saves against what one would write instead.
+"""What the client adds to its HTTP library: batches of 1000 numbers, and one number a request.
 
-Every pair is measured alternately in one run, as CPU time of this process; only the ratios mean anything.
+Every pair is measured alternately in one run, as CPU time of this process; only the ratios mean anything. With
+--profile ours alone, and what costs most in it.
 
-    python tests/benchmarks/bench_sending.py [--rounds N] [bulk|single|written]
+    python tests/benchmarks/bench_sending.py [--rounds N] [--profile] [bulk|single]
 """
 
 from __future__ import annotations
@@ -12,29 +13,26 @@ import asyncio
 import contextlib
 import functools
 import gc
-import hashlib
 import statistics
-import sys
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import aiohttp
 import httpx
 import httpx2
-
-sys.path.insert(0, str(Path(__file__).parent))
 from gateway import serving
+from measuring import DIGEST, HEADERS, TEXT, aim, profiled, turns
 
 from qxt_async import QxtClient
 
-TEXT = "【测试】您好，这是一条用于测量的短信，请勿回复。"
-DIGEST = hashlib.md5(b"password").hexdigest()
-HEADERS = {"content-type": "application/x-www-form-urlencoded; charset=GBK"}
 IN_FLIGHT = 8
+LIBRARIES = {"httpx": httpx, "httpx2": httpx2, "aiohttp": aiohttp}
+CODE = "【测试】您的验证码是{:06}，五分钟内有效。"
+NAME = "【测试】客户{}，您的订单已发货。"
+ALERT = "【测试】{}号机房温度过高。"
+FLAT = 1.25 / 0.75  # within a quarter of the middle
 
 Run = Callable[[], Awaitable[int]]
 
@@ -43,8 +41,8 @@ def numbers(count: int, start: int = 0) -> list[str]:
     return [f"138{index:08d}" for index in range(start, start + count)]
 
 
-def form(batch: list[str]) -> bytes:
-    fields = [("user", b"user"), ("msg", TEXT.encode("gbk")), ("tele", ",".join(batch)), ("password", DIGEST)]
+def form(batch: list[str], text: str = TEXT) -> bytes:
+    fields = [("user", b"user"), ("msg", text.encode("gbk")), ("tele", ",".join(batch)), ("password", DIGEST)]
     return urllib.parse.urlencode(fields, safe=",").encode()
 
 
@@ -76,36 +74,54 @@ async def post_bare(client: Any, url: str, body: bytes) -> bytes:
     return (await client.post(url, content=body, headers=HEADERS)).content
 
 
-async def measured(runs: dict[str, Run], rounds: int) -> dict[str, list[float]]:
-    """CPU milliseconds a request of each, round by round in turn; every other round goes backwards."""
-    taken: dict[str, list[float]] = {name: [] for name in runs}
+class Cost(NamedTuple):
+    """Microseconds a request, of this process's CPU and by the clock."""
+
+    cpu: float
+    wall: float
+
+
+async def measured(runs: dict[str, Run], rounds: int) -> dict[str, list[Cost]]:
+    """What a request of each costs, round by round in turn."""
+    taken: dict[str, list[Cost]] = {name: [] for name in runs}
     gc.collect()
-    for round_ in range(rounds + 1):
-        for name in list(runs)[:: -1 if round_ % 2 else 1]:
-            began = time.process_time()
-            count = await runs[name]()
-            if round_:  # the first one warms up
-                taken[name].append((time.process_time() - began) * 1000 / count)
-    return taken
+    for name in turns(runs, rounds + 1):
+        began, cpu = time.perf_counter(), time.process_time()
+        each = 1e6 / await runs[name]()
+        taken[name].append(Cost((time.process_time() - cpu) * each, (time.perf_counter() - began) * each))
+    return {name: costs[1:] for name, costs in taken.items()}  # the first one warms up
 
 
-def ratio(costs: dict[str, list[float]], name: str, floor: str) -> float:
-    """The median of what each round gave: the machine's speed changes between rounds, not within one."""
-    return statistics.median(ours / theirs for ours, theirs in zip(costs[name], costs[floor], strict=True))
+async def profile(runs: dict[str, Run]) -> None:
+    for name, run in runs.items():
+        if name.startswith("qxt_async"):
+            await run()
+            with profiled(name):
+                for _ in range(3):
+                    await run()
 
 
-def table(title: str, floor: str, costs: dict[str, list[float]]) -> None:
-    print(f"\n{title}\n{'':34}{'CPU ms':>10}{'ratio':>8}")
-    for name, cost in costs.items():
-        print(f"{name:34}{statistics.median(cost):10.3f}{ratio(costs, name, floor):8.2f}")
+def table(title: str, costs: dict[str, list[Cost]], same: dict[str, float], of_httpx: dict[str, float]) -> None:
+    """Costs beside those of the bare library and of bare httpx, and the aims."""
+    print(f"\n{title}\n{'':24}{'requests/s':>10}{'CPU µs':>9}{'/ same bare':>12}{'/ bare httpx':>13}")
+    for name, taken in costs.items():
+        cpu, wall = (statistics.median(column) for column in zip(*taken, strict=True))
+        line = f"{name:24}{1e6 / wall:10,.0f}{cpu:9.0f}"
+        aims = []
+        for floor, width, most in (("bare " + name.split()[-1], 12, same), ("bare httpx", 13, of_httpx)):
+            # The median of what each round gave: the machine's speed changes between rounds, not within one.
+            ratio = statistics.median(a.cpu / b.cpu for a, b in zip(taken, costs[floor], strict=True))
+            line += f"{ratio:{width}.2f}"
+            aims += [f"of {floor}: {aim(ratio, most=most[name])}"] if name in most else []
+        print("   ".join([line, *aims]))
 
 
-async def bulk(base_url: str, rounds: int) -> None:
+async def bulk(base_url: str, rounds: int, *, profiling: bool) -> None:
     """Batches of 1000: ours against the same bytes through the bare library."""
     source = numbers(100_000)
     jobs = [form(source[at : at + 1000]) for at in range(0, len(source), 1000)]
-    url = f"{base_url}/smssenderv2"
-    for name, lib in (("httpx", httpx), ("httpx2", httpx2), ("aiohttp", aiohttp)):
+    runs: dict[str, Run] = {}
+    for name, lib in LIBRARIES.items():
 
         async def ours(name: str = name) -> int:
             async with QxtClient(
@@ -117,24 +133,24 @@ async def bulk(base_url: str, rounds: int) -> None:
 
         async def bare(lib: Any = lib) -> int:
             async with open_bare(lib, IN_FLIGHT) as client:
-                return await shared(jobs, IN_FLIGHT, functools.partial(post_bare, client, url))
+                return await shared(jobs, IN_FLIGHT, functools.partial(post_bare, client, f"{base_url}/smssenderv2"))
 
-        table(
-            f"batches of 1000, {name}",
-            "bare, prepared bytes",
-            await measured({"bare, prepared bytes": bare, "qxt_async": ours}, rounds),
-        )
+        runs |= {f"bare {name}": bare, f"qxt_async on {name}": ours}
+    if profiling:
+        await profile(runs)
+    else:
+        table("batches of 1000", await measured(runs, rounds), {"qxt_async on httpx": 1.1}, {})
 
 
-async def single(base_url: str, rounds: int) -> None:
-    """One number a request, by clients that stay: ours against a bare post, many short rounds."""
-    source = numbers(320)
-    jobs = [form([number]) for number in source]
-    url = f"{base_url}/smssenderv2"
-    for in_flight in (1, 16, 64):
+async def single(base_url: str, rounds: int, *, profiling: bool) -> None:
+    """One number a request, by clients that stay, each text another: ours against a bare post, many short rounds."""
+    source = [(number, (CODE, NAME, ALERT)[at % 3].format(at)) for at, number in enumerate(numbers(320))]
+    jobs = [form([number], text) for number, text in source]
+    every: dict[str, list[float]] = {}
+    for in_flight in (16,) if profiling else (1, 16, 64):
         async with contextlib.AsyncExitStack() as stack:
             runs: dict[str, Run] = {}
-            for name, lib in (("httpx", httpx), ("httpx2", httpx2), ("aiohttp", aiohttp)):
+            for name, lib in LIBRARIES.items():
                 ours = QxtClient("user", "password", base_url=base_url, transport=name, max_concurrency=in_flight)
                 bare = open_bare(lib, in_flight)
                 await stack.enter_async_context(ours)
@@ -144,90 +160,40 @@ async def single(base_url: str, rounds: int) -> None:
                     queue = iter(source)
 
                     async def work() -> None:
-                        for number in queue:
-                            await client.send(number, TEXT)
+                        for number, text in queue:
+                            await client.send(number, text)
 
                     await asyncio.gather(*(work() for _ in range(in_flight)))
                     return len(source)
 
                 async def post(bare: Any = bare, in_flight: int = in_flight) -> int:
-                    return await shared(jobs, in_flight, functools.partial(post_bare, bare, url))
+                    return await shared(jobs, in_flight, functools.partial(post_bare, bare, f"{base_url}/smssenderv2"))
 
                 runs |= {f"bare {name}": post, f"qxt_async on {name}": send}
+            if profiling:
+                await profile(runs)
+                return
             costs = await measured(runs, rounds * 5)
-        print(f"\nsingle sends, {in_flight} in flight\n{'':34}{'CPU ms':>10}{'/ same bare':>12}{'/ bare httpx':>13}")
-        for name, cost in costs.items():
-            same = ratio(costs, name, "bare " + name.split()[-1])
-            print(f"{name:34}{statistics.median(cost):10.3f}{same:12.2f}{ratio(costs, name, 'bare httpx'):13.2f}")
-
-
-async def written(base_url: str, rounds: int) -> None:
-    """Bulk against what one would write instead."""
-    import requests
-
-    url = f"{base_url}/smssenderv2"
-    source = numbers(50_000)
-
-    def fields(batch: list[str]) -> dict[str, object]:
-        return {"user": "user", "password": DIGEST, "tele": ",".join(batch), "msg": TEXT.encode("gbk")}
-
-    batches = [source[at : at + 1000] for at in range(0, len(source), 1000)]
-
-    async def ours() -> int:
-        async with QxtClient("user", "password", base_url=base_url, max_concurrency=IN_FLIGHT) as client:
-            return len((await client.send_bulk(source, TEXT)).batches)
-
-    async def ours_aiohttp() -> int:
-        async with QxtClient("user", "password", base_url=base_url, transport="aiohttp") as client:
-            return len((await client.send_bulk(source, TEXT)).batches)
-
-    async def with_gather() -> int:
-        async with httpx.AsyncClient(timeout=30) as client:
-
-            async def one(batch: list[str]) -> str:
-                data = urllib.parse.urlencode(fields(batch), encoding="gbk")
-                answer = (await client.post(url, content=data, headers=HEADERS)).text
-                return answer.split(":")[1]
-
-            return len(await asyncio.gather(*(one(batch) for batch in batches)))
-
-    async def with_aiohttp() -> int:
-        async with aiohttp.ClientSession() as session:
-
-            async def one(batch: list[str]) -> str:
-                data = urllib.parse.urlencode(fields(batch), encoding="gbk")
-                async with session.post(url, data=data, headers=HEADERS) as response:
-                    return (await response.text()).split(":")[1]
-
-            return len(await asyncio.gather(*(one(batch) for batch in batches)))
-
-    async def with_threads() -> int:
-        with ThreadPoolExecutor(IN_FLIGHT) as pool, requests.Session() as session:
-            session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=IN_FLIGHT))
-
-            def one(batch: list[str]) -> str:
-                return session.post(url, data=fields(batch), timeout=30).text.split(":")[1]
-
-            return len(list(pool.map(one, batches)))
-
-    runs: dict[str, Run] = {
-        "qxt_async": ours,
-        "qxt_async on aiohttp": ours_aiohttp,
-        "httpx + gather + urlencode": with_gather,
-        "aiohttp + gather + urlencode": with_aiohttp,
-        "requests in 8 threads": with_threads,
-    }
-    table("50,000 numbers, against what one would write", "qxt_async", await measured(runs, rounds))
+        same = {"qxt_async on httpx": 1.1, "qxt_async on httpx2": 1.1, "qxt_async on aiohttp": 1.3}
+        of_httpx = {"qxt_async on aiohttp": 0.25} if in_flight == 16 else {}
+        table(f"single sends, {in_flight} in flight", costs, same, of_httpx)
+        for name, taken in costs.items():
+            every.setdefault(name, []).append(statistics.median(cost.cpu for cost in taken))
+    print("\nsingle sends, CPU with 1, 16 and 64 in flight")
+    for name, figures in every.items():
+        times = max(figures) / min(figures)
+        print(f"{name:24}largest / smallest {times:.2f}   {aim(times, most=FLAT)}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["bulk", "single", "written"])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="*", default=["bulk", "single"])
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
     with serving() as base_url:
         for name in given.what:
-            asyncio.run({"bulk": bulk, "single": single, "written": written}[name](base_url, given.rounds))
+            asyncio.run({"bulk": bulk, "single": single}[name](base_url, given.rounds, profiling=given.profile))
 
 
 if __name__ == "__main__":

@@ -1,25 +1,25 @@
 """Batches a second of 1, 2 and 4 workers on one PostgreSQL, and the CPU time that one batch costs, beside SQLite.
 
 The gateway answers after 50 ms, so that waiting dominates; each worker has 2 requests in flight. Only ratios mean
-anything: gateway, database and workers share this machine.
+anything: gateway, database and workers share this machine. All have their turn in each round.
 
-    python tests/benchmarks/bench_workers.py [--batches N] [--workers 1,2,4]
+    python tests/benchmarks/bench_workers.py [--batches N] [--workers 1,2,4] [--rounds N]
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import resource
+import statistics
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
 sys.path.append(str(Path(__file__).parents[1]))
 sys.path.append(str(Path(__file__).parents[1] / "cluster"))
 from gateway import serving
+from measuring import turns
 from postgresql_server import Server, programs, server
 from worker_processes import workers
 
@@ -43,11 +43,6 @@ async def plan(journal: Journal, batches: int) -> int:
     return campaign
 
 
-def cpu(who: int) -> float:
-    used = resource.getrusage(who)
-    return used.ru_utime + used.ru_stime
-
-
 async def watched(address: str, campaign: int) -> float:
     async with open_journal(address) as journal:
         began = time.perf_counter()
@@ -60,18 +55,17 @@ async def planned(address: str, batches: int) -> int:
         return await plan(journal, batches)
 
 
-def on_postgresql(postgresql: Server, url: str, count: int, batches: int) -> None:
+def on_postgresql(postgresql: Server, url: str, count: int, batches: int) -> tuple[float, float]:
+    """Seconds and CPU seconds of the workers."""
     with postgresql.database() as address:
         small = asyncio.run(planned(address, 8))
         campaign = asyncio.run(planned(address, batches))
-        before = cpu(resource.RUSAGE_CHILDREN)
         with workers(address, url, count, concurrency=CONCURRENCY, timeout=30.0) as running:
             asyncio.run(watched(address, small))
             idle = sum(_cpu_of(worker.process.pid) for worker in running)
             took = asyncio.run(watched(address, campaign))
             spent = sum(_cpu_of(worker.process.pid) for worker in running) - idle
-        assert cpu(resource.RUSAGE_CHILDREN) > before
-    print(f"{count} workers: {batches / took:6.0f} batches/s, {1000 * spent / batches:5.1f} ms of CPU a batch")
+    return took, spent
 
 
 def _cpu_of(pid: int) -> float:
@@ -79,31 +73,42 @@ def _cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / 100
 
 
-async def on_sqlite(url: str, batches: int) -> None:
+async def on_sqlite(url: str, batches: int) -> tuple[float, float]:
+    """Seconds and CPU seconds of an embedded run."""
     with tempfile.TemporaryDirectory() as folder:
         async with (
             open_journal(f"{folder}/qxt.db") as journal,
             QxtClient("user", "password", base_url=url, max_concurrency=CONCURRENCY) as client,
         ):
             campaign = await plan(journal, batches)
-            before, began = cpu(resource.RUSAGE_SELF), time.perf_counter()
+            began, cpu = time.perf_counter(), time.process_time()
             await CampaignRunner(journal, client, RunOptions(check_balance=False)).run(campaign)
-            took, spent = time.perf_counter() - began, cpu(resource.RUSAGE_SELF) - before
-    print(f"embedded, SQLite: {batches / took:.0f} batches/s, {1000 * spent / batches:.1f} ms of CPU a batch")
+            return time.perf_counter() - began, time.process_time() - cpu
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser()
-    arguments.add_argument("--batches", type=int, default=1000)
+    arguments.add_argument("--batches", type=int, default=400)
     arguments.add_argument("--workers", default="1,2,4")
+    arguments.add_argument("--rounds", type=int, default=3)
     given = arguments.parse_args()
     binaries = programs()
     if binaries is None:
-        sys.exit("no PostgreSQL server is installed")
+        print("no PostgreSQL server is installed")
+        return
+    taken: dict[int, list[tuple[float, float]]] = {count: [] for count in (0, *map(int, given.workers.split(",")))}
     with server(binaries, durable=True) as postgresql, serving(LATENCY) as url:
-        asyncio.run(on_sqlite(url, given.batches))
-        for count in (int(count) for count in given.workers.split(",")):
-            on_postgresql(postgresql, url, count, given.batches)
+        for count in turns(taken, given.rounds):
+            if count:
+                taken[count].append(on_postgresql(postgresql, url, count, given.batches))
+            else:
+                taken[count].append(asyncio.run(on_sqlite(url, given.batches)))
+    print(f"{given.batches} batches\n{'':18}{'batches/s':>10}{'ratio':>7}{'CPU ms a batch':>16}")
+    for count, results in taken.items():
+        name = f"{count} workers" if count else "embedded, SQLite"
+        took, spent = (statistics.median(column) for column in zip(*results, strict=True))
+        ratio = statistics.median(floor[0] / one[0] for floor, one in zip(taken[0], results, strict=True))
+        print(f"{name:18}{given.batches / took:10.0f}{ratio:7.2f}{1000 * spent / given.batches:16.1f}")
 
 
 if __name__ == "__main__":
