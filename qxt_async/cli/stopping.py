@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskStatus
 
-__all__ = ["Ended", "run_until_stopped"]
+__all__ = ["Ended", "run_until_stopped", "say_stopping"]
 
 _GRACE = 5.0
 
@@ -32,6 +32,11 @@ class Ended:
 
     interrupted: signal.Signals | None
     error: QxtError | OSError | None
+
+
+def say_stopping() -> None:
+    """Answer a first signal, on stderr."""
+    click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
 
 
 def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> Ended:
@@ -65,7 +70,7 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
                     received = number
                     beginning.cancel()
                     group.cancel_scope.deadline = anyio.current_time() + _GRACE
-                    click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+                    say_stopping()
 
         async with anyio.create_task_group() as group:
             await group.start(watch)

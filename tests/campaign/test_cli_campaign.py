@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, Deliveries, Tally
 from qxt_async.models import StatusReport
 from qxt_async.pushes import Push
-from qxt_async.simulator import SimulatedGateway, serve
+from qxt_async.simulator import SimulatedGateway, Submission, serve
 
 TEXT = "【Acme】您好"
 Run = Callable[..., Result]
@@ -279,6 +280,30 @@ def test_a_signal_lets_what_is_under_way_finish(planned: int, gateway: Simulated
     assert told["accepted"] + told["planned"] == 1200
     assert told["unknown"] == told["sending"] == 0
     assert "accepted" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of this kind are not sent on Windows")
+@pytest.mark.usefixtures("account")
+def test_a_second_signal_does_not_wait(planned: int, gateway: SimulatedGateway, run: Run) -> None:
+    """The first one is answered; after the second, what is under way is unknown, and the exit code says so."""
+    arrived = threading.Event()
+
+    def arrive(_: Submission) -> bool:
+        arrived.set()
+        return True
+
+    gateway.fail_when(arrive, "take-then-hang")
+    command = [sys.executable, "-m", "qxt_async", "campaign", "run", str(planned), "--concurrency", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert arrived.wait(60)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "stopping: waiting for what is under way; once more to cut it off\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 3
+    told = json.loads(run("status", planned, "--json").stdout)
+    assert (told["planned"], told["unknown"], told["sending"]) == (600, 600, 0)
 
 
 def tally(**changes: Any) -> Tally:
