@@ -85,7 +85,7 @@ def command(
     from .ledger import Ledger, NumbersFile
     from .reporting import finish
     from .screening import Screen, numbers_of, read_suppressed, survey
-    from .stopping import run_until_stopped
+    from .stopping import RetryingWithin, run_until_stopped
 
     options = account(user, base_url)
     left_out = read_suppressed(suppressed, journal)
@@ -117,6 +117,7 @@ def command(
                         addseqno=addseqno,
                         substitute=substitute,
                         suppressed=left_out,
+                        retry=RetryingWithin(beginning),
                         on_result=ledger.add,
                         on_progress=show,
                     )

@@ -10,13 +10,17 @@ import attrs
 import click
 
 from qxt_async.errors import QxtError
+from qxt_async.retrying import RetryPolicy
+from qxt_async.values import put
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskStatus
 
-__all__ = ["Ended", "run_until_stopped", "say_stopping"]
+    from qxt_async.wire import Answer
+
+__all__ = ["Ended", "RetryingWithin", "run_until_stopped", "say_stopping"]
 
 _GRACE = 5.0
 
@@ -37,6 +41,20 @@ class Ended:
 def say_stopping() -> None:
     """Answer a first signal, on stderr."""
     click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+
+
+class RetryingWithin(RetryPolicy):
+    """The default policy, which tries nothing again once a signal has cancelled the scope."""
+
+    _beginning: anyio.CancelScope
+
+    def __init__(self, beginning: anyio.CancelScope) -> None:
+        super().__init__()
+        put(self, "_beginning", beginning)
+
+    def again(self, answer: Answer) -> frozenset[str]:
+        """See `RetryPolicy.again`."""
+        return frozenset[str]() if self._beginning.cancel_called else super().again(answer)
 
 
 def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> Ended:
