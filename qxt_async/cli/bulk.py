@@ -90,6 +90,7 @@ def command(
     options = account(user, base_url)
     left_out = read_suppressed(suppressed, journal)
     ledger = Ledger(NumbersFile(failed_to, "--failed-to"), NumbersFile(unknown_to, "--unknown-to"))
+    ledger.failed_to.keep_apart(ledger.unknown_to)
     needed = 0
     with open_numbers(file, column, encoding) as source:
         total: int | None = None
