@@ -262,6 +262,7 @@ class TestSimulate:
             (("--fault", "mixed=2"), "the share of 'mixed' is a number between 0 and 1"),
             (("--fault", "mixed=0.6", "--fault", "close=0.6"), "all shares together are at most 1"),
             (("--port", "70000"), "70000 is not in the range"),
+            (("--push-to", "foo"), "push_to is an address such as http://"),
         ],
     )
     def test_wrong_usage(self, run: Run, arguments: tuple[str, ...], hint: str) -> None:
