@@ -29,6 +29,7 @@ from qxt_async.pushes import Push
 from qxt_async.simulator import SimulatedGateway, Submission, serve
 
 TEXT = "【Acme】您好"
+NUMBER = "13800138000"
 Run = Callable[..., Result]
 
 
@@ -511,6 +512,25 @@ def test_an_export_to_nowhere_is_a_usage_error(run: Run, planned: int) -> None:
     assert run("export", planned, "--parquet", "b.parquet").exit_code == 0
     result = run("export", planned, "--csv", "no/such/folder.csv")
     assert (result.exit_code, "no/such/folder.csv" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("option", ["--csv", "--parquet", "--left-out"])
+def test_a_campaign_that_is_not_there_replaces_no_export(run: Run, planned: int, option: str) -> None:
+    """The export of another campaign stays as it is, and none is begun."""
+    Path("old").write_text("old", encoding="utf-8")
+    for name in ("old", "new"):
+        result = run("export", 99, option, name)
+        assert (result.exit_code, result.stderr) == (1, "Error: there is no campaign 99 in this journal\n")
+    assert (Path("old").read_text("utf-8"), Path("new").exists()) == ("old", False)
+
+
+def test_standard_output_is_utf_8(run: Run, tmp_path: Path) -> None:
+    """As every file, whatever the charset of the terminal is."""
+    (tmp_path / "rows.txt").write_text(f"{NUMBER}\n\U0001f600\n", encoding="utf-8")
+    run("plan", "rows.txt", "--text", TEXT)
+    command = [sys.executable, "-m", "qxt_async", "campaign", "export", "1", "--left-out", "-"]
+    written = subprocess.run(command, stdout=subprocess.PIPE, check=True, env={**os.environ, "PYTHONIOENCODING": "gbk"})
+    assert "\U0001f600,invalid," in written.stdout.decode("utf-8")
 
 
 def test_a_closed_pipe_ends_an_export_quietly(run: Run, planned: int, monkeypatch: pytest.MonkeyPatch) -> None:
