@@ -160,7 +160,7 @@ def test_a_plan_of_a_workbook(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["rows.csv", "--text", "{nam}"], "there is no column 'nam': there are 'mobile', 'name'"),
+        (["rows.csv", "--text", "{nam}"], "there is no column 'nam': there are 1 'mobile', 2 'name'"),
         (["none.csv", "--text", TEXT], "none.csv: No such file"),
         (["rows.csv", "--text", "😀"], r"U+1F600"),
         (["--text", TEXT], "Missing argument"),
