@@ -11,7 +11,7 @@ from .phones import normalize
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["NumberColumn", "is_header", "shown_columns"]
+__all__ = ["NumberColumn", "is_header", "shown_column", "shown_columns"]
 
 _HEADER_DIGITS = 5
 _NUMBER_DIGITS = 11
@@ -100,11 +100,12 @@ def _is_number(field: str) -> bool:
 
 def shown_columns(names: Sequence[str]) -> str:
     """Columns by name and position; what may be a number instead of a name is masked."""
-    shown = [_shown(position, name.strip()) for position, name in enumerate(names[:_SHOWN_COLUMNS], 1)]
+    shown = [shown_column(position, name.strip()) for position, name in enumerate(names[:_SHOWN_COLUMNS], 1)]
     return ", ".join(shown) + (f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else "")
 
 
-def _shown(position: int, name: str) -> str:
+def shown_column(position: int, name: str) -> str:
+    """One of `shown_columns`."""
     if not name:
         return f"number {position}"
     return f"{position} {masked(name) if _digits(name) >= _HEADER_DIGITS else name[:_SHOWN_CHARACTERS]!r}"
