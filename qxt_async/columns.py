@@ -11,7 +11,7 @@ from .phones import normalize
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["NumberColumn", "is_header"]
+__all__ = ["NumberColumn", "is_header", "shown_column", "shown_columns"]
 
 _HEADER_DIGITS = 5
 _NUMBER_DIGITS = 11
@@ -53,7 +53,9 @@ class NumberColumn:
         if isinstance(self._column, str):
             if names.count(self._column) != 1:
                 many = "more than one column is" if self._column in names else "no column is"
-                raise SourceFileError(self.name, line, f"{many} named {self._column!r}; there are {_shown(names)}")
+                raise SourceFileError(
+                    self.name, line, f"{many} named {self._column!r}; there are {shown_columns(names)}"
+                )
             self.index, self.header = names.index(self._column), names
             return False
         if self._column is not None or len(row) == 1:
@@ -73,7 +75,7 @@ class NumberColumn:
             self.header = names
             return False
         reason = f"{'several columns have' if found else 'no column has'} a phone number"
-        raise SourceFileError(self.name, line, f"{reason}: say which column of {_shown(self.header or names)}")
+        raise SourceFileError(self.name, line, f"{reason}: say which column of {shown_columns(self.header or names)}")
 
 
 def _digits(field: str) -> int:
@@ -96,10 +98,14 @@ def _is_number(field: str) -> bool:
     return True
 
 
-def _shown(names: Sequence[str]) -> str:
+def shown_columns(names: Sequence[str]) -> str:
     """Columns by name and position; what may be a number instead of a name is masked."""
-    shown = [
-        f"{position} {masked(name.strip()) if _digits(name) >= _HEADER_DIGITS else name.strip()[:_SHOWN_CHARACTERS]!r}"
-        for position, name in enumerate(names[:_SHOWN_COLUMNS], 1)
-    ]
+    shown = [shown_column(position, name.strip()) for position, name in enumerate(names[:_SHOWN_COLUMNS], 1)]
     return ", ".join(shown) + (f" and {len(names) - _SHOWN_COLUMNS} more" if len(names) > _SHOWN_COLUMNS else "")
+
+
+def shown_column(position: int, name: str) -> str:
+    """One of `shown_columns`."""
+    if not name:
+        return f"number {position}"
+    return f"{position} {masked(name) if _digits(name) >= _HEADER_DIGITS else name[:_SHOWN_CHARACTERS]!r}"

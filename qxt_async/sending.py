@@ -170,6 +170,8 @@ class Order:
                 delay = self.retry.delay(self._attempts, answer.error, random.random)
                 logger.debug("batch %d: next attempt in %.2f s", self.index, delay)
                 await anyio.sleep(delay)
+                if not self.retry.again(answer):  # no more: it was told to stop meanwhile
+                    break
         finally:
             result = self._report()
         return result

@@ -50,7 +50,7 @@ _KINDS: Final = {
 COLUMNS: Final = tuple(_KINDS)
 LEFT_OUT_COLUMNS: Final = ("number", "reason", "detail", "source", "line")
 
-_BATCHES: Final = 20  # at a time: 20,000 numbers, some megabytes
+_NUMBERS: Final = 10_000  # at a time: some megabytes
 _LEFT_OUT: Final = 5_000
 
 
@@ -62,7 +62,7 @@ async def numbers(journal: Journal, campaign: int) -> AsyncIterator[list[NumberR
     """
     after = 0
     while True:
-        records, after = await journal.campaigns.numbers(campaign, after=after, limit=_BATCHES)
+        records, after = await journal.campaigns.numbers(campaign, after=after, limit=_NUMBERS)
         if not records:
             break
         yield records

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
+from qxt_async.columns import shown_column
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
 
 from .tables import RowCutter, shown
@@ -77,8 +78,16 @@ class ParquetReader:
         if not self._known:
             self._known = True
             self._cutter.column.begins(self._names, 0)
-        columns = [column.to_pylist() for column in batch.columns]
+        columns = [self._values(place, column) for place, column in enumerate(batch.columns)]
         return self._cutter.cut(list(zip(*columns, strict=True)), convert=shown)
+
+    def _values(self, place: int, column: Any) -> list[Any]:
+        try:
+            return list(column.to_pylist())
+        except Exception as error:  # of many kinds: nanoseconds, years and time zones that Python has not
+            name = shown_column(place + 1, self._names[place])
+            reason = f"column {name} has a value that cannot be read ({type(error).__name__}): make it text"
+            raise SourceFileError(self._path, None, reason) from error
 
     def close(self) -> None:
         """See `Reader`."""

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any, Final, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import anyio
 import attrs
@@ -20,10 +19,12 @@ from anyio import to_thread
 from qxt_async.errors import InvalidConfigurationError
 
 from .charts import bars
+from .windows import find_zone
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping, Sequence
+    from zoneinfo import ZoneInfo
 
     from qxt_async.journal import Journal
     from qxt_async.journal.figures import Figures
@@ -132,12 +133,8 @@ def render_report(data: ReportData, *, language: Language = "en", time_zone: str
         import jinja2
     except ImportError:
         raise InvalidConfigurationError("reports need the extra: pip install 'qxt_async[report]'") from None
-    try:
-        zone = ZoneInfo(time_zone)
-    except (ZoneInfoNotFoundError, ValueError):
-        raise InvalidConfigurationError(f"there is no time zone {time_zone!r}; try Asia/Shanghai") from None
     words = _words(language)
-    show = _Display(words, zone)
+    show = _Display(words, find_zone(time_zone))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

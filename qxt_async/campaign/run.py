@@ -17,6 +17,8 @@ from .options import RunOptions
 from .running import Run
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qxt_async.client import QxtClient
     from qxt_async.journal import Journal
     from qxt_async.journal.records import Tally
@@ -73,10 +75,17 @@ class CampaignRunner:
             run.stop()
 
 
-async def run_until_signalled(runner: CampaignRunner, campaign: int) -> Tally | None:
+async def run_until_signalled(
+    runner: CampaignRunner, campaign: int, *, on_stopping: Callable[[], None] | None = None
+) -> Tally | None:
     """`CampaignRunner.run` for a program: a first SIGINT or SIGTERM lets what is under way finish, a second does not.
 
     Only in the main thread, and not on Windows.
+
+    Args:
+        runner: of the journal.
+        campaign: its id.
+        on_stopping: called at the first signal.
 
     Returns:
         As `CampaignRunner.run`; ``None`` if the second signal cut it short. After a signal the campaign stays
@@ -88,10 +97,14 @@ async def run_until_signalled(runner: CampaignRunner, campaign: int) -> Tally | 
     async def heed() -> None:
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             heeding.set()
+            stopping = False
             async for _ in signals:
-                if runner.stopping:
+                if stopping:
                     break
+                stopping = True
                 runner.stop()
+                if on_stopping is not None:
+                    on_stopping()
         group.cancel_scope.cancel()
 
     heeding = anyio.Event()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from qxt_async.columns import shown_columns
 from qxt_async.errors import InvalidTextError
 from qxt_async.texts import bad_characters
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = ["Template", "is_template"]
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
-_SHOWN_COLUMNS = 20
 
 
 def is_template(text: str) -> bool:
@@ -81,7 +81,7 @@ class Template:
             For each of `columns` its index in the table, from 0.
 
         Raises:
-            InvalidTextError: there is no such column; names it and lists those that exist.
+            InvalidTextError: there is no such column, or more than one; names it and lists those that exist.
         """
         return tuple(find_column(name, existing) for name in self.columns)
 
@@ -117,15 +117,15 @@ def find_column(name: str, existing: Sequence[str]) -> int:
         Its index, from 0.
 
     Raises:
-        InvalidTextError: there is none; lists those that exist.
+        InvalidTextError: there is none, or more than one of that name; lists those that exist.
     """
+    if existing.count(name) > 1:
+        raise InvalidTextError(
+            f"more than one column is named {name!r}, so give its position: there are {shown_columns(existing)}"
+        )
     if name in existing:
         return existing.index(name)
     if name.isascii() and name.isdigit() and 1 <= int(name) <= len(existing):
         return int(name) - 1
-    shown = ", ".join(
-        repr(column) if column else f"number {position}" for position, column in enumerate(existing[:_SHOWN_COLUMNS], 1)
-    )
-    more = f" and {len(existing) - _SHOWN_COLUMNS} more" if len(existing) > _SHOWN_COLUMNS else ""
-    there = f"there are {shown}{more}" if existing else "the source has only numbers and no columns"
+    there = f"there are {shown_columns(existing)}" if existing else "the source has only numbers and no columns"
     raise InvalidTextError(f"there is no column {name!r}: {there}")

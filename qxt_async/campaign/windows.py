@@ -10,7 +10,21 @@ import attrs
 
 from qxt_async.errors import InvalidConfigurationError
 
-__all__ = ["SendWindow"]
+__all__ = ["SendWindow", "find_zone"]
+
+
+def find_zone(name: str) -> zoneinfo.ZoneInfo:
+    """Find a time zone.
+
+    Raises:
+        InvalidConfigurationError: there is none of that name.
+    """
+    try:
+        return zoneinfo.ZoneInfo(name)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise InvalidConfigurationError(
+            f"there is no time zone {name!r} here: give it like Asia/Shanghai, or install the package tzdata"
+        ) from None
 
 
 @attrs.frozen
@@ -34,17 +48,13 @@ class SendWindow:
         Raises:
             InvalidConfigurationError: either cannot be understood.
         """
-        opens, dash, closes = (part.strip() for part in hours.replace("–", "-").partition("-"))
         try:
-            if not dash:
-                raise ValueError("two times with a hyphen between them")
-            return cls(time.fromisoformat(opens), time.fromisoformat(closes), zoneinfo.ZoneInfo(zone))
+            opens, closes = (time.fromisoformat(part.strip()) for part in hours.replace("–", "-").split("-"))
+            if opens.tzinfo or closes.tzinfo:
+                raise ValueError("the zone stands apart")
         except ValueError:
             raise InvalidConfigurationError(f"the send window is {hours!r}: give it like 08:00-21:00") from None
-        except zoneinfo.ZoneInfoNotFoundError:
-            raise InvalidConfigurationError(
-                f"there is no time zone {zone!r} here: give it like Asia/Shanghai, or install the package tzdata"
-            ) from None
+        return cls(opens, closes, find_zone(zone))
 
     def closed_for(self, now: datetime) -> float:
         """Seconds until the window opens, 0 while it is open.

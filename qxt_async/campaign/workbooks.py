@@ -8,7 +8,6 @@ once before, in constant memory, and refused beyond the limits below.
 from __future__ import annotations
 
 import zipfile
-import zlib
 from importlib import import_module
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
@@ -67,8 +66,8 @@ class _Extent:
 
 def _column(letters: str) -> int:
     number = 0
-    for letter in letters:
-        number = number * 26 + ord(letter.upper()) - ord("A") + 1
+    for letter in letters.upper():
+        number = number * 26 + ord(letter) - ord("A") + 1
     return number
 
 
@@ -86,10 +85,12 @@ def _check(path: str) -> None:
             unpacked = 0
             for member in members:
                 unpacked += _walk(path, archive, member, _UNPACKED - unpacked)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, expat.ExpatError) as error:
-        raise SourceFileError(path, None, f"it is damaged or locked ({type(error).__name__})") from error
+    except SourceFileError:
+        raise
     except OSError as error:
         raise SourceFileError(path, None, error.strerror or type(error).__name__) from error
+    except Exception as error:  # each way to pack has errors of its own
+        raise SourceFileError(path, None, f"it is damaged or locked ({type(error).__name__})") from error
 
 
 def _walk(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, allowed: int) -> int:

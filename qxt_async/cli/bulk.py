@@ -85,11 +85,12 @@ def command(
     from .ledger import Ledger, NumbersFile
     from .reporting import finish
     from .screening import Screen, numbers_of, read_suppressed, survey
-    from .stopping import run_until_stopped
+    from .stopping import RetryingWithin, run_until_stopped
 
     options = account(user, base_url)
     left_out = read_suppressed(suppressed, journal)
     ledger = Ledger(NumbersFile(failed_to, "--failed-to"), NumbersFile(unknown_to, "--unknown-to"))
+    ledger.failed_to.keep_apart(ledger.unknown_to)
     needed = 0
     with open_numbers(file, column, encoding) as source:
         total: int | None = None
@@ -117,6 +118,7 @@ def command(
                         addseqno=addseqno,
                         substitute=substitute,
                         suppressed=left_out,
+                        retry=RetryingWithin(beginning),
                         on_result=ledger.add,
                         on_progress=show,
                     )

@@ -31,14 +31,23 @@ def _there(journal: str) -> bool:
     return "://" in journal or Path(journal).exists()
 
 
+def _named(journal: str) -> str:
+    """A journal's name for an error, but for one that may be a mistyped address with a password."""
+    if any(sign in journal.lower() for sign in ("@", "password=", "postgres")):
+        return "of this name (an address is like postgresql://USER:PASSWORD@HOST/DATABASE)"
+    return repr(journal)
+
+
 def _consulted(ctx: click.Context, parameter: click.Parameter, journal: str | None) -> str | None:
     """A journal that is not there has nobody on its list; one that was asked for by name is mistyped."""
     if journal is None or _there(journal):
         return journal
     if ctx.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT:
-        click.echo(f"there is no journal {journal!r} yet (QXT_JOURNAL): nobody is left out for opting out", err=True)
+        click.echo(
+            f"there is no journal {_named(journal)} yet (QXT_JOURNAL): nobody is left out for opting out", err=True
+        )
         return None
-    raise click.BadParameter(f"there is no journal {journal!r}")
+    raise click.BadParameter(f"there is no journal {_named(journal)}")
 
 
 opted_out_option = click.option(
@@ -60,7 +69,7 @@ async def existing(journal: str) -> AsyncGenerator[Journal]:
     from qxt_async.journal import open_journal
 
     if not await anyio.to_thread.run_sync(_there, journal):
-        raise click.UsageError(f"there is no journal {journal!r}: give --journal, or set QXT_JOURNAL.")
+        raise click.UsageError(f"there is no journal {_named(journal)}: give --journal, or set QXT_JOURNAL.")
     async with open_journal(journal) as opened:
         yield opened
 

@@ -39,6 +39,7 @@ class NumbersFile:
 
     def __init__(self, path: str | None, option: str) -> None:
         self.path = path
+        self._option = option
         self._file: TextIO | None = None
         if path is None:
             return
@@ -51,6 +52,20 @@ class NumbersFile:
         if stat.S_ISREG(state.st_mode) and state.st_size:
             self._file.close()
             raise click.UsageError(f"{option} {path}: the file is there already, and not empty.")
+
+    def keep_apart(self, other: NumbersFile) -> None:
+        """Refuse to share a file with another: each would overwrite what the other wrote.
+
+        Raises:
+            click.UsageError: they are one file.
+        """
+        if self._file is None or other._file is None:
+            return
+        state = os.fstat(self._file.fileno())
+        if stat.S_ISREG(state.st_mode) and os.path.samestat(state, os.fstat(other._file.fileno())):
+            self.close()
+            other.close()
+            raise click.UsageError(f"{self._option} and {other._option} are one file: give two.")
 
     def write(self, numbers: Sequence[str]) -> None:
         """Write some numbers, and hand them to the system at once.

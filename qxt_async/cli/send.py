@@ -47,7 +47,7 @@ def command(
 
     from .ledger import Ledger
     from .reporting import finish
-    from .stopping import run_until_stopped
+    from .stopping import RetryingWithin, run_until_stopped
 
     options = account(user, base_url)
     left_out = frozenset[str]() if journal is None else opted_out(journal)
@@ -62,7 +62,7 @@ def command(
         for each in result.invalid:
             click.echo(f"number {each.position + 1}: {masked(each.raw)!r}: {each.reason}", err=True)
 
-    async def work(_: anyio.CancelScope) -> None:
+    async def work(beginning: anyio.CancelScope) -> None:
         async with QxtClient.from_env(**options, transport=transport, timeout=timeout) as client:
             await client.send(
                 numbers,
@@ -71,6 +71,7 @@ def command(
                 addseqno=addseqno,
                 substitute=substitute,
                 suppressed=left_out,
+                retry=RetryingWithin(beginning),
                 on_result=take,
             )
 

@@ -57,13 +57,16 @@ def command(
     from .display import print_table
     from .program import FailedError
 
-    gateway = SimulatedGateway(
-        user,
-        os.environ.get("QXT_PASSWORD") or "password",
-        balance=balance,
-        min_batch=min_batch,
-        push_to=push_to,
-    )
+    try:
+        gateway = SimulatedGateway(
+            user,
+            os.environ.get("QXT_PASSWORD") or "password",
+            balance=balance,
+            min_batch=min_batch,
+            push_to=push_to,
+        )
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--push-to") from None
     try:
         for each in faults:
             gateway.fail_share(*parse_share(each))

@@ -10,13 +10,17 @@ import attrs
 import click
 
 from qxt_async.errors import QxtError
+from qxt_async.retrying import RetryPolicy
+from qxt_async.values import put
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from anyio.abc import TaskStatus
 
-__all__ = ["Ended", "run_until_stopped"]
+    from qxt_async.wire import Answer
+
+__all__ = ["Ended", "RetryingWithin", "run_until_stopped", "say_stopping"]
 
 _GRACE = 5.0
 
@@ -32,6 +36,25 @@ class Ended:
 
     interrupted: signal.Signals | None
     error: QxtError | OSError | None
+
+
+def say_stopping() -> None:
+    """Answer a first signal, on stderr."""
+    click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+
+
+class RetryingWithin(RetryPolicy):
+    """The default policy, which tries nothing again once a signal has cancelled the scope."""
+
+    _beginning: anyio.CancelScope
+
+    def __init__(self, beginning: anyio.CancelScope) -> None:
+        super().__init__()
+        put(self, "_beginning", beginning)
+
+    def again(self, answer: Answer) -> frozenset[str]:
+        """See `RetryPolicy.again`."""
+        return frozenset[str]() if self._beginning.cancel_called else super().again(answer)
 
 
 def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> Ended:
@@ -65,7 +88,7 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
                     received = number
                     beginning.cancel()
                     group.cancel_scope.deadline = anyio.current_time() + _GRACE
-                    click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+                    say_stopping()
 
         async with anyio.create_task_group() as group:
             await group.start(watch)

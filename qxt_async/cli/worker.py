@@ -11,6 +11,7 @@ import click
 from .journals import existing, journal_option
 from .options import account, account_options, guard_options, verbose
 from .program import ExitCode, FailedError
+from .stopping import say_stopping
 
 if TYPE_CHECKING:
     from qxt_async.cluster import CampaignWorker
@@ -107,7 +108,7 @@ async def _until_signalled(worker: CampaignWorker) -> bool:
                 if worker.stopping:
                     cut_short = True
                     break
-                click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+                say_stopping()
                 worker.stop()
         group.cancel_scope.cancel()
 

@@ -117,13 +117,13 @@ class Campaigns(Protocol):
         """Its batches behind a key, withdrawn ones too."""
         ...
 
-    async def numbers(self, campaign: int, *, after: int = 0, limit: int = 10) -> tuple[list[NumberRecord], int]:
+    async def numbers(self, campaign: int, *, after: int = 0, limit: int = 10_000) -> tuple[list[NumberRecord], int]:
         """What became of its numbers, with their reports; each number once, however often it was sent.
 
         Args:
             campaign: which.
             after: 0 to begin with, then what the call before returned.
-            limit: how many batches to read at a time.
+            limit: how many to read at a time, in whole batches.
 
         Returns:
             The numbers, in the order of the batches, and where to go on; with nothing left ``([], after)``.

@@ -58,6 +58,9 @@ class SimulatedGateway:
             within `pushing`.
         push_app: an ASGI application that takes the pushes in this process; `push_to` is then its address for it.
         push: how to push.
+
+    Raises:
+        ValueError: `push_to` is no address that can be called.
     """
 
     def __init__(
@@ -100,6 +103,8 @@ class SimulatedGateway:
         self._push_app = push_app
         self._plan = push or PushPlan()
         self._run = PushRun(self._plan, self._random, self._acknowledged)
+        if push_to is not None:
+            self._caller(push_to, push_app, self._plan)  # refuses an address that cannot be called
 
     def __repr__(self) -> str:
         return f"<SimulatedGateway: {len(self._books.requests)} requests, {len(self._books.sends)} sends>"

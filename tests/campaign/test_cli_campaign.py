@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,10 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, Deliveries, Tally
 from qxt_async.models import StatusReport
 from qxt_async.pushes import Push
-from qxt_async.simulator import SimulatedGateway, serve
+from qxt_async.simulator import SimulatedGateway, Submission, serve
 
 TEXT = "【Acme】您好"
+NUMBER = "13800138000"
 Run = Callable[..., Result]
 
 
@@ -158,7 +160,7 @@ def test_a_plan_of_a_workbook(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "what"),
     [
-        (["rows.csv", "--text", "{nam}"], "there is no column 'nam': there are 'mobile', 'name'"),
+        (["rows.csv", "--text", "{nam}"], "there is no column 'nam': there are 1 'mobile', 2 'name'"),
         (["none.csv", "--text", TEXT], "none.csv: No such file"),
         (["rows.csv", "--text", "😀"], r"U+1F600"),
         (["--text", TEXT], "Missing argument"),
@@ -279,6 +281,30 @@ def test_a_signal_lets_what_is_under_way_finish(planned: int, gateway: Simulated
     assert told["accepted"] + told["planned"] == 1200
     assert told["unknown"] == told["sending"] == 0
     assert "accepted" in output
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of this kind are not sent on Windows")
+@pytest.mark.usefixtures("account")
+def test_a_second_signal_does_not_wait(planned: int, gateway: SimulatedGateway, run: Run) -> None:
+    """The first one is answered; after the second, what is under way is unknown, and the exit code says so."""
+    arrived = threading.Event()
+
+    def arrive(_: Submission) -> bool:
+        arrived.set()
+        return True
+
+    gateway.fail_when(arrive, "take-then-hang")
+    command = [sys.executable, "-m", "qxt_async", "campaign", "run", str(planned), "--concurrency", "1"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    assert arrived.wait(60)
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline() == "stopping: waiting for what is under way; once more to cut it off\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 3
+    told = json.loads(run("status", planned, "--json").stdout)
+    assert (told["planned"], told["unknown"], told["sending"]) == (600, 600, 0)
 
 
 def tally(**changes: Any) -> Tally:
@@ -486,6 +512,25 @@ def test_an_export_to_nowhere_is_a_usage_error(run: Run, planned: int) -> None:
     assert run("export", planned, "--parquet", "b.parquet").exit_code == 0
     result = run("export", planned, "--csv", "no/such/folder.csv")
     assert (result.exit_code, "no/such/folder.csv" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize("option", ["--csv", "--parquet", "--left-out"])
+def test_a_campaign_that_is_not_there_replaces_no_export(run: Run, planned: int, option: str) -> None:
+    """The export of another campaign stays as it is, and none is begun."""
+    Path("old").write_text("old", encoding="utf-8")
+    for name in ("old", "new"):
+        result = run("export", 99, option, name)
+        assert (result.exit_code, result.stderr) == (1, "Error: there is no campaign 99 in this journal\n")
+    assert (Path("old").read_text("utf-8"), Path("new").exists()) == ("old", False)
+
+
+def test_standard_output_is_utf_8(run: Run, tmp_path: Path) -> None:
+    """As every file, whatever the charset of the terminal is."""
+    (tmp_path / "rows.txt").write_text(f"{NUMBER}\n\U0001f600\n", encoding="utf-8")
+    run("plan", "rows.txt", "--text", TEXT)
+    command = [sys.executable, "-m", "qxt_async", "campaign", "export", "1", "--left-out", "-"]
+    written = subprocess.run(command, stdout=subprocess.PIPE, check=True, env={**os.environ, "PYTHONIOENCODING": "gbk"})
+    assert "\U0001f600,invalid," in written.stdout.decode("utf-8")
 
 
 def test_a_closed_pipe_ends_an_export_quietly(run: Run, planned: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from made_up import sent_campaign
+from steps import planned
 
-from qxt_async.campaign.export import COLUMNS, export_csv, export_left_out, export_parquet
+from qxt_async.campaign.export import COLUMNS, export_csv, export_left_out, export_parquet, numbers
 from qxt_async.campaign.plan import plan
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.journal import Journal, open_journal
@@ -69,6 +70,12 @@ async def test_every_number_is_there_once(journal: Journal) -> None:
     first = rows[0]
     assert (first["mid"], first["sent_at"]) == ("0007000001", "2026-11-03T01:00:00.000Z")
     assert {row["code"] for row in rows if row["report"] == "rejected"} == {"REJECT"}
+
+
+async def test_numbers_come_by_the_thousand(journal: Journal) -> None:
+    """Also where each batch has a text of its own, and one number."""
+    campaign = await planned(journal.campaigns, *[1] * 50)
+    assert [len(records) async for records in numbers(journal, campaign)] == [50]
 
 
 async def test_values_are_harmless_in_a_spreadsheet(journal: Journal) -> None:

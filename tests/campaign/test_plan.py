@@ -257,7 +257,7 @@ async def test_a_balance_that_cannot_be_asked_is_a_warning(journal: Journal) -> 
     [
         ({"text": "【Acme】😀{m}"}, InvalidTextError, "U\\+1F600"),
         ({"text": ""}, InvalidTextError, "empty"),
-        ({"text": "【Acme】{x}"}, InvalidTextError, "there is no column 'x': there are 'm'"),
+        ({"text": "【Acme】{x}"}, InvalidTextError, "there is no column 'x': there are 1 'm'"),
         ({"extno": "x"}, InvalidExtnoError, "ASCII digits"),
         ({"batch_size": 0}, InvalidConfigurationError, "batch_size is 0"),
         ({"batch_size": 1001}, InvalidConfigurationError, "1 to 1000"),

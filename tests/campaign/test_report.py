@@ -267,7 +267,7 @@ async def test_what_a_report_cannot_be_is_refused(
     language: Language = "fr"  # type: ignore[assignment]
     with pytest.raises(InvalidConfigurationError, match="'fr'; there are en and zh"):
         render_report(data, language=language)
-    for zone in ("Mars/Base", "../etc/passwd"):
+    for zone in ("Mars/Base", "../etc/passwd", "Asia"):
         with pytest.raises(InvalidConfigurationError, match="there is no time zone"):
             render_report(data, time_zone=zone)
     for module in ("jinja2", "pygal"):

@@ -626,6 +626,31 @@ async def test_signals(store: str, signals: int) -> None:
         assert tallies == [tally if signals == 1 else None]
 
 
+async def test_only_a_second_signal_cuts_off(store: str) -> None:
+    """The first one waits for what is under way also if the run has stopped by itself before."""
+    gateway = SlowGateway()
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
+        heard = anyio.Event()
+        tallies: list[Tally | None] = []
+
+        async def runs() -> None:
+            tallies.append(await run_until_signalled(runner, campaign, on_stopping=heard.set))
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(runs)
+            await gateway.asked.wait()
+            await campaigns.pause(campaign, "lunch")
+            await seen(lambda: runner.stopping)
+            signal.raise_signal(signal.SIGINT)
+            await seen(lambda: heard.is_set() or bool(tallies))
+            gateway.answer.set()
+        tally = await campaigns.tally(campaign)
+        assert (tally.state, tally.accepted, tally.unknown) == (CampaignState.PAUSED, 1, 0)
+        assert tallies == [tally]
+
+
 async def test_run_until_signalled_without_a_signal(store: str) -> None:
     """Without a signal it is a run like any other, and its errors are not in a group."""
     gateway = SimulatedGateway()

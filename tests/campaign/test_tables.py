@@ -214,6 +214,25 @@ async def test_what_is_no_workbook_is_told(tmp_path: Path) -> None:
         await read(cut)
 
 
+async def test_a_cell_in_a_column_of_no_letters_we_know_is_told(tmp_path: Path) -> None:
+    """Letters that are two in upper case are no reason to crash."""
+    with pytest.raises(SourceFileError, match=r"\(CalamineError\)"):
+        await read(zipped(tmp_path / "bad.xlsx", sheet1=sheet_xml("<x:row r='2'><x:c r='ß2'/></x:row>")))
+
+
+@pytest.mark.parametrize("packed", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+async def test_damage_in_any_way_to_pack_is_told(tmp_path: Path, packed: int) -> None:
+    """Each has errors of its own."""
+    path = tmp_path / "bad.xlsx"
+    with zipfile.ZipFile(path, "w", packed) as archive:
+        archive.writestr("xl/workbook.xml", "<workbook>" + "x" * 500 + "</workbook>")
+    raw = path.read_bytes()
+    begin = raw.index(b"workbook.xml") + len(b"workbook.xml") + 9
+    path.write_bytes(raw[:begin] + b"\xff" * 16 + raw[begin + 16 :])
+    with pytest.raises(SourceFileError, match=r"bad\.xlsx: "):
+        await read(path)
+
+
 async def test_a_workbook_that_goes_away_is_told(tmp_path: Path) -> None:
     """A file that cannot be opened any more is an error of ours."""
     with pytest.raises(SourceFileError, match="No such file"):
@@ -253,6 +272,24 @@ async def test_a_damaged_parquet_file_is_told(tmp_path: Path) -> None:
     raw[20:4000] = b"\xff" * 3980
     path.write_bytes(raw)
     with pytest.raises(SourceFileError, match="cannot be read as Parquet"):
+        await read(path)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([1234567890123456789], pa.timestamp("ns")),
+        pa.array([10**18], pa.timestamp("us")),
+        pa.array([10**8], pa.date32()),
+        pa.array([1], pa.timestamp("us", tz="Mars/Base")),
+    ],
+    ids=["nanoseconds", "year", "day", "zone"],
+)
+async def test_a_value_that_python_has_not_is_told(tmp_path: Path, values: pa.Array) -> None:
+    """The error names the file and the column, and says what to do."""
+    path = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"mobile": [NUMBER], "since": values}), path)
+    with pytest.raises(SourceFileError, match=r"rows\.parquet: column 2 'since' has a value .+: make it text$"):
         await read(path)
 
 

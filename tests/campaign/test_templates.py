@@ -74,17 +74,33 @@ def test_columns_are_found_by_name_or_position() -> None:
 @pytest.mark.parametrize(
     ("name", "existing", "what"),
     [
-        ("nam", ["number", "", "name"], "there is no column 'nam': there are 'number', number 2, 'name'$"),
+        ("nam", ["number", "", "name"], "there is no column 'nam': there are 1 'number', number 2, 3 'name'$"),
         ("4", ["number", "b", "c"], "there is no column '4'"),
         ("0", ["number"], "there is no column '0'"),
         ("name", [], "the source has only numbers and no columns"),
-        ("name", [f"c{at}" for at in range(25)], "'c19' and 5 more$"),
+        ("name", [f"c{at}" for at in range(25)], "20 'c19' and 5 more$"),
     ],
 )
 def test_a_column_that_is_not_there_is_named(name: str, existing: list[str], what: str) -> None:
     """The error names the column and lists those that exist, not endlessly."""
     with pytest.raises(InvalidTextError, match=what):
         find_column(name, existing)
+
+
+def test_a_name_that_two_columns_have_is_refused() -> None:
+    """Neither is guessed; a position says which."""
+    existing = ["name", "number", "name"]
+    with pytest.raises(
+        InvalidTextError, match=r"'name', so give its position: there are 1 'name', 2 'number', 3 'name'$"
+    ):
+        find_column("name", existing)
+    assert find_column("3", existing) == 2
+
+
+def test_a_number_in_place_of_a_name_is_masked() -> None:
+    """The first row of a file without a header may have been taken for one."""
+    with pytest.raises(InvalidTextError, match=r"there are 1 'Li', 2 '\+85\*{4}4567'$"):
+        find_column("name", ["Li", "+85261234567"])
 
 
 @pytest.mark.parametrize(

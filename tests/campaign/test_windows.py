@@ -41,14 +41,17 @@ def test_clocks_that_change() -> None:
     assert window.closed_for(evening) == 9 * 3600
 
 
-@pytest.mark.parametrize("hours", ["", "08:00", "8-21", "08:00-25:00"])
+@pytest.mark.parametrize(
+    "hours", ["", "08:00", "8-21", "08:00-25:00", "08:00-21:00-22:00", "08:00+08:00-21:00", "08:00-21:00Z"]
+)
 def test_refused_hours(hours: str) -> None:
     """What is no window is refused with an example."""
     with pytest.raises(InvalidConfigurationError, match="08:00-21:00"):
         SendWindow.parse(hours)
 
 
-def test_refused_zone() -> None:
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../x", "Asia"])
+def test_refused_zone(zone: str) -> None:
     """A zone that is not there is named."""
-    with pytest.raises(InvalidConfigurationError, match="Mars/Olympus"):
-        SendWindow.parse("08:00-21:00", "Mars/Olympus")
+    with pytest.raises(InvalidConfigurationError, match=f"there is no time zone '{zone}' here"):
+        SendWindow.parse("08:00-21:00", zone)

@@ -293,6 +293,28 @@ def test_an_address_is_no_file(run: Run) -> None:
     assert "hunter2" not in ended.output
 
 
+@pytest.mark.parametrize(
+    "journal",
+    [
+        "postgresql:/qxt:hunter2@db.invalid/qxt",
+        "postgres:hunter2",
+        "host=db.invalid password=hunter2",
+        "qxt:hunter2@db",
+    ],
+)
+@pytest.mark.parametrize("command", [("reports",), ("send", "13800138000", "--text", "x")])
+def test_a_mistyped_address_keeps_its_password(
+    run: Run, monkeypatch: pytest.MonkeyPatch, journal: str, command: tuple[str, ...]
+) -> None:
+    """What may be an address is not repeated, whether it is an option or in the environment."""
+    ended = run(*command, "--journal", journal)
+    assert (ended.exit_code, "there is no journal of this name" in ended.stderr) == (2, True)
+    monkeypatch.setenv("QXT_JOURNAL", journal)
+    told = run(*command)
+    assert "there is no journal of this name" in told.stderr
+    assert "hunter2" not in ended.output + told.output
+
+
 def test_a_moment_for_machines() -> None:
     """ISO 8601 with the zone, to the millisecond; nothing for nothing."""
     assert feed.when(None) is None

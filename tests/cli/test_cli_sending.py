@@ -215,6 +215,19 @@ class TestBulk:
         assert (ended.exit_code, "No such file" in ended.stderr) == (2, True)
         assert not gateway.requests
 
+    def test_one_file_for_both_is_refused(
+        self, run: Run, gateway: SimulatedGateway, many: Path, tmp_path: Path
+    ) -> None:
+        """Failed and unknown numbers would overwrite each other; a device has room for both."""
+        (tmp_path / "link.txt").symlink_to("one.txt")
+        for other in ("one.txt", "link.txt"):
+            files = ("--failed-to", tmp_path / "one.txt", "--unknown-to", tmp_path / other)
+            ended = run("bulk", many, "--text", TEXT, *files)
+            assert ended.exit_code == 2
+            assert "--failed-to and --unknown-to are one file: give two." in ended.stderr
+        assert gateway.sends == ()
+        assert run("bulk", many, "--text", TEXT, "--failed-to", "/dev/null", "--unknown-to", "/dev/null").exit_code == 0
+
     def test_a_refused_account_stops_it(
         self, run: Run, gateway: SimulatedGateway, many: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

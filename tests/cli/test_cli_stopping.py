@@ -16,7 +16,7 @@ import anyio
 import pytest
 from command_line import PASSWORD, TEXT, Run, numbers
 
-from qxt_async import NotSentError
+from qxt_async import NotSentError, sending
 from qxt_async.cli import stopping
 from qxt_async.cli.stopping import run_until_stopped
 from qxt_async.simulator import Fault, SimulatedGateway, Submission
@@ -186,6 +186,29 @@ def test_a_signal_before_the_first_request(
     assert not gateway.requests
 
 
+@pytest.mark.parametrize("command", ["send", "bulk"])
+@pytest.mark.usefixtures("account")
+def test_a_signal_before_another_attempt(
+    run: Run, gateway: SimulatedGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Interrupted while it waits to try again, nothing is sent any more, and the numbers have failed."""
+
+    async def interrupted(_: float) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await noticed.wait()
+
+    gateway.fail_next("throttle-429")
+    (tmp_path / "one.txt").write_text(*numbers(1), encoding="utf-8")
+    noticed = anyio.Event()
+    monkeypatch.setattr(sending.anyio, "sleep", interrupted)
+    monkeypatch.setattr(stopping, "click", SimpleNamespace(echo=lambda *_, **__: noticed.set()))
+    source = {"send": numbers(1)[0], "bulk": tmp_path / "one.txt"}[command]
+    ended = run(command, source, "--text", TEXT, "--json")
+    told = json.loads(ended.stdout)
+    assert (ended.exit_code, told["failed"], told["accepted"]) == (130, 1, 0)
+    assert len(gateway.requests) == 1
+
+
 class TestSimulate:
     """`qxt simulate`."""
 
@@ -239,6 +262,7 @@ class TestSimulate:
             (("--fault", "mixed=2"), "the share of 'mixed' is a number between 0 and 1"),
             (("--fault", "mixed=0.6", "--fault", "close=0.6"), "all shares together are at most 1"),
             (("--port", "70000"), "70000 is not in the range"),
+            (("--push-to", "foo"), "push_to is an address such as http://"),
         ],
     )
     def test_wrong_usage(self, run: Run, arguments: tuple[str, ...], hint: str) -> None:

@@ -275,6 +275,13 @@ async def test_an_address_is_needed(to):
         await SimulatedGateway().push_all(to)
 
 
+@pytest.mark.parametrize("to", ["", "no address", "ftp://callback.test/"])
+def test_an_address_is_needed_from_the_beginning(to):
+    """A gateway that could never push is not made."""
+    with pytest.raises(ValueError, match="address"):
+        SimulatedGateway(push_to=to)
+
+
 @pytest.mark.parametrize(
     "options",
     [

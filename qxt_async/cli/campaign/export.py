@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, cast
 
 import anyio
 import click
@@ -14,6 +14,7 @@ import click
 from .shared import existing, id_argument, journal_option
 
 if TYPE_CHECKING:
+    import io
     from collections.abc import Generator
 
 __all__ = ["command"]
@@ -43,6 +44,7 @@ def command(
 
     async def write() -> None:
         async with existing(journal) as opened:
+            await opened.campaigns.get(campaign)  # before a file is touched
             if csv_file is not None:
                 with _opened(csv_file) as stream:
                     await export_csv(opened, campaign, stream)
@@ -69,6 +71,7 @@ def _begun(path: str) -> None:
 @contextmanager
 def _opened(path: str) -> Generator[TextIO]:
     if path == STDOUT:
+        cast("io.TextIOWrapper", sys.stdout).reconfigure(encoding="utf-8", newline="")
         yield sys.stdout
         return
     _begun(path)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qxt_async.cli.options import account, all_of, guard_options
+from qxt_async.cli.stopping import say_stopping
 
 from .shared import existing, finish, ordered_by, print_state
 
@@ -64,7 +65,8 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
                 show_deliveries=True,
                 by=ordered_by(),
             )
-            tally = await run_until_signalled(CampaignRunner(opened, client, run_options), campaign)
+            runner = CampaignRunner(opened, client, run_options)
+            tally = await run_until_signalled(runner, campaign, on_stopping=say_stopping)
         await print_state(opened, campaign, as_json=as_json)
     finish(campaign, tally)
 
