@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Template", "is_template"]
 
+_DIGITS = 6  # fewer has the position of any column; Python refuses to read thousands
+
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 
 
@@ -125,7 +127,8 @@ def find_column(name: str, existing: Sequence[str]) -> int:
         )
     if name in existing:
         return existing.index(name)
-    if name.isascii() and name.isdigit() and 1 <= int(name) <= len(existing):
-        return int(name) - 1
+    position = int(name) if name.isascii() and name.isdigit() and len(name) < _DIGITS else 0
+    if 1 <= position <= len(existing):
+        return position - 1
     there = f"there are {shown_columns(existing)}" if existing else "the source has only numbers and no columns"
     raise InvalidTextError(f"there is no column {name!r}: {there}")

@@ -310,6 +310,8 @@ def open_journal(target: str | os.PathLike[str]) -> Journal:
         raise InvalidConfigurationError(message)
     if path in {"", ":memory:"} or path.startswith("file:"):
         raise InvalidConfigurationError("a journal has to survive its process: give the path of a file")
+    if "password=" in path or "host=" in path:
+        raise InvalidConfigurationError("give a journal on PostgreSQL as an address: postgresql://…")
     from .sqlite import SqliteJournal
 
     return SqliteJournal(path)

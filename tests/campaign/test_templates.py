@@ -77,6 +77,7 @@ def test_columns_are_found_by_name_or_position() -> None:
         ("nam", ["number", "", "name"], "there is no column 'nam': there are 1 'number', number 2, 3 'name'$"),
         ("4", ["number", "b", "c"], "there is no column '4'"),
         ("0", ["number"], "there is no column '0'"),
+        ("9" * 5000, ["number"], "there is no column"),
         ("name", [], "the source has only numbers and no columns"),
         ("name", [f"c{at}" for at in range(25)], "20 'c19' and 5 more$"),
     ],

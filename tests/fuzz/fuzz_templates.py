@@ -75,12 +75,16 @@ def _template(text: str, existing: list[str], given: list[str]) -> None:
     _resolve(template, existing)
 
 
+def _is_position(name: str, existing: list[str]) -> bool:
+    return name.isascii() and name.isdigit() and 1 <= int(name) <= len(existing)
+
+
 def _resolve(template: Template, existing: list[str]) -> None:
     try:
         indices = template.resolve(existing)
     except InvalidTextError:
-        missing = [name for name in template.columns if name not in existing]
-        assert any(not (name.isascii() and name.isdigit() and 1 <= int(name) <= len(existing)) for name in missing)
+        refused = [name for name in template.columns if existing.count(name) != 1]
+        assert any(existing.count(name) > 1 or not _is_position(name, existing) for name in refused)
         return
     for name, index in zip(template.columns, indices, strict=True):
         assert existing[index] == name or (name not in existing and index == int(name) - 1)

@@ -200,7 +200,10 @@ def test_closed_while_a_reader_is_at_work(tmp_path: Path) -> None:
         time.sleep(0.001)
 
 
-@pytest.mark.parametrize("target", ["mysql://user:secret@host/db", "", ":memory:", "file:qxt.db?mode=memory"])
+@pytest.mark.parametrize(
+    "target",
+    ["mysql://user:secret@host/db", "", ":memory:", "file:qxt.db?mode=memory", "host=db password=secret"],
+)
 def test_not_a_path(target: str) -> None:
     """What cannot hold a journal is refused before anything is opened, without showing a password."""
     with pytest.raises(InvalidConfigurationError, match="path of a file") as caught:
