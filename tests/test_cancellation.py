@@ -280,6 +280,23 @@ async def _head_first(go_on: threading.Event, wire: Wire) -> None:
     await wire.send(answer[head:])
 
 
+@pytest.mark.parametrize(("anyio_backend", "transport"), LANES)
+async def test_with_the_last_result(transport):
+    """A send that is cancelled while its last result is told does not end as if nothing were."""
+    books = Books()
+    with FaultServer() as server:
+        async with client_for(server, transport) as client:
+            with anyio.CancelScope() as scope:
+
+                def tell(result: BatchResult) -> None:
+                    books.tell(result)
+                    scope.cancel()
+
+                await client.send_bulk(number_run(0, 4), "hello", min_batch=1, on_result=tell)
+            assert scope.cancelled_caught
+    assert books.outcomes == ["accepted"]
+
+
 @every_way
 async def test_while_connecting(transport, way):
     """Before a connection stands nothing has left: not sent, and told so."""
