@@ -109,7 +109,11 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", *session.posargs)
 
 
-CANCELLING = ("tests/test_cancellation.py", "tests/test_cancelling_with_a_journal.py")
+CANCELLING = (
+    "tests/test_cancellation.py",
+    "tests/test_cancelling_with_a_journal.py",
+    "tests/test_cancelling_everything.py",
+)
 
 
 def _suite(session: nox.Session, *what: str, **environment: str) -> None:
@@ -123,7 +127,7 @@ def chaos(session: nox.Session) -> None:
     _suite(session, "tests/campaign/test_kill.py", "tests/cluster", "-m", "slow", QXT_CHAOS="1")
     _suite(session, "tests/receiver/test_processes.py", QXT_TEST_KILLS="20", QXT_TEST_REPORTS="20000")
     _suite(session, "tests/campaign/test_model.py", QXT_MODEL_EXAMPLES="500")
-    _suite(session, "--timeout", "0", *CANCELLING, QXT_CANCEL_MOMENTS="32000")
+    _suite(session, "--timeout", "0", "-n", "2", "--dist", "worksteal", *CANCELLING, QXT_CANCEL_MOMENTS="1000")
 
 
 @nox.session(python=PYTHONS[:1])

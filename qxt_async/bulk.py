@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Self, TypedDict
 
 import anyio
+from anyio.lowlevel import checkpoint_if_cancelled
 
 from .errors import AccountRefusedError, CallbackFailedError, QxtError, SourceFailedError
 from .models import BulkResult, Progress
@@ -127,6 +128,9 @@ class BulkStream:
                 await self._group.__aexit__(None, None, None)
         finally:
             self.unsent = self._held_back + self._batches.take_rest()
+        if error is None:
+            # Cancelled just as the last result came: what was cut off is not to pass for a send that came to its end.
+            await checkpoint_if_cancelled()
         if error is None and self._stopped is not None:
             raise self._stopped
 

@@ -1,34 +1,31 @@
-"""Cancelling, at every moment: nothing that the gateway said is lost, and the client is whole afterwards.
-
-``QXT_CANCEL_MOMENTS`` says how many random moments are tried, over all transports, backends and calls.
-"""
+"""Cancelling, at every moment: nothing that the gateway said is lost, and the client is whole afterwards."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import random
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
+from itertools import count
+from math import inf
 from typing import Any
 
 import anyio
 import httpx
 import pytest
-import trio
 from anyio import to_thread, wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
+from cancelling import SEED, Moments, cancel_at, moments_for, number_run, tasks_alive
 from faults import addresses
 from faults import catalogue as c
 from faults.server import DIGEST, FaultServer, Wire, http, ok_line
 
-from qxt_async import BatchResult, QxtClient, RetryPolicy, errors
+from qxt_async import Balance, BatchResult, BulkOptions, BulkResult, Message, QxtClient, RetryPolicy, errors
+from qxt_async.sending import RecordedBatch
 from qxt_async.transports import Exchange
 
-SEED = 20231
-MOMENTS = int(os.environ.get("QXT_CANCEL_MOMENTS", "500"))
 CONCURRENCY = 3
 LANES = (("asyncio", "httpx"), ("trio", "httpx"), ("asyncio", "httpx2"), ("trio", "httpx2"), ("asyncio", "aiohttp"))
 WAYS = [
@@ -36,15 +33,18 @@ WAYS = [
     for backend, transport in LANES
     for way in (("scope", "task", "task twice") if backend == "asyncio" else ("scope",))
 ]
-CALLS = ("send", "send_bulk", "stream_bulk", "balance")
+Call = Callable[[list[str]], Awaitable[Any]]
+CALLS = (
+    "QxtClient.send",
+    "QxtClient.send_recorded",
+    "QxtClient.send_bulk",
+    "BulkStream.__aenter__ BulkStream.__anext__ BulkStream.__aexit__",
+    "QxtClient.balance",
+    "QxtClient.__aenter__ QxtClient.__aexit__ QxtClient.aclose",
+)
 
 pytestmark = pytest.mark.anyio
 every_way = pytest.mark.parametrize(("anyio_backend", "transport", "way"), WAYS)
-
-
-def number_run(start: int, count: int) -> list[str]:
-    """Phone numbers, made up."""
-    return [f"1390{number:07d}" for number in range(start, start + count)]
 
 
 def client_for(server: FaultServer, transport: Any, **options: Any) -> QxtClient:
@@ -82,51 +82,6 @@ class Books:
         assert taken <= {*accepted, *unknown}, "taken, and not told"
 
 
-async def cancel_at(way: str, call: Callable[[], Awaitable[Any]], moment: Callable[[], Awaitable[Any]]) -> bool:
-    """Run a call and cancel it at a moment.
-
-    Returns:
-        Whether it was cut off. Anything that it raises but the cancellation is raised here.
-    """
-    if way == "scope":
-        done = False
-
-        async def run() -> None:
-            nonlocal done
-            await call()
-            done = True
-            group.cancel_scope.cancel()
-
-        async with anyio.create_task_group() as group:
-            group.start_soon(run)
-            await moment()
-            group.cancel_scope.cancel()
-        return not done
-    task = asyncio.ensure_future(call())
-    timer = asyncio.ensure_future(moment())
-    await asyncio.wait([task, timer], return_when=asyncio.FIRST_COMPLETED)
-    timer.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await timer
-    task.cancel()
-    if way == "task twice":
-        for _ in range(random.Random(SEED).randrange(6)):
-            await asyncio.sleep(0)
-        task.cancel()
-    try:
-        await task
-    except asyncio.CancelledError:
-        return True
-    return False
-
-
-def tasks_alive(backend: str) -> int:
-    """How many tasks the event loop has."""
-    if backend == "asyncio":
-        return len(asyncio.all_tasks())
-    return trio.lowlevel.current_statistics().tasks_living
-
-
 def leisurely(seed: int) -> Callable[[Wire], Awaitable[None]]:
     """A server that behaves, taking its time in different places."""
     dice = random.Random(seed)
@@ -148,26 +103,6 @@ def leisurely(seed: int) -> Callable[[Wire], Awaitable[None]]:
     return fault
 
 
-def moments(dice: random.Random, server: FaultServer) -> Callable[[], Awaitable[None]]:
-    """A random moment: after so many turns of the event loop, things that the server saw, or milliseconds."""
-    kind = dice.choice(("turns", "events", "seconds"))
-    turns, events, seconds = dice.randrange(120), dice.randrange(1, 9), dice.random() * 0.015
-
-    async def moment() -> None:
-        if kind == "turns":
-            for _ in range(turns):
-                await checkpoint()
-        elif kind == "seconds":
-            await anyio.sleep(seconds)
-        else:
-            begin = server.events
-            with anyio.move_on_after(0.1):
-                while server.events < begin + events:  # noqa: ASYNC110 (the server is in another thread)
-                    await anyio.sleep(0.0005)
-
-    return moment
-
-
 async def check_pool(client: QxtClient, server: FaultServer, books: Books) -> None:
     """All of the client's requests in flight are possible at once, each is answered, and no connection is left over."""
     after = set(number_run(9_000_000, CONCURRENCY))
@@ -184,42 +119,77 @@ async def check_pool(client: QxtClient, server: FaultServer, books: Books) -> No
     await to_thread.run_sync(server.wait_for, lambda: server.open <= CONCURRENCY)
 
 
+def calls_of(server: FaultServer, transport: Any, client: QxtClient, books: Books) -> dict[str, Call]:
+    """What is done to some numbers under each of the names."""
+    options: BulkOptions = {"batch_size": 4, "min_batch": 1, "on_result": books.tell}
+
+    async def send_recorded(numbers: list[str]) -> Any:
+        async def take() -> RecordedBatch:
+            await checkpoint()
+            return RecordedBatch(Message("hello"), numbers, until=inf)
+
+        return await client.send_recorded(take, on_result=books.tell)
+
+    async def stream_bulk(numbers: list[str]) -> Any:
+        async with client.stream_bulk(numbers, "hello", **options) as batches:
+            return [batch async for batch in batches]
+
+    async def send_with_another(numbers: list[str]) -> Any:
+        async with client_for(server, transport) as another:
+            return await another.send(numbers, "hello", on_result=books.tell)
+
+    calls: tuple[Call, ...] = (
+        lambda numbers: client.send(numbers, "hello", on_result=books.tell),
+        send_recorded,
+        lambda numbers: client.send_bulk(numbers, "hello", **options),
+        stream_bulk,
+        lambda _: client.balance(),
+        send_with_another,
+    )
+    return dict(zip(CALLS, calls, strict=True))
+
+
+def whole(value: Any) -> bool:
+    """Whether a result is what it would be without a cancellation: of all numbers, and none given up."""
+    if isinstance(value, Balance):
+        return True
+    if isinstance(value, BatchResult):
+        return not isinstance(value.error, errors.CancelledInFlightError | errors.NotSentError)
+    batches = value.batches if isinstance(value, BulkResult) else value
+    return all(map(whole, batches)) and sum(len(batch.numbers) for batch in batches) == 24
+
+
+@contextlib.contextmanager
+def broken_connections() -> Iterator[None]:
+    """The server may close a connection just as a request is written: told, and not the matter here."""
+    try:
+        yield
+    except* errors.OutcomeUnknownError as group:
+        if group.subgroup(errors.CancelledInFlightError) is not None:
+            raise
+
+
 @every_way
 async def test_any_moment(transport, way, anyio_backend):
     """At any moment: no number is taken that is not told of, no other error comes, every slot is usable after."""
-    dice = random.Random(SEED)
     books = Books()
+    times = moments_for(anyio_backend, [each.values[0] for each in WAYS], few=8)
     with FaultServer(leisurely(SEED)) as server:
         before = tasks_alive(anyio_backend)
-        cut = 0
         async with client_for(server, transport) as client:
-            for index in range(-(-MOMENTS // len(WAYS))):
-                numbers = number_run(index * 100, 24)
-
-                async def send(numbers: list[str] = numbers) -> None:
-                    await client.send(numbers, "hello", on_result=books.tell)
-
-                async def send_bulk(numbers: list[str] = numbers) -> None:
-                    await client.send_bulk(numbers, "hello", batch_size=4, min_batch=1, on_result=books.tell)
-
-                async def stream_bulk(numbers: list[str] = numbers) -> None:
-                    async with client.stream_bulk(
-                        numbers, "hello", batch_size=4, min_batch=1, on_result=books.tell
-                    ) as batches:
-                        async for _ in batches:
-                            await checkpoint()
-
-                calls = {"send": send, "send_bulk": send_bulk, "stream_bulk": stream_bulk, "balance": client.balance}
-                call = calls[CALLS[index % len(CALLS)]]
-                try:
-                    cut += await cancel_at(way, call, moments(dice, server))
-                except* errors.OutcomeUnknownError:
-                    pass  # the server closed a connection just as a request was written: told, and not the matter here
+            calls = calls_of(server, transport, client, books)
+            numbers = (number_run(start, 24) for start in count(0, 100))
+            for call in calls.values():
+                moments = Moments()
+                for _ in range(times):
+                    with broken_connections():
+                        ended = await moments.cancel(way, partial(call, next(numbers)))
+                        assert ended.cut or whole(ended.value)
+                moments.check()
             await check_pool(client, server, books)
         await to_thread.run_sync(server.settle)
         await wait_all_tasks_blocked()
         assert tasks_alive(anyio_backend) == before
-        assert cut > 5
         books.check(server)
 
 
@@ -260,9 +230,11 @@ async def test_at_a_step_of_the_exchange(transport, way, step, outcome, at):
             server.default = partial(_head_first, go_on)
             if step == "finish":
                 go_on.set()
-            cut = await cancel_at(way, lambda: client.send("13800138000", "hello", on_result=books.tell), reached.wait)
+            ended = await cancel_at(
+                way, lambda: client.send("13800138000", "hello", on_result=books.tell), reached.wait
+            )
             go_on.set()
-            assert cut or step == "finish"  # after which there may be nothing left to cut off
+            assert ended.cut or step == "finish"  # after which there may be nothing left to cut off
             assert books.outcomes == [outcome]
             error = books.results[0].error
             assert error is None if outcome == "accepted" else isinstance(error, errors.CancelledInFlightError)
@@ -308,15 +280,33 @@ async def _head_first(go_on: threading.Event, wire: Wire) -> None:
     await wire.send(answer[head:])
 
 
+@pytest.mark.parametrize(("anyio_backend", "transport"), LANES)
+async def test_with_the_last_result(transport):
+    """A send that is cancelled while its last result is told does not end as if nothing were."""
+    books = Books()
+    with FaultServer() as server:
+        async with client_for(server, transport) as client:
+            with anyio.CancelScope() as scope:
+
+                def tell(result: BatchResult) -> None:
+                    books.tell(result)
+                    scope.cancel()
+
+                await client.send_bulk(number_run(0, 4), "hello", min_batch=1, on_result=tell)
+            assert scope.cancelled_caught
+    assert books.outcomes == ["accepted"]
+
+
 @every_way
 async def test_while_connecting(transport, way):
     """Before a connection stands nothing has left: not sent, and told so."""
     books = Books()
     with FaultServer() as server, addresses.full_backlog(server) as base_url:
         async with QxtClient("someone", password_md5=DIGEST, base_url=base_url, transport=transport) as client:
-            assert await cancel_at(
+            ended = await cancel_at(
                 way, lambda: client.send("13800138000", "hello", on_result=books.tell), lambda: anyio.sleep(0.02)
             )
+            assert ended.cut
     assert books.outcomes == ["failed"]
     assert isinstance(books.results[0].error, errors.NotSentError)
 
@@ -333,7 +323,7 @@ async def test_while_backing_off(transport, way):
             call = cancel_at(
                 way, lambda: client.send("13800138000", "hello", on_result=books.tell), lambda: anyio.sleep(0.1)
             )
-            assert await call
+            assert (await call).cut
     assert books.outcomes == ["failed"]
     assert books.results[0].attempts == 1
 
@@ -347,9 +337,10 @@ async def test_while_waiting_for_a_slot(transport, way):
             group.start_soon(lambda: client.send("13800138000", "first", on_result=books.tell))
             await to_thread.run_sync(server.wait_for, lambda: len(server.requests) == 1)
             second = number_run(0, 3)
-            assert await cancel_at(
+            ended = await cancel_at(
                 way, lambda: client.send(second, "second", on_result=books.tell), wait_all_tasks_blocked
             )
+            assert ended.cut
             assert books.outcomes == ["failed"]
             assert books.results[0].attempts == 0
             server.release()
@@ -366,9 +357,10 @@ async def test_while_waiting_for_the_rate(transport, way):
         async with client_for(server, transport, max_request_rate=0.001) as client:
             await client.send("13800138000", "hello", on_result=books.tell)
             for number in ("13800138001", "13800138002"):
-                assert await cancel_at(
+                ended = await cancel_at(
                     way, lambda n=number: client.send(n, "hello", on_result=books.tell), lambda: anyio.sleep(0.01)
                 )
+                assert ended.cut
         assert books.outcomes == ["accepted", "failed", "failed"]
         assert len(server.requests) == 1
 

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 import anyio
 import pytest
 from anyio import to_thread
+from cancelling import number_run
 from faults import catalogue as c
 from faults.server import FaultServer, Wire, http
-from test_cancellation import LANES, Books, client_for, number_run
+from test_cancellation import LANES, Books, client_for
 
 from qxt_async import BatchResult, SourceFailedError, errors
 

@@ -13,6 +13,7 @@ apostrophe in front.
 from __future__ import annotations
 
 import csv
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from anyio import to_thread
@@ -24,7 +25,7 @@ from qxt_async.spreadsheets import harmless
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import AsyncIterator, Sequence
+    from collections.abc import AsyncGenerator, Sequence
     from datetime import datetime
 
     from qxt_async.journal import Journal
@@ -54,7 +55,7 @@ _NUMBERS: Final = 10_000  # at a time: some megabytes
 _LEFT_OUT: Final = 5_000
 
 
-async def numbers(journal: Journal, campaign: int) -> AsyncIterator[list[NumberRecord]]:
+async def numbers(journal: Journal, campaign: int) -> AsyncGenerator[list[NumberRecord], None]:
     """What became of every number, some thousands at a time; what the plan left out as suppressed comes last.
 
     Raises:
@@ -152,9 +153,10 @@ async def export_csv(journal: Journal, campaign: int, stream: TextIO) -> int:
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     count = 0
-    async for records in numbers(journal, campaign):
-        count += len(records)
-        await to_thread.run_sync(writer.writerows, map(_line, records))
+    async with aclosing(numbers(journal, campaign)) as blocks:
+        async for records in blocks:
+            count += len(records)
+            await to_thread.run_sync(writer.writerows, map(_line, records))
     return count
 
 
@@ -179,9 +181,10 @@ async def export_parquet(journal: Journal, campaign: int, path: str | os.PathLik
     writer = ParquetWriter(path, _KINDS)
     count = 0
     try:
-        async for records in numbers(journal, campaign):
-            count += len(records)
-            await to_thread.run_sync(writer.write, [_values(record) for record in records])
+        async with aclosing(numbers(journal, campaign)) as blocks:
+            async for records in blocks:
+                count += len(records)
+                await to_thread.run_sync(writer.write, [_values(record) for record in records])
     finally:
         writer.close()
     return count

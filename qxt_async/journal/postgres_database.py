@@ -304,7 +304,11 @@ class PostgresDatabase:
         wait = _FIRST_WAIT
         while True:
             try:
-                connection = await self.connect()
+                # Cut off, it would be left behind half made.
+                made: list[AsyncConnection[tuple[Any, ...]]] = []
+                with anyio.CancelScope(shield=True):
+                    made.append(await self.connect())
+                (connection,) = made
                 try:
                     await connection.execute(sql.SQL("LISTEN {}").format(sql.Identifier(channel)))
                     heard()
