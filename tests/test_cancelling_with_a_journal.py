@@ -78,10 +78,8 @@ def _run_until_signalled(journal: Journal, client: QxtClient, campaign: int) -> 
 async def _execute(journal: Journal, client: QxtClient, campaign: int) -> None:
     await journal.campaigns.start(campaign)
     executor = Executor(journal.campaigns, client, retry=OPTIONS.retry, margin=15.0, patience=60.0)
-    # As runners do. A `Task.cancel` that hits it directly can break into a claim, whose batch is unknown then.
-    async with anyio.create_task_group() as group:
-        for _ in range(4):
-            group.start_soon(executor.execute, campaign)
+    for _ in range(4):
+        await executor.execute(campaign)
 
 
 RUNS: dict[str, Callable[[Journal, QxtClient, int], Awaitable[Any]]] = {

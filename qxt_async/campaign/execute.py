@@ -28,6 +28,7 @@ from qxt_async.errors import (
 )
 from qxt_async.models import counted
 from qxt_async.sending import RecordedBatch
+from qxt_async.tasks import in_a_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -178,6 +179,11 @@ class Executor:
         Cancelling: what the gateway answered is written down, or what was provably not sent is planned again; if the
         journal does not take it at once, the batch will be unknown.
         """
+        return await in_a_task(lambda: self._execute(campaign, batch, still, on_result))
+
+    async def _execute(
+        self, campaign: int, batch: int | None, still: Callable[[], bool], on_result: Callable[[BatchResult], None]
+    ) -> Execution | None:
         await self._take_back_unclear()
         token = secrets.token_hex(16)
         claim: Claim | None = None

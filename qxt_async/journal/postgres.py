@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 
-from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError
+from qxt_async.errors import JournalBusyError, JournalClosedError, JournalError, JournalUnavailableError
+from qxt_async.tasks import in_a_task
 
 from . import Entry, SuppressionReason
 from .incoming import conflict_of, raw_push_of, reply_of, report_of, several, suppressible, suppression_of
@@ -101,13 +102,9 @@ class PostgresJournal:
         self._waiting_pushes += 1
         self._waiting_bytes += gathering.bytes - before
         if first:
-            # In a task of its own: a Task.cancel() of asyncio's own does not care for a shield around an await.
-            async with anyio.create_task_group() as group:
-                group.start_soon(self._write, gathering)
+            await in_a_task(lambda: self._write(gathering))
         await gathering.done.wait()
         if gathering.error is not None:
-            if first:
-                raise gathering.error
             # Each of those who wait gets an error of its own.
             closed = isinstance(gathering.error, JournalClosedError)
             kind = JournalClosedError if closed else JournalUnavailableError
@@ -122,7 +119,7 @@ class PostgresJournal:
                     await self.database.write(lambda transaction: write_pushes(transaction, gathering.pushes))
             except BaseException as error:
                 gathering.error = error
-                if not isinstance(error, Exception):
+                if not isinstance(error, JournalError):
                     raise
             finally:
                 self._waiting_pushes -= len(gathering.pushes)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import anyio
 import httpx
 
+from qxt_async.tasks import in_a_task
 from qxt_async.wire import unrevealing
 
 from .seam import ANSWER_LIMIT, FORM_TYPE, HEADERS, KEEPALIVE, AnswerTooLargeError, Exchange, NeverConnectedError
@@ -239,25 +240,12 @@ class HttpxTransport:
     async def exchange(self, exchange: Exchange) -> None:
         """See `Transport.exchange`."""
         send = self._shared or self._lanes.pop()
-        broken: Exception | None = None
-
-        async def run() -> None:
-            nonlocal broken
-            try:
-                await self._exchange(exchange, send)
-            except Exception as error:  # noqa: BLE001
-                broken = error
-
         try:
-            # A Task.cancel() of asyncio's own breaks into the clean-up of httpcore, which loses the connection for
-            # good. In a task group of ours it arrives as a cancellation of anyio, which that clean-up can hold off.
-            async with anyio.create_task_group() as group:
-                group.start_soon(run)
+            # A connection whose clean-up in httpcore is broken into is lost for good.
+            await in_a_task(lambda: self._exchange(exchange, send))
         finally:
             if self._shared is None:
                 self._lanes.append(send)
-        if broken is not None:
-            raise broken
 
     async def _exchange(self, exchange: Exchange, send: Callable[[Any], Any]) -> None:
         try:

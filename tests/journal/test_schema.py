@@ -206,6 +206,6 @@ def test_closed_while_a_reader_is_at_work(tmp_path: Path) -> None:
 )
 def test_not_a_path(target: str) -> None:
     """What cannot hold a journal is refused before anything is opened, without showing a password."""
-    with pytest.raises(InvalidConfigurationError, match="path of a file|as an address") as caught:
+    with pytest.raises(InvalidConfigurationError, match=r"path of a file|as an address") as caught:
         open_journal(target)
     assert "secret" not in str(caught.value)

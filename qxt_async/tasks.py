@@ -1,0 +1,39 @@
+"""A task of one's own, for what must not be cut short."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import anyio
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+__all__ = ["in_a_task"]
+
+T = TypeVar("T")
+
+
+async def in_a_task(function: Callable[[], Awaitable[T]]) -> T:
+    """Run `function` in a task of a group of anyio.
+
+    A ``Task.cancel()`` of asyncio's own does not care for anyio's shields: it breaks into whatever is awaited, be it
+    the clean-up of a connection or a commit. In a task group it arrives as one of anyio, which they hold off.
+
+    Raises:
+        Exception: what `function` raised, as it is and not as a group of one.
+    """
+    returned: list[T] = []
+    raised: list[Exception] = []
+
+    async def run() -> None:
+        try:
+            returned.append(await function())
+        except Exception as error:  # noqa: BLE001
+            raised.append(error)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run)
+    if raised:
+        raise raised[0]
+    return returned[0]
