@@ -112,8 +112,8 @@ def test_row_23_a_signal_loses_nothing(backend, transport, stop, tmp_path):
     with FaultServer(default=take_and_stall) as server:
         server.plan(*[normal] * 5)
         command = [sys.executable, str(program), server.base_url, DIGEST, str(books), backend, transport]
-        root = Path(__file__).parents[2]
-        with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)}) as process:
+        paths = os.pathsep.join([str(Path(__file__).parents[2]), os.environ["PYTHONPATH"]])
+        with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": paths}) as process:
             try:
                 server.wait_for(lambda: len(server.taken) == 9 * 20, 60)
                 process.send_signal(stop)
