@@ -46,10 +46,20 @@ def _forms(text: str) -> list[str]:
     ]
 
 
-_WORDS = [*PASSWORDS, PATH_SECRET, *DIGESTS, *(form for text in TEXTS for form in _forms(text))]
-SECRET = re.compile(
-    "|".join(map(re.escape, _WORDS)) + r"|(?<![0-9A-Za-z._])1[3-9][0-9]{9}(?![0-9A-Za-z])", re.IGNORECASE
-)
+_WORDS = [
+    word.lower() for word in (*PASSWORDS, PATH_SECRET, *DIGESTS, *(form for text in TEXTS for form in _forms(text)))
+]
+_NUMBER = re.compile(r"1[3-9][0-9]{9}(?<![0-9A-Za-z._]...........)(?![0-9A-Za-z])")
+
+
+def secret_in(text: str) -> str | None:
+    """The first secret of a text. Words are looked for one by one: a pattern of all takes ten times as long."""
+    lowered = text.lower()
+    word = next((word for word in _WORDS if word in lowered), None)
+    if word is None and (number := _NUMBER.search(text)):
+        return number[0]
+    return word
+
 
 # Of each class, in each test; of errors all.
 _EACH = 20
@@ -104,8 +114,8 @@ class Watch:
 
     def look(self, where: str, text: str) -> None:
         """Look at a text."""
-        if secret := SECRET.search(text):
-            self._found(f"{where} shows {secret[0]!r}: {text[:500]}")
+        if secret := secret_in(text):
+            self._found(f"{where} shows {secret!r}: {text[:500]}")
 
     def start(self) -> None:
         """Look at records and errors."""
