@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings
 
 sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(1, str(Path(__file__).parent / "watch"))
 
 from canaries import Canaries
 from postgresql_server import Server, programs, server

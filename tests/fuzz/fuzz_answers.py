@@ -20,7 +20,7 @@ SENT = [
 ]
 TELES = [",".join(numbers).encode() for numbers in SENT]
 BALANCE = len(SENT)
-LONGEST = 160
+LONGEST = 300
 WORDS = [b"ok:", b"fail:", b"error:", b"999", b"\r\n", b"sms:", b"mms:", b"\xa3\xba", *map(str.encode, SENT[1])]
 
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import cast
 
 from qxt_async.errors import SourceFileError
 from qxt_async.phones import Intake, SeenNumbers
 from qxt_async.sources import NumberFile
 
+SAMPLES = Path(__file__).parents[1] / "samples" / "numbers"
+
 COLUMNS: list[str | int | None] = [None, None, None, 1, 2, "mobile", "手机号", ""]
 ENCODINGS = [None, None, "utf-8", "gbk", "utf-16", "utf-16-le", "gb18030", "ascii"]
-LONGEST = 96
+LONGEST = 300
 WORDS = [
     *(b"13800138000", b"13800138001", b"+86 138-0013-8002", b"mobile,name\n", b'"', b'""', b"\r\n", b";", b"\t"),
     *(
@@ -111,17 +114,7 @@ def _complains(error: SourceFileError) -> None:
 
 
 def seeds() -> Iterator[bytes]:
-    """Files as people have them, with each of the options."""
-    csv_file = '手机号,姓名\n13800138000,张三\n13800138001,"李\n四"\n\n+86 138-0013-8002;x,王五\n'
-    files = [
-        *(csv_file.encode(encoding) for encoding in ("utf-8", "utf-8-sig", "gbk", "utf-16")),
-        b"13800138000\n13800138001\r\n13800138000\r# no more\n19912345678",
-        b"mobile;name\r\n13800138000;a\r\n",
-        b"13800138000,13800138001\n",
-        b'a,b\n"13800138000\n',
-        b"PK\x03\x04",
-        b"",
-    ]
-    for content in files:
+    """Each sample, with each of the options."""
+    for path in sorted(SAMPLES.glob("*.bin")):
         for options in range(0, 256, 5):
-            yield bytes([options, options >> 1]) + content
+            yield bytes([options, options >> 1]) + path.read_bytes()

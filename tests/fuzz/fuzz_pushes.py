@@ -14,7 +14,7 @@ SAMPLES = Path(__file__).parents[1] / "samples" / "pushes"
 
 LIMITS = PushLimits(fields=16, items=10, value=20)
 OPT_OUT = OptOut()
-LONGEST = 160
+LONGEST = 300
 WORDS = [
     *(b"type=1", b"type=4", b"&mid=", b"&mobile=", b"&msg=", b"&port=", b"&area=", b"&city=", b"&Mid=", b"DELIVRD"),
     *(b"REJECT", b"13800138000", b"%CD%CB%B6%A9", b"%2C", b", ", b"%00", b"%ED%A0%80", b"\xce\xde", b"106"),

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import cycle, islice
+from pathlib import Path
 
 from qxt_async.campaign.templates import Template, is_template
 from qxt_async.errors import InvalidExtnoError, InvalidTextError
 from qxt_async.texts import bad_characters, check_extno, encode, segments, substitute
 
-LONGEST = 80
+SAMPLES = Path(__file__).parents[1] / "samples" / "texts"
+
+LONGEST = 300
 WORDS = [
     *(
         b"{",
@@ -138,22 +141,10 @@ def _plain(text: str) -> None:
 
 
 def seeds() -> Iterator[bytes]:
-    """Texts as people write them, good and bad ones."""
-    for text in (
-        "【Acme】尊敬的{name}，您的订单{order}已发货",
-        "【Acme】您的验证码是123456，5分钟内有效。",
-        "{{{1}}}",
-        "{ name }{2}{name}",
-        "{a.__class__.__mro__}{0[x]}{x!r:>99999999}",
-        "a{",
-        "}b",
-        "{}",
-        "€ £ ¥ © • \u00a0 \u200b 😀",
-        "007",
-        "长" * 71,
-        "",
-    ):
+    """Each sample as it is, and with columns and values, good and bad ones."""
+    for path in sorted(SAMPLES.glob("*.bin")):
+        text = path.read_bytes()
         for columns in ("name\norder\nid", "\n", ""):
             for values in ("张三\0A1", "{order}\0€", "\0 ", "=1+1"):
-                yield f"{text}\0{columns}\0{values}".encode()
-        yield text.encode()
+                yield text + f"\0{columns}\0{values}".encode()
+        yield text

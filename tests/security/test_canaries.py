@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import quote
 
 import pytest
-from canaries import DIGESTS, SECRET, SIGNATURE, Canaries
+from canaries import Canaries
+from watching import DIGESTS, PATH_SECRET, TEXTS, secret_in, shown_by
 
-from qxt_async import InvalidTextError
+from qxt_async import InvalidTextError, Message
+from qxt_async.phones import unique
 
 NUMBER = "13800138000"
 LEAKS = {
     "a password": "it is correct horse",
     "a digest": f"password={DIGESTS[0]}&x",
     "a digest in capitals": DIGESTS[2].upper(),
+    "the path of pushes": f"GET /{PATH_SECRET} HTTP/1.1",
     "a number": f"tele={NUMBER},x",
     "a number in brackets": repr([NUMBER]),
-    "a text": f"{SIGNATURE}hello",
-    "an encoded text": quote(SIGNATURE.encode("gbk")),
-    "a text as it is sent": "%" + SIGNATURE.encode("gbk").hex("%").upper(),
-    "an escaped text": repr(SIGNATURE.encode("gbk")),
-    "bytes": repr(SIGNATURE.encode()),
-    "code points": ascii(SIGNATURE),
+    "a text": f"{TEXTS[0]}hello",
+    "an encoded text": quote(TEXTS[0].encode("gbk")),
+    "a text as it is sent": "%" + TEXTS[0].encode("gbk").hex("%").upper(),
+    "an escaped text": repr(TEXTS[0].encode("gbk")),
+    "bytes": repr(TEXTS[0].encode()),
+    "code points": ascii(TEXTS[0]),
+    "another text": repr("【测试】".encode("gbk")),
 }
 
 
@@ -38,13 +46,13 @@ def canaries(request: pytest.FixtureRequest) -> Canaries:
 @pytest.mark.parametrize("leak", LEAKS.values(), ids=LEAKS)
 def test_each_secret_is_one(leak: str) -> None:
     """Passwords, digests, numbers and texts are recognised, in the forms that they travel in."""
-    assert SECRET.search(leak)
+    assert secret_in(leak)
 
 
 @pytest.mark.parametrize("harmless", ["138****8000", "1731234567.89", "1731234567890", "at 0x13800138000a", "1" * 11])
 def test_other_digits_are_none(harmless: str) -> None:
     """Masked numbers, times and addresses in memory are no mobile numbers."""
-    assert not SECRET.search(harmless)
+    assert not secret_in(harmless)
 
 
 @pytest.mark.shows_secrets("to see that it is found")
@@ -71,9 +79,53 @@ def test_a_log_record_is_looked_at_whole(canaries: Canaries) -> None:
 def test_an_error_is_looked_at_when_it_is_made(canaries: Canaries) -> None:
     """An error of ours need not be logged, or even raised, to be found."""
     assert InvalidTextError("the text is empty").args == ("the text is empty",)
-    assert canaries.found == []
-    InvalidTextError(f"no good: {SIGNATURE}")
-    assert len(canaries.found) == 1
+    assert canaries.take() == []
+    InvalidTextError(f"no good: {TEXTS[0]}")
+    assert len(canaries.take()) == 1
+
+
+def test_what_an_error_shows() -> None:
+    """Notes, causes and members of groups are shown, and what is hidden is not."""
+    error = ExceptionGroup("several", [ValueError("a member")])
+    error.add_note("a note")
+    error.__cause__, error.__context__ = KeyError("a cause"), KeyError("a context")
+    assert set(re.findall("a (note|cause|member|context)", shown_by(error))) == {"note", "cause", "member"}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="nothing tells of errors that pass")
+@pytest.mark.shows_secrets("to see that it is found")
+def test_an_error_is_looked_at_when_it_leaves(canaries: Canaries) -> None:
+    """Whatever comes out of the library is found, whoever made it and whoever catches it."""
+
+    def numbers() -> Iterator[str]:
+        error = LookupError("nobody")
+        error.add_note(f"not even {NUMBER}")
+        yield NUMBER
+        raise error
+
+    with suppress(LookupError):
+        list(numbers())
+    assert canaries.take() == []
+    with suppress(LookupError):
+        unique(numbers())
+    assert len(canaries.take()) == 1
+
+
+@pytest.mark.shows_secrets("to see that it is found")
+def test_a_value_is_looked_at_when_it_is_made(canaries: Canaries) -> None:
+    """The `repr` of the first values of a class is looked at, in each test."""
+    for _ in range(2):
+        for _ in range(100):
+            Message("t", extno=NUMBER)
+        assert 0 < len(canaries.take()) < 100
+
+
+@pytest.mark.shows_secrets("to see that it is found")
+def test_another_process_is_looked_into(canaries: Canaries) -> None:
+    """What a process logs, and what errors it makes, is told to the test that started it."""
+    program = f"import logging, qxt_async; logging.debug('{NUMBER}'); qxt_async.InvalidTextError('{TEXTS[0]}')"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    assert len(canaries.take()) == 2
 
 
 def test_levels_are_kept(canaries: Canaries, caplog: pytest.LogCaptureFixture) -> None:
@@ -97,4 +149,4 @@ def test_unless_it_says_so(canaries: Canaries, request: pytest.FixtureRequest) -
     """A marked test may log a secret."""
     logging.getLogger("somebody.else").debug("number %s", NUMBER)
     canaries.check(request.node)
-    assert canaries.found == []
+    assert canaries.take() == []
