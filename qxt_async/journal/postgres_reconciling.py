@@ -171,9 +171,9 @@ class PostgresReconciling(PostgresSending):
             rows = await transaction.rows(self._sql["bind"], batch=batch, mid=mid, now=self.clock())
             if not rows:
                 continue
-            ((superseded, owner),) = rows
-            if superseded and await self._take_back(transaction, batch):
-                await self._change(transaction, "recount_all", batch=batch)
+            ((successor, owner),) = rows
+            if not successor or await self._take_back(transaction, batch):
+                await self._change(transaction, "recount_bound", batch=batch)
             ((accepted,),) = await transaction.rows(self._sql["accepted_in"], batch=batch)
             if owner == campaign:
                 batches, numbers = batches + 1, numbers + accepted

@@ -191,7 +191,7 @@ class PostgresSending:
             numbers = tuple(joined.split(","))
             out = frozenset[str](suppressed or ())
             if out:
-                await self._leave_out(transaction, claimed, numbers, out)
+                await self._leave_out(transaction, claimed, numbers, out, doubtful=doubtful)
                 if len(out) == len(numbers):
                     continue
             return Claim(
@@ -207,14 +207,20 @@ class PostgresSending:
             )
 
     async def _leave_out(
-        self, transaction: Transaction, batch: int, numbers: Sequence[str], out: frozenset[str]
+        self, transaction: Transaction, batch: int, numbers: Sequence[str], out: frozenset[str], *, doubtful: bool
     ) -> None:
-        """Write down who opted out since the plan. A batch of nobody else is settled with it."""
-        rows = [(number, NumberState.SUPPRESSED, None, None) for number in sorted(out)]
+        """Write down who opted out since the plan: what may have arrived before stays unknown.
+
+        A batch of nobody else is settled with it.
+        """
+        state = NumberState.UNKNOWN if doubtful else NumberState.SUPPRESSED
+        rows = [(number, state, None, None) for number in sorted(out)]
         await self._insert_exceptions(transaction, batch, rows)
         if len(out) == len(numbers):
             await self._change(transaction, "suppress_all", batch=batch, now=self.clock())
-        else:
+            if doubtful:
+                await self._fall_back(transaction, batch)
+        elif not doubtful:
             await self._change(transaction, "suppress_some", batch=batch, count=len(out))
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
@@ -233,25 +239,19 @@ class PostgresSending:
             mid=result.mid,
             accepted=len(result.accepted),
             failed=len(result.failed),
-            unknown=len(result.unknown),
             error=type(result.error).__name__ if result.error is not None else "",
             detail=str(result.error)[:_DETAIL] if result.error is not None else "",
             now=self.clock(),
         )
         if not rows:
             return False
-        ((superseded,),) = rows
-        if superseded and state is not BatchState.UNKNOWN and await self._take_back(transaction, claim.batch):
+        ((successor,),) = rows
+        if successor and state is not BatchState.UNKNOWN and await self._take_back(transaction, claim.batch):
             await self._change(
-                transaction,
-                "recount",
-                batch=claim.batch,
-                accepted=len(result.accepted),
-                failed=len(result.failed),
-                unknown=len(result.unknown),
+                transaction, "recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed)
             )
-            superseded = 0
-        if exceptions and not superseded:
+            successor = None
+        if exceptions and not successor:
             await self._insert_exceptions(transaction, claim.batch, exceptions)
         if claim.doubtful and refused:
             await self._fall_back(transaction, claim.batch)

@@ -157,9 +157,9 @@ class SqliteReconciling(SqliteSending):
             rows = connection.execute(self._sql["bind"], values).fetchall()
             if not rows:
                 continue
-            ((superseded, owner),) = rows
-            if superseded and self._take_back(connection, batch):
-                self._change(connection, "recount_all", batch=batch)
+            ((successor, owner),) = rows
+            if not successor or self._take_back(connection, batch):
+                self._change(connection, "recount_bound", batch=batch)
             ((accepted,),) = connection.execute(self._sql["accepted_in"], {"batch": batch}).fetchall()
             if owner == campaign:
                 batches, numbers = batches + 1, numbers + accepted

@@ -455,6 +455,9 @@ class World:
             assert state is not NumberState.ACCEPTED or taken[number], "accepted, and not taken"
             assert state is not NumberState.CANCELLED or not taken[number], "cancelled, and taken by an earlier attempt"
             assert state is not NumberState.FAILED or not taken[number], "failed, and taken by an earlier attempt"
+            assert state is not NumberState.SUPPRESSED or not taken[number], (
+                "suppressed, and taken by an earlier attempt"
+            )
             self._check_change(plan, number, state)
         plan.last, plan.ordered = records, set()
         counts = Counter(records.values())

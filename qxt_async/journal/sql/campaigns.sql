@@ -164,7 +164,9 @@ RETURNING
 
 -- name: suppress_all
 UPDATE batches SET
-    state = 'failed', suppressed = count, error = 'Suppressed', settled_at = :now,
+    state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
+    unknown = CASE WHEN doubtful THEN count ELSE 0 END,
+    suppressed = CASE WHEN doubtful THEN 0 ELSE count END, error = 'Suppressed', settled_at = :now,
     detail = 'all of its numbers opted out after the plan'
 WHERE id = :batch;
 
@@ -182,17 +184,18 @@ ON CONFLICT (batch, number) DO UPDATE SET
     state = excluded.state, mid = excluded.mid, successor = excluded.successor;
 
 -- Once only: what the attempt itself said before stands, or a late "unknown" would undo what reports have shown since.
--- A definite answer is better evidence than reports.
+-- A definite answer is better evidence than reports. Unknown is what is left, and so who opted out before a second
+-- attempt.
 -- name: settle
 UPDATE batches SET
     state = :state, mid = :mid, via_report = 0, error = :error, detail = :detail, settled_at = :now, unsent = 0,
-    accepted = CASE WHEN superseded = 0 THEN :accepted ELSE 0 END,
-    failed = CASE WHEN superseded = 0 THEN :failed ELSE 0 END,
-    unknown = CASE WHEN superseded = 0 THEN :unknown ELSE 0 END
+    accepted = CASE WHEN successor IS NULL THEN :accepted ELSE 0 END,
+    failed = CASE WHEN successor IS NULL THEN :failed ELSE 0 END,
+    unknown = CASE WHEN successor IS NULL THEN count - suppressed - superseded - :accepted - :failed ELSE 0 END
 WHERE id = :batch AND token = :token AND (
     state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired') OR (via_report AND :state <> 'unknown')
 )
-RETURNING superseded;
+RETURNING successor;
 
 -- name: put_back
 UPDATE batches SET
@@ -210,7 +213,10 @@ UPDATE batches SET
 WHERE id = :batch AND token = :token AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
 
 -- name: recount
-UPDATE batches SET accepted = :accepted, failed = :failed, unknown = :unknown WHERE id = :batch;
+UPDATE batches SET
+    accepted = :accepted, failed = :failed,
+    unknown = count - suppressed - :accepted - :failed
+WHERE id = :batch;
 
 -- name: state_of
 SELECT state FROM batches WHERE id = :batch;
@@ -318,14 +324,19 @@ JOIN batch_numbers AS n ON n.batch = b.id
 WHERE b.campaign IN (SELECT id FROM campaigns) AND b.state IN ('sending', 'unknown') AND b.mid IS NULL;
 
 -- name: bind
-UPDATE batches SET
-    state = 'accepted', mid = :mid, via_report = 1, accepted = accepted + unknown, unknown = 0, settled_at = :now
+UPDATE batches SET state = 'accepted', mid = :mid, via_report = 1, settled_at = :now
 WHERE id = :batch AND state = 'unknown' AND mid IS NULL
     AND NOT EXISTS (SELECT 1 FROM batches AS other WHERE other.mid = :mid)
-RETURNING superseded, campaign;
+RETURNING successor, campaign;
 
--- name: recount_all
-UPDATE batches SET accepted = count - suppressed WHERE id = :batch;
+-- Numbers that are unknown by themselves were not in the attempt, but in an earlier one.
+-- name: recount_bound
+UPDATE batches SET
+    (accepted, unknown) = (
+        SELECT count - failed - suppressed - superseded - count(e.number), count(e.number)
+        FROM batch_exceptions AS e WHERE e.batch = :batch AND e.state = 'unknown'
+    )
+WHERE id = :batch;
 
 -- name: accepted_in
 SELECT accepted FROM batches WHERE id = :batch;

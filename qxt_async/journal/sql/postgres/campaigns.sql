@@ -175,7 +175,9 @@ RETURNING
 
 -- name: suppress_all
 UPDATE qxt.batches SET
-    state = 'failed', suppressed = count, error = 'Suppressed', settled_at = qxt.micros(%(now)s),
+    state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
+    unknown = CASE WHEN doubtful THEN count ELSE 0 END,
+    suppressed = CASE WHEN doubtful THEN 0 ELSE count END, error = 'Suppressed', settled_at = qxt.micros(%(now)s),
     detail = 'all of its numbers opted out after the plan'
 WHERE id = %(batch)s;
 
@@ -191,18 +193,19 @@ ON CONFLICT (batch, number) DO UPDATE SET
     state = excluded.state, mid = excluded.mid, successor = excluded.successor;
 
 -- Once only: what the attempt itself said before stands, or a late "unknown" would undo what reports have shown since.
--- A definite answer is better evidence than reports.
+-- A definite answer is better evidence than reports. Unknown is what is left, and so who opted out before a second
+-- attempt.
 -- name: settle
 UPDATE qxt.batches SET
     state = %(state)s, mid = %(mid)s, via_report = false, error = %(error)s, detail = %(detail)s,
     settled_at = qxt.micros(%(now)s), unsent = 0,
-    accepted = CASE WHEN superseded = 0 THEN %(accepted)s ELSE 0 END,
-    failed = CASE WHEN superseded = 0 THEN %(failed)s ELSE 0 END,
-    unknown = CASE WHEN superseded = 0 THEN %(unknown)s ELSE 0 END
+    accepted = CASE WHEN successor IS NULL THEN %(accepted)s ELSE 0 END,
+    failed = CASE WHEN successor IS NULL THEN %(failed)s ELSE 0 END,
+    unknown = CASE WHEN successor IS NULL THEN count - suppressed - superseded - %(accepted)s - %(failed)s ELSE 0 END
 WHERE id = %(batch)s AND token = %(token)s AND (
     state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired') OR (via_report AND %(state)s <> 'unknown')
 )
-RETURNING superseded;
+RETURNING successor;
 
 -- name: put_back
 UPDATE qxt.batches SET
@@ -222,7 +225,10 @@ WHERE id = %(batch)s AND token = %(token)s
     AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
 
 -- name: recount
-UPDATE qxt.batches SET accepted = %(accepted)s, failed = %(failed)s, unknown = %(unknown)s WHERE id = %(batch)s;
+UPDATE qxt.batches SET
+    accepted = %(accepted)s, failed = %(failed)s,
+    unknown = count - suppressed - %(accepted)s - %(failed)s
+WHERE id = %(batch)s;
 
 -- name: forget_exceptions
 DELETE FROM qxt.batch_exceptions WHERE batch = %(batch)s;
@@ -334,14 +340,19 @@ WHERE state IN ('sending', 'unknown') AND mid IS NULL;
 
 -- name: bind
 UPDATE qxt.batches AS b SET
-    state = 'accepted', mid = %(mid)s, via_report = true, accepted = b.accepted + b.unknown, unknown = 0,
-    settled_at = qxt.micros(%(now)s)
+    state = 'accepted', mid = %(mid)s, via_report = true, settled_at = qxt.micros(%(now)s)
 WHERE b.id = %(batch)s AND b.state = 'unknown' AND b.mid IS NULL
     AND NOT EXISTS (SELECT FROM qxt.batches AS other WHERE other.mid = %(mid)s)
-RETURNING b.superseded, b.campaign;
+RETURNING b.successor, b.campaign;
 
--- name: recount_all
-UPDATE qxt.batches SET accepted = count - suppressed WHERE id = %(batch)s;
+-- Numbers that are unknown by themselves were not in the attempt, but in an earlier one.
+-- name: recount_bound
+UPDATE qxt.batches SET
+    (accepted, unknown) = (
+        SELECT count - failed - suppressed - superseded - count(e.number), count(e.number)
+        FROM qxt.batch_exceptions AS e WHERE e.batch = %(batch)s AND e.state = 'unknown'
+    )
+WHERE id = %(batch)s;
 
 -- name: accepted_in
 SELECT accepted FROM qxt.batches WHERE id = %(batch)s;
