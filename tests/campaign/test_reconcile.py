@@ -49,8 +49,11 @@ def test_small_batch_needs_all() -> None:
 
 
 def test_foreign_number_speaks_against() -> None:
-    """A mid under which another number is reported is that of another send."""
+    """A mid under which another number is reported, or one that was not sent, is that of another send."""
     assert weigh([doubt(1, NUMBERS[:10])], under("m", NUMBERS[5:15])).bound == {}
+    left_out = Doubt(1, open=False, since=100, numbers=",".join(NUMBERS[:10]), others=NUMBERS[9])
+    assert weigh([left_out], under("m", NUMBERS[5:9])).bound == {1: "m"}
+    assert weigh([left_out], under("m", NUMBERS[5:10])).bound == {}
 
 
 def test_reports_before_the_attempt_do_not_count() -> None:
@@ -194,6 +197,34 @@ async def test_mid_of_another_batch(store: str) -> None:
         write = database.write if isinstance(campaigns, PostgresCampaigns) else database.writer.run
         late = await write(lambda transaction: campaigns._write_news(transaction, campaign=campaign, news=news))  # type: ignore[attr-defined]
         assert late == (0, 0)
+
+
+@pytest.mark.anyio
+async def test_who_was_not_sent_to_is_not_asked_for(store: str) -> None:
+    """Of a batch of three of whom one opted out, reports on the other two are all that can come."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 3)
+        await journal.suppress(NUMBERS[:1])
+        claim = await claimed(campaigns, campaign)
+        await campaigns.settle(claim, unknown(claim))
+        await reported(journal, "m1", claim.numbers)
+        assert await campaigns.reconcile(campaign) == Reconciliation(batches=1, numbers=2)
+        assert list((await states(campaigns, campaign)).values()) == ["suppressed", "accepted", "accepted"]
+
+
+@pytest.mark.anyio
+async def test_who_was_refused_is_not_asked_for(store: str) -> None:
+    """The same for numbers that the answer refused."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 3)
+        claim = await claimed(campaigns, campaign)
+        a, b, c = claim.numbers
+        half = BatchResult(0, claim.numbers, failed=(a,), unknown=(b, c), error=PartialAnswerError(2))
+        await campaigns.settle(claim, half)
+        await reported(journal, "m1", [b, c])
+        assert await campaigns.reconcile(campaign) == Reconciliation(batches=1, numbers=2)
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.failed, tally.unknown) == (2, 1, 0)
 
 
 @pytest.mark.anyio

@@ -317,9 +317,16 @@ SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM reports WHERE seq > :after OR
 -- name: reported_numbers
 SELECT mid, mobile, received_at FROM reports WHERE mid IN (SELECT value FROM json_each(:mids));
 
--- What may have arrived: whole batches without a mid, of any campaign.
+-- What may have arrived: whole batches without a mid, of any campaign; and which of their numbers were not sent, or
+-- refused.
 -- name: doubtful
-SELECT b.id, b.campaign, b.state, coalesce(b.claimed_at, b.settled_at), n.numbers FROM batches AS b
+SELECT
+    b.id, b.campaign, b.state, coalesce(b.claimed_at, b.settled_at), n.numbers,
+    (
+        SELECT coalesce(group_concat(number), '') FROM batch_exceptions
+        WHERE batch = b.id AND state IN ('suppressed', 'failed', 'unknown')
+    )
+FROM batches AS b
 JOIN batch_numbers AS n ON n.batch = b.id
 WHERE b.campaign IN (SELECT id FROM campaigns) AND b.state IN ('sending', 'unknown') AND b.mid IS NULL;
 

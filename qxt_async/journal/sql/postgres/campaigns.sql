@@ -333,9 +333,16 @@ FROM (SELECT seq FROM qxt.reports WHERE seq > %(after)s ORDER BY seq LIMIT %(lim
 -- name: reported_numbers
 SELECT mid, mobile, received_at FROM qxt.reports WHERE mid = ANY(%(mids)s::text[]);
 
--- What may have arrived: whole batches without a mid, of any campaign.
+-- What may have arrived: whole batches without a mid, of any campaign; and which of their numbers were not sent, or
+-- refused.
 -- name: doubtful
-SELECT id, campaign, state, coalesce(claimed_at, settled_at), numbers FROM qxt.batches
+SELECT
+    id, campaign, state, coalesce(claimed_at, settled_at), numbers,
+    (
+        SELECT coalesce(string_agg(number, ','), '') FROM qxt.batch_exceptions AS e
+        WHERE e.batch = batches.id AND e.state IN ('suppressed', 'failed', 'unknown')
+    )
+FROM qxt.batches
 WHERE state IN ('sending', 'unknown') AND mid IS NULL;
 
 -- name: bind
