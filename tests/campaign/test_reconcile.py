@@ -7,7 +7,18 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from steps import NUMBERS, accepted, all_batches, claimed, opened, reported, running, states, unknown
+from steps import (
+    NUMBERS,
+    accepted,
+    all_batches,
+    claimed,
+    opened,
+    ordered_again,
+    reported,
+    running,
+    states,
+    unknown,
+)
 
 from qxt_async.errors import CampaignNotFoundError, ConnectionBrokenError, PartialAnswerError
 from qxt_async.journal import postgres_reconciling, sqlite_reconciling
@@ -257,6 +268,63 @@ async def test_single_numbers(store: str) -> None:
         assert (await states(campaigns, campaign))[c] == "accepted"
         tally = await campaigns.tally(campaign)
         assert (tally.accepted, tally.unknown) == (3, 1)
+
+
+@pytest.mark.anyio
+async def test_single_numbers_under_any_mid_of_the_answer(store: str) -> None:
+    """An answer of several lines has several mids, and a number may be reported under two of them."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 4)
+        claim = await claimed(campaigns, campaign)
+        a, b, c, d = claim.numbers
+        receipts = (Receipt("m5", (a,)), Receipt("m6", (b,)))
+        partial = BatchResult(0, claim.numbers, receipts=receipts, unknown=(c, d), error=PartialAnswerError(2))
+        await campaigns.settle(claim, partial)
+        await reported(journal, "m6", [c, d])
+        await reported(journal, "m5", [d])
+        await campaigns.reconcile(campaign)
+        assert set((await states(campaigns, campaign)).values()) == {"accepted"}
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.unknown) == (4, 0)
+
+
+@pytest.mark.anyio
+async def test_single_numbers_that_are_to_be_sent_again(store: str) -> None:
+    """What is reported before the second attempt begins is left out of it, and nothing is left if that is all."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await ordered_again(campaigns, part=True)
+        await reported(journal, "77", NUMBERS[1:2])
+        await campaigns.reconcile(campaign)
+        await campaigns.reconcile(campaign)
+        assert [event.count for event in await campaigns.events(campaign) if event.what == "reconciled"] == [1]
+        assert list((await states(campaigns, campaign)).values()) == ["accepted"] * 2 + ["planned"] * 2
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.planned, tally.numbers) == (2, 2, 4)
+        second = await claimed(campaigns, campaign, "t2")
+        assert second.numbers == (NUMBERS[0], NUMBERS[2])
+        await reported(journal, "77", NUMBERS[2:3])
+        await campaigns.put_back(second, None)
+        await campaigns.reconcile(campaign)
+        assert (await claimed(campaigns, campaign, "t3")).numbers == NUMBERS[:1]
+        await campaigns.disclaim(campaign, "t3")
+        await reported(journal, "77", NUMBERS[:1])
+        await campaigns.reconcile(campaign)
+        assert await all_batches(campaigns, campaign) == ["accepted", "withdrawn"]
+        assert set((await states(campaigns, campaign)).values()) == {"accepted"}
+        assert await campaigns.complete(campaign)
+
+
+@pytest.mark.anyio
+async def test_single_numbers_that_are_being_sent_again(store: str) -> None:
+    """When the second attempt has begun, its word counts."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await ordered_again(campaigns, part=True)
+        second = await claimed(campaigns, campaign, "t2")
+        await reported(journal, "77", NUMBERS[:3])
+        await campaigns.reconcile(campaign)
+        assert (await campaigns.tally(campaign)).sending == 3
+        await campaigns.settle(second, accepted(second, "78"))
+        assert (await campaigns.tally(campaign)).accepted == 4
 
 
 @pytest.mark.anyio

@@ -354,19 +354,38 @@ INSERT INTO orphan_mids (mid) SELECT value FROM json_each(:mids) WHERE TRUE ON C
 -- name: forget_orphans
 DELETE FROM orphan_mids WHERE mid IN (SELECT value FROM json_each(:mids));
 
--- Numbers that an answer did not mention, reported under the mid of that answer.
+-- Numbers that an answer did not mention, reported under a mid of that answer, though they are planned a second time.
 -- name: confirmed_numbers
-SELECT e.batch, e.number, b.mid FROM batches AS b
-JOIN batch_exceptions AS e ON e.batch = b.id
-JOIN reports AS r ON r.mid = b.mid AND r.mobile = e.number
-WHERE b.campaign = :campaign AND b.state = 'accepted' AND b.unknown > 0 AND e.state = 'unknown';
+WITH open AS (
+    SELECT id, mid FROM batches WHERE campaign = :campaign AND state = 'accepted' AND unknown + superseded > 0
+), its AS (
+    SELECT id AS batch, mid FROM open
+    UNION
+    SELECT other.batch, other.mid FROM open
+    JOIN batch_exceptions AS other ON other.batch = open.id
+    WHERE other.mid IS NOT NULL
+)
+SELECT e.batch, e.number, its.mid, e.successor FROM its
+JOIN batch_exceptions AS e ON e.batch = its.batch
+JOIN reports AS r ON r.mid = its.mid AND r.mobile = e.number
+LEFT JOIN batches AS second ON second.id = e.successor
+WHERE e.state = 'unknown' OR (e.state = 'superseded' AND second.state = 'planned');
 
 -- name: confirm_number
-UPDATE batch_exceptions SET state = 'accepted', mid = :mid
-WHERE batch = :batch AND number = :number AND state = 'unknown';
+UPDATE batch_exceptions SET state = 'accepted', mid = :mid, successor = NULL WHERE batch = :batch AND number = :number;
 
 -- name: count_confirmed
-UPDATE batches SET accepted = accepted + 1, unknown = unknown - 1 WHERE id = :batch;
+UPDATE batches SET
+    accepted = accepted + 1, unknown = unknown - 1 + :planned_again, superseded = superseded - :planned_again
+WHERE id = :batch;
+
+-- name: leave_out
+UPDATE batches SET count = count - 1, state = CASE count WHEN 1 THEN 'withdrawn' ELSE state END
+WHERE id = :batch AND state = 'planned';
+
+-- name: leave_out_number
+UPDATE batch_numbers SET numbers = trim(replace(',' || numbers || ',', ',' || :number || ',', ','), ',')
+WHERE batch = :batch;
 
 -- name: mark_overdue
 UPDATE batches SET overdue = 1

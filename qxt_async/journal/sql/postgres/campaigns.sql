@@ -370,20 +370,40 @@ INSERT INTO qxt.orphan_mids (mid) SELECT unnest(%(mids)s::text[]) ON CONFLICT (m
 -- name: forget_orphans
 DELETE FROM qxt.orphan_mids WHERE mid = ANY(%(mids)s::text[]);
 
--- Numbers that an answer did not mention, reported under the mid of that answer.
+-- Numbers that an answer did not mention, reported under a mid of that answer, though they are planned a second time.
 -- name: confirmed_numbers
-SELECT e.batch, e.number, b.mid FROM qxt.batches AS b
-JOIN qxt.batch_exceptions AS e ON e.batch = b.id
-JOIN qxt.reports AS r ON r.mid = b.mid AND r.mobile = e.number
-WHERE b.campaign = %(campaign)s AND b.state = 'accepted' AND b.unknown > 0 AND e.state = 'unknown'
+WITH open AS (
+    SELECT id, mid FROM qxt.batches
+    WHERE campaign = %(campaign)s AND state = 'accepted' AND unknown + superseded > 0
+), its AS (
+    SELECT id AS batch, mid FROM open
+    UNION
+    SELECT other.batch, other.mid FROM open
+    JOIN qxt.batch_exceptions AS other ON other.batch = open.id
+    WHERE other.mid IS NOT NULL
+)
+SELECT e.batch, e.number, its.mid, e.successor FROM its
+JOIN qxt.batches AS b ON b.id = its.batch
+JOIN qxt.batch_exceptions AS e ON e.batch = its.batch
+JOIN qxt.reports AS r ON r.mid = its.mid AND r.mobile = e.number
+LEFT JOIN qxt.batches AS second ON second.id = e.successor
+WHERE e.state = 'unknown' OR (e.state = 'superseded' AND second.state = 'planned')
 FOR UPDATE OF b, e;
 
 -- name: confirm_number
-UPDATE qxt.batch_exceptions SET state = 'accepted', mid = %(mid)s
-WHERE batch = %(batch)s AND number = %(number)s AND state = 'unknown';
+UPDATE qxt.batch_exceptions SET state = 'accepted', mid = %(mid)s, successor = NULL
+WHERE batch = %(batch)s AND number = %(number)s;
 
 -- name: count_confirmed
-UPDATE qxt.batches SET accepted = accepted + 1, unknown = unknown - 1 WHERE id = %(batch)s;
+UPDATE qxt.batches SET
+    accepted = accepted + 1, unknown = unknown - 1 + %(planned_again)s, superseded = superseded - %(planned_again)s
+WHERE id = %(batch)s;
+
+-- name: leave_out
+UPDATE qxt.batches SET
+    count = count - 1, state = CASE count WHEN 1 THEN 'withdrawn' ELSE state END,
+    numbers = trim(BOTH ',' FROM replace(',' || numbers || ',', ',' || %(number)s || ',', ','))
+WHERE id = %(batch)s AND state = 'planned';
 
 -- name: mark_overdue
 UPDATE qxt.batches SET overdue = true
