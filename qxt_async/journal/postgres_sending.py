@@ -10,6 +10,7 @@ import anyio
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
+from .orders import NOT_SENT_AFTER_ALL
 from .postgres_limits import Held, PostgresLimits, Turns
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
 from .rows import fates, in_doubt
@@ -281,6 +282,12 @@ class PostgresSending:
         for (batch,) in rows:
             await self._fall_back(transaction, batch)
 
+    async def _reopen(self, transaction: Transaction, campaign: int) -> None:
+        """After a batch was put back, pause a campaign that is done."""
+        reason = NOT_SENT_AFTER_ALL
+        if await self._change(transaction, "reopen", campaign=campaign, reason=reason, now=self.clock()):
+            await self._event(transaction, campaign, CampaignState.PAUSED, "", reason)
+
     async def put_back(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
     ) -> bool:
@@ -298,12 +305,13 @@ class PostgresSending:
             }
             if attempts is not None and claim.unsent + 1 >= attempts:
                 return await self._give_up(transaction, claim, values)
-            if claim.doubtful:
-                # Before or after the order to cancel, so that one of the two sees the other's.
-                await transaction.rows(self._sql["lock_for_claim"], campaign=claim.campaign)
+            # Before or after the campaign is cancelled or done, so that one of the two sees the other's.
+            await transaction.rows(self._sql["lock_for_claim"], campaign=claim.campaign)
             back = bool(await self._change(transaction, "put_back", **values))
-            if back and claim.suppressed:
-                await self._change(transaction, "forget_exceptions", batch=claim.batch)
+            if back:
+                if claim.suppressed:
+                    await self._change(transaction, "forget_exceptions", batch=claim.batch)
+                await self._reopen(transaction, claim.campaign)
             if claim.doubtful:
                 await self._forgo(transaction, claim.campaign)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
@@ -321,8 +329,9 @@ class PostgresSending:
             ((batch,),) = found
             await transaction.rows(self._sql["lock_for_claim"], campaign=campaign)
             values = {"batch": batch, "token": token, "delay": 0, "counted": 0, "error": "", "detail": "", "now": None}
-            await self._change(transaction, "put_back", **values)
-            await self._change(transaction, "forget_exceptions", batch=batch)
+            if await self._change(transaction, "put_back", **values):
+                await self._change(transaction, "forget_exceptions", batch=batch)
+                await self._reopen(transaction, campaign)
             await self._forgo(transaction, campaign)
             return True
 

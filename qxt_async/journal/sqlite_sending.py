@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
+from .orders import NOT_SENT_AFTER_ALL
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
 from .rows import fates, in_doubt
 from .statements import named
@@ -238,6 +239,12 @@ class SqliteSending:
         for (batch,) in connection.execute(self._sql["forgo"], values).fetchall():
             self._fall_back(connection, batch)
 
+    def _reopen(self, connection: sqlite3.Connection, campaign: int) -> None:
+        """After a batch was put back, pause a campaign that is done."""
+        reason = NOT_SENT_AFTER_ALL
+        if self._change(connection, "reopen", campaign=campaign, reason=reason, now=self.clock()):
+            self._event(connection, campaign, CampaignState.PAUSED, "", reason)
+
     async def put_back(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
     ) -> bool:
@@ -256,8 +263,10 @@ class SqliteSending:
             if attempts is not None and claim.unsent + 1 >= attempts:
                 return self._give_up(connection, claim, values)
             back = bool(self._change(connection, "put_back", **values))
-            if back and claim.suppressed:
-                self._change(connection, "forget_exceptions", batch=claim.batch)
+            if back:
+                if claim.suppressed:
+                    self._change(connection, "forget_exceptions", batch=claim.batch)
+                self._reopen(connection, claim.campaign)
             if claim.doubtful:
                 self._forgo(connection, claim.campaign)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.

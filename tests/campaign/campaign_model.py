@@ -467,6 +467,9 @@ class World:
         assert tally.suppressed == counts[NumberState.SUPPRESSED]
         assert tally.unknown + tally.sending == counts[NumberState.UNKNOWN]
         assert tally.planned == counts[NumberState.PLANNED] + counts[NumberState.CANCELLED]
+        assert tally.state is not CampaignState.DONE or not (tally.planned or tally.sending), (
+            "done, with something left"
+        )
         await self._check_attempts(plan)
 
     def _check_change(self, plan: Plan, number: str, state: NumberState) -> None:

@@ -166,9 +166,11 @@ class Life(RuleBasedStateMachine):
         if ghosts:
             self.do(self.world.heal, ghosts[at % len(ghosts)], keep=keep)
 
-    @rule(sizes=sizes, fault=fault_or_none, sent=st.booleans(), meanwhile=st.sampled_from(["", "run", "haunt"]))
+    @rule(
+        sizes=sizes, fault=fault_or_none, sent=st.booleans(), meanwhile=st.sampled_from(["", "run", "haunt", "finish"])
+    )
     def oversleep(self, sizes: list[int], fault: str | None, sent: bool, meanwhile: str) -> None:
-        """It was held for dead, its batch was ordered again and perhaps sent, and then it goes on."""
+        """It was held for dead, its batch was ordered again and perhaps sent, or all was done, and then it goes on."""
         if len(self.world.plans) >= PLANS:
             return
         self.plan(sizes, again=False)
@@ -176,7 +178,10 @@ class Life(RuleBasedStateMachine):
         self.haunt(-1, fault, sent, start=True)
         self.pass_time(2 * MINUTES)
         self.order(-1, "expire")
-        self.resend(-1, BatchState.UNKNOWN)
+        if meanwhile == "finish":
+            self.do(self.world.run, plan, [], how="on", requests=0, concurrency=1)
+        else:
+            self.resend(-1, BatchState.UNKNOWN)
         self.all_is_well()
         if meanwhile == "run":
             self.do(self.world.run, plan, [], how="stop", requests=9, concurrency=1)

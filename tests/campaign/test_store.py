@@ -30,6 +30,7 @@ from qxt_async.errors import (
     NotSentError,
     PartialAnswerError,
 )
+from qxt_async.journal.orders import NOT_SENT_AFTER_ALL
 from qxt_async.journal.records import (
     BatchState,
     CampaignState,
@@ -293,6 +294,23 @@ async def test_late_word_that_nothing_was_sent(store: str) -> None:
         assert await campaigns.put_back(claim, None)
         assert (await campaigns.tally(campaign)).planned == 2
         assert (await claimed(campaigns, campaign, "t2")).unsent == 0
+
+
+async def test_late_word_that_nothing_was_sent_when_all_is_done(store: str) -> None:
+    """Then the campaign is not done, but paused, and says why; it can be run."""
+    async with opened(store) as (_, campaigns):
+        campaign = await running(campaigns, 2)
+        claim = await claimed(campaigns, campaign, lease=-1.0)
+        await campaigns.expire(campaign)
+        assert await campaigns.complete(campaign)
+        assert await campaigns.put_back(claim, None)
+        found = await campaigns.get(campaign)
+        assert (found.state, found.reason) == (CampaignState.PAUSED, NOT_SENT_AFTER_ALL)
+        event = (await campaigns.events(campaign))[-1]
+        assert (event.what, event.detail) == ("paused", NOT_SENT_AFTER_ALL)
+        await campaigns.start(campaign)
+        await claimed(campaigns, campaign, "t2")
+        assert await campaigns.put_back(claim, None) is False
 
 
 async def test_clock_that_jumps(store: str) -> None:

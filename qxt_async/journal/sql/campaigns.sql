@@ -204,6 +204,9 @@ UPDATE batches SET
 WHERE id = :batch AND token = :token AND superseded = 0
     AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
 
+-- name: reopen
+UPDATE campaigns SET state = 'paused', reason = :reason, changed_at = :now WHERE id = :campaign AND state = 'done';
+
 -- name: give_up
 UPDATE batches SET
     state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,

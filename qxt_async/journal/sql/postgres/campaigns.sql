@@ -215,6 +215,10 @@ UPDATE qxt.batches SET
 WHERE id = %(batch)s AND token = %(token)s AND superseded = 0
     AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
 
+-- name: reopen
+UPDATE qxt.campaigns SET state = 'paused', reason = %(reason)s, changed_at = qxt.micros(%(now)s)
+WHERE id = %(campaign)s AND state = 'done';
+
 -- name: give_up
 UPDATE qxt.batches SET
     state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
