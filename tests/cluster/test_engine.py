@@ -98,6 +98,17 @@ async def test_campaigns_are_looked_at_until_their_unknown_numbers_are_overdue(j
         assert (await campaigns.reconcile(other, deadline=deadline)).overdue == 2
 
 
+async def test_leases_are_over_though_the_clock_was_set_back(journal: Journal) -> None:
+    """A lease that begins in an hour is nobody's; one that has begun has its time."""
+    campaigns = journal.campaigns
+    async with Engine(shared(journal)) as engine:
+        for hours, lease, over in ((0, 3600.0, False), (0, -1.0, True), (1, 60.0, True)):
+            set_clock(campaigns, hours=hours)
+            campaign = await running(campaigns, 2)
+            await claimed(campaigns, campaign, lease=lease)
+            assert (campaign in await engine.expired()) == over
+
+
 async def test_what_the_database_refuses_is_one_error(journal: Journal, postgresql: Server, database: str) -> None:
     """Ours, whoever met it."""
     campaign = await running(journal.campaigns, 2)
