@@ -53,6 +53,8 @@ LONGEST_WAIT: Final = 10.0
 # A batch that is still planned although its job began so long ago has lost it: its worker's word never came, or the
 # worker never got it.
 _LIVELY: Final = "15 seconds"
+# Seconds after a deadline for which campaigns are looked at: that it has passed is written down, too.
+_TO_TELL: Final = 3600
 # Hours for which jobs are kept that ended in an error.
 _KEPT: Final = 24
 _PATIENCE: Final = 5.0
@@ -96,13 +98,17 @@ WHERE task_name = '{SEND}' AND status = 'todo'
     AND (args ->> 'batch')::bigint IN (SELECT id FROM qxt.batches WHERE campaign = %(campaign)s)
 """.encode()  # noqa: S608  (nothing of it comes from outside)
 _RUNNING: Final = b"SELECT id FROM qxt.campaigns WHERE state = 'running' ORDER BY id"
+# A lease that seems to begin in the future comes from such a clock, too.
 _EXPIRED: Final = b"""
 SELECT DISTINCT campaign FROM qxt.batches
-WHERE state = 'sending' AND mid IS NULL AND lease_until <= qxt.micros(NULL)
+WHERE state = 'sending' AND mid IS NULL
+    AND (lease_until <= qxt.micros(NULL) OR claimed_at > qxt.micros(NULL) + 600000000)
 """
 _IN_DOUBT: Final = b"""
 SELECT DISTINCT c.id FROM qxt.campaigns AS c JOIN qxt.batches AS b ON b.campaign = c.id
-WHERE b.state IN ('sending', 'unknown') AND b.mid IS NULL AND c.changed_at > qxt.micros(NULL) - %(age)s
+WHERE (c.state = 'running' OR c.changed_at > qxt.micros(NULL) - %(age)s) AND (
+    (b.state IN ('sending', 'unknown') AND b.mid IS NULL) OR (b.state = 'accepted' AND b.unknown + b.superseded > 0)
+)
 """
 _WORKERS: Final = b"""
 SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => %(silence)s)
@@ -253,8 +259,8 @@ class Engine:
         return await self._keys(_EXPIRED)
 
     async def in_doubt(self, age: float) -> list[int]:
-        """The campaigns with unknown batches whose state last changed within `age` seconds."""
-        return await self._keys(_IN_DOUBT, age=round(age * 1_000_000))
+        """The campaigns with unknown numbers that are running, or were within `age` seconds, and an hour to tell so."""
+        return await self._keys(_IN_DOUBT, age=round((age + _TO_TELL) * 1_000_000))
 
     async def recover(self) -> int:
         """Hand out again what dead workers had taken, and forget jobs that failed long ago.

@@ -3,8 +3,8 @@
 **The rule.** An unknown batch was accepted under a mid if
 
 1. no batch of the journal has that mid, and every report under it came after the batch's attempt began;
-2. every number reported under it is a number of the batch;
-3. those are at least three, or all of the batch if it has fewer: a single text that somebody else sends to one of its
+2. every number reported under it is a number of the batch that was sent, and not refused;
+3. those are at least three, or all of these if there are fewer: a single text that somebody else sends to one of its
    numbers must not speak for a thousand;
 4. no other batch whose outcome is open fits the mid as well, and no other mid fits the batch.
 
@@ -38,12 +38,14 @@ class Doubt:
         open: it is still being sent: it explains reports, but is not bound.
         since: when its attempt began, microseconds.
         numbers: joined by commas.
+        others: those of them that were not sent, or refused; likewise.
     """
 
     batch: int
     open: bool
     since: int
     numbers: str = attrs.field(repr=False)
+    others: str = attrs.field(default="", repr=False)
 
 
 @attrs.frozen
@@ -77,7 +79,7 @@ def weigh(doubts: Iterable[Doubt], reports: Mapping[str, Mapping[str, int]]) -> 
     relevant: set[str] = set()
     needed: dict[int, int] = {}
     for doubt in doubts:
-        its_numbers = set(doubt.numbers.split(","))
+        its_numbers = set(doubt.numbers.split(",")) - set(doubt.others.split(","))
         hits: defaultdict[str, int] = defaultdict(int)
         for number in its_numbers & mids_of.keys():
             for mid in mids_of[number]:
@@ -139,12 +141,12 @@ def news_of(
     Args:
         campaign: which one to speak of.
         cursor: how far they are read.
-        doubtful: rows: batch, campaign, state, when its attempt began, numbers.
+        doubtful: rows: batch, campaign, state, when its attempt began, numbers, those not sent or refused.
         orphans: mids of the stretch, and those kept before, that no batch has.
         reports: as for `weigh`.
         more: there are others behind `cursor`.
     """
-    verdict = weigh((Doubt(row[0], row[2] != BatchState.UNKNOWN, row[3], row[4]) for row in doubtful), reports)
+    verdict = weigh((Doubt(row[0], row[2] != BatchState.UNKNOWN, *row[3:]) for row in doubtful), reports)
     own = {row[0] for row in doubtful if row[1] == campaign and row[2] == BatchState.UNKNOWN}
     return News(
         cursor=cursor,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from qxt_async.errors import CampaignStateError
 
 from .records import CampaignState
 
-__all__ = ["cancelled", "paused", "resumed", "started"]
+__all__ = ["NOT_SENT_AFTER_ALL", "cancelled", "paused", "resumed", "started"]
+
+NOT_SENT_AFTER_ALL: Final = "a batch that was unknown was not sent, and is planned again"
+"""Why a campaign that was done is paused."""
 
 
 def started(campaign: int, state: CampaignState) -> CampaignState | None:

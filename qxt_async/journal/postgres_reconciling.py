@@ -171,9 +171,9 @@ class PostgresReconciling(PostgresSending):
             rows = await transaction.rows(self._sql["bind"], batch=batch, mid=mid, now=self.clock())
             if not rows:
                 continue
-            ((superseded, owner),) = rows
-            if superseded and await self._take_back(transaction, batch):
-                await self._change(transaction, "recount_all", batch=batch)
+            ((successor, owner),) = rows
+            if not successor or await self._take_back(transaction, batch):
+                await self._change(transaction, "recount_bound", batch=batch)
             ((accepted,),) = await transaction.rows(self._sql["accepted_in"], batch=batch)
             if owner == campaign:
                 batches, numbers = batches + 1, numbers + accepted
@@ -186,13 +186,10 @@ class PostgresReconciling(PostgresSending):
         self, transaction: Transaction, campaign: int, deadline: float | None, bound: int, numbers: int
     ) -> int:
         await self._state(transaction, campaign)
-        confirmed = await transaction.rows(self._sql["confirmed_numbers"], campaign=campaign)
-        for batch, number, mid in confirmed:
-            await self._change(transaction, "confirm_number", batch=batch, number=number, mid=mid)
-            await self._change(transaction, "count_confirmed", batch=batch)
+        confirmed = await self._confirm_numbers(transaction, campaign)
         if bound or confirmed:
-            detail = f"{bound} batches, {len(confirmed)} single numbers"
-            await self._event(transaction, campaign, "reconciled", "", detail, numbers + len(confirmed))
+            detail = f"{bound} batches, {confirmed} single numbers"
+            await self._event(transaction, campaign, "reconciled", "", detail, numbers + confirmed)
         if deadline is None:
             return 0
         rows = await transaction.rows(
@@ -203,6 +200,21 @@ class PostgresReconciling(PostgresSending):
             detail = f"no status report has spoken of them within {deadline:g} s: they stay unknown"
             await self._event(transaction, campaign, "overdue", "", detail, overdue)
         return overdue
+
+    async def _confirm_numbers(self, transaction: Transaction, campaign: int) -> int:
+        """Accept what is reported under its batch's mids, and leave it out of the second attempt; how many numbers."""
+        rows = await transaction.rows(self._sql["confirmed_numbers"], campaign=campaign)
+        confirmed = 0
+        # One may be reported under several mids.
+        for (batch, number), (mid, successor) in {row[:2]: row[2:] for row in rows}.items():
+            again = successor is not None
+            # It may have begun meanwhile.
+            if again and not await self._change(transaction, "leave_out", batch=successor, number=number):
+                continue
+            await self._change(transaction, "confirm_number", batch=batch, number=number, mid=mid)
+            await self._change(transaction, "count_confirmed", batch=batch, planned_again=int(again))
+            confirmed += 1
+        return confirmed
 
 
 def _check_resendable(state: BatchState) -> None:

@@ -10,6 +10,7 @@ from qxt_async.clocks import steady
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
+from .orders import NOT_SENT_AFTER_ALL
 from .postgres_limits import Held, PostgresLimits, Turns
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
 from .rows import fates, in_doubt
@@ -191,7 +192,7 @@ class PostgresSending:
             numbers = tuple(joined.split(","))
             out = frozenset[str](suppressed or ())
             if out:
-                await self._leave_out(transaction, claimed, numbers, out)
+                await self._leave_out(transaction, claimed, numbers, out, doubtful=doubtful)
                 if len(out) == len(numbers):
                     continue
             return Claim(
@@ -207,14 +208,20 @@ class PostgresSending:
             )
 
     async def _leave_out(
-        self, transaction: Transaction, batch: int, numbers: Sequence[str], out: frozenset[str]
+        self, transaction: Transaction, batch: int, numbers: Sequence[str], out: frozenset[str], *, doubtful: bool
     ) -> None:
-        """Write down who opted out since the plan. A batch of nobody else is settled with it."""
-        rows = [(number, NumberState.SUPPRESSED, None, None) for number in sorted(out)]
+        """Write down who opted out since the plan: what may have arrived before stays unknown.
+
+        A batch of nobody else is settled with it.
+        """
+        state = NumberState.UNKNOWN if doubtful else NumberState.SUPPRESSED
+        rows = [(number, state, None, None) for number in sorted(out)]
         await self._insert_exceptions(transaction, batch, rows)
         if len(out) == len(numbers):
             await self._change(transaction, "suppress_all", batch=batch, now=self.clock())
-        else:
+            if doubtful:
+                await self._fall_back(transaction, batch)
+        elif not doubtful:
             await self._change(transaction, "suppress_some", batch=batch, count=len(out))
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
@@ -233,25 +240,19 @@ class PostgresSending:
             mid=result.mid,
             accepted=len(result.accepted),
             failed=len(result.failed),
-            unknown=len(result.unknown),
             error=type(result.error).__name__ if result.error is not None else "",
             detail=str(result.error)[:_DETAIL] if result.error is not None else "",
             now=self.clock(),
         )
         if not rows:
             return False
-        ((superseded,),) = rows
-        if superseded and state is not BatchState.UNKNOWN and await self._take_back(transaction, claim.batch):
+        ((successor,),) = rows
+        if successor and state is not BatchState.UNKNOWN and await self._take_back(transaction, claim.batch):
             await self._change(
-                transaction,
-                "recount",
-                batch=claim.batch,
-                accepted=len(result.accepted),
-                failed=len(result.failed),
-                unknown=len(result.unknown),
+                transaction, "recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed)
             )
-            superseded = 0
-        if exceptions and not superseded:
+            successor = None
+        if exceptions and not successor:
             await self._insert_exceptions(transaction, claim.batch, exceptions)
         if claim.doubtful and refused:
             await self._fall_back(transaction, claim.batch)
@@ -281,6 +282,12 @@ class PostgresSending:
         for (batch,) in rows:
             await self._fall_back(transaction, batch)
 
+    async def _reopen(self, transaction: Transaction, campaign: int) -> None:
+        """After a batch was put back, pause a campaign that is done."""
+        reason = NOT_SENT_AFTER_ALL
+        if await self._change(transaction, "reopen", campaign=campaign, reason=reason, now=self.clock()):
+            await self._event(transaction, campaign, CampaignState.PAUSED, "", reason)
+
     async def put_back(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
     ) -> bool:
@@ -298,12 +305,13 @@ class PostgresSending:
             }
             if attempts is not None and claim.unsent + 1 >= attempts:
                 return await self._give_up(transaction, claim, values)
-            if claim.doubtful:
-                # Before or after the order to cancel, so that one of the two sees the other's.
-                await transaction.rows(self._sql["lock_for_claim"], campaign=claim.campaign)
+            # Before or after the campaign is cancelled or done, so that one of the two sees the other's.
+            await transaction.rows(self._sql["lock_for_claim"], campaign=claim.campaign)
             back = bool(await self._change(transaction, "put_back", **values))
-            if back and claim.suppressed:
-                await self._change(transaction, "forget_exceptions", batch=claim.batch)
+            if back:
+                if claim.suppressed:
+                    await self._change(transaction, "forget_exceptions", batch=claim.batch)
+                await self._reopen(transaction, claim.campaign)
             if claim.doubtful:
                 await self._forgo(transaction, claim.campaign)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.
@@ -321,8 +329,9 @@ class PostgresSending:
             ((batch,),) = found
             await transaction.rows(self._sql["lock_for_claim"], campaign=campaign)
             values = {"batch": batch, "token": token, "delay": 0, "counted": 0, "error": "", "detail": "", "now": None}
-            await self._change(transaction, "put_back", **values)
-            await self._change(transaction, "forget_exceptions", batch=batch)
+            if await self._change(transaction, "put_back", **values):
+                await self._change(transaction, "forget_exceptions", batch=batch)
+                await self._reopen(transaction, campaign)
             await self._forgo(transaction, campaign)
             return True
 

@@ -58,7 +58,8 @@ class CampaignState(enum.StrEnum):
     """``planning → planned → running → paused → done | cancelled``, and back by resuming.
 
     *planning* can never be run: a plan that was broken off stays there until another plan clears it away. *running*
-    says that it may be sent, not that a process is at it.
+    says that it may be sent, not that a process is at it. What is *done* is *paused* again when numbers are ordered
+    to be sent again, or when a batch that was unknown proves not to have been sent.
     """
 
     PLANNING = "planning"

@@ -212,7 +212,8 @@ def number_records(
         its_others = others.get(batch.id, {})
         for number in joined[batch.id].split(","):
             state, mid = its_others.get(number, (own, batch.mid))
-            if state is None or state == "superseded":
+            # What is unknown is the successor's, if there is one.
+            if state is None or state == "superseded" or (own is None and state == NumberState.UNKNOWN):
                 continue
             report = reported.get((mid, number)) if mid is not None else None
             records.append(_number_record(batch, number, NumberState(state), mid, report))

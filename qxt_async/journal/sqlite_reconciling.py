@@ -157,9 +157,9 @@ class SqliteReconciling(SqliteSending):
             rows = connection.execute(self._sql["bind"], values).fetchall()
             if not rows:
                 continue
-            ((superseded, owner),) = rows
-            if superseded and self._take_back(connection, batch):
-                self._change(connection, "recount_all", batch=batch)
+            ((successor, owner),) = rows
+            if not successor or self._take_back(connection, batch):
+                self._change(connection, "recount_bound", batch=batch)
             ((accepted,),) = connection.execute(self._sql["accepted_in"], {"batch": batch}).fetchall()
             if owner == campaign:
                 batches, numbers = batches + 1, numbers + accepted
@@ -172,13 +172,10 @@ class SqliteReconciling(SqliteSending):
         self, connection: sqlite3.Connection, campaign: int, deadline: float | None, bound: int, numbers: int
     ) -> int:
         self._state(connection, campaign)
-        confirmed = connection.execute(self._sql["confirmed_numbers"], {"campaign": campaign}).fetchall()
-        for batch, number, mid in confirmed:
-            self._change(connection, "confirm_number", batch=batch, number=number, mid=mid)
-            self._change(connection, "count_confirmed", batch=batch)
+        confirmed = self._confirm_numbers(connection, campaign)
         if bound or confirmed:
-            detail = f"{bound} batches, {len(confirmed)} single numbers"
-            self._event(connection, campaign, "reconciled", "", detail, numbers + len(confirmed))
+            detail = f"{bound} batches, {confirmed} single numbers"
+            self._event(connection, campaign, "reconciled", "", detail, numbers + confirmed)
         if deadline is None:
             return 0
         values = {"campaign": campaign, "before": self.clock() - round(deadline * _SECOND)}
@@ -187,3 +184,17 @@ class SqliteReconciling(SqliteSending):
             detail = f"no status report has spoken of them within {deadline:g} s: they stay unknown"
             self._event(connection, campaign, "overdue", "", detail, overdue)
         return overdue
+
+    def _confirm_numbers(self, connection: sqlite3.Connection, campaign: int) -> int:
+        """Accept what is reported under its batch's mids, and leave it out of the second attempt; how many numbers."""
+        rows = connection.execute(self._sql["confirmed_numbers"], {"campaign": campaign}).fetchall()
+        confirmed = 0
+        # One may be reported under several mids.
+        for (batch, number), (mid, successor) in {row[:2]: row[2:] for row in rows}.items():
+            if successor is not None:
+                self._change(connection, "leave_out", batch=successor)
+                self._change(connection, "leave_out_number", batch=successor, number=number)
+            self._change(connection, "confirm_number", batch=batch, number=number, mid=mid)
+            self._change(connection, "count_confirmed", batch=batch, planned_again=int(successor is not None))
+            confirmed += 1
+        return confirmed

@@ -10,6 +10,7 @@ from qxt_async.clocks import steady
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
+from .orders import NOT_SENT_AFTER_ALL
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
 from .rows import fates, in_doubt
 from .statements import named
@@ -134,7 +135,7 @@ class SqliteSending:
                     return None
                 ((claimed, unsent, doubtful, joined, message, suppressed),) = rows
                 numbers = tuple(joined.split(","))
-                out = self._leave_out(connection, claimed, numbers, suppressed)
+                out = self._leave_out(connection, claimed, numbers, suppressed, doubtful=bool(doubtful))
                 if len(out) == len(numbers):
                     continue
                 text, extno, addseqno = json.loads(message)
@@ -153,17 +154,30 @@ class SqliteSending:
         return await self._database.writer.run(write, guarded=False)
 
     def _leave_out(
-        self, connection: sqlite3.Connection, batch: int, numbers: Sequence[str], suppressed: str | None
+        self,
+        connection: sqlite3.Connection,
+        batch: int,
+        numbers: Sequence[str],
+        suppressed: str | None,
+        *,
+        doubtful: bool,
     ) -> frozenset[str]:
-        """Write down who opted out since the plan. A batch of nobody else is settled with it."""
+        """Write down who opted out since the plan: what may have arrived before stays unknown.
+
+        A batch of nobody else is settled with it.
+        """
         out = frozenset[str](json.loads(suppressed or "[]"))
-        if out:
-            rows = array((number, NumberState.SUPPRESSED, None, None) for number in sorted(out))
-            self._change(connection, "insert_exceptions", batch=batch, rows=rows)
-            if len(out) == len(numbers):
-                self._change(connection, "suppress_all", batch=batch, now=self.clock())
-            else:
-                self._change(connection, "suppress_some", batch=batch, count=len(out))
+        if not out:
+            return out
+        state = NumberState.UNKNOWN if doubtful else NumberState.SUPPRESSED
+        rows = array((number, state, None, None) for number in sorted(out))
+        self._change(connection, "insert_exceptions", batch=batch, rows=rows)
+        if len(out) == len(numbers):
+            self._change(connection, "suppress_all", batch=batch, now=self.clock())
+            if doubtful:
+                self._fall_back(connection, batch)
+        elif not doubtful:
+            self._change(connection, "suppress_some", batch=batch, count=len(out))
         return out
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
@@ -183,7 +197,6 @@ class SqliteSending:
             "mid": result.mid,
             "accepted": len(result.accepted),
             "failed": len(result.failed),
-            "unknown": len(result.unknown),
             "error": type(result.error).__name__ if result.error is not None else "",
             "detail": str(result.error)[:_DETAIL] if result.error is not None else "",
             "now": self.clock(),
@@ -191,18 +204,13 @@ class SqliteSending:
         rows = connection.execute(self._sql["settle"], values).fetchall()
         if not rows:
             return False
-        ((superseded,),) = rows
-        if superseded and state is not BatchState.UNKNOWN and self._take_back(connection, claim.batch):
+        ((successor,),) = rows
+        if successor and state is not BatchState.UNKNOWN and self._take_back(connection, claim.batch):
             self._change(
-                connection,
-                "recount",
-                batch=claim.batch,
-                accepted=len(result.accepted),
-                failed=len(result.failed),
-                unknown=len(result.unknown),
+                connection, "recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed)
             )
-            superseded = 0
-        if exceptions and not superseded:
+            successor = None
+        if exceptions and not successor:
             self._change(connection, "insert_exceptions", batch=claim.batch, rows=array(exceptions))
         if claim.doubtful and refused:
             self._fall_back(connection, claim.batch)
@@ -232,6 +240,12 @@ class SqliteSending:
         for (batch,) in connection.execute(self._sql["forgo"], values).fetchall():
             self._fall_back(connection, batch)
 
+    def _reopen(self, connection: sqlite3.Connection, campaign: int) -> None:
+        """After a batch was put back, pause a campaign that is done."""
+        reason = NOT_SENT_AFTER_ALL
+        if self._change(connection, "reopen", campaign=campaign, reason=reason, now=self.clock()):
+            self._event(connection, campaign, CampaignState.PAUSED, "", reason)
+
     async def put_back(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
     ) -> bool:
@@ -250,8 +264,10 @@ class SqliteSending:
             if attempts is not None and claim.unsent + 1 >= attempts:
                 return self._give_up(connection, claim, values)
             back = bool(self._change(connection, "put_back", **values))
-            if back and claim.suppressed:
-                self._change(connection, "forget_exceptions", batch=claim.batch)
+            if back:
+                if claim.suppressed:
+                    self._change(connection, "forget_exceptions", batch=claim.batch)
+                self._reopen(connection, claim.campaign)
             if claim.doubtful:
                 self._forgo(connection, claim.campaign)
             # Somebody had it sent again while this attempt was held for dead: better never than twice.

@@ -456,6 +456,9 @@ class World:
             assert state is not NumberState.ACCEPTED or taken[number], "accepted, and not taken"
             assert state is not NumberState.CANCELLED or not taken[number], "cancelled, and taken by an earlier attempt"
             assert state is not NumberState.FAILED or not taken[number], "failed, and taken by an earlier attempt"
+            assert state is not NumberState.SUPPRESSED or not taken[number], (
+                "suppressed, and taken by an earlier attempt"
+            )
             self._check_change(plan, number, state)
         plan.last, plan.ordered = records, set()
         counts = Counter(records.values())
@@ -465,6 +468,9 @@ class World:
         assert tally.suppressed == counts[NumberState.SUPPRESSED]
         assert tally.unknown + tally.sending == counts[NumberState.UNKNOWN]
         assert tally.planned == counts[NumberState.PLANNED] + counts[NumberState.CANCELLED]
+        assert tally.state is not CampaignState.DONE or not (tally.planned or tally.sending), (
+            "done, with something left"
+        )
         await self._check_attempts(plan)
 
     def _check_change(self, plan: Plan, number: str, state: NumberState) -> None:

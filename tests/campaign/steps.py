@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from qxt_async.errors import ConnectionBrokenError, SubmitFailedError
+from qxt_async.errors import ConnectionBrokenError, PartialAnswerError, SubmitFailedError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.campaigns import Campaigns
 from qxt_async.journal.records import BatchState, Claim, NumberState, PlannedBatch
@@ -105,6 +105,28 @@ async def expired_and_ordered_again(campaigns: Campaigns) -> tuple[int, Claim]:
     campaign = await running(campaigns, 2)
     claim = await claimed(campaigns, campaign, lease=-1.0)
     await campaigns.expire(campaign)
+    await order_again(campaigns, campaign)
+    return campaign, claim
+
+
+async def order_again(campaigns: Campaigns, campaign: int) -> None:
+    """Order what is unknown to be sent again, and run it."""
     preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
     await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
-    return campaign, claim
+    await campaigns.start(campaign)
+
+
+async def ordered_again(campaigns: Campaigns, *, part: bool) -> int:
+    """Three unknown numbers that somebody ordered to be sent again: a batch, or a part of one whose mid is 77."""
+    campaign = await running(campaigns, 3 + part)
+    claim = await claimed(campaigns, campaign)
+    half = BatchResult(
+        0,
+        claim.numbers,
+        receipts=(Receipt("77", claim.numbers[3:]),),
+        unknown=claim.numbers[:3],
+        error=PartialAnswerError(3),
+    )
+    await campaigns.settle(claim, half if part else unknown(claim))
+    await order_again(campaigns, campaign)
+    return campaign

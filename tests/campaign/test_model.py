@@ -39,6 +39,7 @@ indices = st.integers(0, 9)
 counts = st.integers(0, 8)
 faults = st.lists(st.sampled_from(MISCHIEF), max_size=4)
 fault_or_none = st.sampled_from([None, *MISCHIEF]) | st.none()
+doubts = st.sampled_from(["take-then-close", "take-then-partial", "close"])
 concurrencies = st.sampled_from([1, 3])
 sizes = st.lists(st.integers(1, 6), min_size=1, max_size=5)
 
@@ -165,9 +166,11 @@ class Life(RuleBasedStateMachine):
         if ghosts:
             self.do(self.world.heal, ghosts[at % len(ghosts)], keep=keep)
 
-    @rule(sizes=sizes, fault=fault_or_none, sent=st.booleans(), meanwhile=st.sampled_from(["", "run", "haunt"]))
+    @rule(
+        sizes=sizes, fault=fault_or_none, sent=st.booleans(), meanwhile=st.sampled_from(["", "run", "haunt", "finish"])
+    )
     def oversleep(self, sizes: list[int], fault: str | None, sent: bool, meanwhile: str) -> None:
-        """It was held for dead, its batch was ordered again and perhaps sent, and then it goes on."""
+        """It was held for dead, its batch was ordered again and perhaps sent, or all was done, and then it goes on."""
         if len(self.world.plans) >= PLANS:
             return
         self.plan(sizes, again=False)
@@ -175,7 +178,10 @@ class Life(RuleBasedStateMachine):
         self.haunt(-1, fault, sent, start=True)
         self.pass_time(2 * MINUTES)
         self.order(-1, "expire")
-        self.resend(-1, BatchState.UNKNOWN)
+        if meanwhile == "finish":
+            self.do(self.world.run, plan, [], how="on", requests=0, concurrency=1)
+        else:
+            self.resend(-1, BatchState.UNKNOWN)
         self.all_is_well()
         if meanwhile == "run":
             self.do(self.world.run, plan, [], how="stop", requests=9, concurrency=1)
@@ -184,6 +190,20 @@ class Life(RuleBasedStateMachine):
                 self.haunt(-1, None, sent, start=True)
         self.all_is_well()
         self.heal(-1 - len(sizes) * (meanwhile == "haunt"), keep=sent)
+
+    @rule(sizes=sizes, fault=doubts, then=faults, out=st.integers(0, 6))
+    def think_again(self, sizes: list[int], fault: str, then: list[str], out: int) -> None:
+        """What is unknown was ordered again, somebody opted out since, and it is run."""
+        if len(self.world.plans) >= PLANS:
+            return
+        self.plan(sizes, again=False)
+        plan = self.world.plans[-1]
+        self.do(self.world.run, plan, [fault] * len(sizes), how="on", requests=0, concurrency=1)
+        self.resend(-1, BatchState.UNKNOWN)
+        for number in plan.numbers[:out]:
+            self.do(self.world.opt_out, number, by_reply=True)
+        self.all_is_well()
+        self.do(self.world.run, plan, then, how="on", requests=0, concurrency=1)
 
     @rule()
     def reopen(self) -> None:

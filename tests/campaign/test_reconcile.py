@@ -7,7 +7,18 @@ from collections.abc import Sequence
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from steps import NUMBERS, accepted, all_batches, claimed, opened, reported, running, states, unknown
+from steps import (
+    NUMBERS,
+    accepted,
+    all_batches,
+    claimed,
+    opened,
+    ordered_again,
+    reported,
+    running,
+    states,
+    unknown,
+)
 
 from qxt_async.errors import CampaignNotFoundError, ConnectionBrokenError, PartialAnswerError
 from qxt_async.journal import postgres_reconciling, sqlite_reconciling
@@ -49,8 +60,11 @@ def test_small_batch_needs_all() -> None:
 
 
 def test_foreign_number_speaks_against() -> None:
-    """A mid under which another number is reported is that of another send."""
+    """A mid under which another number is reported, or one that was not sent, is that of another send."""
     assert weigh([doubt(1, NUMBERS[:10])], under("m", NUMBERS[5:15])).bound == {}
+    left_out = Doubt(1, open=False, since=100, numbers=",".join(NUMBERS[:10]), others=NUMBERS[9])
+    assert weigh([left_out], under("m", NUMBERS[5:9])).bound == {1: "m"}
+    assert weigh([left_out], under("m", NUMBERS[5:10])).bound == {}
 
 
 def test_reports_before_the_attempt_do_not_count() -> None:
@@ -197,6 +211,34 @@ async def test_mid_of_another_batch(store: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_who_was_not_sent_to_is_not_asked_for(store: str) -> None:
+    """Of a batch of three of whom one opted out, reports on the other two are all that can come."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 3)
+        await journal.suppress(NUMBERS[:1])
+        claim = await claimed(campaigns, campaign)
+        await campaigns.settle(claim, unknown(claim))
+        await reported(journal, "m1", claim.numbers)
+        assert await campaigns.reconcile(campaign) == Reconciliation(batches=1, numbers=2)
+        assert list((await states(campaigns, campaign)).values()) == ["suppressed", "accepted", "accepted"]
+
+
+@pytest.mark.anyio
+async def test_who_was_refused_is_not_asked_for(store: str) -> None:
+    """The same for numbers that the answer refused."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 3)
+        claim = await claimed(campaigns, campaign)
+        a, b, c = claim.numbers
+        half = BatchResult(0, claim.numbers, failed=(a,), unknown=(b, c), error=PartialAnswerError(2))
+        await campaigns.settle(claim, half)
+        await reported(journal, "m1", [b, c])
+        assert await campaigns.reconcile(campaign) == Reconciliation(batches=1, numbers=2)
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.failed, tally.unknown) == (2, 1, 0)
+
+
+@pytest.mark.anyio
 async def test_other_campaigns(store: str) -> None:
     """What the reports prove for another campaign is written down, and counted where it belongs."""
     async with opened(store) as (journal, campaigns):
@@ -226,6 +268,63 @@ async def test_single_numbers(store: str) -> None:
         assert (await states(campaigns, campaign))[c] == "accepted"
         tally = await campaigns.tally(campaign)
         assert (tally.accepted, tally.unknown) == (3, 1)
+
+
+@pytest.mark.anyio
+async def test_single_numbers_under_any_mid_of_the_answer(store: str) -> None:
+    """An answer of several lines has several mids, and a number may be reported under two of them."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 4)
+        claim = await claimed(campaigns, campaign)
+        a, b, c, d = claim.numbers
+        receipts = (Receipt("m5", (a,)), Receipt("m6", (b,)))
+        partial = BatchResult(0, claim.numbers, receipts=receipts, unknown=(c, d), error=PartialAnswerError(2))
+        await campaigns.settle(claim, partial)
+        await reported(journal, "m6", [c, d])
+        await reported(journal, "m5", [d])
+        await campaigns.reconcile(campaign)
+        assert set((await states(campaigns, campaign)).values()) == {"accepted"}
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.unknown) == (4, 0)
+
+
+@pytest.mark.anyio
+async def test_single_numbers_that_are_to_be_sent_again(store: str) -> None:
+    """What is reported before the second attempt begins is left out of it, and nothing is left if that is all."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await ordered_again(campaigns, part=True)
+        await reported(journal, "77", NUMBERS[1:2])
+        await campaigns.reconcile(campaign)
+        await campaigns.reconcile(campaign)
+        assert [event.count for event in await campaigns.events(campaign) if event.what == "reconciled"] == [1]
+        assert list((await states(campaigns, campaign)).values()) == ["accepted"] * 2 + ["planned"] * 2
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.planned, tally.numbers) == (2, 2, 4)
+        second = await claimed(campaigns, campaign, "t2")
+        assert second.numbers == (NUMBERS[0], NUMBERS[2])
+        await reported(journal, "77", NUMBERS[2:3])
+        await campaigns.put_back(second, None)
+        await campaigns.reconcile(campaign)
+        assert (await claimed(campaigns, campaign, "t3")).numbers == NUMBERS[:1]
+        await campaigns.disclaim(campaign, "t3")
+        await reported(journal, "77", NUMBERS[:1])
+        await campaigns.reconcile(campaign)
+        assert await all_batches(campaigns, campaign) == ["accepted", "withdrawn"]
+        assert set((await states(campaigns, campaign)).values()) == {"accepted"}
+        assert await campaigns.complete(campaign)
+
+
+@pytest.mark.anyio
+async def test_single_numbers_that_are_being_sent_again(store: str) -> None:
+    """When the second attempt has begun, its word counts."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await ordered_again(campaigns, part=True)
+        second = await claimed(campaigns, campaign, "t2")
+        await reported(journal, "77", NUMBERS[:3])
+        await campaigns.reconcile(campaign)
+        assert (await campaigns.tally(campaign)).sending == 3
+        await campaigns.settle(second, accepted(second, "78"))
+        assert (await campaigns.tally(campaign)).accepted == 4
 
 
 @pytest.mark.anyio

@@ -12,6 +12,8 @@ from steps import (
     expired_and_ordered_again,
     failed,
     opened,
+    order_again,
+    ordered_again,
     planned,
     reported,
     running,
@@ -28,6 +30,7 @@ from qxt_async.errors import (
     NotSentError,
     PartialAnswerError,
 )
+from qxt_async.journal.orders import NOT_SENT_AFTER_ALL
 from qxt_async.journal.records import (
     BatchState,
     CampaignState,
@@ -291,6 +294,23 @@ async def test_late_word_that_nothing_was_sent(store: str) -> None:
         assert await campaigns.put_back(claim, None)
         assert (await campaigns.tally(campaign)).planned == 2
         assert (await claimed(campaigns, campaign, "t2")).unsent == 0
+
+
+async def test_late_word_that_nothing_was_sent_when_all_is_done(store: str) -> None:
+    """Then the campaign is not done, but paused, and says why; it can be run."""
+    async with opened(store) as (_, campaigns):
+        campaign = await running(campaigns, 2)
+        claim = await claimed(campaigns, campaign, lease=-1.0)
+        await campaigns.expire(campaign)
+        assert await campaigns.complete(campaign)
+        assert await campaigns.put_back(claim, None)
+        found = await campaigns.get(campaign)
+        assert (found.state, found.reason) == (CampaignState.PAUSED, NOT_SENT_AFTER_ALL)
+        event = (await campaigns.events(campaign))[-1]
+        assert (event.what, event.detail) == ("paused", NOT_SENT_AFTER_ALL)
+        await campaigns.start(campaign)
+        await claimed(campaigns, campaign, "t2")
+        assert await campaigns.put_back(claim, None) is False
 
 
 async def test_clock_that_jumps(store: str) -> None:
@@ -571,6 +591,79 @@ async def test_second_attempt_that_never_leaves(store: str) -> None:
         second = await claimed(campaigns, other, "t4")
         await campaigns.settle(second, failed(second))
         assert set((await states(campaigns, other)).values()) == {NumberState.FAILED}
+
+
+OUTCOMES = {
+    "accepted": ["unknown", "accepted", "accepted"],
+    "unknown": ["unknown"] * 3,
+    "refused": ["unknown"] * 3,
+    "given up": ["unknown"] * 3,
+    "expired": ["unknown"] * 3,
+    "put back": ["planned"] * 3,
+}
+
+
+@pytest.mark.parametrize("outcome", OUTCOMES)
+@pytest.mark.parametrize("part", [False, True])
+async def test_opted_out_before_a_second_attempt(store: str, outcome: str, part: bool) -> None:
+    """Who opts out before the second attempt may have got the first one: unknown, and counted once."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await ordered_again(campaigns, part=part)
+        await journal.suppress(NUMBERS[:1])
+        second = await claimed(campaigns, campaign, "t2", lease=-1.0)
+        assert (second.numbers, second.suppressed) == (NUMBERS[1:3], NUMBERS[:1])
+        assert list((await states(campaigns, campaign)).values())[-3:] == ["unknown"] * 3
+        if outcome == "given up":
+            await campaigns.put_back(second, NotSentError("no way"), attempts=1)
+        elif outcome == "expired":
+            await campaigns.expire(campaign)
+        elif outcome == "put back":
+            await campaigns.put_back(second, None)
+        else:
+            result = {"accepted": accepted, "unknown": unknown, "refused": failed}[outcome](second)
+            await campaigns.settle(second, result)
+        found = await states(campaigns, campaign)
+        assert [found[number] for number in NUMBERS[:3]] == OUTCOMES[outcome]
+        tally = await campaigns.tally(campaign)
+        assert (tally.numbers, tally.suppressed) == (3 + part, 0)
+        assert tally.unknown == OUTCOMES[outcome].count("unknown")
+        assert (await campaigns.preview_resend(campaign, BatchState.UNKNOWN)).numbers == tally.unknown
+
+
+@pytest.mark.parametrize("part", [False, True])
+async def test_all_opted_out_before_a_second_attempt(store: str, part: bool) -> None:
+    """The same if nobody is left; then reports on the first attempt count again."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await ordered_again(campaigns, part=part)
+        await journal.suppress(NUMBERS[:3])
+        assert await campaigns.claim(campaign, token="t2", lease=60.0) is None
+        tally = await campaigns.tally(campaign)
+        assert (tally.numbers, tally.unknown, tally.suppressed) == (3 + part, 3, 0)
+        found = await states(campaigns, campaign)
+        assert [found[number] for number in NUMBERS[:3]] == ["unknown"] * 3
+        if not part:
+            await reported(journal, "77", NUMBERS[:3])
+            assert (await campaigns.reconcile(campaign)).numbers == 3
+
+
+async def test_reports_on_a_second_attempt_that_left_some_out(store: str) -> None:
+    """They speak for those whom it was sent to; the others stay unknown, and are sent again once, by a third one."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await ordered_again(campaigns, part=True)
+        await journal.suppress(NUMBERS[:1])
+        second = await claimed(campaigns, campaign, "t2", lease=-1.0)
+        await campaigns.expire(campaign)
+        await order_again(campaigns, campaign)
+        assert list((await states(campaigns, campaign)).values()) == ["accepted"] + ["planned"] * 3
+        await reported(journal, "88", second.numbers)
+        assert (await campaigns.reconcile(campaign)).numbers == 2
+        assert list((await states(campaigns, campaign)).values()) == ["accepted", "unknown", "accepted", "accepted"]
+        assert (await campaigns.tally(campaign)).unknown == 1
+        await order_again(campaigns, campaign)
+        await campaigns.settle(second, accepted(second, "88"))
+        assert sorted((await states(campaigns, campaign)).values()) == ["accepted"] * 3 + ["planned"]
+        tally = await campaigns.tally(campaign)
+        assert (tally.numbers, tally.accepted, tally.planned) == (4, 3, 1)
 
 
 async def test_word_that_nothing_was_sent_after_a_resend(store: str) -> None:

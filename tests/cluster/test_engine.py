@@ -13,13 +13,14 @@ from postgresql_server import Server
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
-from steps import running
+from steps import accepted, claimed, running, set_clock, unknown
 
 from qxt_async.cluster import engine as module
 from qxt_async.cluster import shared
 from qxt_async.cluster.engine import Engine
 from qxt_async.errors import InvalidConfigurationError, JournalSchemaError, JournalUnavailableError
 from qxt_async.journal import Journal, open_journal
+from qxt_async.models import BatchResult, Receipt
 
 pytestmark = pytest.mark.anyio
 
@@ -70,6 +71,42 @@ async def test_newer_tables_are_left_alone(journal: Journal, postgresql: Server,
     with pytest.raises(JournalSchemaError, match="upgrade procrastinate"):
         async with Engine(shared(journal)):
             pass
+
+
+async def test_campaigns_are_looked_at_until_their_unknown_numbers_are_overdue(journal: Journal) -> None:
+    """For as long as they run, and until a little after the deadline; single numbers count."""
+    campaigns, deadline = journal.campaigns, 72 * 3600
+    async with Engine(shared(journal)) as engine:
+        set_clock(campaigns, hours=-100)
+        campaign = await running(campaigns, 2, 2)
+        first = await claimed(campaigns, campaign, "t1")
+        await campaigns.settle(first, accepted(first))
+        assert await engine.in_doubt(deadline) == []
+        second = await claimed(campaigns, campaign, "t2")
+        a, b = second.numbers
+        await campaigns.settle(second, BatchResult(0, (a, b), receipts=(Receipt("78", (a,)),), unknown=(b,)))
+        assert await engine.in_doubt(deadline) == [campaign]
+        other = await running(campaigns, 2)
+        set_clock(campaigns, hours=-72)
+        third = await claimed(campaigns, other, "t3")
+        await campaigns.settle(third, unknown(third))
+        await campaigns.complete(campaign)
+        await campaigns.complete(other)
+        assert await engine.in_doubt(deadline) == [campaign, other]
+        assert await engine.in_doubt(deadline - 2 * 3600) == []
+        set_clock(campaigns, hours=0)
+        assert (await campaigns.reconcile(other, deadline=deadline)).overdue == 2
+
+
+async def test_leases_are_over_though_the_clock_was_set_back(journal: Journal) -> None:
+    """A lease that begins in an hour is nobody's; one that has begun has its time."""
+    campaigns = journal.campaigns
+    async with Engine(shared(journal)) as engine:
+        for hours, lease, over in ((0, 3600.0, False), (0, -1.0, True), (1, 60.0, True)):
+            set_clock(campaigns, hours=hours)
+            campaign = await running(campaigns, 2)
+            await claimed(campaigns, campaign, lease=lease)
+            assert (campaign in await engine.expired()) == over
 
 
 async def test_what_the_database_refuses_is_one_error(journal: Journal, postgresql: Server, database: str) -> None:

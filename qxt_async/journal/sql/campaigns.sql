@@ -164,7 +164,9 @@ RETURNING
 
 -- name: suppress_all
 UPDATE batches SET
-    state = 'failed', suppressed = count, error = 'Suppressed', settled_at = :now,
+    state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
+    unknown = CASE WHEN doubtful THEN count ELSE 0 END,
+    suppressed = CASE WHEN doubtful THEN 0 ELSE count END, error = 'Suppressed', settled_at = :now,
     detail = 'all of its numbers opted out after the plan'
 WHERE id = :batch;
 
@@ -182,17 +184,18 @@ ON CONFLICT (batch, number) DO UPDATE SET
     state = excluded.state, mid = excluded.mid, successor = excluded.successor;
 
 -- Once only: what the attempt itself said before stands, or a late "unknown" would undo what reports have shown since.
--- A definite answer is better evidence than reports.
+-- A definite answer is better evidence than reports. Unknown is what is left, and so who opted out before a second
+-- attempt.
 -- name: settle
 UPDATE batches SET
     state = :state, mid = :mid, via_report = 0, error = :error, detail = :detail, settled_at = :now, unsent = 0,
-    accepted = CASE WHEN superseded = 0 THEN :accepted ELSE 0 END,
-    failed = CASE WHEN superseded = 0 THEN :failed ELSE 0 END,
-    unknown = CASE WHEN superseded = 0 THEN :unknown ELSE 0 END
+    accepted = CASE WHEN successor IS NULL THEN :accepted ELSE 0 END,
+    failed = CASE WHEN successor IS NULL THEN :failed ELSE 0 END,
+    unknown = CASE WHEN successor IS NULL THEN count - suppressed - superseded - :accepted - :failed ELSE 0 END
 WHERE id = :batch AND token = :token AND (
     state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired') OR (via_report AND :state <> 'unknown')
 )
-RETURNING superseded;
+RETURNING successor;
 
 -- name: put_back
 UPDATE batches SET
@@ -200,6 +203,9 @@ UPDATE batches SET
     unknown = 0, suppressed = 0, settled_at = NULL
 WHERE id = :batch AND token = :token AND superseded = 0
     AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
+
+-- name: reopen
+UPDATE campaigns SET state = 'paused', reason = :reason, changed_at = :now WHERE id = :campaign AND state = 'done';
 
 -- name: give_up
 UPDATE batches SET
@@ -210,7 +216,10 @@ UPDATE batches SET
 WHERE id = :batch AND token = :token AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
 
 -- name: recount
-UPDATE batches SET accepted = :accepted, failed = :failed, unknown = :unknown WHERE id = :batch;
+UPDATE batches SET
+    accepted = :accepted, failed = :failed,
+    unknown = count - suppressed - :accepted - :failed
+WHERE id = :batch;
 
 -- name: state_of
 SELECT state FROM batches WHERE id = :batch;
@@ -311,21 +320,33 @@ SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM reports WHERE seq > :after OR
 -- name: reported_numbers
 SELECT mid, mobile, received_at FROM reports WHERE mid IN (SELECT value FROM json_each(:mids));
 
--- What may have arrived: whole batches without a mid, of any campaign.
+-- What may have arrived: whole batches without a mid, of any campaign; and which of their numbers were not sent, or
+-- refused.
 -- name: doubtful
-SELECT b.id, b.campaign, b.state, coalesce(b.claimed_at, b.settled_at), n.numbers FROM batches AS b
+SELECT
+    b.id, b.campaign, b.state, coalesce(b.claimed_at, b.settled_at), n.numbers,
+    (
+        SELECT coalesce(group_concat(number), '') FROM batch_exceptions
+        WHERE batch = b.id AND state IN ('suppressed', 'failed', 'unknown')
+    )
+FROM batches AS b
 JOIN batch_numbers AS n ON n.batch = b.id
 WHERE b.campaign IN (SELECT id FROM campaigns) AND b.state IN ('sending', 'unknown') AND b.mid IS NULL;
 
 -- name: bind
-UPDATE batches SET
-    state = 'accepted', mid = :mid, via_report = 1, accepted = accepted + unknown, unknown = 0, settled_at = :now
+UPDATE batches SET state = 'accepted', mid = :mid, via_report = 1, settled_at = :now
 WHERE id = :batch AND state = 'unknown' AND mid IS NULL
     AND NOT EXISTS (SELECT 1 FROM batches AS other WHERE other.mid = :mid)
-RETURNING superseded, campaign;
+RETURNING successor, campaign;
 
--- name: recount_all
-UPDATE batches SET accepted = count - suppressed WHERE id = :batch;
+-- Numbers that are unknown by themselves were not in the attempt, but in an earlier one.
+-- name: recount_bound
+UPDATE batches SET
+    (accepted, unknown) = (
+        SELECT count - failed - suppressed - superseded - count(e.number), count(e.number)
+        FROM batch_exceptions AS e WHERE e.batch = :batch AND e.state = 'unknown'
+    )
+WHERE id = :batch;
 
 -- name: accepted_in
 SELECT accepted FROM batches WHERE id = :batch;
@@ -336,19 +357,38 @@ INSERT INTO orphan_mids (mid) SELECT value FROM json_each(:mids) WHERE TRUE ON C
 -- name: forget_orphans
 DELETE FROM orphan_mids WHERE mid IN (SELECT value FROM json_each(:mids));
 
--- Numbers that an answer did not mention, reported under the mid of that answer.
+-- Numbers that an answer did not mention, reported under a mid of that answer, though they are planned a second time.
 -- name: confirmed_numbers
-SELECT e.batch, e.number, b.mid FROM batches AS b
-JOIN batch_exceptions AS e ON e.batch = b.id
-JOIN reports AS r ON r.mid = b.mid AND r.mobile = e.number
-WHERE b.campaign = :campaign AND b.state = 'accepted' AND b.unknown > 0 AND e.state = 'unknown';
+WITH open AS (
+    SELECT id, mid FROM batches WHERE campaign = :campaign AND state = 'accepted' AND unknown + superseded > 0
+), its AS (
+    SELECT id AS batch, mid FROM open
+    UNION
+    SELECT other.batch, other.mid FROM open
+    JOIN batch_exceptions AS other ON other.batch = open.id
+    WHERE other.mid IS NOT NULL
+)
+SELECT e.batch, e.number, its.mid, e.successor FROM its
+JOIN batch_exceptions AS e ON e.batch = its.batch
+JOIN reports AS r ON r.mid = its.mid AND r.mobile = e.number
+LEFT JOIN batches AS second ON second.id = e.successor
+WHERE e.state = 'unknown' OR (e.state = 'superseded' AND second.state = 'planned');
 
 -- name: confirm_number
-UPDATE batch_exceptions SET state = 'accepted', mid = :mid
-WHERE batch = :batch AND number = :number AND state = 'unknown';
+UPDATE batch_exceptions SET state = 'accepted', mid = :mid, successor = NULL WHERE batch = :batch AND number = :number;
 
 -- name: count_confirmed
-UPDATE batches SET accepted = accepted + 1, unknown = unknown - 1 WHERE id = :batch;
+UPDATE batches SET
+    accepted = accepted + 1, unknown = unknown - 1 + :planned_again, superseded = superseded - :planned_again
+WHERE id = :batch;
+
+-- name: leave_out
+UPDATE batches SET count = count - 1, state = CASE count WHEN 1 THEN 'withdrawn' ELSE state END
+WHERE id = :batch AND state = 'planned';
+
+-- name: leave_out_number
+UPDATE batch_numbers SET numbers = trim(replace(',' || numbers || ',', ',' || :number || ',', ','), ',')
+WHERE batch = :batch;
 
 -- name: mark_overdue
 UPDATE batches SET overdue = 1

@@ -55,7 +55,7 @@ ORDER BY count(*) DESC, reports.code LIMIT :limit;
 
 -- name: troubles
 SELECT state, error, count(*), sum(CASE state WHEN 'unknown' THEN unknown ELSE failed END) FROM batches
-WHERE campaign = :campaign AND state IN ('failed', 'unknown') AND error <> 'Suppressed'
+WHERE campaign = :campaign AND state IN ('failed', 'unknown')
     AND CASE state WHEN 'unknown' THEN unknown ELSE failed END > 0
 GROUP BY state, error
 ORDER BY 4 DESC, error LIMIT :limit;

@@ -175,7 +175,9 @@ RETURNING
 
 -- name: suppress_all
 UPDATE qxt.batches SET
-    state = 'failed', suppressed = count, error = 'Suppressed', settled_at = qxt.micros(%(now)s),
+    state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
+    unknown = CASE WHEN doubtful THEN count ELSE 0 END,
+    suppressed = CASE WHEN doubtful THEN 0 ELSE count END, error = 'Suppressed', settled_at = qxt.micros(%(now)s),
     detail = 'all of its numbers opted out after the plan'
 WHERE id = %(batch)s;
 
@@ -191,18 +193,19 @@ ON CONFLICT (batch, number) DO UPDATE SET
     state = excluded.state, mid = excluded.mid, successor = excluded.successor;
 
 -- Once only: what the attempt itself said before stands, or a late "unknown" would undo what reports have shown since.
--- A definite answer is better evidence than reports.
+-- A definite answer is better evidence than reports. Unknown is what is left, and so who opted out before a second
+-- attempt.
 -- name: settle
 UPDATE qxt.batches SET
     state = %(state)s, mid = %(mid)s, via_report = false, error = %(error)s, detail = %(detail)s,
     settled_at = qxt.micros(%(now)s), unsent = 0,
-    accepted = CASE WHEN superseded = 0 THEN %(accepted)s ELSE 0 END,
-    failed = CASE WHEN superseded = 0 THEN %(failed)s ELSE 0 END,
-    unknown = CASE WHEN superseded = 0 THEN %(unknown)s ELSE 0 END
+    accepted = CASE WHEN successor IS NULL THEN %(accepted)s ELSE 0 END,
+    failed = CASE WHEN successor IS NULL THEN %(failed)s ELSE 0 END,
+    unknown = CASE WHEN successor IS NULL THEN count - suppressed - superseded - %(accepted)s - %(failed)s ELSE 0 END
 WHERE id = %(batch)s AND token = %(token)s AND (
     state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired') OR (via_report AND %(state)s <> 'unknown')
 )
-RETURNING superseded;
+RETURNING successor;
 
 -- name: put_back
 UPDATE qxt.batches SET
@@ -211,6 +214,10 @@ UPDATE qxt.batches SET
     unknown = 0, suppressed = 0, settled_at = NULL, account = NULL
 WHERE id = %(batch)s AND token = %(token)s AND superseded = 0
     AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
+
+-- name: reopen
+UPDATE qxt.campaigns SET state = 'paused', reason = %(reason)s, changed_at = qxt.micros(%(now)s)
+WHERE id = %(campaign)s AND state = 'done';
 
 -- name: give_up
 UPDATE qxt.batches SET
@@ -222,7 +229,10 @@ WHERE id = %(batch)s AND token = %(token)s
     AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
 
 -- name: recount
-UPDATE qxt.batches SET accepted = %(accepted)s, failed = %(failed)s, unknown = %(unknown)s WHERE id = %(batch)s;
+UPDATE qxt.batches SET
+    accepted = %(accepted)s, failed = %(failed)s,
+    unknown = count - suppressed - %(accepted)s - %(failed)s
+WHERE id = %(batch)s;
 
 -- name: forget_exceptions
 DELETE FROM qxt.batch_exceptions WHERE batch = %(batch)s;
@@ -327,21 +337,33 @@ FROM (SELECT seq FROM qxt.reports WHERE seq > %(after)s ORDER BY seq LIMIT %(lim
 -- name: reported_numbers
 SELECT mid, mobile, received_at FROM qxt.reports WHERE mid = ANY(%(mids)s::text[]);
 
--- What may have arrived: whole batches without a mid, of any campaign.
+-- What may have arrived: whole batches without a mid, of any campaign; and which of their numbers were not sent, or
+-- refused.
 -- name: doubtful
-SELECT id, campaign, state, coalesce(claimed_at, settled_at), numbers FROM qxt.batches
+SELECT
+    id, campaign, state, coalesce(claimed_at, settled_at), numbers,
+    (
+        SELECT coalesce(string_agg(number, ','), '') FROM qxt.batch_exceptions AS e
+        WHERE e.batch = batches.id AND e.state IN ('suppressed', 'failed', 'unknown')
+    )
+FROM qxt.batches
 WHERE state IN ('sending', 'unknown') AND mid IS NULL;
 
 -- name: bind
 UPDATE qxt.batches AS b SET
-    state = 'accepted', mid = %(mid)s, via_report = true, accepted = b.accepted + b.unknown, unknown = 0,
-    settled_at = qxt.micros(%(now)s)
+    state = 'accepted', mid = %(mid)s, via_report = true, settled_at = qxt.micros(%(now)s)
 WHERE b.id = %(batch)s AND b.state = 'unknown' AND b.mid IS NULL
     AND NOT EXISTS (SELECT FROM qxt.batches AS other WHERE other.mid = %(mid)s)
-RETURNING b.superseded, b.campaign;
+RETURNING b.successor, b.campaign;
 
--- name: recount_all
-UPDATE qxt.batches SET accepted = count - suppressed WHERE id = %(batch)s;
+-- Numbers that are unknown by themselves were not in the attempt, but in an earlier one.
+-- name: recount_bound
+UPDATE qxt.batches SET
+    (accepted, unknown) = (
+        SELECT count - failed - suppressed - superseded - count(e.number), count(e.number)
+        FROM qxt.batch_exceptions AS e WHERE e.batch = %(batch)s AND e.state = 'unknown'
+    )
+WHERE id = %(batch)s;
 
 -- name: accepted_in
 SELECT accepted FROM qxt.batches WHERE id = %(batch)s;
@@ -352,20 +374,40 @@ INSERT INTO qxt.orphan_mids (mid) SELECT unnest(%(mids)s::text[]) ON CONFLICT (m
 -- name: forget_orphans
 DELETE FROM qxt.orphan_mids WHERE mid = ANY(%(mids)s::text[]);
 
--- Numbers that an answer did not mention, reported under the mid of that answer.
+-- Numbers that an answer did not mention, reported under a mid of that answer, though they are planned a second time.
 -- name: confirmed_numbers
-SELECT e.batch, e.number, b.mid FROM qxt.batches AS b
-JOIN qxt.batch_exceptions AS e ON e.batch = b.id
-JOIN qxt.reports AS r ON r.mid = b.mid AND r.mobile = e.number
-WHERE b.campaign = %(campaign)s AND b.state = 'accepted' AND b.unknown > 0 AND e.state = 'unknown'
+WITH open AS (
+    SELECT id, mid FROM qxt.batches
+    WHERE campaign = %(campaign)s AND state = 'accepted' AND unknown + superseded > 0
+), its AS (
+    SELECT id AS batch, mid FROM open
+    UNION
+    SELECT other.batch, other.mid FROM open
+    JOIN qxt.batch_exceptions AS other ON other.batch = open.id
+    WHERE other.mid IS NOT NULL
+)
+SELECT e.batch, e.number, its.mid, e.successor FROM its
+JOIN qxt.batches AS b ON b.id = its.batch
+JOIN qxt.batch_exceptions AS e ON e.batch = its.batch
+JOIN qxt.reports AS r ON r.mid = its.mid AND r.mobile = e.number
+LEFT JOIN qxt.batches AS second ON second.id = e.successor
+WHERE e.state = 'unknown' OR (e.state = 'superseded' AND second.state = 'planned')
 FOR UPDATE OF b, e;
 
 -- name: confirm_number
-UPDATE qxt.batch_exceptions SET state = 'accepted', mid = %(mid)s
-WHERE batch = %(batch)s AND number = %(number)s AND state = 'unknown';
+UPDATE qxt.batch_exceptions SET state = 'accepted', mid = %(mid)s, successor = NULL
+WHERE batch = %(batch)s AND number = %(number)s;
 
 -- name: count_confirmed
-UPDATE qxt.batches SET accepted = accepted + 1, unknown = unknown - 1 WHERE id = %(batch)s;
+UPDATE qxt.batches SET
+    accepted = accepted + 1, unknown = unknown - 1 + %(planned_again)s, superseded = superseded - %(planned_again)s
+WHERE id = %(batch)s;
+
+-- name: leave_out
+UPDATE qxt.batches SET
+    count = count - 1, state = CASE count WHEN 1 THEN 'withdrawn' ELSE state END,
+    numbers = trim(BOTH ',' FROM replace(',' || numbers || ',', ',' || %(number)s || ',', ','))
+WHERE id = %(batch)s AND state = 'planned';
 
 -- name: mark_overdue
 UPDATE qxt.batches SET overdue = true
