@@ -87,6 +87,7 @@ class Run:
         """See `CampaignRunner.run`."""
         await self._campaigns.start(self._campaign, by=self._options.by)
         await self._campaigns.expire(self._campaign)
+        await self._reconcile()  # what is planned again may be proven by now
         await self._test()
         async with anyio.create_task_group() as watch:
             watch.start_soon(self._watch)

@@ -578,6 +578,22 @@ async def test_no_test_batch_where_nothing_is_left(store: str) -> None:
         assert (tally.state, len(gateway.sends)) == (CampaignState.DONE, 1)
 
 
+async def test_reconciling_before_it_runs(store: str) -> None:
+    """What is ordered again and was reported before the run began is not sent again."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, 3)
+        await campaigns.start(campaign)
+        claim = await claimed(campaigns, campaign)
+        await campaigns.settle(claim, unknown(claim))
+        await campaigns.pause(campaign, "look")
+        preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview)
+        await reported(journal, "m1", claim.numbers)
+        tally = await run(campaigns, gateway, campaign)
+        assert (tally.state, tally.accepted, gateway.sends) == (CampaignState.DONE, 3, ())
+
+
 async def test_reconciling_while_it_runs(store: str) -> None:
     """Unknown batches are looked at again and again while a campaign runs."""
     async with opened(store) as (journal, campaigns):
