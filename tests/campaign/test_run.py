@@ -588,7 +588,7 @@ async def test_reconciling_before_it_runs(store: str) -> None:
         await campaigns.settle(claim, unknown(claim))
         await campaigns.pause(campaign, "look")
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview)
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
         await reported(journal, "m1", claim.numbers)
         tally = await run(campaigns, gateway, campaign)
         assert (tally.state, tally.accepted, gateway.sends) == (CampaignState.DONE, 3, ())
