@@ -15,6 +15,8 @@ PACKAGE = Path(qxt_async.__file__).parent
 # Each may import what stands before it.
 HOUSE = [
     "errors",
+    "clocks",
+    "tasks",
     "values",
     "models",
     "phones",
@@ -39,7 +41,7 @@ HOUSE = [
 
 # Beside the house: what each of these may import, and nothing more.
 ROOMS = {
-    "journal": {"errors", "models", "phones", "texts", "pushes"},
+    "journal": {"errors", "clocks", "tasks", "models", "phones", "texts", "pushes"},
     "receiver": {"errors", "models", "phones", "pushes", "journal"},
     "tracking": {"errors", "models", "phones", "pushes", "journal", "receiver"},
     "simulator": {"models"},
