@@ -46,6 +46,16 @@ async def _waits_for_a_lock(postgresql: Server, database: str) -> None:
         await anyio.lowlevel.checkpoint()
 
 
+async def _nobody_is_in_a_transaction(postgresql: Server, database: str) -> None:
+    """Wait until the server has noticed who was cut off in this database."""
+    statement = (
+        "SELECT count(*) FROM pg_stat_activity "
+        f"WHERE state = 'idle in transaction' AND datname = '{database.rpartition('/')[2]}'"
+    )
+    while await anyio.to_thread.run_sync(postgresql.ask, statement) != [(0,)]:
+        await anyio.lowlevel.checkpoint()
+
+
 # --- claims ------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +143,7 @@ async def test_claim_whose_commit_is_in_doubt(postgresql: Server, journals: str,
         state = BatchState.SENDING if happened else BatchState.PLANNED
         assert await all_batches(journal.campaigns, campaign) == [state]
         assert await journal.campaigns.disclaim(campaign, "t1") is happened
+        await _nobody_is_in_a_transaction(postgresql, journals)
         assert (await claimed(journal.campaigns, campaign, "t2")).numbers == NUMBERS[:2]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,7 @@ from statistics import median
 from typing import Any
 
 import pytest
+from ports import free_port
 
 HERE = Path(__file__).parent
 SECONDS = float(os.environ.get("QXT_SOAK_SECONDS", "8"))
@@ -63,9 +63,7 @@ def gateway(push_to: str) -> Iterator[str]:
 
 def soak(folder: Path) -> list[dict[str, Any]]:
     """The samples of a whole run, each printed as it comes."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     samples: list[dict[str, Any]] = []
     with gateway(f"http://127.0.0.1:{port}/{SECRET}") as url:
         arguments = [url, str(port), str(folder / "qxt.db"), str(SECONDS), str(ROUND)]
