@@ -17,6 +17,8 @@ sys.path.insert(1, str(Path(__file__).parent / "watch"))
 from canaries import Canaries
 from postgresql_server import Server, programs, server
 
+from qxt_async.journal import postgres_database
+
 # A busy machine is no failure; what an example may cost is the test's timeout.
 settings.register_profile("qxt", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=25)
@@ -67,10 +69,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    """A PostgreSQL server of this process's own."""
+    """A PostgreSQL server of this process's own, on a machine that may be too busy for it."""
     binaries = programs()
     if binaries is None:
         pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
+    postgres_database._CONNECTION["connect_timeout"] = "60"
+    postgres_database._PATIENCE = 15.0
     with server(binaries) as running:
         yield running
 

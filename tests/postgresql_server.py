@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import random
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -17,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
+from ports import free_port
 
 # The server refuses to run as root.
 ORDINARY_USER = "postgres"
@@ -32,21 +31,6 @@ def programs() -> Path | None:
     return folders[-1] if folders else None
 
 
-def _port() -> int:
-    """A free port that stays free while the server is stopped.
-
-    Not one that the system gives out: whoever tries to reconnect meanwhile could be given it, and so meet itself.
-    """
-    given_out = Path("/proc/sys/net/ipv4/ip_local_port_range")
-    lowest = int(given_out.read_text().split()[0]) if given_out.exists() else 32768
-    while True:
-        port = random.SystemRandom().randrange(lowest // 2, lowest)
-        with socket.socket() as free, contextlib.suppress(OSError):
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            free.bind(("127.0.0.1", port))
-            return port
-
-
 class Server:
     """A server on the loopback, with an empty cluster; `stop` and `start` as often as wanted."""
 
@@ -54,9 +38,9 @@ class Server:
         self._binaries = binaries
         self._folder = folder
         self._user = ORDINARY_USER if os.getuid() == 0 else None
-        self.port = _port()
         self._made = 0
         self._run("initdb", "-D", "data", "-U", "qxt", "-A", "trust", "-E", "UTF8", "--locale=C", "-N")
+        self.port = free_port()
         # One user who needs a password, to see that it is never shown.
         access = folder / "data" / "pg_hba.conf"
         access.write_text("host all guarded 127.0.0.1/32 scram-sha-256\n" + access.read_text())

@@ -20,6 +20,8 @@ __all__ = ["Speedometer"]
 _SPEED_OVER: Final = 30.0
 # The questions may take this share of the time: a tally walks over all batches, deliveries over all reports.
 _SHARE: Final = 0.05
+# But nobody waits longer than this for the next ones: they may have taken long only since the machine stood still.
+_LONGEST_REST: Final = 30.0
 
 
 class Speedometer:
@@ -47,7 +49,7 @@ class Speedometer:
             return
         await self.tell()
         now = time.monotonic()
-        self._next = asked + max(self._options.progress_every, (now - asked) / _SHARE)
+        self._next = max(asked + self._options.progress_every, now + min((now - asked) / _SHARE, _LONGEST_REST))
 
     async def tell(self) -> Tally:
         """Tell now."""

@@ -26,7 +26,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, Deliveries, Tally
 from qxt_async.models import StatusReport
 from qxt_async.pushes import Push
-from qxt_async.simulator import SimulatedGateway, Submission, serve
+from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
 
 TEXT = "【Acme】您好"
 NUMBER = "13800138000"
@@ -264,17 +264,20 @@ def test_a_campaign_that_is_not_there(run: Run, planned: int, command: str) -> N
 @pytest.mark.usefixtures("account")
 def test_a_signal_lets_what_is_under_way_finish(planned: int, gateway: SimulatedGateway, run: Run) -> None:
     """SIGTERM: the batch under way is settled, the rest stays planned for the next run."""
-    gateway.fail_next("slow", times=1)
+    arrived, release = threading.Event(), threading.Event()
+
+    def arrive(_: Submission) -> bool:
+        arrived.set()
+        return release.wait(60)
+
+    gateway.fail_when(arrive, Fault("late"))
     arguments = ["campaign", "run", str(planned), "--concurrency", "1", "--rate", "600", "--verbose"]
     process = subprocess.Popen(
         [sys.executable, "-m", "qxt_async", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert process.stderr is not None
-    assert process.stdout is not None
-    for line in process.stderr:
-        if "qxt" in line or "batch" in line:
-            process.send_signal(signal.SIGTERM)
-            break
+    assert arrived.wait(60)
+    process.send_signal(signal.SIGTERM)
+    release.set()
     output, errors = process.communicate(timeout=60)
     assert process.returncode in {0, 1}, errors
     told = json.loads(run("status", planned, "--json").stdout)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -38,6 +40,12 @@ pytestmark = pytest.mark.anyio
 QUICK = RunOptions(
     check_balance=False, retry=RetryPolicy(3, backoff=0.01, max_backoff=0.02), poll=0.01, progress_every=0.0
 )
+
+
+@pytest.fixture(autouse=True)
+def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Progress is told however long the machine takes to count: tests wait for what it says."""
+    monkeypatch.setattr(progress, "_SHARE", math.inf)
 
 
 def quick(**changes: object) -> RunOptions:
@@ -428,6 +436,26 @@ async def test_speed_is_that_of_late(store: str, monkeypatch: pytest.MonkeyPatch
         await run(campaigns, SimulatedGateway(), campaign, on_progress=told.append)
     assert {each.speed for each in told} == {0.0}
     assert {each.seconds_left for each in told} == {None}
+
+
+async def test_progress_rests_half_a_minute_at_most(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What took long once is asked again soon: it may have been the machine that stood still."""
+    told: list[RunProgress] = []
+    now = [0.0]
+    monkeypatch.setattr(progress, "_SHARE", 0.05)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def takes_an_hour(news: RunProgress) -> None:
+        told.append(news)
+        now[0] += 3600.0
+
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 1)
+        speedometer = progress.Speedometer(campaigns, campaign, quick(on_progress=takes_an_hour))
+        for seconds, count in ((0.0, 1), (29.0, 1), (1.0, 2)):
+            now[0] += seconds
+            await speedometer.tell_in_time()
+            assert len(told) == count
 
 
 async def test_closed_client(store: str) -> None:

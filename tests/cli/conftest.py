@@ -16,6 +16,8 @@ from command_line import PASSWORD, Run, numbers
 from qxt_async.cli.program import qxt
 from qxt_async.simulator import SimulatedGateway, serve
 
+PATIENT = Path(__file__).with_name("patient.py")
+
 
 @pytest.fixture
 def gateway() -> SimulatedGateway:
@@ -72,7 +74,7 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             "env": {**os.environ, "PYTHONUNBUFFERED": "1"},
             **options,
         }
-        process = subprocess.Popen([sys.executable, "-m", "qxt_async", *map(str, arguments)], **pipes)
+        process = subprocess.Popen([sys.executable, str(PATIENT), *map(str, arguments)], **pipes)
         started.append(process)
         return process
 

@@ -20,11 +20,12 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from command_line import PASSWORD, TEXT, Run, numbers
 from journals import reply, report
+from ports import free_port
 
 from qxt_async.cli import serving
 from qxt_async.cli.serving import PushServer, listen
 from qxt_async.receiver import PushReceiver, new_secret
-from qxt_async.simulator import SimulatedGateway, serve
+from qxt_async.simulator import PushPlan, SimulatedGateway, serve
 
 Start = Callable[..., "subprocess.Popen[str]"]
 SECRET = "0123456789abcdefghij"
@@ -69,12 +70,6 @@ def answered(connection: socket.socket) -> tuple[int, bytes]:
         return answer.status, answer.read()
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 def followed(start: Start, journal: Path, count: int) -> list[dict[str, Any]]:
     """The first reports in a journal, as soon as there are so many."""
     process = start("reports", "--journal", journal, "--json", "--follow", "--limit", count)
@@ -117,7 +112,7 @@ class TestCircle:
         monkeypatch.setenv("QXT_JOURNAL", str(journal))
         port = free_port()
         first = start("receive", "--port", port)
-        gateway = SimulatedGateway("user", PASSWORD, push_to=listening(first))
+        gateway = SimulatedGateway("user", PASSWORD, push_to=listening(first), push=PushPlan(attempts=1000))
         with serve(gateway) as url:
             monkeypatch.setenv("QXT_PASSWORD", PASSWORD)
             assert run("bulk", some, "--text", TEXT, "--user", "user", "--base-url", url).exit_code == 0
@@ -348,19 +343,23 @@ class TestServer:
 
     def test_slow_heads_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who does not finish a request's head is closed, the first and later ones; a push under way is not."""
-        monkeypatch.setattr(serving, "_HEAD_SECONDS", 0.2)
+        monkeypatch.setattr(serving, "_HEAD_SECONDS", 2.0)
         release, secret = threading.Event(), new_secret()
         with served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address:
             port = urlsplit(address).port
             push = f"GET /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+
+            def connected(sent: bytes) -> socket.socket:
+                connection = socket.create_connection(("127.0.0.1", port), 30)
+                connection.sendall(sent)
+                return connection
+
+            # The head that follows the slow one's first request stays incomplete.
             with (
-                socket.create_connection(("127.0.0.1", port), 30) as under_way,
-                socket.create_connection(("127.0.0.1", port), 30) as slow,
-                socket.create_connection(("127.0.0.1", port), 30) as silent,
+                connected(push) as under_way,
+                connected(push.replace(b"type=4", b"type=1") + b"GET /") as slow,
+                connected(b"") as silent,
             ):
-                under_way.sendall(push)
-                # The head that follows the first request stays incomplete.
-                slow.sendall(push.replace(b"type=4", b"type=1") + b"GET /")
                 assert answered(slow) == (200, b"ok")
                 assert silent.recv(1) == b""
                 assert slow.recv(1) == b""

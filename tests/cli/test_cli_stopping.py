@@ -45,6 +45,18 @@ def told_of(gateway: SimulatedGateway, fault: Fault | str) -> threading.Event:
     return arrived
 
 
+def held(gateway: SimulatedGateway) -> tuple[threading.Event, threading.Event]:
+    """Answer no send before the second event is set; the first one is set when one is there."""
+    arrived, release = threading.Event(), threading.Event()
+
+    def arrive(_: Submission) -> bool:
+        arrived.set()
+        return release.wait(60)
+
+    gateway.fail_when(arrive, Fault("late"))
+    return arrived, release
+
+
 @pytest.mark.usefixtures("account")
 class TestSignals:
     """A send that is interrupted."""
@@ -54,17 +66,19 @@ class TestSignals:
         self, start: Start, gateway: SimulatedGateway, many: Path, number: signal.Signals
     ) -> None:
         """The first signal begins nothing new; what is answered still counts, and the exit code is the shells' own."""
-        arrived = told_of(gateway, Fault("late", delay=0.5))
+        arrived, release = held(gateway)
         process = start("bulk", many, "--text", TEXT, "--concurrency", "1", "--json")
+        assert process.stderr is not None
         assert arrived.wait(30)
         process.send_signal(number)
+        assert process.stderr.readline().startswith("stopping: waiting for what is under way")
+        release.set()
         stdout, stderr = process.communicate(timeout=30)
         told = json.loads(stdout)
         assert process.returncode == 128 + number
         assert told["interrupted"] == number.name
         assert (told["accepted"], told["unknown"], told["unsent"]) == (834, 0, 1666)
         assert gateway.stats()["taken"] == 834
-        assert "stopping: waiting for what is under way" in stderr
         assert f"Error: stopped by {number.name}\n" in stderr
 
     def test_a_second_signal_cuts_it_off(self, start: Start, gateway: SimulatedGateway, many: Path) -> None:
@@ -85,10 +99,13 @@ class TestSignals:
 
     def test_one_send_is_interrupted_likewise(self, start: Start, gateway: SimulatedGateway) -> None:
         """`qxt send` waits for its answer, too."""
-        arrived = told_of(gateway, Fault("late", delay=0.5))
+        arrived, release = held(gateway)
         process = start("send", *numbers(1), "--text", TEXT)
+        assert process.stderr is not None
         assert arrived.wait(30)
         process.send_signal(signal.SIGTERM)
+        assert process.stderr.readline().startswith("stopping: ")
+        release.set()
         stdout, _ = process.communicate(timeout=30)
         assert process.returncode == 143
         assert "accepted  1\n" in stdout

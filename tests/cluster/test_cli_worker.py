@@ -101,8 +101,9 @@ def test_a_campaign_on_workers(start: Start, gateway: SimulatedGateway, database
     assert json.loads(result.stdout)["accepted"] == 20
     assert sum(gateway.taken.values()) == 20
     worker.send_signal(signal.SIGTERM)
-    _, err = worker.communicate(timeout=30)
-    assert (worker.returncode, err.splitlines()[0][:9]) == (0, "stopping:")
+    _, err = worker.communicate(timeout=120)
+    assert worker.returncode == 0
+    assert "stopping: " in err
     assert limits(database) == AccountLimits(max_rate=1000, max_concurrency=3)
     start("--no-account-limits", "--verbose")
     assert limits(database) == AccountLimits()
@@ -120,12 +121,12 @@ def test_a_second_signal_does_not_wait(start: Start, gateway: SimulatedGateway, 
     campaign = planned(database)
     started(database, campaign)
     worker = start("--no-check-balance")
-    assert arrived.wait(30)
+    assert arrived.wait(120)
     worker.send_signal(signal.SIGTERM)
     assert worker.stderr is not None
-    assert worker.stderr.readline().startswith("stopping")
+    assert any(line.startswith("stopping: ") for line in worker.stderr)
     worker.send_signal(signal.SIGTERM)
-    worker.communicate(timeout=30)
+    worker.communicate(timeout=120)
     assert worker.returncode == 3
     result = CliRunner().invoke(qxt, ["campaign", "status", str(campaign), "--json"])
     found = json.loads(result.stdout)

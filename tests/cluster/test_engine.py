@@ -127,21 +127,19 @@ async def test_what_the_database_refuses_is_one_error(journal: Journal, postgres
                 await operation
 
 
-async def test_who_is_cut_off_while_announcing_holds_up_nobody(
-    journal: Journal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_is_cut_off_while_announcing_holds_up_nobody(journal: Journal) -> None:
     """The database ends a transaction whose next statement does not come."""
     campaign = await running(journal.campaigns, 2)
-    short = module.BOUNDS.replace(b"session_timeout = '15s'", b"session_timeout = '300ms'")
-    assert short != module.BOUNDS
-    monkeypatch.setattr(module, "BOUNDS", short)
     async with (
         Engine(shared(journal)) as lost,
         Engine(shared(journal)) as other,
         lost._pool.connection() as connection,
     ):
+        bound = await connection.execute(b"SHOW idle_in_transaction_session_timeout")
+        assert await bound.fetchone() == ("15s",)
         await connection.execute(b"BEGIN")
         await connection.execute(module._LOCK_ANNOUNCEMENTS, {"campaign": campaign})
+        await connection.execute(b"SET LOCAL idle_in_transaction_session_timeout = '300ms'")
         assert await other.announce(campaign) == 1
         with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
             await connection.execute(b"COMMIT")

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import anyio
 import pytest
@@ -22,9 +23,14 @@ from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 
 NUMBERS = [f"1380013{index:04}" for index in range(40)]
-NAME = "qxtcut"
-GATEWAY, DATABASE = "qxtgw", "qxtdb"
-CABLES = {GATEWAY: ("10.213.47.1", "10.213.47.2"), DATABASE: ("10.213.48.1", "10.213.48.2")}
+# Of this process's own: another one may run the same. A cable's name has room for fifteen characters.
+ID = os.getpid()
+NAME = f"qxtcut{ID}"
+GATEWAY, DATABASE = f"qxtg{ID}", f"qxtd{ID}"
+CABLES = {
+    GATEWAY: (f"198.18.{ID % 256}.1", f"198.18.{ID % 256}.2"),
+    DATABASE: (f"198.19.{ID % 256}.1", f"198.19.{ID % 256}.2"),
+}
 
 
 def command(line: str) -> None:
@@ -98,7 +104,7 @@ def test_who_comes_back_sends_nothing_that_was_taken_over(postgresql: Server, da
         pytest.skip(reason)
     slow = SimulatedGateway()
     # Answers come when the cable has been cut: they cannot be written down.
-    slow.fail_share(Fault.named("slow", delay=0.8), 1.0)
+    slow.fail_share(Fault.named("slow", delay=5.0), 1.0)
     quick = SimulatedGateway()
 
     async def run() -> list[BatchState]:
@@ -107,7 +113,7 @@ def test_who_comes_back_sends_nothing_that_was_taken_over(postgresql: Server, da
             await journal.campaigns.start(campaign)
             await until(lambda: _begun(slow))
             await anyio.to_thread.run_sync(command, f"ip link set {DATABASE}0 down")
-            there = await anyio.to_thread.run_sync(WorkerProcess, database, quick_url)
+            there = await anyio.to_thread.run_sync(partial(WorkerProcess, database, quick_url, timeout=20.0))
             try:
                 await until(lambda: _done(journal, campaign))
                 states = [batch.state for batch in await journal.campaigns.batches(campaign)]
@@ -127,7 +133,7 @@ def test_who_comes_back_sends_nothing_that_was_taken_over(postgresql: Server, da
         carried(CABLES[DATABASE][0], postgresql.port) as port,
     ):
         address = database.replace(f"127.0.0.1:{postgresql.port}", f"{CABLES[DATABASE][0]}:{port}")
-        worker = WorkerProcess(address, slow_url, before=before)
+        worker = WorkerProcess(address, slow_url, timeout=20.0, before=before)
         try:
             worker.wait_until_working()
             states = anyio.run(run)

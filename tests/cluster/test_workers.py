@@ -90,6 +90,19 @@ async def until(condition: Callable[[], Awaitable[bool]]) -> None:
         await anyio.sleep(0.02)
 
 
+async def ordered(order: Callable[[], Awaitable[object]]) -> None:
+    """Give an order until the journal takes it: its database was away."""
+
+    async def taken() -> bool:
+        try:
+            await order()
+        except JournalUnavailableError:
+            return False
+        return True
+
+    await until(taken)
+
+
 def jobs(postgresql: Server, database: str) -> list[tuple[object, ...]]:
     """The engine's jobs for batches: their arguments, and how they are."""
     statement = f"SELECT args, status FROM qxt_engine.procrastinate_jobs WHERE task_name = '{SEND}' ORDER BY id"
@@ -266,7 +279,7 @@ async def test_workers_survive_the_loss_of_the_database(setting: Setting, postgr
         await until(begun)
         await anyio.to_thread.run_sync(postgresql.stop)
         await anyio.to_thread.run_sync(postgresql.start)
-        await limits.set("user", AccountLimits())
+        await ordered(lambda: limits.set("user", AccountLimits()))
 
         async def done() -> bool:
             return (await setting.state(campaign))[0] is CampaignState.DONE
@@ -483,7 +496,7 @@ async def test_watching_survives_the_database(
         while "trying again" not in caplog.text:  # noqa: ASYNC110  (a log has no event)
             await anyio.sleep(0.01)
         await anyio.to_thread.run_sync(postgresql.start)
-        await setting.journal.campaigns.cancel(campaign)
+        await ordered(lambda: setting.journal.campaigns.cancel(campaign))
 
     async with anyio.create_task_group() as group:
         group.start_soon(restart)

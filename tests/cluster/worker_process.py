@@ -22,7 +22,7 @@ OPTIONS = WorkerOptions(
     pause_after=1_000_000,
     retry=RetryPolicy(50, backoff=0.05, max_backoff=0.2),
     margin=1.0,
-    patience=60.0,
+    patience=600.0,
 )
 
 

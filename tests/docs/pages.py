@@ -19,7 +19,6 @@ import inspect
 import io
 import os
 import re
-import socket
 import subprocess
 import sys
 from contextlib import AsyncExitStack, ExitStack
@@ -29,6 +28,7 @@ from typing import Self
 
 import anyio.from_thread
 import anyio.to_thread
+from ports import free_port
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser as MarkdownBlocks
 from sybil.parsers.myst import CodeBlockParser as MystBlocks
@@ -62,11 +62,6 @@ def check_output(wanted: str, got: str) -> None:
         raise AssertionError(f"the page shows\n{wanted}\nand the output is\n{got}")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 class Reader:
     """Runs the examples of one page, in order, in a folder of their own.
 
@@ -90,7 +85,7 @@ class Reader:
             self._stack = stack
             self._portal = stack.enter_context(anyio.from_thread.start_blocking_portal("asyncio"))
             if any(_SERVES.search(text) and _ADDRESS[-4:] in text for _, text in blocks(self._page)):
-                self._port = _free_port()
+                self._port = free_port()
             else:
                 base_url = stack.enter_context(serve(self.gateway))
                 self._port = int(base_url.split(":")[2].split("/")[0])
@@ -205,7 +200,7 @@ class Reader:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             encoding="utf-8",
-            timeout=60,
+            timeout=120,
             check=False,
         )
         if done.returncode and not may_fail:

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import trustme
 from examples import EXAMPLES, listen, load, serving
+from ports import free_port
 
 from qxt_async import DeliveryState, QxtClient, Reply, StatusReport
 from qxt_async.journal import open_journal
@@ -78,7 +79,7 @@ def test_a_receiver_stores_what_it_acknowledges(
     with serving(getattr(load(name), application), listener):
         address = f"http://127.0.0.1:{port}{path}"
         assert anyio.run(send_and_push, gateway, f"{address}/{SECRET}") == len(NUMBERS) + 1
-        assert httpx.get(f"{address}/{new_secret()}", params=REPORT, trust_env=False).status_code == 404
+        assert httpx.get(f"{address}/{new_secret()}", params=REPORT, trust_env=False, timeout=60).status_code == 404
     reports, replies, suppressed = stored()
     assert not gateway.outstanding
     assert sorted(report.mobile for report in reports) == NUMBERS
@@ -133,8 +134,7 @@ def nginx(folder: Path, upstream: int) -> Iterator[int]:
         pytest.skip("nginx is not installed")
     certificate = trustme.CA().issue_cert("127.0.0.1")
     certificate.private_key_and_cert_chain_pem.write_to_path(folder / "both.pem")
-    listener, port = listen()
-    listener.close()
+    port = free_port()
     site = (EXAMPLES / "nginx.conf").read_text(encoding="utf-8")
     for theirs, ours in {
         "443": f"127.0.0.1:{port}",
@@ -177,7 +177,7 @@ def test_behind_nginx_only_the_gateway_gets_through(
 
         def push(path: str, *, sender: str = "127.0.0.1", **headers: str) -> tuple[int, str]:
             transport = httpx.HTTPTransport(verify=False, local_address=sender)
-            with httpx.Client(transport=transport) as client:
+            with httpx.Client(transport=transport, timeout=60) as client:
                 answer = client.get(f"https://127.0.0.1:{port}{path}", params=REPORT, headers=headers)
                 return answer.status_code, answer.text
 

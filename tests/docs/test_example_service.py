@@ -27,7 +27,7 @@ def http(gateway: SimulatedGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv("QXT_BASE_URL", base_url)
         with (
             serving(load("service").app, listener),
-            httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client,
+            httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client,
         ):
             yield client
 

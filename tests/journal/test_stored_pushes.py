@@ -431,8 +431,9 @@ async def test_cursors_are_in_commit_order_over_processes(journal: Journal, stor
     writers = _start_writers(store)
     seen: list[str] = []
     cursor = 0
-    with anyio.fail_after(60):
+    with anyio.fail_after(240):
         while len(seen) < 90:
+            assert not any(writer.poll() for writer in writers)
             for entry in await journal.reports(after=cursor):
                 seen.append(entry.value.mid)
                 cursor = entry.cursor

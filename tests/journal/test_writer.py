@@ -259,6 +259,7 @@ async def test_cancelled_waiting(store: Store) -> None:
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(writer.run, store.hold)
+            await anyio.to_thread.run_sync(store.entered.wait)
             job = writer.submit(insert("a"), done.append)
             tasks.start_soon(job.result)
             await checkpoint()

@@ -19,14 +19,11 @@ from typing import Any
 import anyio
 from anyio.abc import ByteStream
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from ports import free_port
+
 SECRET = "0123456789abcdefghij"
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Receiver:
@@ -140,7 +137,9 @@ def serve(database: str, port: str, *arguments: str) -> None:
             print("listening", flush=True)
 
     receiver = PushReceiver(database, path_secret=SECRET, **options)
-    config = uvicorn.Config(receiver, port=int(port), log_level="error", access_log=False, proxy_headers=False)
+    config = uvicorn.Config(
+        receiver, port=int(port), log_level="error", access_log=False, proxy_headers=False, timeout_keep_alive=60
+    )
     Server(config).run()
 
 

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import anyio
 import pytest
-from serving import SECRET, Receiver, exchange, free_port
+from ports import free_port
+from serving import SECRET, Receiver, exchange
 
 NGINX = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 pytestmark = pytest.mark.skipif(NGINX is None, reason="nginx is not installed")

@@ -24,7 +24,7 @@ ASYNCHRONOUS = """
             assert (await qxt_client.balance()).sms == 10_000_000
 
     def test_on_a_socket(qxt_gateway, qxt_gateway_url):
-        httpx.get(qxt_gateway_url + "/surplus")
+        httpx.get(qxt_gateway_url + "/surplus", timeout=60)
         assert len(qxt_gateway.requests) == 1
 """
 

@@ -79,7 +79,7 @@ def read_until(connection, end):
 
 def until_requests(url, count):
     """Ask the server until it has settled so many requests."""
-    with httpx.Client() as http:
+    with httpx.Client(timeout=60) as http:
         while http.get(url.replace("/qxt", "/_simulator/stats")).json()["requests"] < count:
             pass
 
@@ -169,7 +169,7 @@ def test_hanging(gateway, url, fault, taken):
         with pytest.raises(BlockingIOError):
             connection.recv(1)
     assert gateway.taken.total() == taken
-    assert httpx.post(f"{url}/smssenderv2", content=BODY).content.startswith(b"ok:")
+    assert httpx.post(f"{url}/smssenderv2", content=BODY, timeout=60).content.startswith(b"ok:")
 
 
 def test_dripping(gateway, url):
@@ -245,7 +245,7 @@ def test_ipv6_addresses_have_brackets():
     try:
         with serve(SimulatedGateway(), host="::1") as url:
             assert url.startswith("http://[::1]:")
-            assert httpx.get(url.replace("/qxt", "/_simulator/stats")).status_code == 200
+            assert httpx.get(url.replace("/qxt", "/_simulator/stats"), timeout=60).status_code == 200
     except OSError:
         pytest.skip("no IPv6 loopback here")
 
@@ -275,7 +275,7 @@ def test_run_server_until_cancelled():
 
             group.start_soon(run)
             await listening.wait()
-            async with httpx.AsyncClient() as http:
+            async with httpx.AsyncClient(timeout=60) as http:
                 response = await http.post(f"{urls[0]}/smssenderv2", content=BODY)
             group.cancel_scope.cancel()
             return response.content
@@ -306,13 +306,13 @@ def test_in_a_process_of_its_own():
         try:
             url = process.stdout.readline().strip()
             control = url.replace("/qxt", "/_simulator")
-            httpx.post(f"{control}/faults", json=[{"name": "take-then-reset"}])
+            httpx.post(f"{control}/faults", json=[{"name": "take-then-reset"}], timeout=60)
             with pytest.raises(httpx.ReadError):
-                httpx.post(f"{url}/smssenderv2", content=BODY)
-            response = httpx.get(f"{url}/smssenderv2?{BODY.decode()}")
+                httpx.post(f"{url}/smssenderv2", content=BODY, timeout=60)
+            response = httpx.get(f"{url}/smssenderv2?{BODY.decode()}", timeout=60)
             assert response.content == b"ok:6398620:13800138000,13800138001\n"
-            assert httpx.get(f"{control}/stats").json()["taken_more_than_once"] == 2
-            lines = httpx.get(f"{control}/taken").text.splitlines()
+            assert httpx.get(f"{control}/stats", timeout=60).json()["taken_more_than_once"] == 2
+            lines = httpx.get(f"{control}/taken", timeout=60).text.splitlines()
             assert json.loads(lines[0]) == {"number": "13800138000", "times": 2}
             process.send_signal(signal.SIGINT)
             printed = process.stdout.read()

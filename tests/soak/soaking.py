@@ -247,6 +247,13 @@ def left_behind() -> dict[str, int]:
     }
 
 
+async def tasks_end(expected: int) -> None:
+    """Wait for tasks that are about to end; what stays for half a minute is counted."""
+    with anyio.move_on_after(30):
+        while len(asyncio.all_tasks()) > expected:  # noqa: ASYNC110  (the loop tells nobody)
+            await anyio.sleep(0.01)
+
+
 @contextlib.asynccontextmanager
 async def serving(receiver: PushReceiver, port: int) -> Any:
     """Serve a receiver in this event loop."""
@@ -287,6 +294,7 @@ async def main(url: str, port: int, path: str, seconds: float, round_seconds: fl
         soak = Soak(journal, clients, tracker, port)
         began = time.monotonic()
         rounds = 0
+        tasks = len(asyncio.all_tasks())
         while rounds < LEAST_ROUNDS or time.monotonic() - began < seconds:
             rounds += 1
             await soak.round(round_seconds)
@@ -298,6 +306,7 @@ async def main(url: str, port: int, path: str, seconds: float, round_seconds: fl
             # Its books would grow, and its pushes with them; what it does is in the journal.
             await gateway.tell("reset", {})
             await gateway.misbehave()
+            await tasks_end(tasks)
             at = round(time.monotonic() - began, 1)
             line = {"at": at, "requests": stats["requests"], "pushes": stats["push_calls"], **told, **left_behind()}
             print(json.dumps(line), flush=True)
