@@ -31,7 +31,7 @@ __all__ = [
 
 
 def _hidden(text: str | None) -> str:
-    return "None" if text is None else f"<{len(text)} characters>"
+    return f"<{len(text)} characters>" if isinstance(text, str) else f"<{type(text).__name__}>"
 
 
 def counted(values: Collection[object]) -> str:

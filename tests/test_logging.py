@@ -255,6 +255,20 @@ async def test_one_line_a_batch(log: Everything) -> None:
 
 
 @pytest.mark.anyio
+async def test_nothing_is_put_together_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where INFO is switched off a send does not even call the logger."""
+    logger = logging.getLogger("qxt_async")
+    monkeypatch.setattr(logging.Logger, "isEnabledFor", lambda *_: False)
+    monkeypatch.setattr(logger, "info", None)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=b"ok:0042:" + _tele(request.content))
+
+    async with _client("http://gateway.test/qxt", httpx.MockTransport(answer)) as qxt:
+        assert (await qxt.send(NUMBERS[:1], TEXT)).mid == "0042"
+
+
+@pytest.mark.anyio
 async def test_attempts_at_debug(log: Everything) -> None:
     """At DEBUG each attempt that did not go through says why, and how long the next one waits."""
     left = [httpx.ConnectError("refused"), httpx.Response(429)]

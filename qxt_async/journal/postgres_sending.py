@@ -329,9 +329,10 @@ class PostgresSending:
             ((batch,),) = found
             await transaction.rows(self._sql["lock_for_claim"], campaign=campaign)
             values = {"batch": batch, "token": token, "delay": 0, "counted": 0, "error": "", "detail": "", "now": None}
-            if await self._change(transaction, "put_back", **values):
-                await self._change(transaction, "forget_exceptions", batch=batch)
-                await self._reopen(transaction, campaign)
+            if not await self._change(transaction, "put_back", **values):
+                return False
+            await self._change(transaction, "forget_exceptions", batch=batch)
+            await self._reopen(transaction, campaign)
             await self._forgo(transaction, campaign)
             return True
 

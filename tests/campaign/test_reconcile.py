@@ -342,6 +342,23 @@ async def test_deadline(store: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_bound_while_it_is_sent_again(store: str) -> None:
+    """When the second attempt has begun, each number is counted where it is being sent, and once."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await doubtful(campaigns, 5)
+        preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        begun = await claimed(campaigns, campaign, "t9")
+        await reported(journal, "m1", NUMBERS[:5])
+        await campaigns.reconcile(campaign)
+        tally = await campaigns.tally(campaign)
+        assert (tally.sending, tally.accepted, tally.numbers) == (5, 0, 5)
+        await campaigns.settle(begun, accepted(begun, "m9"))
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.numbers) == (5, 5)
+
+
+@pytest.mark.anyio
 async def test_bound_after_a_resend_was_ordered(store: str) -> None:
     """Reports on the first attempt withdraw the second if that has not begun, and count though it has failed."""
     async with opened(store) as (journal, campaigns):

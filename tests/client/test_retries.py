@@ -188,6 +188,17 @@ async def test_a_doubt_stays_a_doubt(second: Any) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_doubt_that_is_settled_leaves_what_failed() -> None:
+    """When what was unknown has been taken after all, the error is that of the numbers that the gateway refused."""
+    gateway = Gateway(f"fail:999:{A}\nok:1:{B}\n", ok())
+    async with client(gateway, retry=RetryPolicy(2, backoff=0, retry_unknown_may_send_twice=True)) as qxt:
+        result = await qxt.send([A, B, C], TEXT)
+    assert (result.accepted, result.failed, result.unknown) == ((B, C), (A,), ())
+    assert isinstance(result.error, SubmitFailedError)
+    assert result.error.codes == ("999",)
+
+
+@pytest.mark.anyio
 async def test_a_get_has_no_witness() -> None:
     """By GET only what failed before a connection stood counts as not sent; the rest is unknown."""
     gateway = Gateway(httpx.ConnectError("refused"), Unread(httpx.ReadError("closed")))

@@ -27,6 +27,7 @@ from qxt_async.errors import (
     JournalUnavailableError,
 )
 from qxt_async.journal import Journal, open_journal
+from qxt_async.journal.postgres_campaigns import PostgresCampaigns
 from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 
@@ -366,6 +367,29 @@ async def test_failures_in_a_row_pause(setting: Setting) -> None:
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
     assert tally.state is CampaignState.PAUSED
     assert "in a row were not accepted" in tally.reason
+
+
+async def test_a_pause_that_the_journal_refuses_is_tried_again(
+    setting: Setting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too many failed in a row: nothing more is begun, and whoever comes next pauses."""
+    pause, refused = PostgresCampaigns.pause, False
+
+    async def refuse_once(campaigns: PostgresCampaigns, *which: Any, **options: Any) -> bool:
+        nonlocal refused
+        if not refused:
+            refused = True
+            raise JournalUnavailableError("the database is away")
+        return await pause(campaigns, *which, **options)
+
+    monkeypatch.setattr(PostgresCampaigns, "pause", refuse_once)
+    setting.gateway.fail_share("fail-999", 1.0)
+    campaign = await setting.plan()
+    async with setting.working(attrs.evolve(OPTIONS, pause_after=3, check_balance=False), max_concurrency=1):
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert tally.state is CampaignState.PAUSED
+    assert "in a row were not accepted" in tally.reason
+    assert len(setting.gateway.sends) <= 5  # one may have been claimed ahead
 
 
 async def test_a_gateway_that_cannot_be_reached_is_given_time(setting: Setting) -> None:

@@ -12,7 +12,8 @@ import pytest
 from cutting import line
 from postgresql_server import Server
 
-from qxt_async.errors import InvalidConfigurationError, JournalUnavailableError
+from qxt_async import BatchResult, Receipt
+from qxt_async.errors import InvalidConfigurationError, JournalUnavailableError, PartialAnswerError
 from qxt_async.journal import postgres_limits
 from qxt_async.journal.postgres import PostgresJournal
 from qxt_async.journal.postgres_campaigns import PostgresCampaigns
@@ -22,7 +23,7 @@ from qxt_async.journal.records import BatchState, CampaignState, Claim, LeftOut,
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
 
-from steps import NUMBERS, accepted, all_batches, claimed, planned, running, unknown
+from steps import NUMBERS, accepted, all_batches, claimed, planned, reported, running, unknown
 
 pytestmark = pytest.mark.anyio
 
@@ -407,3 +408,31 @@ async def test_nothing_to_claim_spends_nothing(journal: PostgresJournal) -> None
     assert (await campaigns.start(campaign)).state is CampaignState.RUNNING
     assert await campaigns.claim(campaign, token="t2", lease=60) is not None
     assert isinstance(journal.limits, PostgresLimits)
+
+
+async def test_sending_again_while_a_report_is_read(
+    journal: PostgresJournal, elsewhere: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second attempt that begins just as its number is found reported goes its way, and its word counts."""
+    campaign = await running(journal.campaigns, 2)
+    claim = await claimed(journal.campaigns, campaign)
+    a, b = claim.numbers
+    partial = BatchResult(0, claim.numbers, receipts=(Receipt("m1", (a,)),), unknown=(b,), error=PartialAnswerError(1))
+    await journal.campaigns.settle(claim, partial)
+    preview = await journal.campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+    await journal.campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+    await reported(journal, "m1", [b])
+    change = journal.campaigns._change
+    second: list[Claim] = []
+
+    async def late(transaction: Transaction, name: str, **values: Any) -> int:
+        if name == "leave_out":
+            second.append(await claimed(elsewhere.campaigns, campaign, "t2"))
+        return await change(transaction, name, **values)
+
+    monkeypatch.setattr(journal.campaigns, "_change", late)
+    await journal.campaigns.reconcile(campaign)
+    assert (await journal.campaigns.tally(campaign)).sending == 1
+    await elsewhere.campaigns.settle(second[0], accepted(second[0], "m2"))
+    tally = await journal.campaigns.tally(campaign)
+    assert (tally.accepted, tally.numbers) == (2, 2)

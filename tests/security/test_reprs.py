@@ -49,7 +49,7 @@ def _fields(cls: type[Any]) -> dict[str, str]:
 
 
 def _is_value(cls: type[Any]) -> bool:
-    return attrs.has(cls) or (hasattr(cls, "_shown") and bool(cls.__slots__))
+    return attrs.has(cls) or (hasattr(cls, "_shown") and bool(vars(cls).get("__slots__")))
 
 
 def _classes() -> Iterator[type[Any]]:
