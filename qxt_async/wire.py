@@ -223,11 +223,13 @@ def join(numbers: Sequence[str]) -> bytes:
     """
     if len(numbers) > MAX_NUMBERS:
         raise TooManyNumbersError(len(numbers), MAX_NUMBERS)
-    tele = ",".join(numbers).encode("utf-8", "replace")
-    if tele.translate(None, _IN_TELE):
-        worst = next(number for number in numbers if number.encode("utf-8", "replace").translate(None, _IN_TELE))
-        raise InvalidNumberError(masked(worst), "only digits and ASCII letters go on the wire")
-    return tele
+    joined = ",".join(numbers)
+    if joined.isascii():
+        tele = joined.encode()
+        if tele.isalnum() or not tele.translate(None, _IN_TELE):
+            return tele
+    worst = next(number for number in numbers if not (number.isascii() and number.isalnum()))
+    raise InvalidNumberError(masked(worst), "only digits and ASCII letters go on the wire")
 
 
 # --- answers ------------------------------------------------------------------------------------------------------
