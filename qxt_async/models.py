@@ -31,7 +31,9 @@ __all__ = [
 
 
 def _hidden(text: str | None) -> str:
-    return f"<{len(text)} characters>" if isinstance(text, str) else f"<{type(text).__name__}>"
+    if isinstance(text, str):
+        return f"<{len(text)} characters>"
+    return "None" if text is None else f"<{type(text).__name__}>"
 
 
 def counted(values: Collection[object]) -> str:
