@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-def _hidden(text: str | None) -> str:
+def _hidden(text: object) -> str:
     if isinstance(text, str):
         return f"<{len(text)} characters>"
     return "None" if text is None else f"<{type(text).__name__}>"

@@ -354,6 +354,8 @@ async def test_bound_while_it_is_sent_again(store: str) -> None:
         tally = await campaigns.tally(campaign)
         assert (tally.sending, tally.accepted, tally.numbers) == (5, 0, 5)
         await campaigns.settle(begun, accepted(begun, "m9"))
+        await campaigns.reconcile(campaign)
+        assert await all_batches(campaigns, campaign) == ["accepted", "accepted"]
         tally = await campaigns.tally(campaign)
         assert (tally.accepted, tally.numbers) == (5, 5)
 

@@ -16,10 +16,11 @@ from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
 from steps import accepted, claimed
 
-from qxt_async import QxtClient, RetryPolicy
+from qxt_async import BatchResult, QxtClient, RetryPolicy, SubmitFailedError
 from qxt_async.campaign import Execution, Executor, Fate, RunOptions, SendWindow
 from qxt_async.cluster import AccountLimits, CampaignWorker, WorkerOptions, run_on_workers, shared
 from qxt_async.cluster.engine import BATCHES, SEND, UPKEEP, Engine
+from qxt_async.cluster.guarding import Guard
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -372,24 +373,28 @@ async def test_failures_in_a_row_pause(setting: Setting) -> None:
 async def test_a_pause_that_the_journal_refuses_is_tried_again(
     setting: Setting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Too many failed in a row: nothing more is begun, and whoever comes next pauses."""
-    pause, refused = PostgresCampaigns.pause, False
-
-    async def refuse_once(campaigns: PostgresCampaigns, *which: Any, **options: Any) -> bool:
-        nonlocal refused
-        if not refused:
-            refused = True
-            raise JournalUnavailableError("the database is away")
-        return await pause(campaigns, *which, **options)
-
-    monkeypatch.setattr(PostgresCampaigns, "pause", refuse_once)
-    setting.gateway.fail_share("fail-999", 1.0)
+    """Too many failed in a row: whoever comes next pauses, and the count begins anew."""
     campaign = await setting.plan()
-    async with setting.working(attrs.evolve(OPTIONS, pause_after=3, check_balance=False), max_concurrency=1):
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert tally.state is CampaignState.PAUSED
-    assert "in a row were not accepted" in tally.reason
-    assert len(setting.gateway.sends) <= 5  # one may have been claimed ahead
+    campaigns = setting.journal.campaigns
+    await campaigns.start(campaign)
+    async with QxtClient("user", "password", base_url=setting.url) as client:
+        engine: Any = None
+        guard = Guard(campaigns, engine, client, attrs.evolve(OPTIONS, pause_after=1, check_balance=False))
+        failed = BatchResult(0, ("1",), receipts=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
+        guard.account(campaign).failures.heed(failed)
+        with monkeypatch.context() as refusing:
+            refusing.setattr(PostgresCampaigns, "pause", refused)
+            with pytest.raises(JournalUnavailableError):
+                await guard.admits(campaign)
+        assert (await campaigns.get(campaign)).state is CampaignState.RUNNING
+        assert not await guard.admits(campaign)
+        assert (await campaigns.get(campaign)).state is CampaignState.PAUSED
+        assert await guard.admits(campaign)
+
+
+async def refused(*_: object, **__: object) -> bool:
+    """The journal is away."""
+    raise JournalUnavailableError("the database is away")
 
 
 async def test_a_gateway_that_cannot_be_reached_is_given_time(setting: Setting) -> None:

@@ -436,3 +436,21 @@ async def test_sending_again_while_a_report_is_read(
     await elsewhere.campaigns.settle(second[0], accepted(second[0], "m2"))
     tally = await journal.campaigns.tally(campaign)
     assert (tally.accepted, tally.numbers) == (2, 2)
+
+
+async def test_a_claim_that_somebody_settled_is_not_taken_back(
+    journal: PostgresJournal, elsewhere: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An outcome that is written while the claim is being taken back stays."""
+    campaign = await running(journal.campaigns, 2)
+    claim = await claimed(journal.campaigns, campaign, "t1")
+    change = journal.campaigns._change
+
+    async def late(transaction: Transaction, name: str, **values: Any) -> int:
+        if name == "put_back":
+            await elsewhere.campaigns.settle(claim, accepted(claim))
+        return await change(transaction, name, **values)
+
+    monkeypatch.setattr(journal.campaigns, "_change", late)
+    assert not await journal.campaigns.disclaim(campaign, "t1")
+    assert await all_batches(journal.campaigns, campaign) == [BatchState.ACCEPTED]
