@@ -17,6 +17,7 @@ import anyio
 from anyio import to_thread
 
 from qxt_async.errors import JournalClosedError, JournalSchemaError
+from qxt_async.tasks import in_a_task
 
 from .statements import migrations, split
 from .writer import Writer, unavailable
@@ -123,11 +124,24 @@ class Database:
             JournalSchemaError: it is no journal, or a newer version wrote it.
             JournalUnavailableError: it cannot be opened or written.
         """
-        if self._writer is None:
+        if self._writer is not None:
+            return
+        try:
+            await in_a_task(self._open_writer)
+        except BaseException:
+            await self.close()  # cancelled just as it was open
+            raise
+
+    async def _open_writer(self) -> None:
+        # Cut off, it would stay open, and nobody would know of it.
+        with anyio.CancelScope(shield=True):
             self._writer = Writer(await to_thread.run_sync(self._open))
 
     async def close(self) -> None:
         """Write what waits, then close all connections. May be called again."""
+        await in_a_task(self._close)
+
+    async def _close(self) -> None:
         writer, self._writer = self._writer, None
         if writer is None:
             return

@@ -25,6 +25,7 @@ from qxt_async.errors import (
     JournalSchemaError,
     JournalUnavailableError,
 )
+from qxt_async.tasks import in_a_task
 
 from .statements import migrations
 
@@ -176,6 +177,13 @@ class PostgresDatabase:
         if self._pool is not None:
             return
         _only_asyncio()
+        try:
+            await in_a_task(self._open)
+        except BaseException:
+            await self.close()  # cancelled just as it was open
+            raise
+
+    async def _open(self) -> None:
         pool: AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]] = AsyncConnectionPool(
             kwargs={**self._parameters, "autocommit": True},
             min_size=1,
@@ -206,6 +214,9 @@ class PostgresDatabase:
 
     async def close(self) -> None:
         """Wait for what is under way, then close all connections. May be called again."""
+        await in_a_task(self._close)
+
+    async def _close(self) -> None:
         pool, self._pool = self._pool, None
         if pool is None:
             return
