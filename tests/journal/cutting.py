@@ -74,8 +74,11 @@ async def line(server_port: int) -> AsyncIterator[Line]:
     """A line to a server on the loopback."""
     passing = Line(server_port)
     listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-    async with listener, anyio.create_task_group() as tasks:
-        passing.port = listener.extra(SocketAttribute.local_port)
-        tasks.start_soon(listener.serve, passing.serve)
-        yield passing
-        tasks.cancel_scope.cancel()
+    passing.port = listener.extra(SocketAttribute.local_port)
+    async with anyio.create_task_group() as connections:
+        # First nobody comes any more: who is cut off comes again at once, and asyncio would trip over it.
+        async with listener, anyio.create_task_group() as coming:
+            coming.start_soon(listener.serve, passing.serve, connections)
+            yield passing
+            coming.cancel_scope.cancel()
+        connections.cancel_scope.cancel()

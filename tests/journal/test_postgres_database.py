@@ -406,6 +406,7 @@ async def test_unreachable(monkeypatch: pytest.MonkeyPatch, database: str, postg
     async with line(postgresql.port) as cut:
         journal = PostgresJournal(cut.address(database))
         await journal.open()
+        assert await journal.reports() == []  # it is connected: asyncio cannot be stopped from accepting just then
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(_expect_unavailable, journal)
         tasks.start_soon(_expect_unavailable, journal)
