@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
+from anyio import to_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["in_a_task"]
+__all__ = ["in_a_task", "in_a_thread"]
 
 T = TypeVar("T")
 
@@ -37,3 +38,11 @@ async def in_a_task(function: Callable[[], Awaitable[T]]) -> T:
     if raised:
         raise raised[0]
     return returned[0]
+
+
+async def in_a_thread(function: Callable[[], T]) -> T:
+    """Run `function` in a worker thread, and go on only when it is done, however one is cancelled.
+
+    For what uses something that the caller closes afterwards: some libraries crash when they are closed at work.
+    """
+    return await in_a_task(lambda: to_thread.run_sync(function))

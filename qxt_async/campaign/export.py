@@ -13,15 +13,15 @@ apostrophe in front.
 from __future__ import annotations
 
 import csv
+import functools
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TextIO
-
-from anyio import to_thread
 
 from qxt_async.errors import InvalidNumberError
 from qxt_async.journal.records import LeftOutReason, NumberRecord, NumberState
 from qxt_async.phones import normalize
 from qxt_async.spreadsheets import harmless
+from qxt_async.tasks import in_a_thread
 
 if TYPE_CHECKING:
     import os
@@ -156,7 +156,8 @@ async def export_csv(journal: Journal, campaign: int, stream: TextIO) -> int:
     async with aclosing(numbers(journal, campaign)) as blocks:
         async for records in blocks:
             count += len(records)
-            await to_thread.run_sync(writer.writerows, map(_line, records))
+            lines = map(_line, records)
+            await in_a_thread(functools.partial(writer.writerows, lines))
     return count
 
 
@@ -184,7 +185,8 @@ async def export_parquet(journal: Journal, campaign: int, path: str | os.PathLik
         async with aclosing(numbers(journal, campaign)) as blocks:
             async for records in blocks:
                 count += len(records)
-                await to_thread.run_sync(writer.write, [_values(record) for record in records])
+                values = [_values(record) for record in records]
+                await in_a_thread(functools.partial(writer.write, values))
     finally:
         writer.close()
     return count
@@ -218,5 +220,5 @@ async def export_left_out(
             (harmless(one.raw), one.reason.value, harmless(one.detail), harmless(one.source), one.line)
             for one in (entry.value for entry in entries)
         ]
-        await to_thread.run_sync(writer.writerows, rows)
+        await in_a_thread(functools.partial(writer.writerows, rows))
     return count

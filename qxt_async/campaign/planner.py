@@ -11,12 +11,12 @@ from operator import not_
 from typing import TYPE_CHECKING, Final, cast
 
 import attrs
-from anyio import to_thread
 
 from qxt_async.errors import InvalidExtnoError, InvalidNumberError, NoValidNumberError, SourceFileError
 from qxt_async.journal.records import LeftOut, LeftOutReason
 from qxt_async.models import Message
 from qxt_async.phones import Intake, SeenNumbers, normalize
+from qxt_async.tasks import in_a_thread
 from qxt_async.texts import check_extno, segments, substitute
 
 from .grouping import Grouping
@@ -138,14 +138,14 @@ class Planner:
                 f"none of {self._read} numbers can be sent to{self._example}" if self._read else "no numbers were given"
             )
         rest = self.grouping.rest()
-        while batches := await to_thread.run_sync(lambda: list(islice(rest, _ADD_BATCHES))):
+        while batches := await in_a_thread(lambda: list(islice(rest, _ADD_BATCHES))):
             self._put(batches)
             await self._store()
         await self._store(everything=True)
 
     async def _store(self, *, everything: bool = False) -> None:
         if self.grouping.crowded:
-            await to_thread.run_sync(self.grouping.spill)
+            await in_a_thread(self.grouping.spill)
         full = (
             everything
             or len(self._batches) >= _ADD_BATCHES

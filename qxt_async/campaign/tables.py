@@ -27,6 +27,7 @@ from qxt_async.columns import NumberColumn
 from qxt_async.errors import InvalidNumberError, InvalidRequestError, SourceFileError
 from qxt_async.models import masked
 from qxt_async.sources import STDIN, NumberBlock, open_numbers
+from qxt_async.tasks import in_a_thread
 
 from .templates import find_column
 
@@ -216,7 +217,7 @@ class _FileTable:
         self._select = _Selection(wanted)
 
     async def read(self) -> NumberBlock | None:
-        return await to_thread.run_sync(self._read)
+        return await in_a_thread(self._read)
 
     def _read(self) -> NumberBlock | None:
         block = self._reader.read_block()
