@@ -145,8 +145,7 @@ class PostgresDatabase:
     """A database with a pool of connections.
 
     An operation is not cut short by cancelling: that waits for it to end, and nothing waits for ever. Waiting for a
-    connection that others use is cut short. (A ``Task.cancel()`` of asyncio's own does cut it short; what was not
-    committed then is undone.)
+    connection that others use is cut short. (A ``Task.cancel()`` of asyncio's own cuts a read short.)
 
     Args:
         address: ``postgresql://…``, as libpq reads it.
@@ -239,7 +238,7 @@ class PostgresDatabase:
             JournalUnavailableError: the database refused and nothing is written; or the connection died, and then
                 nothing is written unless it died during the commit itself.
         """
-        return await self._run(b"BEGIN", function)
+        return await in_a_task(lambda: self._run(b"BEGIN", function))
 
     async def read(self, function: Callable[[Transaction], Awaitable[T]]) -> T:
         """Run `function` on one state of the database, where it cannot write.
