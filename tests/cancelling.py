@@ -20,6 +20,16 @@ import trio
 from anyio.lowlevel import checkpoint
 
 SEED = 20231
+SECRET = "0123456789abcdefghij"  # the receiver's path
+# Event loop, journal, and how it is cancelled.
+WAYS = [
+    ("asyncio", "sqlite", "scope"),
+    ("asyncio", "sqlite", "task"),
+    ("asyncio", "sqlite", "task twice"),
+    ("trio", "sqlite", "scope"),
+    ("asyncio", "postgresql", "scope"),
+    ("asyncio", "postgresql", "task twice"),
+]
 _GIVEN = os.environ.get("QXT_CANCEL_MOMENTS")
 
 

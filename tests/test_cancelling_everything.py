@@ -30,7 +30,7 @@ import test_cancellation
 import test_cancelling_with_a_journal
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
-from cancelling import Moments, moments_for, number_run, tasks_alive
+from cancelling import SECRET, WAYS, Moments, moments_for, number_run, tasks_alive
 
 from qxt_async import BatchResult, Message, QxtClient, Receipt, Reply, StatusReport, errors
 from qxt_async.campaign import RunOptions, export_csv, export_left_out, export_parquet, report_data, write_report
@@ -46,17 +46,8 @@ from qxt_async.tracking import DeliveryTracker
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "0123456789abcdefghij"
 HELLO = Message("hello")
 GATEWAY = "http://gateway.test/qxt"
-WAYS = [
-    ("asyncio", "sqlite", "scope"),
-    ("asyncio", "sqlite", "task"),
-    ("asyncio", "sqlite", "task twice"),
-    ("trio", "sqlite", "scope"),
-    ("asyncio", "postgresql", "scope"),
-    ("asyncio", "postgresql", "task twice"),
-]
 every_way = pytest.mark.parametrize(("anyio_backend", "store", "way"), WAYS, indirect=["store"])
 
 

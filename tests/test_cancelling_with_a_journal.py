@@ -13,7 +13,7 @@ import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
-from cancelling import SEED, Moments, moments_for, number_run, tasks_alive
+from cancelling import SECRET, SEED, WAYS, Moments, moments_for, number_run, tasks_alive
 
 from qxt_async import Message, QxtClient, RetryPolicy
 from qxt_async.campaign import CampaignRunner, Executor, RunOptions, plan, run_until_signalled
@@ -25,18 +25,8 @@ from qxt_async.receiver import PushReceiver
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 from qxt_async.tracking import DeliveryTracker
 
-SECRET = "0123456789abcdefghij"
 OPTIONS = RunOptions(check_balance=False, poll=0.005, retry=RetryPolicy(9, backoff=0.001, max_backoff=0.002))
 FAULTS = ("take-then-reset", "take-then-502", "fail-999", "refuse", "partial", "http-500")
-
-WAYS = [
-    ("asyncio", "sqlite", "scope"),
-    ("asyncio", "sqlite", "task"),
-    ("asyncio", "sqlite", "task twice"),
-    ("trio", "sqlite", "scope"),
-    ("asyncio", "postgresql", "scope"),
-    ("asyncio", "postgresql", "task twice"),
-]
 
 pytestmark = [
     pytest.mark.anyio,

@@ -25,6 +25,7 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from qxt_async.errors import JournalSchemaError, JournalUnavailableError
+from qxt_async.journal.moments import CLOCK_LEEWAY
 from qxt_async.journal.postgres_database import BOUNDS, unavailable
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ _RUNNING: Final = b"SELECT id FROM qxt.campaigns WHERE state = 'running' ORDER B
 _EXPIRED: Final = b"""
 SELECT DISTINCT campaign FROM qxt.batches
 WHERE state = 'sending' AND mid IS NULL
-    AND (lease_until <= qxt.micros(NULL) OR claimed_at > qxt.micros(NULL) + 600000000)
+    AND (lease_until <= qxt.micros(NULL) OR claimed_at > qxt.micros(NULL) + %(leeway)s)
 """
 _IN_DOUBT: Final = b"""
 SELECT DISTINCT c.id FROM qxt.campaigns AS c JOIN qxt.batches AS b ON b.campaign = c.id
@@ -256,7 +257,7 @@ class Engine:
 
     async def expired(self) -> list[int]:
         """The campaigns with batches whose lease ran out."""
-        return await self._keys(_EXPIRED)
+        return await self._keys(_EXPIRED, leeway=CLOCK_LEEWAY)
 
     async def in_doubt(self, age: float) -> list[int]:
         """The campaigns with unknown numbers that are running, or were within `age` seconds, and an hour to tell so."""

@@ -5,7 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-__all__ = ["micros", "moment"]
+__all__ = ["CLOCK_LEEWAY", "micros", "moment"]
+
+# Longer than any back-off or lease, shorter than the steps by which clocks are set wrong: an hour, a time zone.
+CLOCK_LEEWAY: Final = 600_000_000
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)

@@ -10,6 +10,7 @@ from qxt_async.clocks import steady
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
+from .moments import CLOCK_LEEWAY
 from .orders import NOT_SENT_AFTER_ALL
 from .postgres_limits import Held, PostgresLimits, Turns
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["PostgresSending"]
 
 _SECOND: Final = 1_000_000
-# Longer than any back-off or lease, shorter than the steps by which clocks are set wrong: an hour, a time zone.
-_CLOCK_LEEWAY: Final = 600 * _SECOND
 _DETAIL: Final = 300
 
 
@@ -184,7 +183,7 @@ class PostgresSending:
                 account=self._account,
                 now=now,
                 lease=round(lease * _SECOND),
-                leeway=_CLOCK_LEEWAY,
+                leeway=CLOCK_LEEWAY,
             )
             if not rows:
                 return None
@@ -340,5 +339,5 @@ class PostgresSending:
 
     async def expire(self, campaign: int, *, alive: Collection[str] = ()) -> int:
         """See `Campaigns.expire`."""
-        values = {"campaign": campaign, "now": self.clock(), "leeway": _CLOCK_LEEWAY, "alive": list(alive)}
+        values = {"campaign": campaign, "now": self.clock(), "leeway": CLOCK_LEEWAY, "alive": list(alive)}
         return await self._database.write(lambda transaction: self._change(transaction, "expire", **values))

@@ -10,6 +10,7 @@ from qxt_async.clocks import steady
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.models import Message
 
+from .moments import CLOCK_LEEWAY
 from .orders import NOT_SENT_AFTER_ALL
 from .records import BatchState, CampaignState, Claim, NumberState, Outlook
 from .rows import fates, in_doubt
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 __all__ = ["SqliteSending", "array"]
 
 _SECOND: Final = 1_000_000
-# Longer than any back-off or lease, shorter than the steps by which clocks are set wrong: an hour, a time zone.
-_CLOCK_LEEWAY: Final = 600 * _SECOND
 _DETAIL: Final = 300
 
 
@@ -127,7 +126,7 @@ class SqliteSending:
                     "token": token,
                     "now": now,
                     "until": now + round(lease * _SECOND),
-                    "far": now + _CLOCK_LEEWAY,
+                    "far": now + CLOCK_LEEWAY,
                 }
                 # RETURNING gives its rows only when they are all fetched.
                 rows = connection.execute(self._sql["claim"], values).fetchall()
@@ -297,7 +296,7 @@ class SqliteSending:
         def write(connection: sqlite3.Connection) -> int:
             now = self.clock()
             return self._change(
-                connection, "expire", campaign=campaign, now=now, soon=now + _CLOCK_LEEWAY, alive=array(alive)
+                connection, "expire", campaign=campaign, now=now, soon=now + CLOCK_LEEWAY, alive=array(alive)
             )
 
         return await self._database.writer.run(write)
