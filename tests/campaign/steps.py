@@ -11,6 +11,7 @@ from pathlib import Path
 from qxt_async.errors import ConnectionBrokenError, PartialAnswerError, SubmitFailedError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.moments import micros
 from qxt_async.journal.records import BatchState, Claim, NumberState, PlannedBatch
 from qxt_async.models import BatchResult, Message, Receipt, StatusReport
 from qxt_async.pushes import Push
@@ -30,6 +31,11 @@ def set_clock(campaigns: Campaigns, *, hours: int) -> None:
     """Let the journal believe that it is so many hours later."""
     at = time.time_ns() // 1000 + hours * 3_600_000_000
     campaigns.clock = lambda: at  # type: ignore[attr-defined]
+
+
+def set_time(campaigns: Campaigns, at: datetime) -> None:
+    """Let the journal believe that it is this moment."""
+    campaigns.clock = lambda: micros(at)  # type: ignore[attr-defined]
 
 
 async def planned(
