@@ -7,18 +7,17 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
-from typing import Any
 
 import anyio
 import attrs
 import pytest
+from runs import QUICK, SlowGateway, client_of, quick, seen
 from steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
-from qxt_async import BatchResult, Message, QxtClient, Receipt, RetryPolicy, SubmitFailedError
+from qxt_async import BatchResult, Message, Receipt, RetryPolicy, SubmitFailedError
 from qxt_async.campaign import (
     CampaignRunner,
     Failures,
-    RunOptions,
     RunProgress,
     SendWindow,
     progress,
@@ -37,26 +36,11 @@ from qxt_async.simulator import Fault, SimulatedGateway
 
 pytestmark = pytest.mark.anyio
 
-QUICK = RunOptions(
-    check_balance=False, retry=RetryPolicy(3, backoff=0.01, max_backoff=0.02), poll=0.01, progress_every=0.0
-)
-
 
 @pytest.fixture(autouse=True)
 def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is told however long the machine takes to count: tests wait for what it says."""
     monkeypatch.setattr(progress, "_SHARE", math.inf)
-
-
-def quick(**changes: object) -> RunOptions:
-    """Options that do not make a test wait."""
-    return attrs.evolve(QUICK, **changes)
-
-
-def client_of(gateway: SimulatedGateway, **options: object) -> QxtClient:
-    """A client of a gateway in this process."""
-    options = {"transport": gateway.transport(), **options}
-    return QxtClient("user", options.pop("password", "password"), base_url="http://gateway.test/qxt", **options)  # type: ignore[arg-type]
 
 
 async def run(campaigns: Campaigns, gateway: SimulatedGateway, campaign: int, **changes: object) -> Tally:
@@ -340,32 +324,6 @@ async def run_waiting(campaigns: Campaigns, gateway: SimulatedGateway, campaign:
 
 
 # --- orders ------------------------------------------------------------------------------------------------------
-
-
-class SlowGateway(SimulatedGateway):
-    """Takes what it is asked to and answers when it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked = anyio.Event()
-        self.answer = anyio.Event()
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Hold the answer back until `answer` is set."""
-
-        async def later(message: Any) -> None:
-            self.asked.set()
-            await self.answer.wait()
-            await send(message)
-
-        await super().__call__(scope, receive, later)
-
-
-async def seen(what: Callable[[], bool]) -> None:
-    """Wait until something shows."""
-    with anyio.fail_after(20):
-        while not what():  # noqa: ASYNC110  (it shows in another task's state, or in the journal)
-            await anyio.sleep(0.005)
 
 
 async def ordered(

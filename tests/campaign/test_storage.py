@@ -6,7 +6,6 @@ import random
 import resource
 import signal
 import sqlite3
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,59 +13,19 @@ import anyio
 import attrs
 import pytest
 from processes import Runner, every_number, gateway, plan
+from runs import Troubled, client_of, times
 from steps import HELLO, NUMBERS, all_batches, opened, planned, states
 
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.campaign import CampaignRunner, Executor, Fate, RunOptions
 from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError, NotSentError
 from qxt_async.journal import open_journal
-from qxt_async.journal.campaigns import Campaigns
 from qxt_async.journal.records import BatchState, CampaignState, NumberState
 from qxt_async.models import BatchResult
 from qxt_async.sending import RecordedBatch
 from qxt_async.simulator import SimulatedGateway
 
 QUICK = RunOptions(check_balance=False, poll=0.01, patience=0.3)
-
-
-class Troubled:
-    """A journal whose operations can be made to fail: before they are done, or after."""
-
-    def __init__(self, campaigns: Campaigns) -> None:
-        self.real = campaigns
-        self.trouble: dict[str, Callable[[bool], None]] = {}
-        self.campaigns = self
-
-    def __getattr__(self, name: str) -> Any:
-        operation = getattr(self.real, name)
-        if name not in self.trouble:
-            return operation
-
-        async def troubled(*args: Any, **options: Any) -> Any:
-            trouble = self.trouble.get(name, lambda _: None)
-            trouble(False)
-            result = await operation(*args, **options)
-            trouble(True)
-            return result
-
-        return troubled
-
-
-def times(count: int, *, done: bool) -> Callable[[bool], None]:
-    """Refuse so often, before or after the operation was done."""
-    left = [count]
-
-    def refuse(is_done: bool) -> None:
-        if is_done is done and left[0]:
-            left[0] -= 1
-            raise JournalUnavailableError("disk I/O error")
-
-    return refuse
-
-
-def client_of(gateway: SimulatedGateway, **options: Any) -> QxtClient:
-    """A client of a gateway in this process."""
-    return QxtClient("user", "password", base_url="http://gateway.test/qxt", transport=gateway.transport(), **options)
 
 
 def runner_of(journal: Any, gateway: SimulatedGateway, options: RunOptions = QUICK) -> CampaignRunner:

@@ -1,0 +1,493 @@
+"""What holds a run back: the hour, a reason to pause, a gateway or a journal that is away, the balance."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from types import SimpleNamespace
+from typing import Any
+
+import anyio
+import pytest
+from runs import SlowGateway, Troubled, client_of, quick, seen, times
+from steps import all_batches, opened, planned
+
+from qxt_async import RetryPolicy
+from qxt_async.campaign import CampaignRunner, Executor, Fate, RunProgress, SendWindow, execute, running
+from qxt_async.errors import JournalUnavailableError
+from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.records import BatchState, CampaignState, Tally
+from qxt_async.simulator import Fault, SimulatedGateway
+
+pytestmark = pytest.mark.anyio
+
+MINUTES = RetryPolicy(5, backoff=500.0, max_backoff=500.0)
+TIME = "the gateway is given time"
+
+
+async def run(journal: Any, gateway: SimulatedGateway, campaign: int, **changes: object) -> Tally:
+    """Run a campaign with one connection: two workers, of which one waits for its turn."""
+    runner = CampaignRunner(journal, client_of(gateway, max_concurrency=1), quick(**changes))
+    with anyio.fail_after(20):
+        return await runner.run(campaign)
+
+
+class Gated(SimulatedGateway):
+    """A gateway whose requests wait before they are dealt with, and whose answers wait before they are given.
+
+    Attributes:
+        before, after: called with the endpoint and which request to it this is, from 1.
+        asked: how often each endpoint was asked.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.asked = {"smssenderv2": 0, "surplus": 0}
+        self.before: Callable[[str, int], Awaitable[None]] = self._at_once
+        self.after: Callable[[str, int], Awaitable[None]] = self._at_once
+
+    async def _at_once(self, endpoint: str, count: int) -> None:
+        pass
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Wait, deal with it, wait, answer."""
+        endpoint = scope["path"].rpartition("/")[2]
+        self.asked[endpoint] += 1
+        count = self.asked[endpoint]
+        waited = False
+
+        async def later(message: Any) -> None:
+            nonlocal waited
+            if not waited:
+                waited = True
+                await self.after(endpoint, count)
+            await send(message)
+
+        await self.before(endpoint, count)
+        await super().__call__(scope, receive, later)
+
+
+class Outcomes:
+    """A journal that counts the outcomes that were written into it."""
+
+    def __init__(self, campaigns: Campaigns) -> None:
+        self.troubled = self.campaigns = Troubled(campaigns)
+        self.written = 0
+        self.troubled.trouble = dict.fromkeys(("settle", "put_back"), self._count)
+
+    def _count(self, done: bool) -> None:
+        self.written += done
+
+    async def one_by_one(self, endpoint: str, count: int) -> None:
+        """Let a request wait until what became of those before is written, and whoever sent them waits as well."""
+        await seen(lambda: self.written >= count - 1)
+        await anyio.wait_all_tasks_blocked()
+
+
+# --- the hour ----------------------------------------------------------------------------------------------------
+
+
+async def test_nothing_is_sent_while_the_window_is_closed(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often the workers rest and look again; when it opens, all is sent."""
+    sent: list[int] = []
+    gateway = SimulatedGateway()
+
+    def closed_for(_: SendWindow, now: datetime) -> float:
+        sent.append(len(gateway.sends))
+        return 0.002 if len(sent) <= 20 else 0.0
+
+    monkeypatch.setattr(SendWindow, "closed_for", closed_for)
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        tally = await run(journal, gateway, campaign, window=SendWindow.parse("09:00-20:00", "UTC"))
+        assert (tally.state, tally.accepted) == (CampaignState.DONE, 5)
+    assert sent[:20] == [0] * 20
+
+
+async def test_window_that_is_closed_for_hours_is_looked_at_again(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rest lasts a moment only, since the clock may be set meanwhile; stopping ends it."""
+    looks: list[datetime] = []
+    gateway = SimulatedGateway()
+    monkeypatch.setattr(running, "_LONGEST_REST", 0.002)
+
+    def closed_for(_: SendWindow, now: datetime) -> float:
+        looks.append(now)
+        if len(looks) == 20:
+            runner.stop()
+        return 3600.0
+
+    monkeypatch.setattr(SendWindow, "closed_for", closed_for)
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        options = quick(window=SendWindow.parse("09:00-20:00", "UTC"))
+        runner = CampaignRunner(journal, client_of(gateway, max_concurrency=1), options)
+        with anyio.fail_after(20):
+            tally = await runner.run(campaign)
+        assert (tally.state, tally.planned, gateway.sends) == (CampaignState.RUNNING, 5, ())
+
+
+# --- a reason to pause -------------------------------------------------------------------------------------------
+
+
+async def test_whoever_waits_for_its_turn_sees_the_reason_to_pause(store: str) -> None:
+    """When the row of failures is full, not even the batch is begun whose worker had passed all checks before."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("fail-999", times=100)
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 20)
+        tally = await run(journal, gateway, campaign, pause_after=3)
+        assert (tally.state, tally.failed, tally.planned) == (CampaignState.PAUSED, 3, 17)
+        assert tally.reason.startswith("3 batches in a row were not accepted: ")
+        assert (await all_batches(campaigns, campaign))[3:] == [BatchState.PLANNED] * 17
+    assert len(gateway.requests) == 3
+
+
+async def test_whoever_waits_for_its_turn_sees_that_it_is_stopped(store: str) -> None:
+    """Of two workers one has the connection when the run is stopped: the other one begins nothing any more."""
+    gateway = SlowGateway()
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 20)
+        runner = CampaignRunner(journal, client_of(gateway, max_concurrency=1), quick())
+        async with anyio.create_task_group() as group:
+            group.start_soon(runner.run, campaign)
+            await gateway.asked.wait()
+            await anyio.wait_all_tasks_blocked()
+            runner.stop()
+            gateway.answer.set()
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.planned) == (1, 19)
+    assert len(gateway.requests) == 1
+
+
+async def test_whoever_waits_for_its_turn_sees_that_the_gateway_is_given_time(store: str) -> None:
+    """Four workers, two connections: what waits when the gateway asks for minutes is not begun within it."""
+    told: list[RunProgress] = []
+    gateway = Gated()
+    gateway.fail_next(Fault.named("throttle-429", retry_after=500))
+
+    async def until_held(_: str, count: int) -> None:
+        if count > 1:
+            await seen(lambda: bool(told) and told[-1].waiting == TIME)
+
+    gateway.before = until_held
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 20)
+        options = quick(retry=MINUTES, on_progress=told.append)
+        runner = CampaignRunner(journal, client_of(gateway, max_concurrency=2), options)
+        async with anyio.create_task_group() as group:
+            group.start_soon(runner.run, campaign)
+            await seen(lambda: bool(told) and told[-1].tally.accepted == 2)
+            runner.stop()
+        tally = await campaigns.tally(campaign)
+        assert (tally.accepted, tally.planned, tally.unknown) == (2, 18, 0)
+    assert gateway.asked["smssenderv2"] == 3
+
+
+async def test_callback_that_fails_once_ends_the_run(store: str) -> None:
+    """The watch stops the run at once: what is under way is settled, nothing more is begun, the error is raised."""
+    gateway = SlowGateway()
+    failures: list[RunProgress] = []
+
+    def fails_once(news: RunProgress) -> None:
+        if gateway.asked.is_set() and not failures:
+            failures.append(news)
+            gateway.answer.set()
+            raise ZeroDivisionError
+
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 20)
+        with pytest.raises(ZeroDivisionError):
+            await run(journal, gateway, campaign, on_progress=fails_once)
+        tally = await campaigns.tally(campaign)
+        assert (tally.state, tally.accepted, tally.planned) == (CampaignState.RUNNING, 1, 19)
+    assert len(gateway.requests) == 1
+
+
+# --- a gateway that cannot be reached ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fault", "tried"),
+    # One is tried by the worker whose turn came before the outcome of the last one was written.
+    [(Fault.named("refuse"), 2 + 1), (Fault.named("throttle-429", retry_after=500), 1 + 1)],
+    ids=["refuse", "throttle"],
+)
+async def test_how_many_batches_are_tried_on_a_gateway_that_is_away(
+    store: str, fault: Fault, tried: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that did not get through, or one refusal with a time, and nothing is tried before the wait is over."""
+    told: list[RunProgress] = []
+    monkeypatch.setattr(running, "_LONGEST_REST", 0.002)
+    gateway = Gated()
+    gateway.fail_next(fault, times=100)
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 20)
+        outcomes = Outcomes(campaigns)
+        gateway.before = outcomes.one_by_one
+        options = quick(retry=MINUTES, on_progress=told.append)
+        runner = CampaignRunner(outcomes, client_of(gateway, max_concurrency=1), options)  # type: ignore[arg-type]
+        async with anyio.create_task_group() as group:
+            group.start_soon(runner.run, campaign)
+            await seen(lambda: [news.waiting for news in told[-10:]] == [TIME] * 10)
+            runner.stop()
+        assert [batch.attempts for batch in await campaigns.batches(campaign)] == [1] * tried + [0] * (20 - tried)
+        tally = await campaigns.tally(campaign)
+        assert (tally.state, tally.planned, tally.failed) == (CampaignState.RUNNING, 20, 0)
+    assert gateway.asked["smssenderv2"] == tried
+
+
+async def test_one_that_gets_through_begins_the_count_anew(store: str) -> None:
+    """Single batches that do not get through, now and then, are no reason to wait."""
+    gateway = Gated()
+    for _ in range(4):
+        gateway.fail_next("refuse")
+        gateway.fail_next(Fault("fine"))
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 8)
+        outcomes = Outcomes(campaigns)
+        gateway.before = outcomes.one_by_one
+        told: list[RunProgress] = []
+        options = quick(retry=MINUTES, on_progress=told.append)
+        runner = CampaignRunner(outcomes, client_of(gateway, max_concurrency=1), options)  # type: ignore[arg-type]
+        async with anyio.create_task_group() as group:
+            group.start_soon(runner.run, campaign)
+            await seen(lambda: bool(told) and told[-1].tally.accepted == 4)
+            runner.stop()
+        assert TIME not in {news.waiting for news in told}
+    assert gateway.asked["smssenderv2"] == 8
+
+
+async def test_campaign_whose_gateway_stays_away_is_paused(store: str) -> None:
+    """It is not the whole campaign that fails: after some batches without a way it waits, and what is left is planned.
+
+    Run again, it goes on.
+    """
+    gateway = SimulatedGateway()
+    gateway.fail_next("refuse", times=1000)
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 30)
+        retry = RetryPolicy(3, backoff=0.001, max_backoff=0.002)
+        tally = await run(journal, gateway, campaign, retry=retry, pause_after=2)
+        assert tally.state is CampaignState.PAUSED
+        assert tally.reason.startswith("2 batches in a row were not accepted: ")
+        assert 2 <= tally.failed <= 3  # the other worker may be at its last try, too
+        assert tally.planned == 30 - tally.failed
+        batches = await campaigns.batches(campaign)
+        assert {batch.attempts for batch in batches if batch.state is BatchState.FAILED} == {3}
+        assert (await run(journal, SimulatedGateway(), campaign, retry=retry)).accepted == 30 - tally.failed
+
+
+# --- a journal that refuses an outcome ---------------------------------------------------------------------------
+
+
+class Clock:
+    """Seconds that pass when somebody sleeps.
+
+    Attributes:
+        waits: how long was slept.
+        meanwhile: called in each sleep.
+    """
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self.waits: list[float] = []
+        self.meanwhile: list[Callable[[], Awaitable[None]]] = []
+
+    def monotonic(self) -> float:
+        """The time."""
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        """Let the time pass. The rest of anyio is as it is."""
+        self.waits.append(seconds)
+        self._now += seconds
+        while self.meanwhile:
+            await self.meanwhile.pop()()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(anyio, name)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """What an executor waits by, and measures its patience with."""
+    found = Clock()
+    monkeypatch.setattr(execute, "time", found)
+    monkeypatch.setattr(execute, "anyio", found)
+    return found
+
+
+async def test_outcome_that_is_refused_three_times_is_written_at_the_fourth(store: str, clock: Clock) -> None:
+    """The text is sent once, and until its outcome is written no other batch is begun."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 3, 3)
+        await campaigns.start(campaign)
+        troubled = Troubled(campaigns)
+        troubled.trouble["settle"] = times(3, done=False)
+        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=60, patience=60)  # type: ignore[arg-type]
+
+        async def another() -> None:
+            assert (executor.unwritten, executor.lost) == (1, False)
+            execution = await executor.execute(campaign)
+            assert execution is not None
+            assert (execution.fate, execution.numbers) == (Fate.GIVEN_UP, ())
+            assert await all_batches(campaigns, campaign) == [BatchState.SENDING, BatchState.PLANNED]
+
+        clock.meanwhile.append(another)
+        execution = await executor.execute(campaign)
+        assert execution is not None
+        assert execution.fate is Fate.SETTLED
+        assert clock.meanwhile == []
+        assert (executor.unwritten, executor.lost, len(clock.waits)) == (0, False, 3)
+        assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.PLANNED]
+        execution = await executor.execute(campaign)
+        assert execution is not None
+        assert execution.fate is Fate.SETTLED
+    assert set(gateway.taken.values()) == {1}
+    assert len(gateway.taken) == 6
+
+
+async def test_waits_for_the_journal_grow(store: str, clock: Clock) -> None:
+    """Each is twice the one before, up to five seconds."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        await campaigns.start(campaign)
+        troubled = Troubled(campaigns)
+        troubled.trouble["settle"] = times(10, done=False)
+        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=60, patience=60)  # type: ignore[arg-type]
+        await executor.execute(campaign)
+        assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED]
+    assert clock.waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
+
+
+@pytest.mark.parametrize(("patience", "waits"), [(0.0, 0), (3.0, 6)])
+async def test_outcome_that_is_lost_is_told(store: str, clock: Clock, patience: float, waits: int) -> None:
+    """Refused for longer than the patience, it is an error; the batch is left to its lease, and sent no other time."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        await campaigns.start(campaign)
+        troubled = Troubled(campaigns)
+        troubled.trouble["settle"] = times(10**9, done=False)
+        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=60, patience=patience)  # type: ignore[arg-type]
+        with pytest.raises(JournalUnavailableError):
+            await executor.execute(campaign)
+        assert (executor.lost, executor.unwritten, len(clock.waits)) == (True, 0, waits)
+        assert await all_batches(campaigns, campaign) == [BatchState.SENDING]
+        assert await executor.execute(campaign) is None
+    assert set(gateway.taken.values()) == {1}
+
+
+async def test_run_whose_outcome_is_lost_ends(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the journal's error, and at once: it is not known how much more would be lost."""
+    gateway = SimulatedGateway()
+    monkeypatch.setattr(running, "time", SimpleNamespace(monotonic=lambda: 0.0))
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 20)
+        troubled = Troubled(campaigns)
+        troubled.trouble["settle"] = times(10**9, done=False)
+        with pytest.raises(JournalUnavailableError):
+            await run(troubled, gateway, campaign, patience=0.001)
+        assert (await campaigns.tally(campaign)).planned >= 18  # one more may have had its turn
+    assert 1 <= len(gateway.requests) <= 2
+    assert set(gateway.taken.values()) == {1}
+
+
+# --- the balance -------------------------------------------------------------------------------------------------
+
+
+async def test_balance_is_asked_before_the_first_batch_and_every_so_many(store: str) -> None:
+    """Neither more often nor at other batches: the last one that was begun may not be there yet."""
+    gateway = Gated()
+    sent: list[int] = []
+
+    async def note(endpoint: str, _: int) -> None:
+        if endpoint == "surplus":
+            sent.append(len(gateway.sends))
+
+    gateway.before = note
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 18)
+        tally = await run(journal, gateway, campaign, check_balance=True, balance_every=4)
+        assert tally.accepted == 18
+    missing = [4 * place - count for place, count in enumerate(sent)]
+    assert len(missing) == 5
+    assert missing[0] == 0
+    assert set(missing) <= {0, 1}
+
+
+class Calculated(Troubled):
+    """A journal that says what the next batches cost when the gateway has taken both that are under way, of six."""
+
+    def __init__(self, campaigns: Campaigns, gateway: SimulatedGateway) -> None:
+        super().__init__(campaigns)
+        self._gateway = gateway
+        self._asked = 0
+
+    async def cost_ahead(self, campaign: int, batches: int) -> int:
+        """Wait, calculate."""
+        self._asked += 1
+        await seen(lambda: len(self._gateway.sends) >= min(2 * (self._asked // 2), 6))
+        return await self.real.cost_ahead(campaign, batches)
+
+
+async def test_balance_that_suffices_to_the_last_credit(store: str) -> None:
+    """What is under way may be in the balance already: where that matters, it is waited for and asked again."""
+    gateway = Gated(balance=6)
+    answered = 0
+
+    async def after(endpoint: str, count: int) -> None:
+        nonlocal answered
+        if endpoint == "surplus":
+            answered = count
+        else:
+            await seen(lambda: answered >= 2 * ((count + 1) // 2))
+
+    gateway.after = after
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 6)
+        options = quick(check_balance=True, balance_every=2)
+        client = client_of(gateway, max_concurrency=3)
+        with anyio.fail_after(20):
+            tally = await CampaignRunner(Calculated(campaigns, gateway), client, options).run(campaign)  # type: ignore[arg-type]
+        assert (tally.state, tally.accepted) == (CampaignState.DONE, 6)
+    assert gateway.balance == 0
+    assert gateway.asked == {"smssenderv2": 6, "surplus": 6}
+
+
+async def test_failures_to_ask_for_the_balance_are_counted_in_a_row(store: str) -> None:
+    """Two, an answer and two more are not four: one answer begins anew."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 7)
+        for _ in range(3):
+            gateway.fail_next("http-500", times=2, of="balance")
+            gateway.fail_next(Fault("fine"), of="balance")
+        tally = await run(journal, gateway, campaign, check_balance=True, balance_every=3)
+        assert (tally.state, tally.accepted) == (CampaignState.DONE, 7)
+    assert [request.endpoint for request in gateway.requests].count("surplus") == 9
+
+
+async def test_failures_to_ask_for_the_balance_begin_anew_after_a_pause(store: str) -> None:
+    """A run that waits while it is paused asks as often again when it is resumed."""
+    gateway = SimulatedGateway()
+    told: list[RunProgress] = []
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 3)
+        gateway.fail_next("http-500", times=3, of="balance")
+
+        async def runs() -> None:
+            tally = await run(
+                journal, gateway, campaign, check_balance=True, wait_while_paused=True, on_progress=told.append
+            )
+            assert tally.accepted == 3
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(runs)
+            await seen(lambda: bool(told) and told[-1].waiting.startswith("paused: the balance cannot be asked"))
+            gateway.fail_next("http-500", times=2, of="balance")
+            await campaigns.resume(campaign)
+        events = [event.what for event in await campaigns.events(campaign)]
+        assert events == ["planned", "running", "paused", "running", "done"]
