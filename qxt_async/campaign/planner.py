@@ -152,7 +152,7 @@ class Planner:
             or self._batched >= _ADD_NUMBERS
             or len(self._left_out) >= _ADD_LEFT_OUT
         )
-        if full and (self._batches or self._left_out):
+        if full:
             await self._add(self._batches, self._left_out)
             self._batches, self._left_out, self._batched = [], [], 0
 
