@@ -17,6 +17,7 @@ import attrs
 from anyio import to_thread
 
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.words import share
 
 from .charts import bars
 from .windows import find_zone
@@ -142,7 +143,7 @@ def render_report(data: ReportData, *, language: Language = "en", time_zone: str
     page = environment.from_string(_file("report.html"))
     return page.render(
         w=words,
-        share=show.share,
+        share=share,
         d=data,
         style=_file("report.css"),
         zone=time_zone,
@@ -169,22 +170,13 @@ def _words(language: str) -> Mapping[str, Any]:
 
 @attrs.frozen
 class _Display:
-    """Counts, shares and times as the page writes them."""
+    """Counts and times as the page writes them."""
 
     words: Mapping[str, Any]
     zone: ZoneInfo
 
     def count(self, number: int) -> str:
         return f"{number:,}"
-
-    def share(self, part: int, whole: int) -> str:
-        """A percentage that is 0 or 100 only if it is."""
-        if not whole:
-            return "–"
-        if part in (0, whole):
-            return f"{100 * part // whole} %"
-        tenths = min(max(1000 * part // whole, 1), 999)
-        return f"{tenths // 10}.{tenths % 10} %"
 
     def time(self, at: datetime) -> str:
         return at.astimezone(self.zone).strftime("%Y-%m-%d %H:%M")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ import click
 
 from qxt_async.spreadsheets import harmless
 
+from .display import json_line
 from .journals import existing, journal_option
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _write(text: str, *, as_csv: bool) -> None:
 
 
 def _as_json(_: Feed[Any], rows: list[Values] | None) -> str:
-    return "".join(f"{json.dumps(row)}\n" for row in rows or ())
+    return "".join(f"{json_line(row)}\n" for row in rows or ())
 
 
 def _as_csv(feed: Feed[Any], rows: list[Values] | None) -> str:

@@ -45,7 +45,6 @@ def command(
     meanwhile: URL/_simulator/stats, …/taken, …/sends. The mids begin where the clock puts them, so a simulator that is
     started again does not give the same mids again.
     """
-    import json
     import os
     import signal
     import time
@@ -56,7 +55,7 @@ def command(
 
     from qxt_async.simulator import SimulatedGateway, parse_share, run_server
 
-    from .display import print_table
+    from .display import json_line, print_table
     from .program import FailedError
 
     try:
@@ -91,6 +90,6 @@ def command(
         signal.signal(signal.SIGTERM, before)
     stats = gateway.stats()
     if as_json:
-        click.echo(json.dumps(stats))
+        click.echo(json_line(stats))
     else:
         print_table([(name.replace("_", " "), count) for name, count in stats.items()])

@@ -394,7 +394,7 @@ def test_progress_as_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         show(progress(seconds_left=None))
         show(progress(waiting="[red]x"))
     shown = capsys.readouterr().err
-    for part in ("accepted 1,000", "250/s", "1:02 left", "[red]x", "67%"):
+    for part in ("accepted 1,000", "250/s", "1:02 left", "[red]x", "67.1 %"):
         assert part in shown
 
 

@@ -87,9 +87,8 @@ async def test_a_report_shows_what_happened(journal: Journal, tmp_path: Path) ->
     tally, deliveries = data.tally, data.deliveries
     text = Shown(path.read_text("utf-8")).text
     assert (tally.accepted, tally.failed, tally.unknown) == (3200, 100, 100)
-    rate = 1000 * deliveries.delivered // tally.accepted
     for shown in (
-        f"{rate // 10}.{rate % 10} %",
+        f"{100 * deliveries.delivered / tally.accepted:.1f} %",
         f"delivered {deliveries.delivered:,}",
         "accepted 3,200 94.1 % of planned",
         "21 invalid, 48 repeated, 11 suppressed",
@@ -221,11 +220,14 @@ async def test_the_axis_of_time_shows_days_where_there_are_some(
     assert f"Active 2026-11-03 08:00 – {ending}" in page
 
 
-def test_shares_are_whole_only_if_they_are() -> None:
-    """99.96 % is not 100, one in a million is not 0, and nothing of nothing is no number."""
-    show = _Display(_words("en"), ZoneInfo("UTC"))
-    shares = [show.share(part, whole) for part, whole in ((0, 0), (0, 7), (7, 7), (9999, 10000), (1, 1_000_000))]
-    assert shares == ["–", "0 %", "100 %", "99.9 %", "0.1 %"]
+async def test_a_small_share_is_not_nothing(journal: Journal) -> None:
+    """Three unknown numbers of 19,949 are less than 0.1 %, and what was accepted is not 100 %."""
+    campaign = await sent_campaign(journal, 300, size=100)
+    data = await report_data(journal, campaign)
+    tally = attrs.evolve(data.tally, accepted=19_946, unknown=3)
+    text = Shown(render_report(attrs.evolve(data, tally=tally))).text
+    assert "accepted 19,946 > 99.9 % of planned" in text
+    assert "unknown 3 < 0.1 % of planned" in text
 
 
 def test_spans_are_never_shorter_than_they_were() -> None:

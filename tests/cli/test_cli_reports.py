@@ -98,6 +98,14 @@ class TestForms:
         }
         assert second["text"] == "几点\n关门？\x1b[2J"
 
+    def test_json_is_readable(self, run: Run, start: Start) -> None:
+        """Characters are not escaped, unless the charset of standard output lacks them."""
+        assert '"text": "谢谢"' in run("replies", "--json").stdout
+        process = start("replies", "--limit", "1", "--json", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+        stdout = process.communicate(timeout=30)[0]
+        assert stdout.isascii()
+        assert json.loads(stdout)["text"] == "谢谢"
+
     def test_csv(self, run: Run) -> None:
         """The columns are the keys of the JSON, in its order; what is null there is empty here."""
         for command in ("reports", "replies"):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import anyio
 import click
 
+from qxt_async.cli.display import json_line
 from qxt_async.cli.options import as_json
 
 from .shared import existing, journal_option
@@ -34,7 +34,7 @@ def command(journal: str, as_json: bool) -> None:
     campaigns = anyio.run(read)
     if as_json:
         for campaign in campaigns:
-            click.echo(json.dumps(_values(campaign), ensure_ascii=False))
+            click.echo(json_line(_values(campaign)))
         return
     from rich.console import Console
     from rich.table import Table

@@ -130,17 +130,20 @@ def _asides(now: RunProgress) -> str:
 def _bar() -> Generator[Callable[[RunProgress], None]]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from qxt_async.cli.display import count_markup
+    from qxt_async.words import share
 
     columns = (
         BarColumn(None),
-        TaskProgressColumn(),
+        TextColumn("{task.fields[share]}"),
         TextColumn("{task.fields[speed]}"),
         TextColumn("{task.fields[states]}"),
         TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
-        task = bar.add_task("", total=None, speed="", states="", left="")
+        task = bar.add_task("", total=None, share="", speed="", states="", left="")
 
         def show(now: RunProgress) -> None:
             tally = now.tally
@@ -151,9 +154,10 @@ def _bar() -> Generator[Callable[[RunProgress], None]]:
                 task,
                 total=tally.numbers,
                 completed=_settled(now),
+                share=share(_settled(now), tally.numbers),
                 speed=f"{now.speed:,.0f}/s",
-                states=f"[green]accepted {tally.accepted:,}[/]  [red]failed {tally.failed:,}[/]  "
-                f"[yellow]unknown {tally.unknown:,}[/]{escape(_asides(now))}",
+                states="  ".join(count_markup(name, getattr(tally, name)) for name in ("accepted", "failed", "unknown"))
+                + escape(_asides(now)),
                 left=left,
             )
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
+from qxt_async.cli.display import json_line
 from qxt_async.cli.journals import existing, journal_option
 from qxt_async.cli.program import ExitCode, FailedError
 
@@ -53,7 +53,7 @@ async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> Tall
     tally = await journal.campaigns.tally(campaign)
     deliveries = await journal.campaigns.deliveries(campaign)
     if as_json:
-        click.echo(json.dumps(tally_values(campaign, tally, deliveries), ensure_ascii=False))
+        click.echo(json_line(tally_values(campaign, tally, deliveries)))
         return tally
     rows: list[tuple[str, int | str]] = [
         (name, getattr(tally, name))
