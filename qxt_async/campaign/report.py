@@ -20,6 +20,7 @@ from qxt_async.errors import InvalidConfigurationError
 from qxt_async.words import share
 
 from .charts import bars
+from .state import current_reason, current_state
 from .windows import find_zone
 
 if TYPE_CHECKING:
@@ -145,6 +146,8 @@ def render_report(data: ReportData, *, language: Language = "en", time_zone: str
         w=words,
         share=share,
         d=data,
+        state=current_state(data.tally).value,
+        reason=current_reason(data.tally),
         style=_file("report.css"),
         zone=time_zone,
         last_time=_last_time(data, show),

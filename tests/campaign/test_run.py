@@ -676,11 +676,11 @@ async def test_only_a_second_signal_cuts_off(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
-        heard = anyio.Event()
+        heard: list[signal.Signals] = []
         tallies: list[Tally | None] = []
 
         async def runs() -> None:
-            tallies.append(await run_until_signalled(runner, campaign, on_stopping=heard.set))
+            tallies.append(await run_until_signalled(runner, campaign, on_stopping=heard.append))
 
         async with anyio.create_task_group() as group:
             group.start_soon(runs)
@@ -688,8 +688,9 @@ async def test_only_a_second_signal_cuts_off(store: str) -> None:
             await campaigns.pause(campaign, "lunch")
             await seen(lambda: runner.stopping)
             signal.raise_signal(signal.SIGINT)
-            await seen(lambda: heard.is_set() or bool(tallies))
+            await seen(lambda: bool(heard or tallies))
             gateway.answer.set()
+        assert heard == [signal.SIGINT]
         tally = await campaigns.tally(campaign)
         assert (tally.state, tally.accepted, tally.unknown) == (CampaignState.PAUSED, 1, 0)
         assert tallies == [tally]
