@@ -613,6 +613,45 @@ def test_an_export_to_standard_output_and_files(run: Run, planned: int, tmp_path
     }
 
 
+def test_an_export_for_excel(run: Run, planned: int) -> None:
+    """With --bom CSV begins with a byte order mark, in a file and on standard output; Parquet has none."""
+    result = run("export", planned, "--csv", "-", "--bom")
+    assert result.stdout == "\ufeff" + run("export", planned, "--csv", "-").stdout
+    assert run("export", planned, "--left-out", "out.csv", "--parquet", "a.parquet", "--bom").exit_code == 0
+    assert Path("out.csv").read_text("utf-8").startswith("\ufeffnumber,reason,")
+    assert Path("a.parquet").read_bytes()[:4] == b"PAR1"
+    result = run("export", planned, "--parquet", "b.parquet", "--bom")
+    assert (result.exit_code, "--bom is for CSV" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("export", "--csv"), ("export", "--parquet"), ("export", "--left-out"), ("report", "-o")]
+)
+def test_a_file_that_is_there_is_replaced_only_by_force(run: Run, planned: int, arguments: tuple[str, str]) -> None:
+    """It may be the only one of its kind; an empty one has nothing to be lost."""
+    command, option = arguments
+    path = Path("old")
+    path.write_text("old", encoding="utf-8")
+    result = run(command, planned, option, path)
+    assert (result.exit_code, path.read_text("utf-8")) == (2, "old")
+    assert "old is there already: give another name, or --force to replace it." in result.stderr
+    assert run(command, planned, option, path, "--force").exit_code == 0
+    assert path.read_bytes()[:3] != b"old"
+    path.write_bytes(b"")
+    assert run(command, planned, option, path).exit_code == 0
+    assert run(command, planned, option, os.devnull).exit_code == 0
+
+
+def test_no_file_of_several_is_written_if_one_is_there(run: Run, planned: int) -> None:
+    """An export does all or nothing; and two of its files are not one."""
+    Path("old").write_text("old", encoding="utf-8")
+    assert run("export", planned, "--csv", "new", "--left-out", "old").exit_code == 2
+    assert not Path("new").exists()
+    result = run("export", planned, "--csv", "new", "--left-out", "new", "--force")
+    assert (result.exit_code, "each needs a file of its own" in result.stderr) == (2, True)
+    assert not Path("new").exists()
+
+
 def test_an_export_to_nowhere_is_a_usage_error(run: Run, planned: int) -> None:
     """Say where to; and a file that cannot be written is told."""
     assert run("export", planned).exit_code == 2
@@ -658,6 +697,8 @@ def test_a_report_is_written(run: Run, planned: int) -> None:
     assert "群发报告" in Path("r.html").read_text("utf-8")
     assert run("report", planned).stdout == "campaign-1.html\n"
     assert "Campaign report" in Path("campaign-1.html").read_text("utf-8")
+    assert run("report", planned, "-o", "-", "--lang", "zh", "--zone", "UTC").stdout.startswith("<!DOCTYPE html>")
+    assert not Path("-").exists()
     result = run("report", planned, "-o", "no/such/r.html")
     assert (result.exit_code, "no/such/r.html" in result.stderr) == (1, True)
 

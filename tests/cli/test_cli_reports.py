@@ -135,6 +135,13 @@ class TestForms:
             process = start("replies", "--limit", "1", *form, env=environment)
             assert text in process.communicate(timeout=30)[0]
 
+    def test_csv_for_excel(self, run: Run) -> None:
+        """With --bom the CSV begins with a byte order mark; nothing else does."""
+        for command in ("reports", "replies"):
+            assert run(command, "--csv", "--bom").stdout == "\ufeff" + run(command, "--csv").stdout
+            ended = run(command, "--bom")
+            assert (ended.exit_code, "--bom is for --csv" in ended.stderr) == (2, True)
+
     def test_two_forms(self, run: Run) -> None:
         """--json and --csv together are wrong usage."""
         ended = run("reports", "--json", "--csv")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -21,7 +23,20 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import Campaigns
     from qxt_async.journal.records import Deliveries, Outlook, Tally
 
-__all__ = ["existing", "finish", "id_argument", "journal_option", "look", "ordered_by", "print_state", "tally_values"]
+__all__ = [
+    "STDOUT",
+    "existing",
+    "finish",
+    "id_argument",
+    "journal_option",
+    "look",
+    "ordered_by",
+    "print_state",
+    "refuse_overwriting",
+    "tally_values",
+]
+
+STDOUT = "-"
 
 Look = TypeVar("Look", "Tally", "Outlook")
 
@@ -31,6 +46,20 @@ id_argument = click.argument("campaign", metavar="ID", type=click.IntRange(min=1
 def ordered_by() -> str:
     """Who sits at the keyboard, for the record."""
     return os.environ.get("USER") or os.environ.get("USERNAME") or ""
+
+
+def refuse_overwriting(path: str) -> None:
+    """Refuse to write to a file that has something in it.
+
+    Raises:
+        click.UsageError: says what to do.
+    """
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return  # it is not there, or opening it says more
+    if stat.S_ISREG(state.st_mode) and state.st_size:
+        raise click.UsageError(f"{path} is there already: give another name, or --force to replace it.")
 
 
 def tally_values(campaign: int, tally: Tally, deliveries: Deliveries) -> dict[str, Any]:
