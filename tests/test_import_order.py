@@ -18,6 +18,7 @@ HOUSE = [
     "clocks",
     "tasks",
     "values",
+    "words",
     "models",
     "phones",
     "texts",

@@ -24,22 +24,22 @@ _FONT = 12
 def bars(
     series: Sequence[tuple[str, Sequence[int]]],
     labels: Sequence[str],
+    ticks: Sequence[str],
     *,
     title: str,
     width: int,
     height: int,
-    shown_labels: int,
     kind: str,
 ) -> str:
     """Draw stacked bars.
 
     Args:
         series: names with values, one for each label.
-        labels: of the bars.
+        labels: of the bars, for the mouse.
+        ticks: what stands on the axis below each bar; empty below most of them if there are many.
         title: what the chart shows, for those who cannot see it.
         width: in units of the SVG, which are pixels when it is shown at this width.
         height: likewise.
-        shown_labels: how many labels have room below the bars.
         kind: a class for the CSS.
 
     Returns:
@@ -49,7 +49,6 @@ def bars(
         InvalidConfigurationError: the extra is missing.
     """
     pygal, style = _pygal()
-    every = -(-len(labels) // shown_labels)
     chart: Any = pygal.StackedBar(
         width=width,
         height=height,
@@ -61,14 +60,12 @@ def bars(
         rounded_bars=2,
         show_legend=False,
         truncate_label=-1,
-        show_minor_x_labels=False,
-        x_labels_major_every=every,
         min_scale=3,
         max_scale=5,
         value_formatter=_counted,
         style=style.Style(label_font_size=_FONT, major_label_font_size=_FONT, font_family="inherit"),
     )
-    chart.x_labels = list(labels)
+    chart.x_labels = list(ticks)
     for name, values in series:
         chart.add(name, list(values))
     root: ET.Element = chart.render_tree()

@@ -29,6 +29,7 @@ from qxt_async.errors import (
 from qxt_async.models import counted
 from qxt_async.sending import RecordedBatch
 from qxt_async.tasks import in_a_task
+from qxt_async.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -110,7 +111,8 @@ class Failures:
     def _count(self, error: QxtError | None) -> None:
         self.in_a_row += 1
         if self.in_a_row >= self.limit:
-            self.reason = f"{self.in_a_row} batches in a row were not accepted: {error}"
+            were = "was" if self.in_a_row == 1 else "were"
+            self.reason = f"{plural(self.in_a_row, 'batch')} in a row {were} not accepted: {error}"
 
 
 class Executor:

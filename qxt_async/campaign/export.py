@@ -141,7 +141,8 @@ async def export_csv(journal: Journal, campaign: int, stream: TextIO) -> int:
     Args:
         journal: where the campaign is.
         campaign: its id.
-        stream: open for text, with ``newline=""``; written in worker threads.
+        stream: open for text, with ``newline=""``; written in worker threads. Excel reads it as UTF-8 only if it begins
+            with a byte order mark, as with ``encoding="utf-8-sig"``.
 
     Returns:
         How many numbers.

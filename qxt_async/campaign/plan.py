@@ -111,8 +111,8 @@ async def plan(
     Raises:
         InvalidTextError: the text cannot be sent, or has a column that a source has not; lists those it has.
         InvalidExtnoError: the extension number cannot be used.
-        SourceFileError: a source cannot be read, or has rows that cannot be sent; says file, line and why. Nothing is
-            stored.
+        SourceFileError: a source cannot be read, or has rows that cannot be sent; says file, line and why. There is
+            no campaign then, but its id is used up.
         NoValidNumberError: nothing is left to send to.
         JournalError: the journal refused.
 

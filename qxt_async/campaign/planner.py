@@ -18,6 +18,7 @@ from qxt_async.models import Message
 from qxt_async.phones import Intake, SeenNumbers, normalize
 from qxt_async.tasks import in_a_thread
 from qxt_async.texts import check_extno, segments, substitute
+from qxt_async.words import plural
 
 from .grouping import Grouping
 from .tables import open_table, restored
@@ -255,9 +256,8 @@ class Planner:
         more = "".join(f"; {file}, line {at}: {why}" for file, at, why in others)
         rest = self.faulty - len(self._faults)
         unsaid = f"; and {rest} more" if rest else ""
-        return SourceFileError(
-            source, line, f"{reason}{more}{unsaid}. Nothing was stored; skip_faulty leaves such rows out"
-        )
+        advice = "No campaign is planned; --skip-faulty (in Python skip_faulty=True) leaves such rows out"
+        return SourceFileError(source, line, f"{reason}{more}{unsaid}. {advice}")
 
     def warnings(self) -> list[str]:
         """What is worth saying before anything is sent."""
@@ -265,12 +265,16 @@ class Planner:
         if self._unsigned:
             said.append("a text has no signature 【…】 at its beginning or end: carriers may refuse it")
         if len(self.by_segments) > 1:
-            counts = ", ".join(f"{numbers} numbers get {count}" for count, numbers in sorted(self.by_segments.items()))
-            said.append(f"some rows' texts are longer than one segment or than others: {counts} segments")
+            counts = ", ".join(
+                f"{plural(numbers, 'number')} with {plural(count, 'segment')}"
+                for count, numbers in sorted(self.by_segments.items())
+            )
+            said.append(f"some rows' texts are longer than one segment or than others: {counts}")
         if self._small:
-            said.append(f"{self._small} batches have fewer than {_MIN_BATCH} numbers, which some channels refuse")
+            batches = plural(self._small, "batch")
+            said.append(f"{batches} with fewer than {_MIN_BATCH} numbers, which some channels refuse")
         if self.faulty:
-            said.append(f"{self.faulty} rows were left out because their text cannot be made")
+            said.append(f"{plural(self.faulty, 'row')} left out, because the text cannot be made")
         return said
 
 

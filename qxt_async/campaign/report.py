@@ -10,6 +10,8 @@ import tomllib
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
+from itertools import chain, pairwise
+from itertools import count as count_up
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import anyio
@@ -17,13 +19,15 @@ import attrs
 from anyio import to_thread
 
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.words import share
 
 from .charts import bars
+from .state import current_reason, current_state
 from .windows import find_zone
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
     from qxt_async.journal import Journal
@@ -39,7 +43,16 @@ _SHOWN_EVENTS: Final = 30
 _SHOWN_AREAS: Final = 10
 _EDGES: Final = (5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600)
 """Seconds that bound the bars of the delay."""
+_MINUTE: Final = 60
+_HOUR: Final = 3600
 _DAY: Final = 24 * 3600
+_STEPS: Final = (
+    *(1, 2, 5, 10, 15, 20, 30),
+    *(each * _MINUTE for each in (1, 2, 5, 10, 15, 20, 30)),
+    *(each * _HOUR for each in (1, 2, 3, 6, 12)),
+    *(each * _DAY for each in (1, 2)),
+)
+"""Seconds between two labels of the axis of time; after these come weeks, twice as many each time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -142,8 +155,10 @@ def render_report(data: ReportData, *, language: Language = "en", time_zone: str
     page = environment.from_string(_file("report.html"))
     return page.render(
         w=words,
-        share=show.share,
+        share=share,
         d=data,
+        state=current_state(data.tally).value,
+        reason=current_reason(data.tally),
         style=_file("report.css"),
         zone=time_zone,
         last_time=_last_time(data, show),
@@ -169,22 +184,13 @@ def _words(language: str) -> Mapping[str, Any]:
 
 @attrs.frozen
 class _Display:
-    """Counts, shares and times as the page writes them."""
+    """Counts and times as the page writes them."""
 
     words: Mapping[str, Any]
     zone: ZoneInfo
 
     def count(self, number: int) -> str:
         return f"{number:,}"
-
-    def share(self, part: int, whole: int) -> str:
-        """A percentage that is 0 or 100 only if it is."""
-        if not whole:
-            return "–"
-        if part in (0, whole):
-            return f"{100 * part // whole} %"
-        tenths = min(max(1000 * part // whole, 1), 999)
-        return f"{tenths // 10}.{tenths % 10} %"
 
     def time(self, at: datetime) -> str:
         return at.astimezone(self.zone).strftime("%Y-%m-%d %H:%M")
@@ -197,8 +203,38 @@ class _Display:
         )
         return str(self.words["units"][unit]).format(n=f"{-(-seconds // size):,}")
 
-    def tick(self, at: datetime, *, days: bool) -> str:
-        return at.astimezone(self.zone).strftime("%m-%d %H:%M" if days else "%H:%M")
+    def tick(self, at: datetime, *, days: bool, seconds: bool) -> str:
+        hour = "%H:%M:%S" if seconds else "%H:%M"
+        return at.astimezone(self.zone).strftime(f"%m-%d {hour}" if days else hour)
+
+    def ticks(self, moments: Sequence[datetime], width: int, room: int, *, days: bool) -> list[str]:
+        """What stands below bars over time: a label where a round stretch of time begins, and nothing elsewhere.
+
+        Args:
+            moments: when the bars begin.
+            width: seconds of one bar.
+            room: how many labels there may be.
+            days: whether they name the day.
+        """
+        # Round is what is round on the clock of the zone.
+        local = [at.astimezone(self.zone).replace(tzinfo=UTC).timestamp() for at in moments]
+        stretches = ((step, _beginnings(local, width, step)) for step in chain(_STEPS, _weeks()) if step >= width)
+        step, places = next((step, places) for step, places in stretches if len(places) <= room)
+        shown = places or {0}
+        return [
+            self.tick(at, days=days, seconds=step < _MINUTE) if place in shown else ""
+            for place, at in enumerate(moments)
+        ]
+
+
+def _beginnings(moments: Sequence[float], width: int, step: int) -> set[int]:
+    """The bars in which a stretch of so many seconds begins."""
+    stretches = [moment // step for moment in (moments[0] - width, *moments)]
+    return {place for place, (before, at) in enumerate(pairwise(stretches)) if before != at}
+
+
+def _weeks() -> Iterator[int]:
+    return (2**power * 7 * _DAY for power in count_up())
 
 
 def _funnel(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[dict[str, Any]]:
@@ -242,15 +278,16 @@ def _over_time(data: ReportData, words: Mapping[str, Any], show: _Display) -> li
     if not data.reports or not moments:
         return []
     days = moments[-1].at - moments[0].at >= timedelta(hours=20) or data.figures.width >= _DAY
-    labels = [show.tick(moment.at, days=days) for moment in moments]
+    width = data.figures.width
+    labels = [show.tick(moment.at, days=days, seconds=width < _MINUTE) for moment in moments]
+    begins = [moment.at for moment in moments]
+    ticks = [show.ticks(begins, width, room, days=days) for room in ((6, 2) if days else (9, 4))]
     text = words["over_time"]
     series = [
         (text["delivered"], [moment.delivered for moment in moments]),
         (text["other"], [moment.other for moment in moments]),
     ]
-    return _sizes(
-        series, labels, text["title"], "stacked", narrow_labels=2 if days else 4, wide_labels=6 if days else 9
-    )
+    return _sizes(series, labels, ticks, text["title"], "stacked")
 
 
 def _delays(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[str]:
@@ -262,22 +299,22 @@ def _delays(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[
     within = words["units"]["within"]
     labels = [within.format(time=show.span(edge)) for edge in _EDGES] + [words["delay"]["more"]]
     series = [(words["over_time"]["delivered"], heights)]
-    return _sizes(series, labels, words["delay"]["axis"], "single", narrow_labels=4, wide_labels=len(labels))
+    some = [label if place % 3 == 0 else "" for place, label in enumerate(labels)]
+    return _sizes(series, labels, [labels, some], words["delay"]["axis"], "single")
 
 
 def _sizes(
     series: Sequence[tuple[str, Sequence[int]]],
     labels: Sequence[str],
+    ticks: Sequence[Sequence[str]],
     title: str,
     kind: str,
-    *,
-    narrow_labels: int,
-    wide_labels: int,
 ) -> list[str]:
     """The same chart for a desk and for a phone: type that is scaled down cannot be read."""
+    wide, narrow = ticks
     return [
-        bars(series, labels, title=title, width=920, height=280, shown_labels=wide_labels, kind=f"{kind} wide"),
-        bars(series, labels, title=title, width=340, height=240, shown_labels=narrow_labels, kind=f"{kind} narrow"),
+        bars(series, labels, wide, title=title, width=920, height=280, kind=f"{kind} wide"),
+        bars(series, labels, narrow, title=title, width=340, height=240, kind=f"{kind} narrow"),
     ]
 
 

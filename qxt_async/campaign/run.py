@@ -76,7 +76,7 @@ class CampaignRunner:
 
 
 async def run_until_signalled(
-    runner: CampaignRunner, campaign: int, *, on_stopping: Callable[[], None] | None = None
+    runner: CampaignRunner, campaign: int, *, on_stopping: Callable[[signal.Signals], None] | None = None
 ) -> Tally | None:
     """`CampaignRunner.run` for a program: a first SIGINT or SIGTERM lets what is under way finish, a second does not.
 
@@ -85,7 +85,7 @@ async def run_until_signalled(
     Args:
         runner: of the journal.
         campaign: its id.
-        on_stopping: called at the first signal.
+        on_stopping: called with the first signal.
 
     Returns:
         As `CampaignRunner.run`; ``None`` if the second signal cut it short. After a signal the campaign stays
@@ -98,13 +98,13 @@ async def run_until_signalled(
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             heeding.set()
             stopping = False
-            async for _ in signals:
+            async for number in signals:
                 if stopping:
                     break
                 stopping = True
                 runner.stop()
                 if on_stopping is not None:
-                    on_stopping()
+                    on_stopping(number)
         group.cancel_scope.cancel()
 
     heeding = anyio.Event()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -64,6 +65,7 @@ class Run:
         self._failures = Failures(options.pause_after)
         self._unreached = 0
         self._hold_until = float("-inf")
+        self._held_for = ""
         self._asking = anyio.Lock()
         self._unasked = options.balance_every
         self._balance_failures = 0
@@ -137,7 +139,7 @@ class Run:
             elif execution.fate is Fate.GIVEN_UP:
                 self._unasked -= 1
                 if self._executor.unwritten:
-                    self._hold(_JOURNAL_REST)
+                    self._hold(_JOURNAL_REST, "the journal does not take an outcome")
             else:
                 self._journal_refuses_since = None
                 await self._account_for(execution)
@@ -161,7 +163,7 @@ class Run:
             self._unreached += 1
             # Once is an accident, twice a gateway that cannot be reached: no use in trying every batch on it.
             if self._unreached > 1 or isinstance(execution.error, ThrottledError):
-                self._hold(execution.delay)
+                self._hold(execution.delay, str(execution.error))
         else:
             self._unreached = 0
             self._failures.heed_settled(execution)
@@ -176,7 +178,7 @@ class Run:
             return False
         held = self._hold_until - anyio.current_time()
         if held > 0:
-            await self._rest(held, "the gateway is given time")
+            await self._rest(held, f"{self._held_for}; next try in {math.ceil(held)} s")
             return False
         if self._options.window is not None:
             closed = self._options.window.closed_for(datetime.now(UTC))
@@ -195,8 +197,10 @@ class Run:
         with anyio.move_on_after(min(seconds, _LONGEST_REST)):
             await self._stopped.wait()
 
-    def _hold(self, seconds: float) -> None:
-        self._hold_until = max(self._hold_until, anyio.current_time() + seconds)
+    def _hold(self, seconds: float, why: str) -> None:
+        until = anyio.current_time() + seconds
+        if until > self._hold_until:
+            self._hold_until, self._held_for = until, why
 
     async def _pause(self, reason: str) -> None:
         await self._campaigns.pause(self._campaign, reason, by=self._options.by)
@@ -218,7 +222,7 @@ class Run:
                 self._short = str(error)
             except (NotSentError, OutcomeUnknownError, RefusedError) as error:
                 self._balance_failures += 1
-                self._hold(self._options.retry.backoff)
+                self._hold(self._options.retry.backoff, f"the balance cannot be asked: {error}")
                 if self._balance_failures < _BALANCE_TRIES:
                     return
                 self._short = f"the balance cannot be asked: {error}"
@@ -248,7 +252,7 @@ class Run:
         self._journal_refused_last = now
         if self._executor.lost or now - self._journal_refuses_since >= self._options.patience:
             self._fail(error)
-        self._hold(_JOURNAL_REST)
+        self._hold(_JOURNAL_REST, f"the journal refuses: {error}")
 
     # --- watching -----------------------------------------------------------------------------------------------
 

@@ -34,10 +34,9 @@ def command(
 
     With --json: {"sms": …, "mms": …}.
     """
-    import json
-
     from qxt_async import QxtClient
 
+    from .display import json_line
     from .stopping import run_until_stopped
 
     options = account(user, base_url)
@@ -55,7 +54,7 @@ def command(
             raise ended.error
         balance = found[0]
         if as_json:
-            click.echo(json.dumps({"sms": balance.sms, "mms": balance.mms}))
+            click.echo(json_line({"sms": balance.sms, "mms": balance.mms}))
         else:
             click.echo(f"sms {balance.sms:,}\nmms {balance.mms:,}")
 

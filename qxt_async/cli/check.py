@@ -39,12 +39,10 @@ def command(
     "credits", "unencodable": [{"character", "name", "line", "column", "substitute"}], "invalid_lines": [{"line",
     "number", "reason"}]}, the numbers masked, the first thousand lines.
     """
-    import json
-
     from qxt_async import texts
     from qxt_async.wire import MAX_NUMBERS
 
-    from .display import print_table
+    from .display import json_line, print_table
     from .program import ExitCode
     from .screening import read_suppressed, survey
 
@@ -77,7 +75,7 @@ def command(
             for each in bad
         ]
         lines = [{"line": each.line, "number": each.number, "reason": each.reason} for each in screen.invalid]
-        click.echo(json.dumps({**found, "unencodable": unencodable, "invalid_lines": lines}))
+        click.echo(json_line({**found, "unencodable": unencodable, "invalid_lines": lines}))
     else:
         print_table([(name, count) for name, count in found.items() if name != "sendable"])
         for line in screen.remarks():

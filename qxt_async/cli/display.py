@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from qxt_async.words import plural, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
     from .ledger import Ledger
 
-__all__ = ["print_table", "print_tally", "progress"]
+__all__ = ["count_markup", "json_line", "print_table", "print_tally", "progress"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 _LINES = 10
@@ -71,32 +74,53 @@ def _lines(total: int | None) -> Callable[[Progress], None]:
 @contextmanager
 def _bar(total: int | None) -> Generator[Callable[[Progress], None]]:
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    states = "  ".join(f"[{color}]{state} {{task.fields[{state}]}}[/]" for state, color in _COLORS.items())
     columns = (
         BarColumn(None),
-        TaskProgressColumn(),
+        TextColumn("{task.fields[share]}"),
         TextColumn("{task.fields[rate]}"),
-        TextColumn(states),
+        TextColumn("{task.fields[states]}"),
         TimeRemainingColumn(compact=True),
     )
     with Bar(*columns, console=Console(stderr=True), expand=True) as bar:
-        task = bar.add_task("", total=total, rate="", accepted=0, failed=0, unknown=0)
+        task = bar.add_task("", total=total, share="", rate="", states="")
 
         def show(now: Progress) -> None:
             bar.update(
                 task,
                 completed=_done(now),
+                share="" if total is None else share(min(_done(now), total), total),
                 rate=_rate(now),
-                accepted=f"{now.accepted:,}",
-                failed=f"{now.failed:,}",
-                unknown=f"{now.unknown:,}",
+                states="  ".join(count_markup(state, getattr(now, state)) for state in _COLORS),
             )
 
         yield show
-        bar.update(task, total=bar.tasks[0].completed if total is None else total)
+        if total is None:
+            bar.update(task, total=bar.tasks[0].completed, share=share(1, 1))
+
+
+def count_markup(state: str, count: int) -> str:
+    """A state and its count as rich's markup: in the state's colour only if the count is not 0."""
+    return f"[{_COLORS[state] if count else 'dim'}]{state} {count:,}[/]"
+
+
+def json_line(value: object) -> str:
+    """A value as one line of JSON. Characters stand as they are, without escapes, for people read it, too.
+
+    Two exceptions: characters that could steer a terminal are escaped, and if the charset of standard output lacks one,
+    all but ASCII is.
+    """
+    line = json.dumps(value, ensure_ascii=False)
+    if not line.isprintable():
+        # An ideographic space is ordinary in a Chinese text.
+        line = "".join(each if each.isprintable() or each == "\u3000" else json.dumps(each)[1:-1] for each in line)
+    try:
+        line.encode(sys.stdout.encoding)
+    except UnicodeEncodeError:
+        line = json.dumps(value)
+    return line
 
 
 def print_table(rows: Sequence[tuple[str, int | str]], *, footer: str = "") -> None:
@@ -132,7 +156,7 @@ def print_tally(ledger: Ledger) -> None:
     if len(mids) > _SHOWN_MIDS:
         shown = f"{shown} … {mids[-1]} ({len(mids):,} mids, all with --json)"
     rate = f", {ledger.settled / ledger.elapsed:,.0f} numbers/s" if ledger.elapsed and ledger.batches > 1 else ""
-    took = f"{ledger.batches:,} batch{'es' if ledger.batches != 1 else ''} in {ledger.elapsed:.2f} s{rate}"
+    took = f"{plural(ledger.batches, 'batch')} in {ledger.elapsed:.2f} s{rate}"
     print_table(counts, footer=f"mid {shown}\n{took}" if mids else took)
     for line in ledger.remarks():
         click.echo(line, err=True)

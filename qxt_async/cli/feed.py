@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -16,7 +15,9 @@ import click
 
 from qxt_async.spreadsheets import harmless
 
+from .display import json_line
 from .journals import existing, journal_option
+from .options import bom_option
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -87,6 +88,7 @@ _OPTIONS = (
     click.option("--follow", is_flag=True, help="Go on with what comes, until Ctrl-C."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead."),
     click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead, in UTF-8."),
+    bom_option,
     journal_option,
 )
 
@@ -131,7 +133,7 @@ class Feed(Generic[T]):
 
 
 def show(
-    feed: Feed[T], *, journal: str, after: int, limit: int | None, follow: bool, as_json: bool, as_csv: bool
+    feed: Feed[T], *, journal: str, after: int, limit: int | None, follow: bool, as_json: bool, as_csv: bool, bom: bool
 ) -> None:
     """Print a feed on stdout, page by page, in constant memory.
 
@@ -143,18 +145,21 @@ def show(
         follow: go on for ever.
         as_json: one JSON object a line.
         as_csv: CSV with a header.
+        bom: begin the CSV with a byte order mark.
 
     Raises:
-        click.UsageError: both forms are asked for, or the journal is not there.
+        click.UsageError: the options contradict each other, or the journal is not there.
         JournalError: the journal cannot be read.
     """
     if as_json and as_csv:
         raise click.UsageError("--json and --csv contradict each other.")
+    if bom and not as_csv:
+        raise click.UsageError("--bom is for --csv.")
     form = _as_json if as_json else _as_csv if as_csv else _as_table
 
     async def run() -> None:
         async with existing(journal) as opened:
-            _write(form(feed, None), as_csv=as_csv)
+            _write(("\ufeff" if bom else "") + form(feed, None), as_csv=as_csv)
             async for entries in _pages(feed, opened, after, limit, follow=follow):
                 rows = [{"cursor": entry.cursor, **feed.values(entry.value)} for entry in entries]
                 _write(form(feed, rows), as_csv=as_csv)
@@ -193,7 +198,7 @@ def _write(text: str, *, as_csv: bool) -> None:
 
 
 def _as_json(_: Feed[Any], rows: list[Values] | None) -> str:
-    return "".join(f"{json.dumps(row)}\n" for row in rows or ())
+    return "".join(f"{json_line(row)}\n" for row in rows or ())
 
 
 def _as_csv(feed: Feed[Any], rows: list[Values] | None) -> str:

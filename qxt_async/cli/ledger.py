@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 from typing import TYPE_CHECKING, Any, TextIO
@@ -11,7 +10,9 @@ import attrs
 import click
 
 from qxt_async.models import masked
+from qxt_async.words import plural
 
+from .display import json_line
 from .program import ExitCode
 
 if TYPE_CHECKING:
@@ -173,7 +174,7 @@ class Ledger:
             name: getattr(self, name)
             for name in ("accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "unsent", "batches")
         }
-        return json.dumps(
+        return json_line(
             {
                 **shape,
                 "mids": self.mids,
@@ -189,9 +190,7 @@ class Ledger:
     def remarks(self) -> list[str]:
         """Why some are not accepted, line by line, numbers masked; and where the whole numbers are."""
         lines = [
-            f"{met.numbers:,} numbers in {met.batches:,} batches: {met.message}"
-            if met.batches > 1
-            else f"{met.numbers:,} number{'s' if met.numbers != 1 else ''}: {met.message}"
+            f"{plural(met.numbers, 'number')}{f' in {met.batches:,} batches' if met.batches > 1 else ''}: {met.message}"
             for met in list(self._errors.values())[:_SHOWN_ERRORS]
         ]
         for state, file in (("failed", self.failed_to), ("unknown", self.unknown_to)):

@@ -17,7 +17,9 @@ __all__ = [
     "account_options",
     "all_of",
     "as_json",
+    "bom_option",
     "file_options",
+    "force_option",
     "guard_options",
     "message_options",
     "text_option",
@@ -49,6 +51,10 @@ verbose = click.option(
     "--verbose", is_flag=True, callback=_turn_on_logging, help="Log what happens to stderr; never texts or secrets."
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+bom_option = click.option(
+    "--bom", is_flag=True, help="Begin CSV with a byte order mark, from which Excel knows that it is UTF-8."
+)
+force_option = click.option("--force", is_flag=True, help="Replace a file that is there already.")
 text_option = click.option("--text", required=True, metavar="T", help="The text, with its signature 【…】.")
 
 

@@ -42,11 +42,12 @@ def command(
 
     Says "listening on URL" on stderr when it is ready; Ctrl-C or SIGTERM ends it, with what it did on stdout and exit
     code 0. The account's password comes from QXT_PASSWORD and is 'password' otherwise. What it took can be asked
-    meanwhile: URL/_simulator/stats, …/taken, …/sends.
+    meanwhile: URL/_simulator/stats, …/taken, …/sends. The mids begin where the clock puts them, so a simulator that is
+    started again does not give the same mids again.
     """
-    import json
     import os
     import signal
+    import time
     from contextlib import suppress
     from functools import partial
 
@@ -54,7 +55,7 @@ def command(
 
     from qxt_async.simulator import SimulatedGateway, parse_share, run_server
 
-    from .display import print_table
+    from .display import json_line, print_table
     from .program import FailedError
 
     try:
@@ -63,6 +64,8 @@ def command(
             os.environ.get("QXT_PASSWORD") or "password",
             balance=balance,
             min_batch=min_batch,
+            # Microseconds: it cannot take a million requests a second, so a later start has higher mids.
+            first_mid=time.time_ns() // 1000,
             push_to=push_to,
         )
     except ValueError as error:
@@ -87,6 +90,6 @@ def command(
         signal.signal(signal.SIGTERM, before)
     stats = gateway.stats()
     if as_json:
-        click.echo(json.dumps(stats))
+        click.echo(json_line(stats))
     else:
         print_table([(name.replace("_", " "), count) for name, count in stats.items()])

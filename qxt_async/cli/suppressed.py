@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
 
+from .display import json_line
 from .journals import existing, journal_option
 from .options import as_json
 
@@ -62,7 +62,7 @@ def list_command(journal: str, as_json: bool) -> None:
                 for each in page:
                     if as_json:
                         row = {"number": each.number, "reason": each.reason.value, "note": each.note}
-                        click.echo(json.dumps({**row, "added_at": when(each.added_at)}))
+                        click.echo(json_line({**row, "added_at": when(each.added_at)}))
                     else:
                         since = f"{each.added_at.astimezone():%Y-%m-%d %H:%M:%S}"
                         click.echo(
@@ -101,7 +101,7 @@ async def _add(journal: str, numbers: Iterable[str], reason: SuppressionReason, 
 
 
 def _tell(counts: dict[str, Any], *, as_json: bool) -> None:
-    click.echo(json.dumps(counts) if as_json else ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+    click.echo(json_line(counts) if as_json else ", ".join(f"{count:,} {name}" for name, count in counts.items()))
 
 
 @command.command("add")

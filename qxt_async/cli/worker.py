@@ -10,7 +10,7 @@ import click
 
 from .journals import existing, journal_option
 from .options import account, account_options, guard_options, verbose
-from .program import ExitCode, FailedError
+from .program import FailedError
 from .stopping import say_stopping
 
 if TYPE_CHECKING:
@@ -48,11 +48,12 @@ def command(journal: str, **options: Any) -> None:
     The journal has to be postgresql://…; campaigns are started with qxt campaign run ID --on-workers. The limits for
     all workers together are kept in the journal: given at one worker, they hold for all, until others are given.
     Says "working" on stderr when it is ready. Ctrl-C or SIGTERM lets what is under way finish, then it ends with exit
-    code 0; a second one does not wait.
+    code 0; a second one does not wait, and ends it with 130 or 143.
     """
     limits = _limits(options)
-    if not anyio.run(_work, journal, options, limits):
-        raise FailedError("stopped: what was under way may be unknown", ExitCode.UNKNOWN)
+    cut_short = anyio.run(_work, journal, options, limits)
+    if cut_short is not None:
+        raise FailedError(f"stopped by {cut_short.name}: what was under way may be unknown", 128 + cut_short)
 
 
 def _limits(options: dict[str, Any]) -> AccountLimits | None:
@@ -71,7 +72,7 @@ def _limits(options: dict[str, Any]) -> AccountLimits | None:
     return None if given == AccountLimits() else given
 
 
-async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | None) -> bool:
+async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | None) -> signal.Signals | None:
     from qxt_async import QxtClient
     from qxt_async.campaign import SendWindow
     from qxt_async.cluster import CampaignWorker, WorkerOptions, shared
@@ -95,18 +96,18 @@ async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | N
         return await _until_signalled(CampaignWorker(opened, client, worker_options))
 
 
-async def _until_signalled(worker: CampaignWorker) -> bool:
-    """Run until it has ended after a first signal; ``False`` if a second one cut it short."""
-    cut_short = False
+async def _until_signalled(worker: CampaignWorker) -> signal.Signals | None:
+    """Run until it has ended after a first signal; returns the second one if that cut it short."""
+    cut_short: signal.Signals | None = None
     error: Exception | None = None
 
     async def heed() -> None:
         nonlocal cut_short
         with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             heeding.set()
-            async for _ in signals:
+            async for number in signals:
                 if worker.stopping:
-                    cut_short = True
+                    cut_short = number
                     break
                 say_stopping()
                 worker.stop()
@@ -129,4 +130,4 @@ async def _until_signalled(worker: CampaignWorker) -> bool:
         group.start_soon(work)
     if error is not None:
         raise error
-    return not cut_short
+    return cut_short

@@ -54,6 +54,7 @@ class SimulatedGateway:
         number_pattern: regular expression of one number. A request with others is refused as ``mobile``, strictly,
             so that a client's mistake shows.
         seed: of everything that is random here.
+        first_mid: the first message id; each further one is higher by 1.
         push_to: callback address; with it, what was taken is reported while the gateway is served (ASGI lifespan) or
             within `pushing`.
         push_app: an ASGI application that takes the pushes in this process; `push_to` is then its address for it.
@@ -76,6 +77,7 @@ class SimulatedGateway:
         long_messages: bool = True,
         number_pattern: str = r"1[3-9][0-9]{9}",
         seed: int = 0,
+        first_mid: int = _FIRST_MID,
         push_to: str | None = None,
         push_app: ASGIApp | None = None,
         push: PushPlan | None = None,
@@ -96,7 +98,7 @@ class SimulatedGateway:
         self._random = random.Random(seed)  # noqa: S311  (repeatable on purpose)
         self._faults = FaultPlan(self._random)
         self._books = Books()
-        self._mids = count(_FIRST_MID)
+        self._mids = count(first_mid)
         self._replies: list[Reply] = []
         self._acknowledged: set[tuple[str, str]] = set()
         self._push_to = push_to

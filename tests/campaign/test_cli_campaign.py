@@ -19,12 +19,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from qxt_async.campaign import RunProgress
+from qxt_async.campaign.state import current_reason, current_state
 from qxt_async.cli.campaign import plan as plan_command
 from qxt_async.cli.campaign import sending, shared, status
 from qxt_async.cli.program import qxt
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, Deliveries, Tally
-from qxt_async.models import StatusReport
+from qxt_async.models import BatchResult, Receipt, StatusReport
 from qxt_async.pushes import Push
 from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
 
@@ -279,7 +280,8 @@ def test_a_signal_lets_what_is_under_way_finish(planned: int, gateway: Simulated
     process.send_signal(signal.SIGTERM)
     release.set()
     output, errors = process.communicate(timeout=60)
-    assert process.returncode in {0, 1}, errors
+    assert process.returncode == 143, errors
+    assert "Error: stopped by SIGTERM" in errors
     told = json.loads(run("status", planned, "--json").stdout)
     assert told["accepted"] + told["planned"] == 1200
     assert told["unknown"] == told["sending"] == 0
@@ -289,7 +291,7 @@ def test_a_signal_lets_what_is_under_way_finish(planned: int, gateway: Simulated
 @pytest.mark.skipif(os.name == "nt", reason="signals of this kind are not sent on Windows")
 @pytest.mark.usefixtures("account")
 def test_a_second_signal_does_not_wait(planned: int, gateway: SimulatedGateway, run: Run) -> None:
-    """The first one is answered; after the second, what is under way is unknown, and the exit code says so."""
+    """The first one is answered; after the second, what is under way is unknown, and the exit code is the signal's."""
     arrived = threading.Event()
 
     def arrive(_: Submission) -> bool:
@@ -305,7 +307,7 @@ def test_a_second_signal_does_not_wait(planned: int, gateway: SimulatedGateway, 
     assert process.stderr.readline() == "stopping: waiting for what is under way; once more to cut it off\n"
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=60)
-    assert process.returncode == 3
+    assert process.returncode == 130
     told = json.loads(run("status", planned, "--json").stdout)
     assert (told["planned"], told["unknown"], told["sending"]) == (600, 600, 0)
 
@@ -320,21 +322,25 @@ def tally(**changes: Any) -> Tally:
 
 
 @pytest.mark.parametrize(
-    ("state", "code"),
+    ("state", "stopped", "code", "message"),
     [
-        (tally(), 0),
-        (tally(failed=1), 1),
-        (tally(planned=1), 1),
-        (tally(unknown=1, failed=1, planned=1), 3),
-        (tally(sending=1), 3),
-        (None, 3),
+        (tally(), None, 0, ""),
+        (tally(failed=1), None, 1, ""),
+        (tally(planned=1), None, 1, "not all is sent: go on with: qxt campaign resume 1"),
+        (tally(unknown=1, failed=1, planned=1), None, 3, ""),
+        (tally(sending=1), None, 1, "1 number under way in another process: look again with: qxt campaign status 1"),
+        (tally(sending=2, unknown=1), None, 3, ""),
+        (tally(unknown=1, planned=1), signal.SIGINT, 130, "stopped by SIGINT; go on with: qxt campaign run 1"),
+        (tally(sending=1), signal.SIGTERM, 143, "stopped by SIGTERM; go on with: qxt campaign run 1"),
+        (tally(), signal.SIGTERM, 143, "stopped by SIGTERM"),
     ],
 )
-def test_exit_codes(state: Tally | None, code: int) -> None:
-    """0 all accepted, 1 something failed or not sent, 3 something unknown, which wins."""
+def test_exit_codes(state: Tally, stopped: signal.Signals | None, code: int, message: str) -> None:
+    """0 all accepted, 1 something failed or not sent, 3 something unknown; a signal wins over all."""
     with pytest.raises((click.exceptions.Exit, click.ClickException)) as raised:
-        shared.finish(1, state)
+        shared.finish(1, state, stopped)
     assert raised.value.exit_code == code  # type: ignore[attr-defined]
+    assert getattr(raised.value, "message", "") == message
 
 
 def test_who_gives_orders(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,7 +400,7 @@ def test_progress_as_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         show(progress(seconds_left=None))
         show(progress(waiting="[red]x"))
     shown = capsys.readouterr().err
-    for part in ("accepted 1,000", "250/s", "1:02 left", "[red]x", "67%"):
+    for part in ("accepted 1,000", "250/s", "1:02 left", "[red]x", "67.1 %"):
         assert part in shown
 
 
@@ -432,6 +438,104 @@ def test_status_counts_what_was_reported(run: Run, planned: int, tmp_path: Path)
     shown = run("status", planned).stdout
     assert "not delivered" in shown
     assert "campaign 1 is done" in shown
+
+
+def claimed(tmp_path: Path, campaign: int, *, lease: float) -> None:
+    """Let a process begin a batch and never say what became of it."""
+
+    async def claim(journal: Journal) -> None:
+        await journal.campaigns.start(campaign)
+        assert await journal.campaigns.claim(campaign, token="t", lease=lease) is not None
+
+    with_journal(tmp_path, claim)
+
+
+def test_running_is_said_of_batches_not_of_processes(run: Run, planned: int, tmp_path: Path) -> None:
+    """The journal cannot tell whether a process is at it: it tells what is under way, and since when."""
+    with_journal(tmp_path, lambda journal: journal.campaigns.start(planned))
+    idle = "campaign 1 is not finished: nothing is being sent right now; if no process is at it: qxt campaign run 1"
+    assert run("status", planned).stdout.splitlines()[-1] == idle
+    assert " unfinished " in run("list").stdout
+    claimed(tmp_path, planned, lease=600.0)
+    shown = run("status", planned).stdout
+    assert "campaign 1 is not finished: 1 batch under way, the last one since 2" in shown
+    assert "is running" not in shown
+    assert " sending " in run("list").stdout
+    assert json.loads(run("list", "--json").stdout)["state"] == "running"
+
+
+@pytest.mark.parametrize("command", ["status", "list"])
+def test_what_a_dead_process_left_is_not_shown_as_being_sent(
+    run: Run, planned: int, tmp_path: Path, command: str
+) -> None:
+    """When the lease has run out, its numbers are unknown."""
+    claimed(tmp_path, planned, lease=0.0)
+    arguments = [planned] if command == "status" else []
+    shown = run(command, *arguments).stdout
+    assert "sending" not in shown.replace("being sent", "")
+    told = json.loads(run("status", planned, "--json").stdout)
+    assert (told["sending"], told["unknown"], told["planned"]) == (0, 600, 600)
+
+
+@pytest.mark.usefixtures("account")
+def test_what_is_accepted_as_a_whole_is_done_also_when_it_was_paused(run: Run, planned: int, tmp_path: Path) -> None:
+    """A pause that came while the last batch was under way leaves nothing to be resumed."""
+
+    async def pause_and_settle(journal: Journal) -> None:
+        await journal.campaigns.start(planned)
+        claims = [await journal.campaigns.claim(planned, token=str(at), lease=600.0) for at in range(2)]
+        await journal.campaigns.pause(planned, "lunch")
+        for at, claim in enumerate(claims):
+            assert claim is not None
+            receipts = (Receipt(str(at), claim.numbers),)
+            await journal.campaigns.settle(claim, BatchResult(0, claim.numbers, receipts=receipts))
+
+    with_journal(tmp_path, pause_and_settle)
+    assert run("status", planned).stdout.splitlines()[-1] == "campaign 1 is done"
+    told = json.loads(run("status", planned, "--json").stdout)
+    assert (told["state"], told["reason"]) == ("done", "")
+    listed = json.loads(run("list", "--json").stdout)
+    assert (listed["state"], listed["reason"]) == ("done", "")
+    assert " done " in run("list").stdout
+    run("report", planned, "-o", "r.html")
+    page = Path("r.html").read_text("utf-8")
+    assert '<span class="state done">done</span>' in page
+    assert '<span class="reason">' not in page
+    assert run("run", planned).exit_code == 0
+
+
+def test_a_pause_is_told_with_its_reason(run: Run, planned: int, tmp_path: Path) -> None:
+    """As long as something is left, in the list as well; and when something failed, also at the end."""
+
+    async def pause(journal: Journal) -> None:
+        await journal.campaigns.start(planned)
+        await journal.campaigns.pause(planned, "lunch")
+
+    with_journal(tmp_path, pause)
+    listed = json.loads(run("list", "--json").stdout)
+    assert (listed["state"], listed["reason"]) == ("paused", "lunch")
+    failed = tally(state=CampaignState.PAUSED, reason="10 batches in a row were not accepted", failed=1)
+    assert current_state(failed) is CampaignState.DONE
+    assert current_reason(failed) == "10 batches in a row were not accepted"
+
+
+def test_a_watch_does_not_leave_while_numbers_are_being_sent(
+    run: Run, planned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pause lets what is under way finish, and so does the watch."""
+    claimed(tmp_path, planned, lease=600.0)
+    with_journal(tmp_path, lambda journal: journal.campaigns.pause(planned, "lunch"))
+    looks: list[float] = []
+
+    async def look_again(seconds: float) -> None:
+        looks.append(seconds)
+        async with open_journal(tmp_path / "qxt.db") as journal:
+            assert await journal.campaigns.disclaim(planned, "t")
+
+    monkeypatch.setattr(status.anyio, "sleep", look_again)
+    lines = run("status", planned, "--watch", "--json").stdout.splitlines()
+    told = [(found["state"], found["sending"]) for found in map(json.loads, lines)]
+    assert (told, looks) == ([("paused", 600), ("paused", 0)], [2.0])
 
 
 def test_status_can_be_watched(run: Run, planned: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -509,6 +613,45 @@ def test_an_export_to_standard_output_and_files(run: Run, planned: int, tmp_path
     }
 
 
+def test_an_export_for_excel(run: Run, planned: int) -> None:
+    """With --bom CSV begins with a byte order mark, in a file and on standard output; Parquet has none."""
+    result = run("export", planned, "--csv", "-", "--bom")
+    assert result.stdout == "\ufeff" + run("export", planned, "--csv", "-").stdout
+    assert run("export", planned, "--left-out", "out.csv", "--parquet", "a.parquet", "--bom").exit_code == 0
+    assert Path("out.csv").read_text("utf-8").startswith("\ufeffnumber,reason,")
+    assert Path("a.parquet").read_bytes()[:4] == b"PAR1"
+    result = run("export", planned, "--parquet", "b.parquet", "--bom")
+    assert (result.exit_code, "--bom is for CSV" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    "arguments", [("export", "--csv"), ("export", "--parquet"), ("export", "--left-out"), ("report", "-o")]
+)
+def test_a_file_that_is_there_is_replaced_only_by_force(run: Run, planned: int, arguments: tuple[str, str]) -> None:
+    """It may be the only one of its kind; an empty one has nothing to be lost."""
+    command, option = arguments
+    path = Path("old")
+    path.write_text("old", encoding="utf-8")
+    result = run(command, planned, option, path)
+    assert (result.exit_code, path.read_text("utf-8")) == (2, "old")
+    assert "old is there already: give another name, or --force to replace it." in result.stderr
+    assert run(command, planned, option, path, "--force").exit_code == 0
+    assert path.read_bytes()[:3] != b"old"
+    path.write_bytes(b"")
+    assert run(command, planned, option, path).exit_code == 0
+    assert run(command, planned, option, os.devnull).exit_code == 0
+
+
+def test_no_file_of_several_is_written_if_one_is_there(run: Run, planned: int) -> None:
+    """An export does all or nothing; and two of its files are not one."""
+    Path("old").write_text("old", encoding="utf-8")
+    assert run("export", planned, "--csv", "new", "--left-out", "old").exit_code == 2
+    assert not Path("new").exists()
+    result = run("export", planned, "--csv", "new", "--left-out", "new", "--force")
+    assert (result.exit_code, "each needs a file of its own" in result.stderr) == (2, True)
+    assert not Path("new").exists()
+
+
 def test_an_export_to_nowhere_is_a_usage_error(run: Run, planned: int) -> None:
     """Say where to; and a file that cannot be written is told."""
     assert run("export", planned).exit_code == 2
@@ -554,6 +697,8 @@ def test_a_report_is_written(run: Run, planned: int) -> None:
     assert "群发报告" in Path("r.html").read_text("utf-8")
     assert run("report", planned).stdout == "campaign-1.html\n"
     assert "Campaign report" in Path("campaign-1.html").read_text("utf-8")
+    assert run("report", planned, "-o", "-", "--lang", "zh", "--zone", "UTC").stdout.startswith("<!DOCTYPE html>")
+    assert not Path("-").exists()
     result = run("report", planned, "-o", "no/such/r.html")
     assert (result.exit_code, "no/such/r.html" in result.stderr) == (1, True)
 

@@ -178,7 +178,7 @@ async def test_faulty_rows_refuse_the_plan(journal: Journal) -> None:
     message = str(raised.value)
     assert message.startswith("source 1, line 1: column 'n' has U+1F600 GRINNING FACE in place 1")
     assert "source 1, line 2: column 'n' is empty" in message
-    assert "; and 10 more. Nothing was stored" in message
+    assert "; and 10 more. No campaign is planned; --skip-faulty (in Python skip_faulty=True)" in message
     assert "1380" not in message
     assert await journal.campaigns.every() == []
 
@@ -193,7 +193,7 @@ async def test_faulty_rows_can_be_left_out(journal: Journal) -> None:
     ]
     made = await plan(journal, None, rows, "【Acme】{n}", skip_faulty=True)
     assert (made.campaign.numbers, made.campaign.invalid, made.faulty) == (2, 2, 2)
-    assert "2 rows were left out because their text cannot be made" in made.campaign.warnings
+    assert "2 rows left out, because the text cannot be made" in made.campaign.warnings
     (first, _) = await journal.campaigns.left_out(made.id)
     assert (first.value.detail, first.value.line) == ("column 'n' is empty", 1)
     made = await plan(journal, None, rows[1:], "【Acme】{n}€", substitute_characters=True)
@@ -227,8 +227,8 @@ async def test_texts_that_grow_over_a_segment_are_warned_of(journal: Journal) ->
     made = await plan(journal, None, rows, "【Acme】{n}")
     assert made.segments == {1: 39, 2: 1}
     assert made.campaign.credits == 41
-    assert any("39 numbers get 1, 1 numbers get 2 segments" in warning for warning in made.campaign.warnings)
-    assert any("1 batches have fewer than 10 numbers" in warning for warning in made.campaign.warnings)
+    assert any("39 numbers with 1 segment, 1 number with 2 segments" in warning for warning in made.campaign.warnings)
+    assert any("1 batch with fewer than 10 numbers" in warning for warning in made.campaign.warnings)
 
 
 @pytest.mark.parametrize(("balance", "enough"), [(99, False), (100, True)])

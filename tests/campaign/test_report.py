@@ -87,9 +87,8 @@ async def test_a_report_shows_what_happened(journal: Journal, tmp_path: Path) ->
     tally, deliveries = data.tally, data.deliveries
     text = Shown(path.read_text("utf-8")).text
     assert (tally.accepted, tally.failed, tally.unknown) == (3200, 100, 100)
-    rate = 1000 * deliveries.delivered // tally.accepted
     for shown in (
-        f"{rate // 10}.{rate % 10} %",
+        f"{100 * deliveries.delivered / tally.accepted:.1f} %",
         f"delivered {deliveries.delivered:,}",
         "accepted 3,200 94.1 % of planned",
         "21 invalid, 48 repeated, 11 suppressed",
@@ -203,29 +202,91 @@ async def test_unknown_is_explained_even_when_nothing_is(journal: Journal) -> No
 
 
 @pytest.mark.parametrize(
-    ("span", "first", "last"),
-    [(timedelta(hours=2), "08:00", "10:00"), (timedelta(days=3), "11-03 08:00", "11-06 08:00")],
+    ("width", "bars", "first", "last"),
+    [(3600, 3, "08:00", "10:00"), (24 * 3600, 4, "11-03 08:00", "11-06 08:00")],
 )
 async def test_the_axis_of_time_shows_days_where_there_are_some(
-    journal: Journal, span: timedelta, first: str, last: str
+    journal: Journal, width: int, bars: int, first: str, last: str
 ) -> None:
     """Bars within a day are named by the hour, others by day and hour, and so is the head of the page."""
     campaign = await sent_campaign(journal, 300, size=100)
     data = await report_data(journal, campaign)
     template = data.figures.over_time[0]
     begin = datetime(2026, 11, 3, tzinfo=UTC)
-    moments = (attrs.evolve(template, at=begin), attrs.evolve(template, at=begin + span))
-    page = render_report(attrs.evolve(data, figures=attrs.evolve(data.figures, over_time=moments)))
+    moments = tuple(attrs.evolve(template, at=begin + timedelta(seconds=place * width)) for place in range(bars))
+    figures = attrs.evolve(data.figures, over_time=moments, width=width)
+    page = render_report(attrs.evolve(data, figures=figures))
     assert f">{first}<" in page
+    assert f">{last}<" in page
     ending = last if len(last) == 5 else "2026-11-06 08:00"
     assert f"Active 2026-11-03 08:00 – {ending}" in page
 
 
-def test_shares_are_whole_only_if_they_are() -> None:
-    """99.96 % is not 100, one in a million is not 0, and nothing of nothing is no number."""
-    show = _Display(_words("en"), ZoneInfo("UTC"))
-    shares = [show.share(part, whole) for part, whole in ((0, 0), (0, 7), (7, 7), (9999, 10000), (1, 1_000_000))]
-    assert shares == ["–", "0 %", "100 %", "99.9 %", "0.1 %"]
+async def test_a_small_share_is_not_nothing(journal: Journal) -> None:
+    """Three unknown numbers of 19,949 are less than 0.1 %, and what was accepted is not 100 %."""
+    campaign = await sent_campaign(journal, 300, size=100)
+    data = await report_data(journal, campaign)
+    tally = attrs.evolve(data.tally, accepted=19_946, unknown=3)
+    text = Shown(render_report(attrs.evolve(data, tally=tally))).text
+    assert "accepted 19,946 > 99.9 % of planned" in text
+    assert "unknown 3 < 0.1 % of planned" in text
+
+
+@pytest.mark.parametrize(
+    ("width", "wide", "narrow"),
+    [
+        (
+            1,
+            ["09:00:10", "09:00:20", "09:00:30", "09:00:40", "09:00:50"],
+            ["09:00:15", "09:00:30", "09:00:45"],
+        ),
+        (
+            5,
+            ["09:01:00", "09:01:30", "09:02:00", "09:02:30", "09:03:00", "09:03:30", "09:04:00", "09:04:30"],
+            ["09:01", "09:02", "09:03", "09:04"],
+        ),
+        (60, ["09:10", "09:20", "09:30", "09:40", "09:50"], ["09:15", "09:30", "09:45"]),
+        (
+            3600,
+            ["11-04 00:00", "11-04 12:00", "11-05 00:00", "11-05 12:00"],
+            ["11-04 00:00", "11-05 00:00"],
+        ),
+    ],
+)
+async def test_the_axis_of_time_has_a_handful_of_labels(
+    journal: Journal, width: int, wide: list[str], narrow: list[str]
+) -> None:
+    """They stand at round times, differ from each other, and have seconds where they need them; so has each bar."""
+    campaign = await sent_campaign(journal, 300, size=100)
+    data = await report_data(journal, campaign)
+    begin = datetime(2026, 11, 3, 1, tzinfo=UTC) + timedelta(seconds=7 * width)
+    moments = tuple(
+        attrs.evolve(data.figures.over_time[0], at=begin + timedelta(seconds=place * width), delivered=3, other=1)
+        for place in range(52)
+    )
+    figures = attrs.evolve(data.figures, over_time=moments, width=width)
+    page = render_report(attrs.evolve(data, figures=figures))
+    found = re.findall(r'<svg[^>]*class="chart stacked (?:wide|narrow)".*?</svg>', page, re.DOTALL)
+    axes = [chart.partition('class="axis x"')[2] for chart in found]
+    labels = [re.findall(r"<text[^>]*>([^<]+)</text>", axis) for axis in axes]
+    assert labels == [wide, narrow]
+    bars_told = re.findall(r"<title>([^<]*): 3 delivered</title>", found[0])
+    assert len(set(bars_told)) == 52
+
+
+def test_an_axis_of_time_always_has_a_label() -> None:
+    """One bar, bars of years, and bars between which the clock is set back have one or two."""
+    show = _Display(_words("en"), ZoneInfo("Europe/Berlin"))
+
+    def ticks(width: int, bars: int, begin: datetime = datetime(2026, 11, 3, 1, 0, 7, tzinfo=UTC)) -> list[str]:
+        moments = [begin + timedelta(seconds=place * width) for place in range(bars)]
+        return [tick for tick in show.ticks(moments, width, 2, days=False) if tick]
+
+    assert ticks(1, 1) == ["02:00:07"]
+    assert ticks(1, 2) == ["02:00:07", "02:00:08"]
+    assert ticks(1, 3) == ["02:00:08"]
+    assert len(ticks(7 * 24 * 3600, 52 * 60)) in {1, 2}
+    assert len(ticks(600, 12, datetime(2026, 10, 25, 0, 0, tzinfo=UTC))) in {1, 2}
 
 
 def test_spans_are_never_shorter_than_they_were() -> None:
@@ -243,10 +304,10 @@ def test_charts_are_plain_shapes() -> None:
     chart = bars(
         [("<b>", [1, 2000]), ("other", [0, 3])],
         ["a<", "b"],
+        ["a<", ""],
         title='"<t>',
         width=300,
         height=200,
-        shown_labels=2,
         kind="x",
     )
     shown = Shown(chart)
@@ -298,7 +359,7 @@ document.getElementById("page").onload = event => {{
     charts: [...page.querySelectorAll("svg")].filter(one => one.getBoundingClientRect().height > 50).length,
     sections: page.querySelectorAll("section").length, scripts: page.scripts.length, images: page.images.length,
     styled: view.getComputedStyle(page.querySelector(".card")).borderTopLeftRadius,
-    small: [...page.querySelectorAll("svg text.major")].filter(one => one.getBoundingClientRect().height > 0)
+    small: [...page.querySelectorAll("svg text")].filter(one => one.getBoundingClientRect().height > 0)
       .map(one => one.getBoundingClientRect().height).sort((a, b) => a - b)[0],
     text: page.body.innerText.length }});
 }};

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -497,6 +498,38 @@ async def test_window(store: str) -> None:
         assert (await run(campaigns, gateway, campaign, window=opened_now)).accepted == 3
 
 
+async def test_a_wait_is_told_with_its_reason_and_its_end(store: str) -> None:
+    """While nothing may be begun, progress says what the gateway answered, and when it is tried again."""
+    gateway = SimulatedGateway()
+    gateway.fail_share(Fault.named("throttle-429", retry_after=300.0), 1.0)
+    waits: list[str] = []
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, *[1] * 3)
+
+        def told(news: RunProgress) -> None:
+            if news.waiting:
+                waits.append(news.waiting)
+                runner.stop()
+
+        retry = RetryPolicy(3, max_backoff=300.0)
+        runner = CampaignRunner(_Journal(campaigns), client_of(gateway), quick(retry=retry, on_progress=told))
+        assert (await runner.run(campaign)).planned == 3
+    asked = "HTTP 429: the server asks to come back later in 300 s"
+    assert re.fullmatch(rf"not sent: {asked}; next try in (300|29\d) s", waits[0])
+
+
+async def test_the_reason_of_the_longest_wait_is_told(store: str) -> None:
+    """A shorter wait that begins meanwhile changes neither the end nor the reason."""
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 1)
+        run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), QUICK, campaign)
+        run_of_it._hold(300.0, "the gateway is away")
+        run_of_it._hold(0.2, "the journal refuses")
+        run_of_it.stop()
+        assert not await run_of_it._may_begin()
+        assert run_of_it._speedometer.waiting.startswith("the gateway is away; next try in ")
+
+
 async def test_test_batch(store: str) -> None:
     """The first message goes to the chosen numbers, once, and the campaign may wait for somebody to look at it."""
     gateway = SimulatedGateway()
@@ -634,11 +667,11 @@ async def test_only_a_second_signal_cuts_off(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
-        heard = anyio.Event()
+        heard: list[signal.Signals] = []
         tallies: list[Tally | None] = []
 
         async def runs() -> None:
-            tallies.append(await run_until_signalled(runner, campaign, on_stopping=heard.set))
+            tallies.append(await run_until_signalled(runner, campaign, on_stopping=heard.append))
 
         async with anyio.create_task_group() as group:
             group.start_soon(runs)
@@ -646,8 +679,9 @@ async def test_only_a_second_signal_cuts_off(store: str) -> None:
             await campaigns.pause(campaign, "lunch")
             await seen(lambda: runner.stopping)
             signal.raise_signal(signal.SIGINT)
-            await seen(lambda: heard.is_set() or bool(tallies))
+            await seen(lambda: bool(heard or tallies))
             gateway.answer.set()
+        assert heard == [signal.SIGINT]
         tally = await campaigns.tally(campaign)
         assert (tally.state, tally.accepted, tally.unknown) == (CampaignState.PAUSED, 1, 0)
         assert tallies == [tally]

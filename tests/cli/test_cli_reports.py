@@ -98,6 +98,14 @@ class TestForms:
         }
         assert second["text"] == "几点\n关门？\x1b[2J"
 
+    def test_json_is_readable(self, run: Run, start: Start) -> None:
+        """Characters are not escaped, unless the charset of standard output lacks them."""
+        assert '"text": "谢谢"' in run("replies", "--json").stdout
+        process = start("replies", "--limit", "1", "--json", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+        stdout = process.communicate(timeout=30)[0]
+        assert stdout.isascii()
+        assert json.loads(stdout)["text"] == "谢谢"
+
     def test_csv(self, run: Run) -> None:
         """The columns are the keys of the JSON, in its order; what is null there is empty here."""
         for command in ("reports", "replies"):
@@ -126,6 +134,13 @@ class TestForms:
         for form, text in (((), "??"), (("--csv",), "谢谢")):
             process = start("replies", "--limit", "1", *form, env=environment)
             assert text in process.communicate(timeout=30)[0]
+
+    def test_csv_for_excel(self, run: Run) -> None:
+        """With --bom the CSV begins with a byte order mark; nothing else does."""
+        for command in ("reports", "replies"):
+            assert run(command, "--csv", "--bom").stdout == "\ufeff" + run(command, "--csv").stdout
+            ended = run(command, "--bom")
+            assert (ended.exit_code, "--bom is for --csv" in ended.stderr) == (2, True)
 
     def test_two_forms(self, run: Run) -> None:
         """--json and --csv together are wrong usage."""

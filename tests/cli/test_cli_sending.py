@@ -401,9 +401,12 @@ class TestProgress:
             ended = run("bulk", "-", "--text", TEXT, "--json", stdin=many.read_bytes())
         assert json.loads(ended.stdout)["accepted"] == 2500
         last = ended.stderr.split("\r")[-1]
-        assert "100%" in last
+        assert "100 %" in last
         assert "numbers/s" in last
         assert "accepted 2,500" in last
+        assert "failed 0" in last
+        assert "\x1b[32m" in ended.stderr  # green: something was accepted
+        assert "\x1b[31m" not in ended.stderr  # red: nothing failed
 
     def test_a_log_and_a_bar_do_not_mix(self, run: Run, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With --verbose there are lines even on a terminal."""

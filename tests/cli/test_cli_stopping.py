@@ -272,6 +272,24 @@ class TestSimulate:
         assert "requests" in stdout
         assert PASSWORD not in stdout
 
+    def test_a_restarted_simulator_gives_other_mids(
+        self, run: Run, start: Start, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The mids of a simulator that is started again are higher than all it gave before."""
+        monkeypatch.setenv("QXT_USER", "user")
+        monkeypatch.setenv("QXT_PASSWORD", "password")
+        mids: list[int] = []
+        for _ in range(2):
+            process = start("simulate", "--port", "0")
+            assert process.stderr is not None
+            monkeypatch.setenv("QXT_BASE_URL", process.stderr.readline().removeprefix("listening on ").strip())
+            for number in numbers(3):
+                mids += map(int, json.loads(run("send", number, "--text", TEXT, "--json").stdout)["mids"])
+            process.terminate()
+            process.communicate(timeout=30)
+        assert len(mids) == 6
+        assert mids == sorted(set(mids))
+
     @pytest.mark.parametrize(
         ("arguments", "hint"),
         [

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING
 
 import anyio
+import attrs
 import click
 
+from qxt_async.cli.display import json_line
 from qxt_async.cli.options import as_json
 
-from .shared import existing, journal_option
+from .shared import existing, journal_option, look
 
 if TYPE_CHECKING:
+    from qxt_async.journal.campaigns import Campaigns
     from qxt_async.journal.records import Campaign
 
 __all__ = ["command"]
@@ -24,17 +26,20 @@ __all__ = ["command"]
 def command(journal: str, as_json: bool) -> None:
     """List the campaigns, the newest first.
 
+    A campaign that is not finished is "sending" if a batch is under way, else "unfinished": the journal cannot tell
+    whether a process is at it. With --json its state is "running" in both cases.
+
     With --json one line for each: {"id", "name", "state", "reason", "created_at", "numbers", "batches", "credits"}.
     """
 
-    async def read() -> list[Campaign]:
+    async def read() -> list[tuple[Campaign, str]]:
         async with existing(journal) as opened:
-            return await opened.campaigns.every()
+            return [await _described(opened.campaigns, campaign) for campaign in await opened.campaigns.every()]
 
     campaigns = anyio.run(read)
     if as_json:
-        for campaign in campaigns:
-            click.echo(json.dumps(_values(campaign), ensure_ascii=False))
+        for campaign, _ in campaigns:
+            click.echo(json_line(_values(campaign)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -43,16 +48,31 @@ def command(journal: str, as_json: bool) -> None:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("ID", "state", "planned", "numbers", "credits", "name"):
         table.add_column(name, justify="right" if name in {"ID", "numbers", "credits"} else "left")
-    for campaign in campaigns:
+    for campaign, state in campaigns:
         table.add_row(
             str(campaign.id),
-            campaign.state.value,
+            state,
             f"{campaign.created_at.astimezone():%Y-%m-%d %H:%M}",
             f"{campaign.numbers:,}",
             f"{campaign.credits:,}",
             Text(campaign.name),
         )
     Console(highlight=False).print(table)
+
+
+async def _described(campaigns: Campaigns, campaign: Campaign) -> tuple[Campaign, str]:
+    """A campaign in its current state, and that state in a word for people."""
+    from qxt_async.campaign.state import current_state
+    from qxt_async.journal.records import CampaignState
+
+    if campaign.state not in {CampaignState.RUNNING, CampaignState.PAUSED}:
+        return campaign, campaign.state.value
+    now = await look(campaigns, campaign.id, campaigns.outlook)
+    state = current_state(now)
+    if state is CampaignState.RUNNING:
+        return campaign, "sending" if now.sending else "unfinished"
+    reason = campaign.reason if state is CampaignState.PAUSED else ""
+    return attrs.evolve(campaign, state=state, reason=reason), state.value
 
 
 def _values(campaign: Campaign) -> dict[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from contextlib import AsyncExitStack, contextmanager
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from qxt_async.cli.display import json_line
 from qxt_async.cli.options import as_json, file_options, message_options, text_option, verbose
 
 from .shared import journal_option
@@ -64,8 +64,8 @@ def command(
     again in any of the files, and suppressed ones are left out, counted, and kept with file and line
     (qxt campaign export ID --left-out FILE).
 
-    The text may have columns: 尊敬的{name}; braces themselves are {{ and }}. Every row is checked before anything is
-    stored.
+    The text may have columns: 尊敬的{name}; braces themselves are {{ and }}. Every row is checked before there is a
+    campaign; a plan that is refused uses up its ID.
 
     With --json: {"id", "name", "state", "numbers", "batches", "messages", "credits", "segments": {"1": …}, "invalid",
     "duplicates", "suppressed", "faulty", "balance", "enough", "warnings": […]}.
@@ -105,7 +105,7 @@ def command(
     with _reading() as show:
         made = anyio.run(make, show)
     if as_json:
-        click.echo(json.dumps(_values(made), ensure_ascii=False))
+        click.echo(json_line(_values(made)))
     else:
         _print(made)
 

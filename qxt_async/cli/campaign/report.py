@@ -2,32 +2,52 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import anyio
 import click
 
-from .shared import existing, id_argument, journal_option
+from qxt_async.cli.options import force_option
+
+from .shared import STDOUT, existing, id_argument, journal_option, refuse_overwriting
+
+if TYPE_CHECKING:
+    from qxt_async.campaign.report import Language
 
 __all__ = ["command"]
 
 
 @click.command("report")
 @id_argument
-@click.option("-o", "--output", metavar="FILE", help="The page; campaign-ID.html if not given.")
+@click.option("-o", "--output", metavar="FILE", help="The page; campaign-ID.html if not given, - for standard output.")
 @click.option("--lang", type=click.Choice(["zh", "en"]), default="en", show_default=True, help="Its language.")
 @click.option("--zone", default="Asia/Shanghai", show_default=True, metavar="TZ", help="Time zone of its times.")
+@force_option
 @journal_option
-def command(campaign: int, output: str | None, lang: str, zone: str, journal: str) -> None:
-    """Write a report to look at, to send around, to print: one HTML page that needs no network."""
-    from qxt_async.campaign.report import write_report
+def command(campaign: int, output: str | None, lang: str, zone: str, force: bool, journal: str) -> None:
+    """Write a report to look at, to send around, to print: one HTML page that needs no network.
+
+    A file that is there already is replaced only with --force.
+    """
+    from qxt_async.campaign.report import render_report, report_data, write_report
 
     path = output or f"campaign-{campaign}.html"
+    language: Language = "zh" if lang == "zh" else "en"
 
     async def write() -> None:
         async with existing(journal) as opened:
-            await write_report(opened, campaign, path, language="zh" if lang == "zh" else "en", time_zone=zone)
+            if path == STDOUT:
+                page = render_report(await report_data(opened, campaign), language=language, time_zone=zone)
+                click.echo(page.encode(), nl=False)
+                return
+            await opened.campaigns.get(campaign)
+            if not force:
+                refuse_overwriting(path)
+            await write_report(opened, campaign, path, language=language, time_zone=zone)
 
     try:
         anyio.run(write)
     except OSError as error:
         raise click.FileError(path, error.strerror or type(error).__name__) from error
-    click.echo(path)
+    if path != STDOUT:
+        click.echo(path)

@@ -9,6 +9,7 @@ import click
 
 from qxt_async.cli.options import account_options, as_json, verbose
 from qxt_async.cli.program import FailedError
+from qxt_async.words import plural
 
 from .sending import send, sending_options
 from .shared import existing, id_argument, journal_option, ordered_by
@@ -68,7 +69,7 @@ def _order_resend(campaign: int, journal: str, state: str, *, yes: bool) -> None
         raise FailedError(f"no number of campaign {campaign} is {state}")
     twice = "; they may have the text already" if state == BatchState.UNKNOWN else ""
     click.echo(
-        f"{expected.numbers:,} numbers would be sent again for {expected.credits:,} credits{twice}",
+        f"{plural(expected.numbers, 'number')} would be sent again for {plural(expected.credits, 'credit')}{twice}",
         err=True,
     )
     if not yes:

@@ -46,7 +46,8 @@ def command(
     With --on-workers the workers of a journal on PostgreSQL send (qxt worker has the options for how), and Ctrl-C
     ends the watching only.
 
-    Exit codes: 0 all accepted, 1 something failed or is not sent yet, 2 usage, 3 something unknown.
+    Exit codes: 0 all accepted, 1 something failed or is not sent yet, 2 usage, 3 something unknown, 130 or 143 stopped
+    by Ctrl-C or SIGTERM.
     """
     if not on_workers:
         if priority is not None:

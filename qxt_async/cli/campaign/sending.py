@@ -15,6 +15,7 @@ from qxt_async.cli.stopping import say_stopping
 from .shared import existing, finish, ordered_by, print_state
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable, Generator
 
     from qxt_async.campaign import RunProgress
@@ -52,6 +53,12 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
         max_concurrency=options["concurrency"],
         max_rate=options["rate"],
     )
+    stopped: list[signal.Signals] = []
+
+    def stop(number: signal.Signals) -> None:
+        stopped.append(number)
+        say_stopping()
+
     async with existing(journal) as opened, client:
         with shown_progress(plain=verbose) as show:
             run_options = RunOptions(
@@ -66,9 +73,9 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
                 by=ordered_by(),
             )
             runner = CampaignRunner(opened, client, run_options)
-            tally = await run_until_signalled(runner, campaign, on_stopping=say_stopping)
-        await print_state(opened, campaign, as_json=as_json)
-    finish(campaign, tally)
+            await run_until_signalled(runner, campaign, on_stopping=stop)
+        tally = await print_state(opened, campaign, as_json=as_json)
+    finish(campaign, tally, *stopped)
 
 
 async def send_on_workers(campaign: int, journal: str, priority: int | None, as_json: bool, verbose: bool) -> None:
@@ -79,8 +86,8 @@ async def send_on_workers(campaign: int, journal: str, priority: int | None, as_
     async with existing(journal) as opened:
         with shown_progress(plain=verbose) as show:
             options = RunOptions(on_progress=show, show_deliveries=True, by=ordered_by())
-            tally = await run_on_workers(opened, campaign, options, priority=priority)
-        await print_state(opened, campaign, as_json=as_json)
+            await run_on_workers(opened, campaign, options, priority=priority)
+        tally = await print_state(opened, campaign, as_json=as_json)
     finish(campaign, tally)
 
 
@@ -130,17 +137,20 @@ def _asides(now: RunProgress) -> str:
 def _bar() -> Generator[Callable[[RunProgress], None]]:
     from rich.console import Console
     from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    from qxt_async.cli.display import count_markup
+    from qxt_async.words import share
 
     columns = (
         BarColumn(None),
-        TaskProgressColumn(),
+        TextColumn("{task.fields[share]}"),
         TextColumn("{task.fields[speed]}"),
         TextColumn("{task.fields[states]}"),
         TextColumn("{task.fields[left]}"),
     )
     with Progress(*columns, console=Console(stderr=True), expand=True) as bar:
-        task = bar.add_task("", total=None, speed="", states="", left="")
+        task = bar.add_task("", total=None, share="", speed="", states="", left="")
 
         def show(now: RunProgress) -> None:
             tally = now.tally
@@ -151,9 +161,10 @@ def _bar() -> Generator[Callable[[RunProgress], None]]:
                 task,
                 total=tally.numbers,
                 completed=_settled(now),
+                share=share(_settled(now), tally.numbers),
                 speed=f"{now.speed:,.0f}/s",
-                states=f"[green]accepted {tally.accepted:,}[/]  [red]failed {tally.failed:,}[/]  "
-                f"[yellow]unknown {tally.unknown:,}[/]{escape(_asides(now))}",
+                states="  ".join(count_markup(name, getattr(tally, name)) for name in ("accepted", "failed", "unknown"))
+                + escape(_asides(now)),
                 left=left,
             )
 

@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-import json
 import os
-from typing import TYPE_CHECKING, Any, NoReturn
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from qxt_async.cli.display import json_line
 from qxt_async.cli.journals import existing, journal_option
 from qxt_async.cli.program import ExitCode, FailedError
+from qxt_async.words import plural
 
 if TYPE_CHECKING:
-    from qxt_async.journal import Journal
-    from qxt_async.journal.records import Deliveries, Tally
+    import signal
+    from collections.abc import Awaitable, Callable, Sequence
+    from datetime import datetime
 
-__all__ = ["existing", "finish", "id_argument", "journal_option", "ordered_by", "print_state", "tally_values"]
+    from qxt_async.journal import Journal
+    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.records import Deliveries, Outlook, Tally
+
+__all__ = [
+    "STDOUT",
+    "existing",
+    "finish",
+    "id_argument",
+    "journal_option",
+    "look",
+    "ordered_by",
+    "print_state",
+    "refuse_overwriting",
+    "tally_values",
+]
+
+STDOUT = "-"
+
+Look = TypeVar("Look", "Tally", "Outlook")
 
 id_argument = click.argument("campaign", metavar="ID", type=click.IntRange(min=1))
 
@@ -25,12 +48,28 @@ def ordered_by() -> str:
     return os.environ.get("USER") or os.environ.get("USERNAME") or ""
 
 
+def refuse_overwriting(path: str) -> None:
+    """Refuse to write to a file that has something in it.
+
+    Raises:
+        click.UsageError: says what to do.
+    """
+    try:
+        state = Path(path).stat()
+    except OSError:
+        return  # it is not there, or opening it says more
+    if stat.S_ISREG(state.st_mode) and state.st_size:
+        raise click.UsageError(f"{path} is there already: give another name, or --force to replace it.")
+
+
 def tally_values(campaign: int, tally: Tally, deliveries: Deliveries) -> dict[str, Any]:
     """A campaign's state as ``--json`` prints it."""
+    from qxt_async.campaign.state import current_reason, current_state
+
     return {
         "id": campaign,
-        "state": tally.state.value,
-        "reason": tally.reason,
+        "state": current_state(tally).value,
+        "reason": current_reason(tally),
         "numbers": tally.numbers,
         "planned": tally.planned,
         "sending": tally.sending,
@@ -46,14 +85,29 @@ def tally_values(campaign: int, tally: Tally, deliveries: Deliveries) -> dict[st
     }
 
 
+async def look(campaigns: Campaigns, campaign: int, read: Callable[[int], Awaitable[Look]]) -> Look:
+    """Read how far a campaign is; what a dead process had under way counts as unknown once its lease ran out.
+
+    Args:
+        campaigns: the journal's operations.
+        campaign: which.
+        read: one of these operations.
+    """
+    now = await read(campaign)
+    if now.sending and await campaigns.expire(campaign):
+        now = await read(campaign)
+    return now
+
+
 async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> Tally:
     """Print how far a campaign is, on stdout."""
     from qxt_async.cli.display import print_table
+    from qxt_async.journal.records import BatchState
 
-    tally = await journal.campaigns.tally(campaign)
+    tally = await look(journal.campaigns, campaign, journal.campaigns.tally)
     deliveries = await journal.campaigns.deliveries(campaign)
     if as_json:
-        click.echo(json.dumps(tally_values(campaign, tally, deliveries), ensure_ascii=False))
+        click.echo(json_line(tally_values(campaign, tally, deliveries)))
         return tally
     rows: list[tuple[str, int | str]] = [
         (name, getattr(tally, name))
@@ -64,18 +118,50 @@ async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> Tall
     if reported:
         rows += [("delivered", deliveries.delivered), ("not delivered", reported - deliveries.delivered)]
     rows.append(("credits", tally.credits))
-    reason = f" ({tally.reason})" if tally.reason else ""
-    print_table(rows, footer=f"campaign {campaign} is {tally.state.value}{reason}")
+    under_way = await journal.campaigns.batches(campaign, state=BatchState.SENDING)
+    begun = [batch.claimed_at for batch in under_way if batch.claimed_at is not None]
+    print_table(rows, footer=_headline(campaign, tally, begun))
     return tally
 
 
-def finish(campaign: int, tally: Tally | None) -> NoReturn:
-    """End a command that sent, with the exit code that says how it went."""
-    if tally is None:
-        message = f"stopped: what was under way is unknown; go on with: qxt campaign run {campaign}"
-        raise FailedError(message, ExitCode.UNKNOWN)
-    if tally.unknown or tally.sending:
+def _headline(campaign: int, tally: Tally, begun: Sequence[datetime]) -> str:
+    """A campaign's state in words: of one that is *running*, what the journal knows, which is batches, not processes.
+
+    Args:
+        campaign: which.
+        tally: how far it is.
+        begun: when the batches began that are under way.
+    """
+    from qxt_async.campaign.state import current_reason, current_state
+    from qxt_async.journal.records import CampaignState
+
+    state, reason = current_state(tally), current_reason(tally)
+    if state is not CampaignState.RUNNING:
+        return f"campaign {campaign} is {state.value}{f' ({reason})' if reason else ''}"
+    sending = "nothing is being sent right now"
+    if begun:
+        sending = (
+            f"{plural(len(begun), 'batch')} under way, the last one since {max(begun).astimezone():%Y-%m-%d %H:%M:%S}"
+        )
+    return f"campaign {campaign} is not finished: {sending}; if no process is at it: qxt campaign run {campaign}"
+
+
+def finish(campaign: int, tally: Tally, stopped: signal.Signals | None = None) -> NoReturn:
+    """End a command that sent, with the exit code that says how it went.
+
+    Args:
+        campaign: which.
+        tally: how far it is.
+        stopped: the first signal that asked it to stop.
+    """
+    if stopped is not None:
+        advice = f"; go on with: qxt campaign run {campaign}" if tally.planned or tally.sending else ""
+        raise FailedError(f"stopped by {stopped.name}{advice}", 128 + stopped)
+    if tally.unknown:
         raise click.exceptions.Exit(ExitCode.UNKNOWN)
     if tally.planned:
         raise FailedError(f"not all is sent: go on with: qxt campaign resume {campaign}")
+    if tally.sending:
+        numbers = plural(tally.sending, "number")
+        raise FailedError(f"{numbers} under way in another process: look again with: qxt campaign status {campaign}")
     raise click.exceptions.Exit(ExitCode.FAILED if tally.failed else 0)

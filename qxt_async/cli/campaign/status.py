@@ -16,7 +16,7 @@ __all__ = ["command"]
 
 @click.command("status")
 @id_argument
-@click.option("--watch", is_flag=True, help="Again and again, until it is not running any more.")
+@click.option("--watch", is_flag=True, help="Again and again, until nothing is being sent or left to send.")
 @click.option(
     "--every",
     type=click.FloatRange(min=0, min_open=True),
@@ -30,9 +30,13 @@ __all__ = ["command"]
 def command(campaign: int, watch: bool, every: float, journal: str, as_json: bool) -> None:
     """Say how far a campaign is: numbers by state, and what was reported of them.
 
+    Running says that something is left to be sent. The journal knows batches, not processes: it says how many are under
+    way, and since when. What a process that died had under way becomes unknown when its lease runs out.
+
     With --json one line for each look: {"id", "state", "reason", "numbers", "planned", "sending", "accepted", "failed",
     "unknown", "suppressed", "credits", "batches": {…}, "delivered", "rejected", "undelivered"}.
     """
+    from qxt_async.campaign.state import current_state
     from qxt_async.journal.records import CampaignState
 
     async def look() -> None:
@@ -41,7 +45,7 @@ def command(campaign: int, watch: bool, every: float, journal: str, as_json: boo
                 if watch and not as_json and sys.stdout.isatty():
                     click.clear()
                 tally = await print_state(opened, campaign, as_json=as_json)
-                if not watch or tally.state is not CampaignState.RUNNING:
+                if not watch or not (tally.sending or current_state(tally) is CampaignState.RUNNING):
                     return
                 await anyio.sleep(every)
 
