@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 
 import pytest
 from command_line import Run
@@ -25,6 +27,13 @@ def test_json_has_characters_as_they_are(text: str, shown: str) -> None:
     line = json_line({"text": text})
     assert line == f'{{"text": "{shown}"}}'
     assert json.loads(line) == {"text": text}
+
+
+def test_json_fits_into_the_charset_of_standard_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What GBK lacks is escaped, and then everything but ASCII is, rather than lost."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="gbk"))
+    assert json_line("四") == '"四"'
+    assert json_line("四€😀") == r'"\u56db\u20ac\ud83d\ude00"'
 
 
 def test_every_command_prints_json_like_that(run: Run, tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:
