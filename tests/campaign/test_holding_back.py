@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import pytest
 from runs import SlowGateway, Troubled, client_of, quick, seen, times
-from steps import all_batches, opened, planned
+from steps import all_batches, opened, planned, set_time
 
 from qxt_async import RetryPolicy
 from qxt_async.campaign import CampaignRunner, Executor, Fate, RunProgress, SendWindow, execute, running
@@ -259,6 +259,33 @@ async def test_one_that_gets_through_begins_the_count_anew(store: str) -> None:
             runner.stop()
         assert not any(map(is_held, told))
     assert gateway.asked["smssenderv2"] == 8
+
+
+async def test_waits_of_a_batch_that_does_not_get_through_grow(store: str) -> None:
+    """Each is up to twice the one before, it is not claimed earlier, and after the last attempt it has failed."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("refuse", times=100)
+    now = datetime.now(UTC)
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, 3)
+        await campaigns.start(campaign)
+        retry = RetryPolicy(5, backoff=1.0, max_backoff=60.0)
+        executor = Executor(campaigns, client_of(gateway), retry=retry, margin=60, patience=60)
+        for full in (1.0, 2.0, 4.0, 8.0):
+            set_time(campaigns, now)
+            execution = await executor.execute(campaign)
+            assert execution is not None
+            assert execution.fate is Fate.NOT_SENT
+            assert full / 2 <= execution.delay <= full
+            set_time(campaigns, now + timedelta(seconds=execution.delay - 0.01))
+            assert await executor.execute(campaign) is None
+            now += timedelta(seconds=execution.delay + 0.01)
+        set_time(campaigns, now)
+        execution = await executor.execute(campaign)
+        assert execution is not None
+        assert execution.fate is Fate.SETTLED
+        assert await all_batches(campaigns, campaign) == [BatchState.FAILED]
+    assert gateway.sends == ()
 
 
 async def test_campaign_whose_gateway_stays_away_is_paused(store: str) -> None:
