@@ -26,6 +26,8 @@ from qxt_async.errors import (
     InvalidConfigurationError,
     InvalidTextError,
     JournalUnavailableError,
+    NotSentError,
+    ThrottledError,
 )
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.postgres_campaigns import PostgresCampaigns
@@ -361,13 +363,14 @@ async def test_a_balance_that_cannot_be_asked_pauses(setting: Setting) -> None:
 
 
 async def test_failures_in_a_row_pause(setting: Setting) -> None:
-    """Batches of which nothing is accepted, one after the other."""
+    """Batches of which nothing is accepted, one after the other; a job that waits for its turn begins none then."""
     setting.gateway.fail_share("fail-999", 1.0)
     campaign = await setting.plan()
     async with setting.working(attrs.evolve(OPTIONS, pause_after=3, check_balance=False), max_concurrency=1):
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert tally.state is CampaignState.PAUSED
-    assert "in a row were not accepted" in tally.reason
+    assert (tally.state, tally.failed, tally.planned) == (CampaignState.PAUSED, 30, 70)
+    assert tally.reason.startswith("3 batches in a row were not accepted: ")
+    assert len(setting.gateway.requests) == 3
 
 
 async def test_a_pause_that_the_journal_refuses_is_tried_again(
@@ -405,6 +408,60 @@ async def test_a_gateway_that_cannot_be_reached_is_given_time(setting: Setting) 
     async with setting.working(options):
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
     assert (tally.state, tally.failed) == (CampaignState.DONE, 30)
+
+
+async def test_a_campaign_whose_gateway_stays_away_is_paused(setting: Setting) -> None:
+    """It is not the whole campaign that fails: after some batches without a way it waits, and the rest is planned."""
+    campaign = await setting.plan(100, size=5)
+    setting.url = "http://127.0.0.1:9/qxt"
+    options = attrs.evolve(OPTIONS, check_balance=False, pause_after=2, retry=RetryPolicy(2, backoff=0.01))
+    async with setting.working(options, max_concurrency=1):
+        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert tally.state is CampaignState.PAUSED
+    assert tally.reason.startswith("2 batches in a row were not accepted: ")
+    assert 10 <= tally.failed <= 15  # another job may be at its last try, too
+    assert tally.planned == 100 - tally.failed
+
+
+async def test_two_that_do_not_get_through_hold_all_back(setting: Setting) -> None:
+    """Or one refusal with a time; one that gets through begins the count anew."""
+    campaign = await setting.plan()
+    away = Execution(fate=Fate.NOT_SENT, numbers=(), error=NotSentError("refused"), delay=600.0)
+    later = attrs.evolve(away, error=ThrottledError(429, 600.0))
+    fine = Execution(fate=Fate.SETTLED, numbers=())
+    async with QxtClient("user", "password", base_url=setting.url) as client:
+        for executions, held in (
+            ([away], False),
+            ([away, away], True),
+            ([away, fine, away], False),
+            ([away, fine, away, away], True),
+            ([later], True),
+        ):
+            engine: Any = None
+            guard = Guard(setting.journal.campaigns, engine, client, OPTIONS)
+            for execution in executions:
+                await guard.account_for(campaign, execution)
+            assert (guard.held_for > 0) is held
+
+
+async def test_the_balance_is_asked_every_so_many_batches(setting: Setting) -> None:
+    """Before the first one, and again when so many were admitted; not more often, and failures are counted in a row."""
+    campaign = await setting.plan()
+    asked: list[int] = []
+    async with QxtClient("user", "password", base_url=setting.url) as client:
+        engine: Any = None
+        guard = Guard(setting.journal.campaigns, engine, client, attrs.evolve(OPTIONS, balance_every=3))
+        for batch in range(1, 10):
+            before = len(setting.gateway.requests)
+            assert await guard.admits(campaign)
+            if len(setting.gateway.requests) > before:
+                asked.append(batch)
+        assert asked == [1, 4, 7]
+        await setting.journal.campaigns.start(campaign)
+        for _ in range(3):
+            setting.gateway.fail_next("http-500", times=2, of="balance")
+            assert [await guard.admits(campaign) for _ in range(5)] == [False, False, True, True, True]
+        assert (await setting.journal.campaigns.get(campaign)).state is CampaignState.RUNNING
 
 
 async def test_nothing_is_begun_outside_of_the_window(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
