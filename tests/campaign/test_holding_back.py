@@ -450,7 +450,7 @@ async def test_balance_is_asked_before_the_first_batch_and_every_so_many(store: 
 
 
 class Calculated(Troubled):
-    """A journal that says what the next batches cost when the gateway has taken both that are under way, of six."""
+    """A journal that says what the next batches cost when the gateway has taken both batches that are under way."""
 
     def __init__(self, campaigns: Campaigns, gateway: SimulatedGateway) -> None:
         super().__init__(campaigns)
@@ -464,7 +464,7 @@ class Calculated(Troubled):
         return await self.real.cost_ahead(campaign, batches)
 
 
-async def test_balance_that_suffices_to_the_last_credit(store: str) -> None:
+async def test_balance_is_used_to_the_last_credit(store: str) -> None:
     """What is under way may be in the balance already: where that matters, it is waited for and asked again."""
     gateway = Gated(balance=6)
     answered = 0
@@ -478,14 +478,15 @@ async def test_balance_that_suffices_to_the_last_credit(store: str) -> None:
 
     gateway.after = after
     async with opened(store) as (_, campaigns):
-        campaign = await planned(campaigns, *[1] * 6)
+        campaign = await planned(campaigns, *[1] * 8)
         options = quick(check_balance=True, balance_every=2)
         client = client_of(gateway, max_concurrency=3)
         with anyio.fail_after(20):
             tally = await CampaignRunner(Calculated(campaigns, gateway), client, options).run(campaign)  # type: ignore[arg-type]
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 6)
-    assert gateway.balance == 0
-    assert gateway.asked == {"smssenderv2": 6, "surplus": 6}
+        assert (tally.state, tally.accepted, tally.planned) == (CampaignState.PAUSED, 6, 2)
+        assert tally.reason == "the balance is 0, at least 2 are wanted"
+    assert gateway.asked == {"smssenderv2": 6, "surplus": 7}
+    assert all(send.delivers for send in gateway.sends)
 
 
 async def test_failures_to_ask_for_the_balance_are_counted_in_a_row(store: str) -> None:
