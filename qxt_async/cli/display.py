@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
@@ -36,7 +37,7 @@ def draws_bars(*, plain: bool) -> bool:
     if plain or not sys.stderr.isatty():
         return False
     try:
-        import rich.progress  # noqa: F401
+        importlib.import_module("rich.progress")
     except ImportError:
         return False
     return True

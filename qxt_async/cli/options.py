@@ -119,10 +119,10 @@ def _claim_stdin(ctx: click.Context, what: str) -> None:
 
 
 def reads_once(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Callback of a parameter with paths: only one may be standard input."""
-    for path in value if isinstance(value, tuple) else (value,):
-        if path == STDIN:
-            _claim_stdin(ctx, parameter.opts[0] if isinstance(parameter, click.Option) else "FILE")
+    """Callback of a parameter with a path, or several: only one may be standard input."""
+    paths: list[str] = list(value) if parameter.nargs != 1 else [value]
+    for _ in range(paths.count(STDIN)):
+        _claim_stdin(ctx, parameter.opts[0] if isinstance(parameter, click.Option) else "FILE")
     return value
 
 

@@ -613,10 +613,13 @@ class Terminal:
 
 
 def test_campaigns_are_listed(run: Run, planned: int) -> None:
-    """The newest first, as a table or one JSON object a line; names are no markup."""
+    """The newest first, as a table or one JSON object a line; names are no markup, and steer no terminal."""
     run("plan", "rows.csv", "--text", TEXT, "--name", "[red]two")
+    run("plan", "rows.csv", "--text", TEXT, "--name", "\x1b[2Jthree")
+    assert "\ufffd[2Jthree" in run("list").stdout
     told = [json.loads(line) for line in run("list", "--json").stdout.splitlines()]
     assert [(one["id"], one["name"], one["state"], one["numbers"]) for one in told] == [
+        (3, "\x1b[2Jthree", "planned", 1200),
         (2, "[red]two", "planned", 1200),
         (1, "hello", "planned", 1200),
     ]

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -410,6 +411,14 @@ class TestProgress:
         assert "failed 0" in last
         assert "\x1b[32m" in ended.stderr  # green: something was accepted
         assert "\x1b[31m" not in ended.stderr  # red: nothing failed
+
+    def test_a_terminal_without_rich_gets_lines(self, run: Run, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What cannot be drawn is told, before and after the send."""
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: "stderr" in self.name)
+        monkeypatch.setitem(sys.modules, "rich.progress", None)
+        ended = run("bulk", many, "--text", TEXT)
+        assert ended.exit_code == 0
+        assert " of 2,500, " in ended.stderr
 
     def test_a_log_and_a_bar_do_not_mix(self, run: Run, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With --verbose there are lines even on a terminal."""
