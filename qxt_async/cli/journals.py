@@ -113,13 +113,13 @@ def opted_out(journal: str) -> frozenset[str]:
     """
 
     async def read() -> frozenset[str]:
-        async with existing(journal) as opened:
-            return await opened.suppressed_numbers()
+        try:
+            async with existing(journal) as opened:
+                return await opened.suppressed_numbers()
+        except JournalError as error:
+            raise FailedError(f"{error}; with --no-journal nobody is left out for opting out") from error
 
-    try:
-        return anyio.run(read)
-    except JournalError as error:
-        raise FailedError(f"{error}; with --no-journal nobody is left out for opting out") from error
+    return anyio.run(read)
 
 
 def say_left_out(count: int, journal: str | None, file: str | None = None) -> None:
