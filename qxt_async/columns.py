@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import InvalidNumberError, SourceFileError
+from .errors import InvalidConfigurationError, InvalidNumberError, SourceFileError
 from .models import masked
 from .phones import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["NumberColumn", "is_header", "shown_column", "shown_columns"]
+__all__ = ["NumberColumn", "column_position", "is_header", "shown_column", "shown_columns"]
 
 _HEADER_DIGITS = 5
 _NUMBER_DIGITS = 11
@@ -76,6 +76,18 @@ class NumberColumn:
             return False
         reason = f"{'several columns have' if found else 'no column has'} a phone number"
         raise SourceFileError(self.name, line, f"{reason}: say which column of {shown_columns(self.header or names)}")
+
+
+def column_position(column: str | int | None) -> str | int | None:
+    """A column as `NumberColumn` takes it: digits are a position.
+
+    Raises:
+        InvalidConfigurationError: the position is below 1.
+    """
+    wanted = int(column) if isinstance(column, str) and column.isascii() and column.isdigit() else column
+    if isinstance(wanted, int) and wanted < 1:
+        raise InvalidConfigurationError(f"column {wanted}: columns are counted from 1")
+    return wanted
 
 
 def _digits(field: str) -> int:

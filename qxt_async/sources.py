@@ -22,18 +22,18 @@ import os
 import stat
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import attrs
 
-from .columns import NumberColumn, is_header
+from .columns import NumberColumn, column_position, is_header
 from .errors import InvalidConfigurationError, SourceFileError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-__all__ = ["STDIN", "NumberBlock", "NumberFile", "open_numbers"]
+__all__ = ["STDIN", "NumberBlock", "NumberFile", "TableFile", "file_format", "is_regular", "open_numbers"]
 
 STDIN = "-"
 """The path that stands for standard input."""
@@ -49,6 +49,7 @@ _MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _ZIP = b"PK\x03\x04"
+_PARQUET = b"PAR1"
 
 
 @attrs.frozen
@@ -64,6 +65,51 @@ class NumberBlock:
     numbers: Sequence[str] = attrs.field(repr=lambda numbers: f"<{len(numbers)}>")
     lines: Sequence[int] = attrs.field(repr=False)
     rows: Sequence[Sequence[str]] = attrs.field(default=(), repr=False)
+
+
+@attrs.frozen
+class TableFile:
+    """A file as a source of rows.
+
+    Attributes:
+        path: text, CSV, XLSX or Parquet, told apart by what is in it; ``-`` for standard input (text or CSV).
+        column: where the phone numbers are: a name in the header, or a position from 1. ``None`` to find out.
+        encoding: of a text or CSV file; ``None`` to find out.
+        sheet: name of a workbook's sheet, or its position from 1.
+    """
+
+    path: str | os.PathLike[str]
+    column: str | int | None = attrs.field(default=None, kw_only=True)
+    encoding: str | None = attrs.field(default=None, kw_only=True)
+    sheet: str | int = attrs.field(default=1, kw_only=True)
+
+
+def is_regular(path: str | os.PathLike[str]) -> bool:
+    """Whether it is an ordinary file, which can be opened and read a second time; a pipe cannot.
+
+    Raises:
+        SourceFileError: there is none.
+    """
+    try:
+        return path != STDIN and stat.S_ISREG(Path(path).stat().st_mode)
+    except OSError as error:
+        raise SourceFileError(os.fspath(path), None, _reason(error)) from error
+
+
+def file_format(path: str | os.PathLike[str]) -> Literal["text", "xlsx", "parquet"]:
+    """What kind of file it is, by its first bytes; what is no ordinary file is text.
+
+    Raises:
+        SourceFileError: it cannot be opened.
+    """
+    if not is_regular(path):
+        return "text"
+    try:
+        with Path(path).open("rb") as stream:
+            magic = stream.read(_MARK_BYTES)
+    except OSError as error:
+        raise SourceFileError(os.fspath(path), None, _reason(error)) from error
+    return "xlsx" if magic == _ZIP else "parquet" if magic == _PARQUET else "text"
 
 
 def open_numbers(
@@ -89,9 +135,7 @@ def open_numbers(
         InvalidConfigurationError: there is no such encoding, or the position is below 1.
     """
     known = _known_encoding(encoding)
-    wanted = int(column) if isinstance(column, str) and column.isascii() and column.isdigit() else column
-    if isinstance(wanted, int) and wanted < 1:
-        raise InvalidConfigurationError(f"column {wanted}: columns are counted from 1")
+    wanted = column_position(column)
     if path == STDIN:
         return NumberFile(cast("io.BufferedReader", sys.stdin.buffer), "<stdin>", wanted, known, owned=False, rows=rows)
     try:
@@ -167,11 +211,6 @@ class NumberFile:
             return None
         mode = os.fstat(descriptor).st_mode
         return descriptor if stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or os.isatty(descriptor) else None
-
-    @property
-    def regular(self) -> bool:
-        """Whether it is an ordinary file, which can be opened and read a second time."""
-        return self._owned and stat.S_ISREG(os.fstat(self._stream.fileno()).st_mode)
 
     def __iter__(self) -> Iterator[str]:
         for block in self.blocks():

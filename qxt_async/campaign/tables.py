@@ -16,17 +16,16 @@ import datetime as dt
 import os
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, cast
 
 import anyio.lowlevel
 import attrs
 from anyio import to_thread
 
-from qxt_async.columns import NumberColumn
+from qxt_async.columns import NumberColumn, column_position
 from qxt_async.errors import InvalidNumberError, InvalidRequestError, SourceFileError
 from qxt_async.models import masked
-from qxt_async.sources import STDIN, NumberBlock, open_numbers
+from qxt_async.sources import NumberBlock, TableFile, file_format, open_numbers
 from qxt_async.tasks import in_a_thread
 
 from .templates import find_column
@@ -34,30 +33,13 @@ from .templates import find_column
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Row", "RowSource", "Table", "TableFile", "open_table", "restored"]
+__all__ = ["Row", "RowSource", "Table", "TableFile", "open_reader", "open_table", "restored"]
 
 Row: TypeAlias = Mapping[str, object]
 
 _SLICE = 1000
 _ROUNDED = re.compile(r"([0-9]+)\.0+")
 _SCIENTIFIC = re.compile(r"([0-9])(?:\.([0-9]+))?[eE]\+?([0-9]{1,2})")
-
-
-@attrs.frozen
-class TableFile:
-    """A file as a source of rows.
-
-    Attributes:
-        path: text, CSV, XLSX or Parquet, told apart by what is in it; ``-`` for standard input (text or CSV).
-        column: where the phone numbers are: a name in the header, or a position from 1. ``None`` to find out.
-        encoding: of a text or CSV file; ``None`` to find out.
-        sheet: name of a workbook's sheet, or its position from 1.
-    """
-
-    path: str | os.PathLike[str]
-    column: str | int | None = attrs.field(default=None, kw_only=True)
-    encoding: str | None = attrs.field(default=None, kw_only=True)
-    sheet: str | int = attrs.field(default=1, kw_only=True)
 
 
 RowSource: TypeAlias = (
@@ -127,29 +109,30 @@ async def open_table(source: RowSource, *, wanted: Sequence[str] = (), name: str
     if isinstance(source, os.PathLike):
         source = TableFile(source)
     if isinstance(source, TableFile):
-        return _FileTable(await to_thread.run_sync(_open, source), os.fspath(source.path), wanted)
+        return _FileTable(await to_thread.run_sync(open_reader, source), os.fspath(source.path), wanted)
     if isinstance(source, AsyncIterable | Iterable):
         return _ItemTable(source, name, wanted)
     raise InvalidRequestError(f"a source is {type(source).__name__}: pass a path or an iterable")
 
 
-def _open(file: TableFile) -> Reader:
-    path = os.fspath(file.path)
-    if path != STDIN:
-        try:
-            with Path(path).open("rb") as stream:
-                magic = stream.read(4)
-        except OSError as error:
-            raise SourceFileError(path, None, error.strerror or type(error).__name__) from error
-        if magic == b"PK\x03\x04":
-            from .workbooks import WorkbookReader
+def open_reader(file: TableFile) -> Reader:
+    """Open a file of any kind. It blocks.
 
-            return WorkbookReader(path, file.column, file.sheet)
-        if magic == b"PAR1":
-            from .parquet import ParquetReader
+    Raises:
+        SourceFileError: it cannot be opened.
+        InvalidConfigurationError: the extra ``files`` is missing, or an option cannot work.
+    """
+    path, column = os.fspath(file.path), column_position(file.column)
+    found = file_format(path)
+    if found == "xlsx":
+        from .workbooks import WorkbookReader
 
-            return ParquetReader(path, file.column)
-    return open_numbers(path, file.column, file.encoding, rows=True)
+        return WorkbookReader(path, column, file.sheet)
+    if found == "parquet":
+        from .parquet import ParquetReader
+
+        return ParquetReader(path, column)
+    return open_numbers(path, column, file.encoding, rows=True)
 
 
 def shown(value: object) -> str:

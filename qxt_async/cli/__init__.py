@@ -6,7 +6,8 @@ Exit codes:
 
 ====  =================================================================================================================
 0     everything was accepted (or, where nothing is sent, all is well)
-1     something failed: refused, or it provably never left; or the gateway could not be asked
+1     something failed: refused, or it provably never left; a number given to ``qxt send`` was invalid; or the gateway
+      could not be asked
 2     wrong usage or bad input: an option, a file, a text, no valid number
 3     what became of something is unknown; wins over 1 and 2
 130   stopped by Ctrl-C (SIGINT), 143 by SIGTERM; the tally says how far it came, unknown numbers included

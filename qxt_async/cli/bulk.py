@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .journals import opted_out_option
-from .options import account, account_options, as_json, file_options, message_options, text_option, verbose
+from .journals import opted_out_option, say_left_out
+from .options import (
+    account,
+    account_options,
+    as_json,
+    file_argument,
+    file_options,
+    message_options,
+    suppressed_option,
+    text_option,
+    verbose,
+)
 
 if TYPE_CHECKING:
     import anyio
@@ -16,15 +26,17 @@ if TYPE_CHECKING:
     from qxt_async import BulkStream, QxtClient
 
     from .ledger import Ledger
+    from .screening import FileNumbers
     from .stopping import Ended
 
 __all__ = ["command"]
 
 
 @click.command("bulk")
-@click.argument("file", metavar="FILE")
+@file_argument
 @text_option
 @file_options
+@suppressed_option
 @opted_out_option
 @message_options
 @click.option(
@@ -39,6 +51,9 @@ __all__ = ["command"]
 @click.option("--check-balance", is_flag=True, help="Ask first whether the balance suffices; not with FILE -.")
 @click.option("--failed-to", metavar="FILE", help="Write the numbers that failed there, one a line.")
 @click.option("--unknown-to", metavar="FILE", help="Write the numbers whose outcome is unknown there.")
+@click.option(
+    "--unsent-to", metavar="FILE", help="If it stops early, write the numbers that were not sent there, to go on with."
+)
 @account_options
 @as_json
 @verbose
@@ -47,6 +62,7 @@ def command(
     text: str,
     column: str | None,
     encoding: str | None,
+    sheet: str | int,
     suppressed: str | None,
     journal: str | None,
     extno: str | None,
@@ -57,6 +73,7 @@ def command(
     check_balance: bool,
     failed_to: str | None,
     unknown_to: str | None,
+    unsent_to: str | None,
     user: str | None,
     base_url: str | None,
     transport: str,
@@ -66,44 +83,52 @@ def command(
 ) -> None:
     """Send one text to every number in a file.
 
-    FILE is a text file (one number a line; blank lines and lines that begin with # are skipped) or a CSV file with or
-    without a header, in UTF-8, GBK or UTF-16; - is standard input. Invalid, repeated and suppressed numbers are left
-    out and counted. A file is read through once before the first text is sent, so that one that cannot be decoded
-    sends nothing.
+    FILE is a text file (one number a line; blank lines and lines that begin with # are skipped), a CSV file with or
+    without a header, in UTF-8, GBK or UTF-16, or an XLSX or Parquet file; - is standard input (text or CSV). Invalid,
+    repeated and suppressed numbers are left out and counted. A file is read through once before the first text is
+    sent, so that one that cannot be decoded sends nothing.
 
-    Ctrl-C or SIGTERM: no further request is begun, those under way get 5 seconds, a second one cuts them off.
+    Ctrl-C or SIGTERM: no further request is begun, those under way get 5 seconds, a second one cuts them off. With
+    --unsent-to the numbers that provably were not sent, and those that were not begun, are kept in a file then:
+    qxt bulk with that file and the same text goes on, and texts nobody twice.
 
     With --json: {"accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "unsent", "batches", "mids":
     […], "errors": [{"error", "message", "numbers", "batches"}], "elapsed", "interrupted"}.
     """
     from qxt_async import QxtClient
-    from qxt_async.sources import open_numbers
+    from qxt_async.sources import TableFile, is_regular
     from qxt_async.texts import segments
     from qxt_async.texts import substitute as substituted
 
     from .display import progress
-    from .ledger import Ledger, NumbersFile
+    from .ledger import Ledger, NumbersFile, keep_apart
     from .reporting import finish
-    from .screening import Screen, numbers_of, read_suppressed, survey
+    from .screening import FileNumbers, read_suppressed, survey
     from .stopping import RetryingWithin, run_until_stopped
 
     options = account(user, base_url)
     left_out = read_suppressed(suppressed, journal)
-    ledger = Ledger(NumbersFile(failed_to, "--failed-to"), NumbersFile(unknown_to, "--unknown-to"))
-    ledger.failed_to.keep_apart(ledger.unknown_to)
+    ledger = Ledger(
+        NumbersFile(failed_to, "--failed-to"),
+        NumbersFile(unknown_to, "--unknown-to"),
+        NumbersFile(unsent_to, "--unsent-to"),
+    )
+    keep_apart(ledger.failed_to, ledger.unknown_to, ledger.unsent_to)
+    table = TableFile(file, column=column, encoding=encoding, sheet=sheet)
+    regular = is_regular(file)
     needed = 0
-    with open_numbers(file, column, encoding) as source:
-        total: int | None = None
-        if source.regular and check_balance:
-            first_look, valid = survey(file, column, encoding, left_out)
-            total = first_look.intake.read
-            needed = valid * segments(substituted(text) if substitute else text, addseqno=addseqno)
-        elif source.regular:
-            with open_numbers(file, column, encoding) as to_count:
-                total = sum(len(block.numbers) for block in to_count.blocks())
-        elif check_balance:
-            raise click.UsageError(f"--check-balance reads FILE twice, and {source.name} can be read once only.")
-        screen = Screen(source.name)
+    total: int | None = None
+    if check_balance:
+        if not regular:
+            raise click.UsageError("--check-balance reads FILE twice, and this one can be read once only.")
+        first_look, valid = survey(table, left_out)
+        total = first_look.intake.read
+        needed = valid * segments(substituted(text) if substitute else text, addseqno=addseqno)
+    elif regular:
+        with FileNumbers(table) as to_count:
+            total = to_count.count()
+    streams: list[BulkStream] = []
+    with FileNumbers(table) as source:
 
         async def work(beginning: anyio.CancelScope) -> None:
             client = QxtClient.from_env(
@@ -112,7 +137,7 @@ def command(
             with progress(total, plain=verbose) as show:
                 async with client:
                     stream = client.stream_bulk(
-                        numbers_of(source, screen),
+                        source,
                         text,
                         extno=extno,
                         addseqno=addseqno,
@@ -125,19 +150,41 @@ def command(
                     if check_balance:
                         await _require(client, needed)
                     if not beginning.cancel_called:
+                        streams.append(stream)
                         await _drain(stream, beginning, ledger)
 
         def tell(ended: Ended) -> None:
+            for stream in streams:
+                if ledger.unsent_to.path is not None:
+                    _keep_unsent(stream, source, ledger, regular=regular)
+                ledger.duplicates = stream.intake.duplicates
+                ledger.suppressed = stream.intake.suppressed_count
             ledger.close()
-            ledger.invalid = screen.intake.invalid_count
+            intake = source.screen.intake
+            ledger.invalid = intake.invalid_count
             # What was read and not given on, or never read, was not sent either.
             handled = ledger.settled + ledger.invalid + ledger.duplicates + ledger.suppressed
-            ledger.unsent = max(total or 0, screen.intake.read) - handled
-            for line in screen.remarks():
+            ledger.unsent = max(total or 0, intake.read) - handled
+            for line in source.screen.remarks():
                 click.echo(line, err=True)
+            say_left_out(ledger.suppressed, journal, suppressed)
             finish(ledger, ended, as_json=as_json)
 
         tell(run_until_stopped(work))
+
+
+def _keep_unsent(stream: BulkStream, source: FileNumbers, ledger: Ledger, *, regular: bool) -> None:
+    """Write down what was not begun. Of a pipe that is what was read: it may give no more for hours."""
+    from qxt_async import QxtError
+
+    file = ledger.unsent_to
+    try:
+        file.write(stream.unsent)
+        for numbers in source.blocks() if regular else (source.ready(),):
+            # Through the same gate as all before: who got the text already is not in the file.
+            file.write(stream.intake.admit(numbers))
+    except (QxtError, OSError) as error:
+        click.echo(f"{file.option} {file.path}: not all of the numbers that were not sent are in it: {error}", err=True)
 
 
 async def _require(client: QxtClient, needed: int) -> None:
@@ -166,5 +213,3 @@ async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: Ledge
         raise (error.__cause__ or error) from None
     finally:
         ledger.elapsed = time.monotonic() - began
-        ledger.duplicates = stream.intake.duplicates
-        ledger.suppressed = stream.intake.suppressed_count

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import click
 
-from .journals import opted_out_option
-from .options import as_json, file_options, message_options, text_option, verbose
+from .journals import opted_out_option, say_left_out
+from .options import (
+    as_json,
+    file_argument,
+    file_options,
+    message_options,
+    suppressed_option,
+    text_option,
+    verbose,
+)
 
 __all__ = ["command"]
 
 
 @click.command("check")
-@click.argument("file", metavar="FILE")
+@file_argument
 @text_option
 @file_options
+@suppressed_option
 @opted_out_option
 @message_options
 @as_json
@@ -23,6 +32,7 @@ def command(
     text: str,
     column: str | None,
     encoding: str | None,
+    sheet: str | int,
     suppressed: str | None,
     journal: str | None,
     extno: str | None,
@@ -40,6 +50,7 @@ def command(
     "number", "reason"}]}, the numbers masked, the first thousand lines.
     """
     from qxt_async import texts
+    from qxt_async.sources import TableFile
     from qxt_async.wire import MAX_NUMBERS
 
     from .display import json_line, print_table
@@ -48,7 +59,8 @@ def command(
 
     if extno is not None:
         texts.check_extno(extno)
-    screen, valid = survey(file, column, encoding, read_suppressed(suppressed, journal))
+    table = TableFile(file, column=column, encoding=encoding, sheet=sheet)
+    screen, valid = survey(table, read_suppressed(suppressed, journal))
     text = texts.substitute(text) if substitute else text
     bad = texts.bad_characters(text)
     segments = texts.segments(text, addseqno=addseqno)
@@ -80,6 +92,7 @@ def command(
         print_table([(name, count) for name, count in found.items() if name != "sendable"])
         for line in screen.remarks():
             click.echo(line, err=True)
+    say_left_out(screen.intake.suppressed_count, journal, suppressed)
     for each in bad:
         advice = "" if each.substitute is None else f"; --substitute would put {each.substitute!r}"
         click.echo(f"text, line {each.line}, column {each.column}: GBK has no {each.name}{advice}", err=True)

@@ -1,25 +1,26 @@
-"""Progress on stderr, tallies on stdout. rich is loaded only to draw."""
+"""Progress on stderr, tallies on stdout. rich draws the bars, and is needed for nothing else."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from qxt_async.words import plural, share
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Sequence
+    from collections.abc import Callable, Container, Generator, Sequence
 
     from qxt_async.models import Progress
 
     from .ledger import Ledger
 
-__all__ = ["count_markup", "json_line", "print_table", "print_tally", "progress"]
+__all__ = ["aligned", "count_markup", "draws_bars", "json_line", "print_table", "print_tally", "progress"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 _LINES = 10
@@ -27,9 +28,24 @@ _COLORS = {"accepted": "green", "failed": "red", "unknown": "yellow"}
 _SHOWN_MIDS = 3
 
 
+def draws_bars(*, plain: bool) -> bool:
+    """Whether progress is a bar: stderr is a terminal, and rich can be imported.
+
+    Args:
+        plain: lines in any case.
+    """
+    if plain or not sys.stderr.isatty():
+        return False
+    try:
+        importlib.import_module("rich.progress")
+    except ImportError:
+        return False
+    return True
+
+
 @contextmanager
 def progress(total: int | None, *, plain: bool = False) -> Generator[Callable[[Progress], None]]:
-    """Show how far a send is: a bar if stderr is a terminal, else a line for each tenth and every half minute.
+    """Show how far a send is: a bar if it can be drawn, else a line for each tenth and every half minute.
 
     Args:
         total: entries in the source, ``None`` if nobody knows.
@@ -38,11 +54,11 @@ def progress(total: int | None, *, plain: bool = False) -> Generator[Callable[[P
     Yields:
         What to call with each `Progress`.
     """
-    if plain or not sys.stderr.isatty():
-        yield _lines(total)
-    else:
+    if draws_bars(plain=plain):
         with _bar(total) as show:
             yield show
+    else:
+        yield _lines(total)
 
 
 def _done(now: Progress) -> int:
@@ -123,6 +139,23 @@ def json_line(value: object) -> str:
     return line
 
 
+def aligned(rows: Sequence[Sequence[str]], right: Container[int]) -> list[str]:
+    """Rows of a table as lines.
+
+    Args:
+        rows: of equal length.
+        right: the columns that are aligned to the right, from 0.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place in right else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
 def print_table(rows: Sequence[tuple[str, int | str]], *, footer: str = "") -> None:
     """Print names and values, right-aligned, on stdout.
 
@@ -130,20 +163,11 @@ def print_table(rows: Sequence[tuple[str, int | str]], *, footer: str = "") -> N
         rows: names with counts, or with texts.
         footer: a line below.
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table.grid(padding=(0, 2))
-    table.add_column(justify="left")
-    table.add_column(justify="right")
-    for name, value in rows:
-        shown = f"{value:,}" if isinstance(value, int) else value
-        style: Any = _COLORS.get(name) if value else "dim"
-        table.add_row(name, shown, style=style)
-    console = Console(highlight=False)
-    console.print(table)
+    lines = aligned([(name, f"{value:,}" if isinstance(value, int) else value) for name, value in rows], {1})
+    for line, (name, value) in zip(lines, rows, strict=True):
+        click.secho(line, fg=_COLORS.get(name) if value else None, dim=not value)
     if footer:
-        console.print(footer, markup=False, soft_wrap=True)
+        click.echo(footer)
 
 
 def print_tally(ledger: Ledger) -> None:

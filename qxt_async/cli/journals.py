@@ -10,17 +10,25 @@ import anyio
 import click
 from click.core import ParameterSource
 
+from qxt_async.errors import JournalError
+
+from .options import all_of
+from .program import FailedError
+
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from qxt_async.journal import Journal
 
-__all__ = ["existing", "journal_option", "opted_out", "opted_out_option"]
+__all__ = ["existing", "journal_option", "opted_out", "opted_out_option", "say_left_out"]
+
+_DEFAULT = "qxt.db"
+_NO_JOURNAL = f"{__name__}.no_journal"
 
 journal_option = click.option(
     "--journal",
     envvar="QXT_JOURNAL",
-    default="qxt.db",
+    default=_DEFAULT,
     show_default=True,
     metavar="J",
     help="The journal, instead of QXT_JOURNAL.",
@@ -38,24 +46,47 @@ def _named(journal: str) -> str:
     return repr(journal)
 
 
-def _consulted(ctx: click.Context, parameter: click.Parameter, journal: str | None) -> str | None:
+def _remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[_NO_JOURNAL] = value
+
+
+def _consulted(ctx: click.Context, parameter: click.Parameter, journal: str) -> str | None:
     """A journal that is not there has nobody on its list; one that was asked for by name is mistyped."""
-    if journal is None or _there(journal):
+    source = ctx.get_parameter_source(parameter.name or "")
+    if ctx.meta[_NO_JOURNAL]:
+        if source is ParameterSource.COMMANDLINE:
+            raise click.UsageError("--journal and --no-journal contradict each other.")
+        return None
+    if _there(journal):
         return journal
-    if ctx.get_parameter_source(parameter.name or "") is ParameterSource.ENVIRONMENT:
+    if source is ParameterSource.COMMANDLINE:
+        raise click.BadParameter(f"there is no journal {_named(journal)}")
+    if source is ParameterSource.ENVIRONMENT:
         click.echo(
             f"there is no journal {_named(journal)} yet (QXT_JOURNAL): nobody is left out for opting out", err=True
         )
-        return None
-    raise click.BadParameter(f"there is no journal {_named(journal)}")
+    return None
 
 
-opted_out_option = click.option(
-    "--journal",
-    envvar="QXT_JOURNAL",
-    metavar="J",
-    callback=_consulted,
-    help="Leave out who is on this journal's suppression list; also QXT_JOURNAL.",
+# For commands that send or count: the journal whose suppression list is honoured, None for none.
+opted_out_option = all_of(
+    click.option(
+        "--journal",
+        envvar="QXT_JOURNAL",
+        default=_DEFAULT,
+        show_default=f"{_DEFAULT}, if it is there",
+        metavar="J",
+        callback=_consulted,
+        help="Leave out who is on this journal's suppression list; also QXT_JOURNAL.",
+    ),
+    click.option(
+        "--no-journal",
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=_remember,
+        help="Leave nobody out for opting out.",
+    ),
 )
 
 
@@ -78,11 +109,30 @@ def opted_out(journal: str) -> frozenset[str]:
     """Who is on a journal's suppression list now.
 
     Raises:
-        JournalError: it cannot be read.
+        FailedError: it cannot be read.
     """
 
     async def read() -> frozenset[str]:
-        async with existing(journal) as opened:
-            return await opened.suppressed_numbers()
+        try:
+            async with existing(journal) as opened:
+                return await opened.suppressed_numbers()
+        except JournalError as error:
+            raise FailedError(f"{error}; with --no-journal nobody is left out for opting out") from error
 
     return anyio.run(read)
+
+
+def say_left_out(count: int, journal: str | None, file: str | None = None) -> None:
+    """Say on stderr how many numbers were left out, and on whose list they are.
+
+    Args:
+        count: how many.
+        journal: whose suppression list was honoured.
+        file: of numbers to leave out.
+    """
+    if count:
+        listed = None if journal is None else "the journal" if "://" in journal else journal
+        lists = [f"on the suppression list of {listed}"] if listed else []
+        lists += [f"in {file}"] if file else []
+        are = "number is" if count == 1 else "numbers are"
+        click.echo(f"{count:,} {are} left out: {', or '.join(lists)}", err=True)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shlex
 import stat
 from typing import TYPE_CHECKING, Any, TextIO
 
 import attrs
 import click
 
+from qxt_async.errors import NotSentError
 from qxt_async.models import masked
 from qxt_async.words import plural
 
@@ -21,7 +24,7 @@ if TYPE_CHECKING:
 
     from qxt_async.models import BatchResult
 
-__all__ = ["Ledger", "NumbersFile"]
+__all__ = ["Ledger", "NumbersFile", "keep_apart"]
 
 _SHOWN = 3
 _SHOWN_ERRORS = 10
@@ -36,11 +39,16 @@ class NumbersFile:
     Args:
         path: where; ``None`` writes nothing.
         option: the option it comes from, for the error.
+
+    Attributes:
+        path, option: as given.
+        count: how many were written.
     """
 
     def __init__(self, path: str | None, option: str) -> None:
         self.path = path
-        self._option = option
+        self.count = 0
+        self.option = option
         self._file: TextIO | None = None
         if path is None:
             return
@@ -54,20 +62,6 @@ class NumbersFile:
             self._file.close()
             raise click.UsageError(f"{option} {path}: the file is there already, and not empty.")
 
-    def keep_apart(self, other: NumbersFile) -> None:
-        """Refuse to share a file with another: each would overwrite what the other wrote.
-
-        Raises:
-            click.UsageError: they are one file.
-        """
-        if self._file is None or other._file is None:
-            return
-        state = os.fstat(self._file.fileno())
-        if stat.S_ISREG(state.st_mode) and os.path.samestat(state, os.fstat(other._file.fileno())):
-            self.close()
-            other.close()
-            raise click.UsageError(f"{self._option} and {other._option} are one file: give two.")
-
     def write(self, numbers: Sequence[str]) -> None:
         """Write some numbers, and hand them to the system at once.
 
@@ -77,11 +71,32 @@ class NumbersFile:
         if self._file is not None and numbers:
             self._file.write("\n".join(numbers) + "\n")
             self._file.flush()
+            self.count += len(numbers)
 
     def close(self) -> None:
         """Close the file."""
         if self._file is not None:
             self._file.close()
+
+    def is_same(self, other: NumbersFile) -> bool:
+        """Whether two are one file, in which each would overwrite what the other wrote; a device has room for both."""
+        if self._file is None or other._file is None:
+            return False
+        state = os.fstat(self._file.fileno())
+        return stat.S_ISREG(state.st_mode) and os.path.samestat(state, os.fstat(other._file.fileno()))
+
+
+def keep_apart(*files: NumbersFile) -> None:
+    """Refuse files of which two are one, and close all of them then.
+
+    Raises:
+        click.UsageError: two are one file.
+    """
+    for one, other in itertools.combinations(files, 2):
+        if one.is_same(other):
+            for file in files:
+                file.close()
+            raise click.UsageError(f"{one.option} and {other.option} are one file: give two.")
 
 
 @attrs.define
@@ -105,11 +120,15 @@ class Ledger:
         mids: the message ids.
         elapsed: seconds.
         interrupted: the signal that stopped it.
+        invalid_fails: whether an invalid number is a failure: one that a person typed, not one of a file.
         failed_to, unknown_to: where whole numbers go.
+        unsent_to: where those go that provably were not sent; without it they go to `failed_to`.
     """
 
     failed_to: NumbersFile = attrs.field(factory=lambda: NumbersFile(None, ""))
     unknown_to: NumbersFile = attrs.field(factory=lambda: NumbersFile(None, ""))
+    unsent_to: NumbersFile = attrs.field(factory=lambda: NumbersFile(None, ""))
+    invalid_fails: bool = False
     accepted: int = 0
     failed: int = 0
     unknown: int = 0
@@ -138,13 +157,15 @@ class Ledger:
             met = self._errors.setdefault(type(result.error), _Met(type(result.error).__name__, str(result.error)))
             met.numbers += len(result.failed) + len(result.unknown)
             met.batches += 1
-        self.failed_to.write(result.failed)
+        not_sent = isinstance(result.error, NotSentError) and self.unsent_to.path is not None
+        (self.unsent_to if not_sent else self.failed_to).write(result.failed)
         self.unknown_to.write(result.unknown)
 
     def close(self) -> None:
         """Close the files."""
         self.failed_to.close()
         self.unknown_to.close()
+        self.unsent_to.close()
 
     @property
     def settled(self) -> int:
@@ -161,7 +182,7 @@ class Ledger:
             return 128 + self.interrupted
         if self.unknown:
             return ExitCode.UNKNOWN
-        return ExitCode.FAILED if self.failed or self.unsent else 0
+        return ExitCode.FAILED if self.failed or self.unsent or (self.invalid and self.invalid_fails) else 0
 
     def as_json(self) -> str:
         """One JSON object; its shape is stable, keys may join.
@@ -197,8 +218,16 @@ class Ledger:
             count = getattr(self, state)
             if count:
                 more = ", …" if count > _SHOWN else ""
-                place = f"; all of them are in {file.path}" if file.path else ""
+                share = "all" if file.count == count else f"{file.count:,}"
+                place = f"; {share} of them are in {file.path}" if file.count else ""
                 lines.append(f"{state}: {', '.join(self._examples[state])}{more}{place}")
         if self.unknown:
             lines.append("unknown: may have arrived; sending to them again may send twice")
+        if self.unsent_to.path and self.unsent_to.count:
+            count, path = plural(self.unsent_to.count, "number"), shlex.quote(self.unsent_to.path)
+            lines.append(f"not sent: {count}, all in {path}; go on with the same text: qxt bulk {path}")
+        elif self.unsent and (self.accepted or self.unknown):
+            lines.append(
+                "not sent: to send FILE again would text the others twice; next time let --unsent-to keep these apart"
+            )
         return lines

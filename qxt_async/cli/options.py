@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
+
+from qxt_async.sources import STDIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,15 +22,23 @@ __all__ = [
     "all_of",
     "as_json",
     "bom_option",
+    "file_argument",
     "file_options",
     "force_option",
     "guard_options",
     "message_options",
+    "reads_once",
+    "suppressed_option",
     "text_option",
     "verbose",
 ]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
+
+# Far beyond what any channel takes, and nothing to fill the memory with.
+_LONGEST_TEXT = 64 * 1024
+_TEXT_FILE = f"{__name__}.text_file"
+_STDIN_READER = f"{__name__}.stdin_reader"
 
 
 def _turn_on_logging(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
@@ -55,7 +67,6 @@ bom_option = click.option(
     "--bom", is_flag=True, help="Begin CSV with a byte order mark, from which Excel knows that it is UTF-8."
 )
 force_option = click.option("--force", is_flag=True, help="Replace a file that is there already.")
-text_option = click.option("--text", required=True, metavar="T", help="The text, with its signature 【…】.")
 
 
 def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -97,10 +108,106 @@ message_options = all_of(
     ),
 )
 
+
+# --- standard input: of a command, one thing can come from there ------------------------------------------------------
+
+
+def _claim_stdin(ctx: click.Context, what: str) -> None:
+    if _STDIN_READER in ctx.meta:
+        raise click.UsageError(f"{ctx.meta[_STDIN_READER]} and {what} cannot both come from standard input.")
+    ctx.meta[_STDIN_READER] = what
+
+
+def reads_once(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Callback of a parameter with a path, or several: only one may be standard input."""
+    paths: list[str] = list(value) if parameter.nargs != 1 else [value]
+    for _ in range(paths.count(STDIN)):
+        _claim_stdin(ctx, parameter.opts[0] if isinstance(parameter, click.Option) else "FILE")
+    return value
+
+
+# --- the text ---------------------------------------------------------------------------------------------------------
+
+
+def _decoded(stream: BinaryIO, name: str) -> str:
+    """A text as it stands in a file, without the line end that editors put behind it.
+
+    The encoding is not guessed: a wrong guess would be sent to everybody.
+    """
+    data = stream.read(_LONGEST_TEXT + 1)
+    if len(data) > _LONGEST_TEXT:
+        raise click.UsageError(f"{name}: it has more than {_LONGEST_TEXT:,} bytes: that is not the text of a message.")
+    try:
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+    except UnicodeDecodeError:
+        raise click.UsageError(f"{name}: it is not UTF-8; save it as UTF-8.") from None
+    return text.replace("\r\n", "\n").rstrip("\n")
+
+
+def _read_text_file(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+    ctx.meta[_TEXT_FILE] = None
+    if path is not None:
+        try:
+            with Path(path).open("rb") as stream:
+                ctx.meta[_TEXT_FILE] = _decoded(stream, path)
+        except OSError as error:
+            raise click.UsageError(f"--text-file {path}: {error.strerror}.") from error
+
+
+def _text(ctx: click.Context, _: click.Parameter, text: str | None) -> str:
+    from_file: str | None = ctx.meta[_TEXT_FILE]
+    if text is None:
+        if from_file is None:
+            raise click.UsageError("no text: give --text, or --text-file.")
+        return from_file
+    if from_file is not None:
+        raise click.UsageError("--text and --text-file contradict each other.")
+    if text != STDIN:
+        return text
+    _claim_stdin(ctx, "--text")
+    return _decoded(sys.stdin.buffer, "--text -")
+
+
+text_option = all_of(
+    click.option(
+        "--text", metavar="T", callback=_text, help="The text, with its signature 【…】; - reads standard input."
+    ),
+    click.option(
+        "--text-file",
+        metavar="F",
+        is_eager=True,
+        expose_value=False,
+        callback=_read_text_file,
+        help="File with the text, in UTF-8, instead of --text.",
+    ),
+)
+
+
+# --- files of numbers -------------------------------------------------------------------------------------------------
+
+
+def _sheet(_: click.Context, __: click.Parameter, sheet: str) -> str | int:
+    return int(sheet) if sheet.isascii() and sheet.isdigit() else sheet
+
+
+file_argument = click.argument("file", metavar="FILE", callback=reads_once)
+
 file_options = all_of(
-    click.option("--column", metavar="C", help="Column of a CSV file: its name, or its position from 1."),
-    click.option("--encoding", metavar="NAME", help="utf-8, gbk, utf-16 …; found out by itself otherwise."),
-    click.option("--suppressed", metavar="FILE", help="File of numbers to leave out."),
+    click.option("--column", metavar="C", help="Column of the numbers: its name, or its position from 1."),
+    click.option(
+        "--encoding", metavar="NAME", help="Of a text or CSV file: utf-8, gbk, utf-16 …; found out by itself otherwise."
+    ),
+    click.option(
+        "--sheet",
+        metavar="S",
+        default="1",
+        callback=_sheet,
+        help="Sheet of an XLSX file: its name, or its position from 1.",
+    ),
+)
+
+suppressed_option = click.option(
+    "--suppressed", metavar="FILE", callback=reads_once, help="File of numbers to leave out."
 )
 
 # When a campaign pauses by itself: for whoever sends its batches.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import anyio
 import anyio.lowlevel
@@ -11,16 +11,19 @@ import click
 
 from qxt_async.models import masked
 from qxt_async.phones import Intake, SeenNumbers
-from qxt_async.sources import open_numbers
+from qxt_async.sources import NumberFile, TableFile, file_format, open_numbers
+from qxt_async.tasks import in_a_thread
 
 from .journals import opted_out
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Container, Sequence
+    from collections.abc import AsyncIterator, Container, Iterator, Sequence
+    from types import TracebackType
 
-    from qxt_async.sources import NumberBlock, NumberFile
+    from qxt_async.campaign.tables import Reader
+    from qxt_async.sources import NumberBlock
 
-__all__ = ["InvalidLine", "Screen", "numbers_of", "read_suppressed", "survey"]
+__all__ = ["FileNumbers", "InvalidLine", "Screen", "read_suppressed", "survey"]
 
 _KEPT = 1000
 _SHOWN = 5
@@ -72,23 +75,94 @@ class Screen:
         return lines
 
 
-async def numbers_of(file: NumberFile, screen: Screen) -> AsyncIterator[str]:
-    """The valid numbers of an open file, without holding up whatever else runs.
+def _open(file: TableFile) -> Reader:
+    if file_format(file.path) == "text":
+        return open_numbers(file.path, file.column, file.encoding)
+    from qxt_async.campaign.tables import open_reader
+
+    return open_reader(file)
+
+
+class FileNumbers:
+    """The valid numbers of a text, CSV, XLSX or Parquet file, read once: a context manager and an async iterable.
+
+    Args:
+        file: which.
+        intake: what the numbers pass; see `Screen`.
+
+    Attributes:
+        screen: with the counts of what was read so far.
 
     Raises:
-        SourceFileError: it cannot be read.
+        SourceFileError: it cannot be opened.
+        InvalidConfigurationError: an option cannot work, or the extra ``files`` is missing.
     """
-    pipe = file.pipe
-    while True:
-        await (anyio.lowlevel.checkpoint() if pipe is None else anyio.wait_readable(pipe))
-        block = file.read_block()
+
+    def __init__(self, file: TableFile, intake: Intake | None = None) -> None:
+        self._reader = _open(file)
+        name = self._reader.name if isinstance(self._reader, NumberFile) else str(file.path)
+        self.screen = Screen(name, intake)
+        self._ready: Iterator[str] = iter(())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._reader.close()
+
+    def count(self) -> int:
+        """Read to the end, and say how many entries there are, valid or not.
+
+        Raises:
+            SourceFileError: it cannot be read.
+        """
+        count = 0
+        while (block := self._reader.read_block()) is not None:
+            count += len(block.numbers)
+        return count
+
+    def blocks(self) -> Iterator[Sequence[str]]:
+        """The valid numbers that were not iterated over yet, in blocks.
+
+        Raises:
+            SourceFileError: it cannot be read.
+        """
+        yield self.ready()
+        while self._read():
+            yield self.ready()
+
+    def ready(self) -> list[str]:
+        """The valid numbers that were read, and not iterated over yet."""
+        return list(self._ready)
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        """The valid numbers, without holding up whatever else runs. Left early, the others are still there.
+
+        Raises:
+            SourceFileError: it cannot be read.
+        """
+        while await self._read_on():
+            for number in self._ready:
+                yield number
+
+    def _read(self) -> bool:
+        block = self._reader.read_block()
         if block is None:
-            return
-        for number in screen.admit(block):
-            yield number
+            return False
+        self._ready = iter(self.screen.admit(block))
+        return True
+
+    async def _read_on(self) -> bool:
+        if not isinstance(self._reader, NumberFile):
+            return await in_a_thread(self._read)  # may unpack much before its first row
+        pipe = self._reader.pipe
+        await (anyio.lowlevel.checkpoint() if pipe is None else anyio.wait_readable(pipe))
+        return self._read()
 
 
-def survey(path: str, column: str | None, encoding: str | None, suppressed: Container[str]) -> tuple[Screen, int]:
+def survey(file: TableFile, suppressed: Container[str]) -> tuple[Screen, int]:
     """Read a whole file, and send nothing.
 
     Returns:
@@ -97,9 +171,8 @@ def survey(path: str, column: str | None, encoding: str | None, suppressed: Cont
     Raises:
         SourceFileError: it cannot be read.
     """
-    with open_numbers(path, column, encoding) as file:
-        screen = Screen(file.name, Intake(seen=SeenNumbers(), suppressed=suppressed))
-        return screen, sum(len(screen.admit(block)) for block in file.blocks())
+    with FileNumbers(file, Intake(seen=SeenNumbers(), suppressed=suppressed)) as numbers:
+        return numbers.screen, sum(map(len, numbers.blocks()))
 
 
 def read_suppressed(path: str | None, journal: str | None = None) -> frozenset[str]:
@@ -111,14 +184,13 @@ def read_suppressed(path: str | None, journal: str | None = None) -> frozenset[s
 
     Raises:
         SourceFileError: the file cannot be read.
-        JournalError: the journal cannot be read.
+        FailedError: the journal cannot be read.
     """
     listed = frozenset[str]() if journal is None else opted_out(journal)
     if path is None:
         return listed
-    with open_numbers(path) as file:
-        screen = Screen(file.name)
-        numbers = frozenset(number for block in file.blocks() for number in screen.admit(block))
-    for line in screen.remarks():
+    with FileNumbers(TableFile(path)) as numbers:
+        listed |= {number for block in numbers.blocks() for number in block}
+    for line in numbers.screen.remarks():
         click.echo(f"suppressed: {line}", err=True)
-    return listed | numbers
+    return listed

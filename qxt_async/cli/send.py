@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .journals import opted_out, opted_out_option
+from .journals import opted_out, opted_out_option, say_left_out
 from .options import account, account_options, as_json, message_options, text_option, verbose
 
 if TYPE_CHECKING:
@@ -39,11 +39,12 @@ def command(
 ) -> None:
     """Send one text to one number or a few.
 
-    At most 1000 numbers, in one request. Invalid, repeated and suppressed ones are left out and reported. Prints the
-    mid.
+    At most 1000 numbers, in one request. Invalid, repeated and suppressed ones are left out and reported; if one was
+    invalid, the exit code is 1. Prints the mid.
     """
     from qxt_async import BatchResult, QxtClient
     from qxt_async.models import masked
+    from qxt_async.phones import Intake, SeenNumbers
 
     from .ledger import Ledger
     from .reporting import finish
@@ -51,7 +52,10 @@ def command(
 
     options = account(user, base_url)
     left_out = frozenset[str]() if journal is None else opted_out(journal)
-    ledger = Ledger()
+    ledger = Ledger(invalid_fails=True)
+    intake = Intake(seen=SeenNumbers(few=True), suppressed=left_out)
+    intake.admit(numbers)
+    say_left_out(intake.suppressed_count, journal)
 
     def take(result: BatchResult) -> None:
         ledger.add(result)

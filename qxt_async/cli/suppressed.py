@@ -9,7 +9,7 @@ import click
 
 from .display import json_line
 from .journals import existing, journal_option
-from .options import as_json
+from .options import as_json, file_argument, file_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -31,7 +31,7 @@ def command() -> None:
     """See and change who gets no more texts.
 
     The receiver puts whoever replies T, TD, N or 退订 on the journal's suppression list. Campaigns leave them out, and
-    so do qxt send and qxt bulk with --journal.
+    so do qxt send, bulk and check. All of them take the same journal: --journal, else QXT_JOURNAL, else qxt.db.
     """
 
 
@@ -129,13 +129,14 @@ def add_command(numbers: tuple[str, ...], note: str, journal: str, as_json: bool
 
 
 @command.command("import")
-@click.argument("file", metavar="FILE")
-@click.option("--column", metavar="C", help="Column of a CSV file: its name, or its position from 1.")
-@click.option("--encoding", metavar="NAME", help="utf-8, gbk, utf-16 …; found out by itself otherwise.")
+@file_argument
+@file_options
 @note_option
 @journal_option
 @as_json
-def import_command(file: str, column: str | None, encoding: str | None, note: str, journal: str, as_json: bool) -> None:
+def import_command(
+    file: str, column: str | None, encoding: str | None, sheet: str | int, note: str, journal: str, as_json: bool
+) -> None:
     """Put the numbers of a file on the list; says how many are new.
 
     FILE is read as `qxt bulk` reads it, whole before the first number is stored; - is standard input. Lines without a
@@ -144,14 +145,14 @@ def import_command(file: str, column: str | None, encoding: str | None, note: st
     With --json: {"added", "known", "invalid"}.
     """
     from qxt_async.journal import SuppressionReason
-    from qxt_async.sources import open_numbers
+    from qxt_async.sources import TableFile
 
     from .program import ExitCode, FailedError
-    from .screening import Screen
+    from .screening import FileNumbers
 
-    with open_numbers(file, column, encoding) as source:
-        screen = Screen(source.name)
-        wanted = {number: None for block in source.blocks() for number in screen.admit(block)}
+    with FileNumbers(TableFile(file, column=column, encoding=encoding, sheet=sheet)) as source:
+        wanted = {number: None for block in source.blocks() for number in block}
+    screen = source.screen
     for line in screen.remarks():
         click.echo(line, err=True)
     if not wanted:

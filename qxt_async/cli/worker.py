@@ -14,6 +14,7 @@ from .program import FailedError
 from .stopping import say_stopping
 
 if TYPE_CHECKING:
+    from qxt_async import QxtClient
     from qxt_async.cluster import CampaignWorker
     from qxt_async.journal.postgres_limits import AccountLimits
 
@@ -47,8 +48,9 @@ def command(journal: str, **options: Any) -> None:
 
     The journal has to be postgresql://…; campaigns are started with qxt campaign run ID --on-workers. The limits for
     all workers together are kept in the journal: given at one worker, they hold for all, until others are given.
-    Says "working" on stderr when it is ready. Ctrl-C or SIGTERM lets what is under way finish, then it ends with exit
-    code 0; a second one does not wait, and ends it with 130 or 143.
+    Says "working" on stderr when it is ready; before that it asks for the balance, which shows a wrong password at once
+    (not with --no-check-balance). Ctrl-C or SIGTERM lets what is under way finish, then it ends with exit code 0; a
+    second one does not wait, and ends it with 130 or 143.
     """
     limits = _limits(options)
     cut_short = anyio.run(_work, journal, options, limits)
@@ -93,13 +95,36 @@ async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | N
     async with existing(journal) as opened, client:
         if limits is not None:
             await shared(opened).limits.set(client.user, limits)
-        return await _until_signalled(CampaignWorker(opened, client, worker_options))
+        worker = CampaignWorker(opened, client, worker_options)
+        return await _until_signalled(worker, None if options["no_check_balance"] else client)
 
 
-async def _until_signalled(worker: CampaignWorker) -> signal.Signals | None:
-    """Run until it has ended after a first signal; returns the second one if that cut it short."""
+async def _sign_in(client: QxtClient) -> None:
+    """Have the account checked; a gateway that cannot be asked now is waited for by the worker.
+
+    Raises:
+        AccountRefusedError: it is refused.
+    """
+    from qxt_async import AccountRefusedError, QxtError
+
+    try:
+        await client.balance()
+    except AccountRefusedError:
+        raise
+    except QxtError as error:
+        click.echo(f"the account is not checked yet: {error}", err=True)
+
+
+async def _until_signalled(worker: CampaignWorker, client: QxtClient | None) -> signal.Signals | None:
+    """Run until it has ended after a first signal; returns the second one if that cut it short.
+
+    Args:
+        worker: to run.
+        client: whose account is checked before, if any.
+    """
     cut_short: signal.Signals | None = None
     error: Exception | None = None
+    signing_in = anyio.CancelScope()
 
     async def heed() -> None:
         nonlocal cut_short
@@ -110,6 +135,7 @@ async def _until_signalled(worker: CampaignWorker) -> signal.Signals | None:
                     cut_short = number
                     break
                 say_stopping()
+                signing_in.cancel()
                 worker.stop()
         group.cancel_scope.cancel()
 
@@ -118,7 +144,12 @@ async def _until_signalled(worker: CampaignWorker) -> signal.Signals | None:
     async def work() -> None:
         nonlocal error
         try:
-            await worker.run()
+            with signing_in:
+                if client is not None:
+                    await _sign_in(client)
+            if not worker.stopping:
+                click.echo("working", err=True)
+                await worker.run()
         except Exception as raised:  # noqa: BLE001  (as it is, not as a group of one)
             error = raised
         group.cancel_scope.cancel()
@@ -126,7 +157,6 @@ async def _until_signalled(worker: CampaignWorker) -> signal.Signals | None:
     async with anyio.create_task_group() as group:
         group.start_soon(heed)
         await heeding.wait()
-        click.echo("working", err=True)
         group.start_soon(work)
     if error is not None:
         raise error

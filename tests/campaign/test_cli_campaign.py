@@ -210,7 +210,7 @@ def test_unknown_numbers_are_sent_again_only_by_order(
     assert len(gateway.sends) == 2
     refused = run("resume", planned, "--resend-unknown", stdin="n\n")
     assert refused.exit_code == 1
-    assert "600 numbers would be sent again for 600 credits; they may have the text already" in refused.stderr
+    assert "600 unknown numbers would be sent again for 600 credits; they may have the text already" in refused.stderr
     assert len(gateway.sends) == 2
     result = run("resume", planned, "--resend-unknown", "--yes", "--json")
     assert (result.exit_code, json.loads(result.stdout)["accepted"]) == (0, 1200)
@@ -219,6 +219,37 @@ def test_unknown_numbers_are_sent_again_only_by_order(
     assert ("resend-unknown", "somebody") in [(event.what, event.by) for event in events]
     nothing = run("resume", planned, "--resend-failed", "--yes")
     assert (nothing.exit_code, nothing.stderr) == (1, f"Error: no number of campaign {planned} is failed\n")
+
+
+@pytest.mark.usefixtures("account")
+def test_unknown_and_failed_numbers_are_sent_again_together(
+    run: Run, planned: int, gateway: SimulatedGateway, tmp_path: Path
+) -> None:
+    """Both options order both, after one question that shows both; what has no numbers is left out."""
+    gateway.fail_next("take-then-reset")
+    gateway.fail_next("fail-999")
+    assert run("run", planned, "--concurrency", "1").exit_code == 3
+    both = ("resume", planned, "--resend-failed", "--resend-unknown")
+    refused = run(*both, stdin="n\n")
+    assert refused.exit_code == 1
+    assert "600 unknown numbers would be sent again for 600 credits; they may have the text already" in refused.stderr
+    assert "600 failed numbers would be sent again for 600 credits\n" in refused.stderr
+    assert len(gateway.sends) == 1
+    result = run(*both, "--yes", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["accepted"]) == (0, 1200)
+    events = with_journal(tmp_path, lambda journal: journal.campaigns.events(planned))
+    assert {"resend-unknown", "resend-failed"} <= {event.what for event in events}
+    nothing = run(*both, "--yes")
+    assert nothing.stderr == f"Error: no number of campaign {planned} is unknown or failed\n"
+
+
+@pytest.mark.usefixtures("account")
+def test_one_of_both_is_enough(run: Run, planned: int, gateway: SimulatedGateway) -> None:
+    """With both options and nothing unknown, what failed is sent again."""
+    gateway.fail_next("fail-999")
+    assert run("run", planned).exit_code == 1
+    result = run("resume", planned, "--resend-failed", "--resend-unknown", "--yes")
+    assert (result.exit_code, "unknown" in result.stderr) == (0, False)
 
 
 @pytest.mark.usefixtures("account")
@@ -582,10 +613,13 @@ class Terminal:
 
 
 def test_campaigns_are_listed(run: Run, planned: int) -> None:
-    """The newest first, as a table or one JSON object a line; names are no markup."""
+    """The newest first, as a table or one JSON object a line; names are no markup, and steer no terminal."""
     run("plan", "rows.csv", "--text", TEXT, "--name", "[red]two")
+    run("plan", "rows.csv", "--text", TEXT, "--name", "\x1b[2Jthree")
+    assert "\ufffd[2Jthree" in run("list").stdout
     told = [json.loads(line) for line in run("list", "--json").stdout.splitlines()]
     assert [(one["id"], one["name"], one["state"], one["numbers"]) for one in told] == [
+        (3, "\x1b[2Jthree", "planned", 1200),
         (2, "[red]two", "planned", 1200),
         (1, "hello", "planned", 1200),
     ]

@@ -33,8 +33,9 @@ def url(gateway: SimulatedGateway) -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody's account is in the environment."""
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody's account is in the environment, and no journal in the current folder."""
+    monkeypatch.chdir(tmp_path)
     for name in ("QXT_USER", "QXT_PASSWORD", "QXT_PASSWORD_MD5", "QXT_BASE_URL", "QXT_JOURNAL", "QXT_PUSH_PATH"):
         monkeypatch.delenv(name, raising=False)
 

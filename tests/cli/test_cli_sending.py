@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +48,7 @@ class TestSend:
         assert (sent.numbers, sent.text, sent.extno, sent.addseqno) == (tuple(numbers(2)), TEXT, "12", True)
 
     def test_json(self, run: Run, gateway: SimulatedGateway) -> None:
-        """The JSON object has a stable shape; what was left out is told on stderr, masked."""
+        """The JSON object has a stable shape; an invalid number is exit code 1, and told on stderr, masked."""
         ended = run("send", *numbers(1), "+86 138-0013-0000", "13800", "--text", "a€", "--substitute", "--json")
         told = json.loads(ended.stdout)
         assert list(told) == KEYS
@@ -62,6 +63,7 @@ class TestSend:
             "errors": [],
             "interrupted": None,
         }
+        assert ended.exit_code == 1
         assert gateway.sends[0].text == "aEUR"
         assert ended.stderr == "number 3: '1****': it has 5 digits, a mobile number has 11\n"
 
@@ -218,13 +220,15 @@ class TestBulk:
     def test_one_file_for_both_is_refused(
         self, run: Run, gateway: SimulatedGateway, many: Path, tmp_path: Path
     ) -> None:
-        """Failed and unknown numbers would overwrite each other; a device has room for both."""
+        """Failed, unknown and unsent numbers would overwrite each other; a device has room for all."""
         (tmp_path / "link.txt").symlink_to("one.txt")
         for other in ("one.txt", "link.txt"):
             files = ("--failed-to", tmp_path / "one.txt", "--unknown-to", tmp_path / other)
             ended = run("bulk", many, "--text", TEXT, *files)
             assert ended.exit_code == 2
             assert "--failed-to and --unknown-to are one file: give two." in ended.stderr
+        files = ("--failed-to", tmp_path / "two.txt", "--unsent-to", tmp_path / "two.txt")
+        assert "--failed-to and --unsent-to are one file" in run("bulk", many, "--text", TEXT, *files).stderr
         assert gateway.sends == ()
         assert run("bulk", many, "--text", TEXT, "--failed-to", "/dev/null", "--unknown-to", "/dev/null").exit_code == 0
 
@@ -274,7 +278,7 @@ class TestBulk:
         """The balance cannot be checked for numbers that nobody has counted."""
         ended = run("bulk", "-", "--text", TEXT, "--check-balance", stdin=b"13800138000")
         assert ended.exit_code == 2
-        assert "--check-balance reads FILE twice, and <stdin> can be read once only" in ended.stderr
+        assert "--check-balance reads FILE twice, and this one can be read once only" in ended.stderr
         assert not gateway.requests
 
     @pytest.mark.parametrize(
@@ -333,11 +337,10 @@ class TestBulk:
     def test_a_source_that_breaks_in_another_way(self, run: Run, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whatever else the reading meets is told, too."""
 
-        async def broken(*_: object) -> None:
+        async def broken(_: object) -> bool:
             raise ZeroDivisionError
-            yield
 
-        monkeypatch.setattr("qxt_async.cli.screening.numbers_of", broken)
+        monkeypatch.setattr("qxt_async.cli.screening.FileNumbers._read_on", broken)
         ended = run("bulk", many, "--text", TEXT)
         assert ended.exit_code == 1
         assert "Error: the source of numbers failed with ZeroDivisionError" in ended.stderr
@@ -363,14 +366,15 @@ class TestBulk:
         """What was appended after the first look is sent as well, and counted right."""
         from qxt_async.cli import screening
 
-        original = screening.Screen
+        original = screening.FileNumbers.count
 
-        def grow(name: str) -> screening.Screen:
-            with many.open("a", encoding="utf-8") as file:
-                file.write("\n13800139999")
-            return original(name)
+        def grow(file: screening.FileNumbers) -> int:
+            count = original(file)
+            with many.open("a", encoding="utf-8") as more:
+                more.write("\n13800139999")
+            return count
 
-        monkeypatch.setattr(screening, "Screen", grow)
+        monkeypatch.setattr(screening.FileNumbers, "count", grow)
         ended = run("bulk", many, "--text", TEXT, "--json")
         told = json.loads(ended.stdout)
         assert (ended.exit_code, told["accepted"], told["unsent"]) == (0, 2501, 0)
@@ -407,6 +411,14 @@ class TestProgress:
         assert "failed 0" in last
         assert "\x1b[32m" in ended.stderr  # green: something was accepted
         assert "\x1b[31m" not in ended.stderr  # red: nothing failed
+
+    def test_a_terminal_without_rich_gets_lines(self, run: Run, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What cannot be drawn is told, before and after the send."""
+        monkeypatch.setattr("click.testing._NamedTextIOWrapper.isatty", lambda self: "stderr" in self.name)
+        monkeypatch.setitem(sys.modules, "rich.progress", None)
+        ended = run("bulk", many, "--text", TEXT)
+        assert ended.exit_code == 0
+        assert " of 2,500, " in ended.stderr
 
     def test_a_log_and_a_bar_do_not_mix(self, run: Run, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """With --verbose there are lines even on a terminal."""

@@ -79,6 +79,7 @@ class TestSignals:
         assert told["interrupted"] == number.name
         assert (told["accepted"], told["unknown"], told["unsent"]) == (834, 0, 1666)
         assert gateway.stats()["taken"] == 834
+        assert "not sent: to send FILE again would text the others twice" in stderr
         assert f"Error: stopped by {number.name}\n" in stderr
 
     def test_a_second_signal_cuts_it_off(self, start: Start, gateway: SimulatedGateway, many: Path) -> None:
@@ -96,6 +97,33 @@ class TestSignals:
         assert process.returncode == 130
         assert (told["accepted"], told["failed"], told["unknown"], told["unsent"]) == (0, 0, 834, 1666)
         assert set(unknown.read_text(encoding="ascii").split()) == set(gateway.taken)
+
+    def test_what_was_not_sent_can_be_sent_later(
+        self, start: Start, run: Run, gateway: SimulatedGateway, many: Path, tmp_path: Path
+    ) -> None:
+        """With --unsent-to the rest of the file is kept; sending that, too, texts everybody once."""
+        with many.open("a", encoding="utf-8") as file:
+            file.write("\n".join(["", numbers(1)[0], "138", "13800139998", numbers(2500)[-1]]))
+        suppressed, unsent = tmp_path / "suppressed.txt", tmp_path / "un sent.txt"
+        suppressed.write_text("13800139998", encoding="ascii")
+        arrived, release = held(gateway)
+        options = ("--concurrency", "1", "--json", "--suppressed", suppressed, "--unsent-to", unsent)
+        process = start("bulk", many, "--text", TEXT, *options)
+        assert process.stderr is not None
+        assert arrived.wait(30)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline().startswith("stopping: ")
+        release.set()
+        stdout, stderr = process.communicate(timeout=30)
+        told = json.loads(stdout)
+        kept = unsent.read_text(encoding="ascii").split()
+        assert process.returncode == 130
+        assert len(kept) == told["unsent"] == 2500 - told["accepted"]
+        assert (told["invalid"], told["duplicates"], told["suppressed"]) == (1, 2, 1)
+        assert f"not sent: {len(kept):,} numbers, all in '{unsent}'; " in stderr
+        assert f"; go on with the same text: qxt bulk '{unsent}'\n" in stderr
+        assert run("bulk", unsent, "--text", TEXT).exit_code == 0
+        assert gateway.taken == dict.fromkeys(numbers(2500), 1)
 
     def test_one_send_is_interrupted_likewise(self, start: Start, gateway: SimulatedGateway) -> None:
         """`qxt send` waits for its answer, too."""
@@ -224,6 +252,54 @@ def test_a_signal_before_another_attempt(
     told = json.loads(ended.stdout)
     assert (ended.exit_code, told["failed"], told["accepted"]) == (130, 1, 0)
     assert len(gateway.requests) == 1
+
+
+@pytest.mark.usefixtures("account")
+def test_a_number_that_provably_was_not_sent_is_kept_to_go_on_with(
+    run: Run, gateway: SimulatedGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the file of --unsent-to and not also in that of --failed-to: who sends both sends it once."""
+
+    async def interrupted(_: float) -> None:
+        signal.raise_signal(signal.SIGINT)
+        await noticed.wait()
+
+    gateway.fail_next("throttle-429")
+    (tmp_path / "one.txt").write_text(*numbers(1), encoding="utf-8")
+    noticed = anyio.Event()
+    monkeypatch.setattr(sending.anyio, "sleep", interrupted)
+    monkeypatch.setattr(stopping, "click", SimpleNamespace(echo=lambda *_, **__: noticed.set()))
+    ended = run("bulk", "one.txt", "--text", TEXT, "--unsent-to", "unsent.txt", "--failed-to", "failed.txt")
+    assert ended.exit_code == 130
+    assert (tmp_path / "unsent.txt").read_text(encoding="ascii") == f"{numbers(1)[0]}\n"
+    assert (tmp_path / "failed.txt").read_text(encoding="ascii") == ""
+    assert "not sent: 1 number, all in unsent.txt; go on with the same text: qxt bulk unsent.txt" in ended.stderr
+
+
+class TestStoppedEarly:
+    """What is kept when something else than a signal stops a bulk send."""
+
+    @pytest.fixture(autouse=True)
+    def wrong(self, account: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The password is wrong: the first batch is refused, and no other begins."""
+        monkeypatch.setenv("QXT_PASSWORD", "wrong")
+
+    def test_of_a_pipe_what_was_read(self, run: Run, tmp_path: Path) -> None:
+        """A pipe is not read on, since it may give nothing more for hours; what was read of it is kept."""
+        files = ("--failed-to", "failed.txt", "--unsent-to", "unsent.txt")
+        stdin = "\n".join(numbers(2500)).encode()
+        ended = run("bulk", "-", "--text", TEXT, "--concurrency", "1", *files, stdin=stdin)
+        kept = [(tmp_path / name).read_text(encoding="ascii").split() for name in ("failed.txt", "unsent.txt")]
+        assert ended.exit_code == 1
+        assert len(kept[0]) < len(kept[1])
+        assert [*kept[0], *kept[1]] == numbers(2500)
+
+    def test_a_full_disk(self, run: Run, many: Path) -> None:
+        """It is said that some are missing in the file; the tally stands."""
+        ended = run("bulk", many, "--text", TEXT, "--concurrency", "1", "--json", "--unsent-to", "/dev/full")
+        assert ended.exit_code == 1
+        assert json.loads(ended.stdout)["unsent"] == 1666
+        assert "--unsent-to /dev/full: not all of the numbers that were not sent are in it: [Errno 28]" in ended.stderr
 
 
 class TestSimulate:

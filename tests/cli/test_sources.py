@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qxt_async import InvalidConfigurationError, InvalidRequestError, SourceFileError, sources
-from qxt_async.sources import NumberBlock, NumberFile, open_numbers
+from qxt_async.sources import NumberBlock, NumberFile, file_format, is_regular, open_numbers
 
 A, B, C = "13800138000", "13800138001", "13800138002"
 
@@ -322,7 +322,7 @@ class TestFiles:
         path.write_text(f"{A}\n{B}\n", encoding="utf-8")
         with open_numbers(path) as file:
             assert file.name == str(path)
-            assert file.regular
+            assert is_regular(path)
             assert file.pipe is None
             assert list(file) == [A, B]
             assert file.read_block() is None
@@ -334,6 +334,23 @@ class TestFiles:
             open_numbers(str(tmp_path / name))
         assert caught.value.line is None
         assert isinstance(caught.value, InvalidRequestError)
+
+    def test_the_format_is_in_the_first_bytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whatever its name is; a pipe is not looked into, and a file that cannot be opened is an error."""
+        path = tmp_path / "numbers.txt"
+        for content, found in ((b"PK\x03\x04", "xlsx"), (b"PAR1", "parquet"), (b"PA", "text")):
+            path.write_bytes(content)
+            assert file_format(path) == found
+        assert [file_format(other) for other in ("-", "/dev/null")] == ["text", "text"]
+        with pytest.raises(SourceFileError, match="No such file"):
+            file_format(tmp_path / "missing")
+
+        def refuse(*_: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)
+        with pytest.raises(SourceFileError, match="Permission denied"):
+            file_format(path)
 
     def test_what_cannot_be_read(self) -> None:
         """An error of the disk in the middle names the file."""
@@ -367,7 +384,6 @@ class TestFiles:
             with open_numbers("-") as file:
                 assert file.name == "<stdin>"
                 assert file.pipe == reading
-                assert not file.regular
                 other_end.write(f"{A}\n{B}".encode())
                 assert file.read_block() == NumberBlock([A], range(1, 2))
                 other_end.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -174,6 +175,48 @@ def test_a_worker_that_cannot_work_says_why(account: None, monkeypatch: pytest.M
     monkeypatch.setattr(CampaignWorker, "run", refuse)
     result = CliRunner().invoke(qxt, ["worker"])
     assert (result.exit_code, result.stderr) == (1, "working\nError: the journal's database refused\n")
+
+
+@pytest.mark.usefixtures("account")
+def test_a_wrong_password_is_found_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that could send nothing says why, ends with exit code 1, and never says that it works."""
+    monkeypatch.setenv("QXT_PASSWORD", "wrong")
+    result = CliRunner().invoke(qxt, ["worker"])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: the gateway does not accept the password")
+
+
+def test_a_gateway_that_cannot_be_asked_yet_is_waited_for(
+    gateway: SimulatedGateway, account: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worker says that the account is not checked yet, and works."""
+
+    async def ended(_: CampaignWorker) -> None:
+        pass
+
+    monkeypatch.setattr(CampaignWorker, "run", ended)
+    gateway.fail_next("take-then-html", of="balance")
+    result = CliRunner().invoke(qxt, ["worker"])
+    assert result.exit_code == 0
+    first, second = result.stderr.splitlines()
+    assert first.startswith("the account is not checked yet: ")
+    assert second == "working"
+
+
+def test_a_signal_ends_the_check_of_the_account(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that still waits for the gateway ends at once, and never says that it works."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/qxt"
+        for name, value in (("USER", "user"), ("PASSWORD", "password"), ("BASE_URL", address), ("JOURNAL", database)):
+            monkeypatch.setenv(f"QXT_{name}", value)
+        process = subprocess.Popen([sys.executable, "-m", "qxt_async", "worker"], stderr=subprocess.PIPE, text=True)
+        silent.settimeout(60)
+        connection, _ = silent.accept()
+        with connection:
+            process.send_signal(signal.SIGTERM)
+            _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "working" not in stderr
 
 
 @pytest.mark.usefixtures("account")

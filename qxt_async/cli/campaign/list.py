@@ -8,7 +8,8 @@ import anyio
 import attrs
 import click
 
-from qxt_async.cli.display import json_line
+from qxt_async.cli.display import aligned, json_line
+from qxt_async.cli.feed import plain
 from qxt_async.cli.options import as_json
 
 from .shared import existing, journal_option, look
@@ -41,23 +42,19 @@ def command(journal: str, as_json: bool) -> None:
         for campaign, _ in campaigns:
             click.echo(json_line(_values(campaign)))
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for name in ("ID", "state", "planned", "numbers", "credits", "name"):
-        table.add_column(name, justify="right" if name in {"ID", "numbers", "credits"} else "left")
-    for campaign, state in campaigns:
-        table.add_row(
+    rows = [
+        (
             str(campaign.id),
             state,
             f"{campaign.created_at.astimezone():%Y-%m-%d %H:%M}",
             f"{campaign.numbers:,}",
             f"{campaign.credits:,}",
-            Text(campaign.name),
+            plain(campaign.name),
         )
-    Console(highlight=False).print(table)
+        for campaign, state in campaigns
+    ]
+    for line in aligned([("ID", "state", "planned", "numbers", "credits", "name"), *rows], {0, 3, 4}):
+        click.echo(line)
 
 
 async def _described(campaigns: Campaigns, campaign: Campaign) -> tuple[Campaign, str]:

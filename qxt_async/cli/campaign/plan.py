@@ -10,8 +10,16 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from qxt_async.cli.display import json_line
-from qxt_async.cli.options import as_json, file_options, message_options, text_option, verbose
+from qxt_async.cli.display import json_line, print_table
+from qxt_async.cli.options import (
+    as_json,
+    file_options,
+    message_options,
+    reads_once,
+    suppressed_option,
+    text_option,
+    verbose,
+)
 
 from .shared import journal_option
 
@@ -24,11 +32,11 @@ __all__ = ["command"]
 
 
 @click.command("plan")
-@click.argument("files", metavar="FILE…", nargs=-1, required=True)
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, callback=reads_once)
 @text_option
 @click.option("--name", default="", metavar="NAME", help="What to call the campaign.")
 @file_options
-@click.option("--sheet", metavar="S", default="1", help="Sheet of an XLSX file: its name, or its position from 1.")
+@suppressed_option
 @message_options
 @click.option("--extno-column", metavar="C", help="Column with each row's own extension number.")
 @click.option("--skip-faulty", is_flag=True, help="Leave out rows whose text cannot be made, instead of refusing.")
@@ -46,8 +54,8 @@ def command(
     name: str,
     column: str | None,
     encoding: str | None,
+    sheet: str | int,
     suppressed: str | None,
-    sheet: str,
     extno: str | None,
     addseqno: bool,
     substitute: bool,
@@ -71,13 +79,11 @@ def command(
     "duplicates", "suppressed", "faulty", "balance", "enough", "warnings": […]}.
     """
     from qxt_async import QxtClient
-    from qxt_async.campaign import plan
-    from qxt_async.campaign.tables import TableFile
+    from qxt_async.campaign import TableFile, plan
     from qxt_async.cli.screening import read_suppressed
     from qxt_async.journal import open_journal
 
-    chosen = int(sheet) if sheet.isascii() and sheet.isdigit() else sheet
-    sources = [TableFile(file, column=column, encoding=encoding, sheet=chosen) for file in files]
+    sources = [TableFile(file, column=column, encoding=encoding, sheet=sheet) for file in files]
     left_out = read_suppressed(suppressed)
     known = ("QXT_USER", "QXT_BASE_URL") if check_balance else ()
     ask = bool(known) and all(map(os.environ.get, known))
@@ -116,11 +122,10 @@ def _reading() -> Generator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.console import Console
-
-    console = Console(stderr=True)
-    with console.status("reading …") as status:
-        yield lambda rows: status.update(f"reading … {rows:,} rows")
+    try:
+        yield lambda rows: click.echo(f"\rreading … {rows:,} rows", nl=False, err=True)
+    finally:
+        click.echo("\r\x1b[K", nl=False, err=True)  # the line is empty again
 
 
 def _values(made: CampaignPlan) -> dict[str, object]:
@@ -145,8 +150,6 @@ def _values(made: CampaignPlan) -> dict[str, object]:
 
 
 def _print(made: CampaignPlan) -> None:
-    from qxt_async.cli.display import print_table
-
     campaign = made.campaign
     rows: list[tuple[str, int | str]] = [
         ("numbers", campaign.numbers),

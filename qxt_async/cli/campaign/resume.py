@@ -15,6 +15,8 @@ from .sending import send, sending_options
 from .shared import existing, id_argument, journal_option, ordered_by
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qxt_async.journal.records import Resend
 
 __all__ = ["command"]
@@ -22,8 +24,8 @@ __all__ = ["command"]
 
 @click.command("resume")
 @id_argument
-@click.option("--resend-unknown", "resend", flag_value="unknown", help="Send unknown numbers again; may text twice.")
-@click.option("--resend-failed", "resend", flag_value="failed", help="Send failed numbers again.")
+@click.option("--resend-unknown", is_flag=True, help="Send unknown numbers again; may text twice.")
+@click.option("--resend-failed", is_flag=True, help="Send failed numbers again.")
 @click.option("--yes", is_flag=True, help="Do not ask for confirmation of a resend.")
 @click.option("--order-only", is_flag=True, help="Write the order down for a runner elsewhere; send nothing here.")
 @sending_options
@@ -33,7 +35,8 @@ __all__ = ["command"]
 @verbose
 def command(
     campaign: int,
-    resend: str | None,
+    resend_unknown: bool,
+    resend_failed: bool,
     yes: bool,
     order_only: bool,
     journal: str,
@@ -43,35 +46,38 @@ def command(
 ) -> None:
     """Go on after a pause, a cancellation or a crash, and send what is planned.
 
-    What is unknown or failed is sent again only if ordered, with --resend-unknown or --resend-failed, after it was
-    shown how many numbers that is and how many credits it costs. People may get the text twice.
+    What is unknown or failed is sent again only if ordered, with --resend-unknown, --resend-failed or both, after it
+    was shown how many numbers that is and how many credits it costs. People may get the text twice.
     """
-    if resend is not None:
-        _order_resend(campaign, journal, resend, yes=yes)
+    states = [state for state, wanted in (("unknown", resend_unknown), ("failed", resend_failed)) if wanted]
+    if states:
+        _order_resend(campaign, journal, states, yes=yes)
     anyio.run(_resume, campaign, journal)
     if not order_only:
         anyio.run(send, campaign, journal, options, as_json, verbose)
 
 
-def _order_resend(campaign: int, journal: str, state: str, *, yes: bool) -> None:
+def _order_resend(campaign: int, journal: str, states: Sequence[str], *, yes: bool) -> None:
+    """Show what would be sent again, have it confirmed, and order it; what has no numbers is left out."""
     from qxt_async.journal.records import BatchState
 
-    async def preview() -> Resend:
+    async def preview() -> dict[BatchState, Resend]:
         async with existing(journal) as opened:
-            return await opened.campaigns.preview_resend(campaign, BatchState(state))
+            found = {state: await opened.campaigns.preview_resend(campaign, state) for state in map(BatchState, states)}
+        return {state: resend for state, resend in found.items() if resend.numbers}
 
     async def order() -> None:
         async with existing(journal) as opened:
-            await opened.campaigns.resend(campaign, BatchState(state), expected=expected, by=ordered_by())
+            for state, found in expected.items():
+                await opened.campaigns.resend(campaign, state, expected=found, by=ordered_by())
 
     expected = anyio.run(preview)
-    if not expected.numbers:
-        raise FailedError(f"no number of campaign {campaign} is {state}")
-    twice = "; they may have the text already" if state == BatchState.UNKNOWN else ""
-    click.echo(
-        f"{plural(expected.numbers, 'number')} would be sent again for {plural(expected.credits, 'credit')}{twice}",
-        err=True,
-    )
+    if not expected:
+        raise FailedError(f"no number of campaign {campaign} is {' or '.join(states)}")
+    for state, found in expected.items():
+        twice = "; they may have the text already" if state is BatchState.UNKNOWN else ""
+        numbers, credits_ = plural(found.numbers, f"{state.value} number"), plural(found.credits, "credit")
+        click.echo(f"{numbers} would be sent again for {credits_}{twice}", err=True)
     if not yes:
         click.confirm("Send them again?", abort=True, err=True)
     anyio.run(order)

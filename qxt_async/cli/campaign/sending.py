@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qxt_async.cli.display import draws_bars
 from qxt_async.cli.options import account, all_of, guard_options
 from qxt_async.cli.stopping import say_stopping
 
@@ -93,12 +93,12 @@ async def send_on_workers(campaign: int, journal: str, priority: int | None, as_
 
 @contextmanager
 def shown_progress(*, plain: bool) -> Generator[Callable[[RunProgress], None]]:
-    """Show how far a run is, on stderr: a bar if that is a terminal, else a line every half minute."""
-    if plain or not sys.stderr.isatty():
-        yield _lines()
-    else:
+    """Show how far a run is, on stderr: a bar if it can be drawn, else a line every half minute."""
+    if draws_bars(plain=plain):
         with _bar() as show:
             yield show
+    else:
+        yield _lines()
 
 
 def _settled(now: RunProgress) -> int:

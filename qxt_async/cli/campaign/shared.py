@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from qxt_async.cli.display import json_line
+from qxt_async.cli.display import json_line, print_table
 from qxt_async.cli.journals import existing, journal_option
 from qxt_async.cli.program import ExitCode, FailedError
 from qxt_async.words import plural
@@ -101,7 +101,6 @@ async def look(campaigns: Campaigns, campaign: int, read: Callable[[int], Awaita
 
 async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> Tally:
     """Print how far a campaign is, on stdout."""
-    from qxt_async.cli.display import print_table
     from qxt_async.journal.records import BatchState
 
     tally = await look(journal.campaigns, campaign, journal.campaigns.tally)
