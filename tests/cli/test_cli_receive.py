@@ -130,7 +130,7 @@ class TestCircle:
     def test_who_opts_out_is_left_out(
         self, start: Start, run: Run, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """After a reply `TD` the number is on the list, and no next send with that journal goes to it."""
+        """After a reply `回复R` the number is on the list, and no next send with that journal goes to it."""
         monkeypatch.setenv("QXT_PASSWORD", PASSWORD)
         monkeypatch.setenv("QXT_USER", "user")
         receiver = listening(start("receive", "--port", "0", "--path", SECRET, "--journal", journal))
@@ -138,9 +138,9 @@ class TestCircle:
         gateway = SimulatedGateway("user", PASSWORD, push_to=receiver)
         with serve(gateway) as url:
             monkeypatch.setenv("QXT_BASE_URL", url)
-            gateway.reply(gone, "ＴＤ。")
+            gateway.reply(gone, "回复Ｒ。")
             replies = start("replies", "--journal", journal, "--json", "--follow", "--limit", "1")
-            assert json.loads(replies.communicate(timeout=60)[0])["text"] == "ＴＤ。"
+            assert json.loads(replies.communicate(timeout=60)[0])["text"] == "回复Ｒ。"
             assert run("suppressed", "export", "--journal", journal).stdout == f"{gone}\n"
             path = tmp_path / "both.txt"
             path.write_text(f"{gone}\n{stays}\n", encoding="ascii")
