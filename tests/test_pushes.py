@@ -266,10 +266,10 @@ def test_opt_out_with_many_blanks(blank: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    (
+    [
         *("", "。", "TD 退订", "请勿退订", "怎么退订单", "NO", "thanks", "RR", "T" * 65, "R" + "." * 64),
         *("回复", "请回复", "请R", "R回复", "回复回复R", "请回复我", "勿回复R"),
-    ),
+    ],
 )
 def test_no_opt_out(text: str) -> None:
     """Whatever is not a keyword alone, or after `回复`, does not opt out."""
