@@ -23,6 +23,7 @@ HOUSE = [
     "phones",
     "texts",
     "pushes",
+    "redaction",
     "wire",
     "columns",
     "spreadsheets",
