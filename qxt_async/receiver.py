@@ -36,12 +36,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
 
 import anyio
-from anyio import to_thread
 
 from .errors import InvalidConfigurationError, JournalBusyError, JournalError
 from .journal import open_journal
 from .models import Reply, StatusReport
 from .pushes import DEFAULT_LIMITS, OptOut, parse_push
+from .tasks import run_in_thread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -314,7 +314,7 @@ async def _handle(handler: Callable[[V], Awaitable[object] | object], values: Se
         target = target.func
     if not inspect.iscoroutinefunction(target) and not inspect.iscoroutinefunction(type(target).__call__):
         # It may block; one thread for all values of a push, in their order.
-        results = await to_thread.run_sync(lambda: [handler(value) for value in values])
+        results = await run_in_thread(lambda: [handler(value) for value in values])
         for result in results:
             if inspect.isawaitable(result):
                 await result
