@@ -45,6 +45,8 @@ def command(journal: str, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from qxt_async.cli.feed import plain
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for name in ("ID", "state", "planned", "numbers", "credits", "name"):
         table.add_column(name, justify="right" if name in {"ID", "numbers", "credits"} else "left")
@@ -55,7 +57,7 @@ def command(journal: str, as_json: bool) -> None:
             f"{campaign.created_at.astimezone():%Y-%m-%d %H:%M}",
             f"{campaign.numbers:,}",
             f"{campaign.credits:,}",
-            Text(campaign.name),
+            Text(plain(campaign.name)),
         )
     Console(highlight=False).print(table)
 
