@@ -143,7 +143,7 @@ class _PushProtocol(H11Protocol):
             # Nothing follows: while there is another request to read, uvicorn does not read on to the end.
             self.transport.close()
 
-    def eof_received(self) -> bool:
+    def eof_received(self) -> bool:  # type: ignore[override]
         """Keep the connection until a request that is there whole is answered."""
         self._ended = True
         request = self._request
