@@ -381,6 +381,13 @@ class _Reading:
 # --- opting out -----------------------------------------------------------------------------------------------------
 
 
+# A reply of so many characters, blanks around it apart, is no keyword; folding 64 KB for nothing would hold up others.
+_LONGEST_REPLY: Final = 64
+_OPT_OUT_WORDS: Final = frozenset(("R", "T", "TD", "N", "退订", "拒收", "取消订阅"))
+# People repeat the instruction that they follow: 拒收请回复R is answered with 回复R.
+_REPLY_WITH: Final = ("", "回复", "请回复")
+
+
 def _folded(text: str) -> str:
     """Full-width as half-width, small letters, and nothing but letters and digits."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
@@ -394,18 +401,21 @@ def _folded_all(keywords: Iterable[str]) -> frozenset[str]:
 
 @attrs.frozen
 class OptOut:
-    """Which replies mean "no more texts".
+    """Which replies mean "no more texts" (PROTOCOL 4.8).
 
-    The whole reply has to be a keyword; full-width letters, case, spaces and punctuation do not matter:
-    ``ＴＤ``, ``t d``, ``退订。``.
+    The whole reply has to be a keyword, alone or after ``回复`` or ``请回复``; full-width letters, case, spaces and
+    punctuation do not matter: ``Ｒ``, ``t d``, ``退订。``, ``请回复“R”``.
 
     Attributes:
         keywords: folded the same way.
     """
 
-    keywords: frozenset[str] = attrs.field(default=frozenset(("T", "TD", "N", "退订")), converter=_folded_all)
+    keywords: frozenset[str] = attrs.field(default=_OPT_OUT_WORDS, converter=_folded_all)
 
     def matches(self, text: str) -> bool:
-        """Whether the reply `text` asks to be left alone."""
-        # No keyword is anywhere near as long; folding 64 KB for nothing would hold up the others.
-        return len(text) <= 64 and _folded(text) in self.keywords
+        """Whether the reply `text` asks to receive no more texts."""
+        text = text.strip()
+        if len(text) > _LONGEST_REPLY:
+            return False
+        folded = _folded(text)
+        return any(folded.startswith(start) and folded[len(start) :] in self.keywords for start in _REPLY_WITH)

@@ -36,12 +36,12 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
 
 import anyio
-from anyio import to_thread
 
 from .errors import InvalidConfigurationError, JournalBusyError, JournalError
 from .journal import open_journal
 from .models import Reply, StatusReport
 from .pushes import DEFAULT_LIMITS, OptOut, parse_push
+from .tasks import run_in_thread
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -241,9 +241,14 @@ class PushReceiver:
             logger.warning("refused: a query of %d bytes", len(query))
             return 414, b"query too long"
         length = _announced(scope)
+        body = b"" if length == 0 else await self._body(length, receive)
+        if length is None and not query and not body and not _chunked(scope):
+            # Over HTTP/2 a body needs no length, so it was looked for. Over HTTP/1 this is a client that forgot it.
+            logger.warning("refused: a POST with neither a length nor a query")
+            return 411, b"Content-Length or Transfer-Encoding"
         push = parse_push(
             query,
-            b"" if length == 0 else await self._body(length, receive),
+            body,
             limits=self._limits,
             channel_number=self._channel_number,
             received_at=datetime.now(UTC),
@@ -309,7 +314,7 @@ async def _handle(handler: Callable[[V], Awaitable[object] | object], values: Se
         target = target.func
     if not inspect.iscoroutinefunction(target) and not inspect.iscoroutinefunction(type(target).__call__):
         # It may block; one thread for all values of a push, in their order.
-        results = await to_thread.run_sync(lambda: [handler(value) for value in values])
+        results = await run_in_thread(lambda: [handler(value) for value in values])
         for result in results:
             if inspect.isawaitable(result):
                 await result
@@ -339,15 +344,28 @@ async def _respond(scope: Scope, send: Send, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
+def _chunked(scope: Scope) -> bool:
+    return any(name == b"transfer-encoding" for name, _ in scope["headers"])
+
+
 def _announced(scope: Scope) -> int | None:
-    """How many bytes of body are said to come; ``None`` if that is not said."""
-    chunked = False
+    """How many bytes of body are said to come; ``None`` if that is not said.
+
+    Raises:
+        _Refusal: both headers of a body's length are there. Servers differ in which one they follow, so the body that
+            they hand over may be a part of what was sent.
+    """
+    length = None
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             # No more digits than tell that it is too much: Python refuses to read thousands of them.
-            return int(value.lstrip(b"0")[:18] or b"0")
-        chunked = chunked or name == b"transfer-encoding"
-    return 0 if scope["method"] == "GET" and not chunked else None
+            length = int(value.lstrip(b"0")[:18] or b"0")
+    if _chunked(scope):
+        if length is not None:
+            logger.warning("refused: Content-Length beside Transfer-Encoding")
+            raise _Refusal(400, b"Content-Length beside Transfer-Encoding")
+        return None
+    return 0 if length is None and scope["method"] == "GET" else length
 
 
 # --- addresses ------------------------------------------------------------------------------------------------------

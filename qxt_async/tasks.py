@@ -10,7 +10,7 @@ from anyio import to_thread
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["in_a_task", "in_a_thread"]
+__all__ = ["in_a_task", "in_a_thread", "run_in_thread"]
 
 T = TypeVar("T")
 
@@ -45,4 +45,28 @@ async def in_a_thread(function: Callable[[], T]) -> T:
 
     For what uses something that the caller closes afterwards: some libraries crash when they are closed at work.
     """
-    return await in_a_task(lambda: to_thread.run_sync(function))
+    return await in_a_task(lambda: run_in_thread(function))
+
+
+async def run_in_thread(function: Callable[[], T]) -> T:
+    """Run `function` in a worker thread of anyio's.
+
+    What it returns or raises is handed over beside the event loop: asyncio in debug mode logs the callbacks that take
+    long, and with them what they are called with.
+
+    Raises:
+        Exception: what `function` raised.
+    """
+    returned: list[T] = []
+    raised: list[Exception] = []
+
+    def run() -> None:
+        try:
+            returned.append(function())
+        except Exception as error:  # noqa: BLE001  (raised where the result is awaited)
+            raised.append(error)
+
+    await to_thread.run_sync(run)
+    if raised:
+        raise raised[0]
+    return returned[0]

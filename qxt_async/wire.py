@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import re
 from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
@@ -51,7 +52,9 @@ URL_LIMIT = 8000
 """Bytes of a URL; servers of this kind cut at 8 KB by default (PROTOCOL 1.1)."""
 
 _SHOWN = 200
-_REPEATED = 5  # characters in a row that an answer may have in common with the text: a code has six
+# Characters of what is masked as a whole; a part of it at the place where an answer is cut would not be known for one.
+_CUT = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz+/=_-%&#;\\"
+_CODES = 10  # of one answer; a gateway has one or two
 _IN_TELE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz,"
 # Characters of a mid, as for pushes; real ones have seven to twenty.
 _MID = 128
@@ -242,7 +245,7 @@ class Answer(Record):
         receipts: what was taken.
         failed: what was refused.
         unknown: what the answer does not settle.
-        codes: the distinct codes of its ``fail:CODE:…`` lines.
+        codes: the distinct codes of its ``fail:CODE:…`` lines, ten at most.
         error: why some are not accepted; ``None`` if all are.
         trusted: whether the connection can be used again; not if the answer was another request's.
     """
@@ -283,20 +286,30 @@ def decode(body: bytes) -> str:
 
 
 def unrevealing(text: str) -> str:
-    """Mask what a server may repeat of our request: digests, encoded text, runs of digits as in numbers."""
-    text = re.sub(r"[0-9a-fA-F]{32,}|(?:%[0-9a-fA-F]{2}[^\s%&]{0,2}){2,}|(?:\\u[0-9a-fA-F]{4}){2,}", "****", text)
+    """Mask what a server may repeat of our request: digests, encoded text, runs of digits as in numbers.
+
+    Also letters in a row that are longer than any word, which may be base64.
+    """
+    text = re.sub(
+        r"[0-9A-Za-z+/_-]{32,}={0,2}|(?:%[0-9a-fA-F]{2}[^\s%&]{0,2}){2,}|(?:\\u[0-9a-fA-F]{4}){2,}"
+        r"|(?:&#[xX]?[0-9a-fA-F]{1,7};[^\s&]{0,2}){2,}",
+        "****",
+        text,
+    )
     return re.sub(r"\d(?:[ -]?\d){6,}", lambda run: f"{run[0][:3]}****", text)
 
 
 def shown(said: str, text: str = "") -> str:
     """The beginning of what a gateway said, fit for a log: without what it repeats of the `text` that was sent."""
-    said = said.strip()[: 2 * _SHOWN]
+    said = said.strip()
+    if len(said) > 2 * _SHOWN:
+        said = f"{said[: 2 * _SHOWN].rstrip(_CUT)}****"
     if text:
-        from difflib import SequenceMatcher
+        from .redaction import mask_repeated
 
-        while (met := SequenceMatcher(None, said, text, autojunk=False).find_longest_match()).size > _REPEATED:
-            said = f"{said[: met.a]}****{said[met.a + met.size :]}"
-    return unrevealing(said)[:_SHOWN]
+        said = mask_repeated(said, text)
+    # Digits with something in between, as people write numbers.
+    return re.sub(r"\d(?:[\W_]{0,3}\d){6,}", lambda run: f"{run[0][:3]}****", unrevealing(said))[:_SHOWN]
 
 
 def parse_send(body: bytes, numbers: Sequence[str], tele: bytes, text: str = "") -> Answer:
@@ -374,7 +387,8 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes, text: str) -> An
             settled = settled.union(new)
     failed = tuple(number for number in everything if number in refused and number not in unclear)
     unknown = tuple(number for number in everything if number in unclear or number not in settled)
-    codes = tuple(dict.fromkeys(shown(code, text) for code, told in lines.failed if told)) if failed else ()
+    distinct = dict.fromkeys(code for code, told in lines.failed if told) if failed else {}
+    codes = tuple(dict.fromkeys(shown(code, text) for code in itertools.islice(distinct, _CODES)))
     error: RefusedError | OutcomeUnknownError | None = None
     if unknown:
         error = errors.PartialAnswerError(len(unknown))

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import importlib.util
+import io
 import logging
 import re
 import traceback
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote_from_bytes
+from urllib.parse import quote, quote_from_bytes
 
 import anyio
 import anyio.abc
 import httpx
 import pytest
 
-from qxt_async import NO_RETRIES, QxtClient, QxtError, RetryPolicy
+from qxt_async import NO_RETRIES, QxtClient, QxtError, Reply, RetryPolicy
+from qxt_async.campaign.export import export_csv
+from qxt_async.campaign.plan import plan
+from qxt_async.journal import open_journal
+from qxt_async.pushes import OptOut
+from qxt_async.receiver import PushReceiver
 
 PASSWORD = "correct horse"
 DIGEST = hashlib.md5(PASSWORD.encode()).hexdigest()
@@ -234,6 +242,51 @@ async def test_nothing_leaks_from_what_is_refused_here(log: Everything) -> None:
                 await qxt.send(numbers, text)
             _clean_error(caught.value)
     assert log.own == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("transport", ["httpx", *sorted(INSTALLED)])
+async def test_nothing_leaks_from_asyncio_in_debug_mode(transport: str, tmp_path: Path, log: Everything) -> None:
+    """Every callback of the loop is logged, with its arguments, as those that take long are: none has ours.
+
+    That holds for sends, a plan and an export, and for pushes that are stored and told to handlers, which run in
+    threads, return a number, and raise an error with a text.
+    """
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    loop.slow_callback_duration = 0
+
+    def fail(reply: Reply) -> None:
+        raise LookupError(reply.text)
+
+    exported = io.StringIO(newline="")
+    (tmp_path / "numbers.csv").write_text("mobile,name\n" + "".join(f"{number},{TEXT}\n" for number in NUMBERS))
+    async with (
+        _server(ANSWERS["success"]) as address,
+        _client(address, transport) as qxt,
+        open_journal(tmp_path / "qxt.db") as journal,
+    ):
+        await qxt.send(NUMBERS, TEXT)
+        await qxt.send_bulk(NUMBERS, TEXT, batch_size=10)
+        planned = await plan(journal, None, [tmp_path / "numbers.csv"], "【Acme】{name}")
+        assert await export_csv(journal, planned.id, exported) == len(NUMBERS)
+        receiver = PushReceiver(
+            journal,
+            path_secret="pushes",
+            guessable=True,
+            on_report=lambda report: report.mobile,
+            on_reply=fail,
+            opt_out=OptOut([TEXT]),
+        )
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(receiver)) as gateway:
+            for kind, text, status in ((4, "DELIVRD", 200), (1, quote(TEXT), 503)):
+                fields = f"type={kind}&mid=1&mobile={NUMBERS[0]}&msg={text}"
+                assert (await gateway.post("http://receiver.test/pushes", content=fields)).status_code == status
+    executed = [line for line in log.lines if line.startswith("asyncio Executing ")]
+    assert any("WorkerThread" in line for line in executed)
+    for line in log.lines:
+        _clean(line)
 
 
 # --- what is logged --------------------------------------------------------------------------------------

@@ -240,15 +240,39 @@ def test_push_is_frozen() -> None:
         Push(query=b"", body=b"").flags = ()  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("text", ["T", "TD", "td", "ＴＤ", " t d ", "退订", "退 订。", "\u3000Ｔｄ\n", "N", "n!"])
-def test_opt_out(text: str) -> None:
-    """A reply that is a keyword opts out: case, width, spaces and punctuation do not matter."""
+WORDS = ["R", "T", "TD", "N", "退订", "拒收", "取消订阅"]
+
+
+@pytest.mark.parametrize("form", ["{}", " {}。", "“{}”！", "回复{}", "请回复{}", "请回复：{} ", "【回复】\n{}"])
+@pytest.mark.parametrize("word", WORDS)
+def test_opt_out(word: str, form: str) -> None:
+    """A reply that is a keyword, alone or after `回复` or `请回复`, opts out; spaces and punctuation do not matter."""
+    assert OptOut().matches(form.format(word))
+
+
+@pytest.mark.parametrize(
+    "text", ["r", "Ｒ", "ｒ.", "td", "ＴＤ", " t d ", "Ｔｄ\n", "n!", "退 订。", "\u3000取消 订阅\u3000", "回 复 ｒ"]
+)
+def test_opt_out_in_any_width_and_case(text: str) -> None:
+    """Case, full-width letters and spaces inside do not matter."""
     assert OptOut().matches(text)
 
 
-@pytest.mark.parametrize("text", ["", "。", "TD 退订", "请勿退订", "NO", "thanks", "T" * 65, "T" + " " * 64])
+@pytest.mark.parametrize("blank", [" ", "\u3000", "\n"], ids=ascii)
+def test_opt_out_with_many_blanks(blank: str) -> None:
+    """Blanks around a keyword do not count, however many there are."""
+    assert OptOut().matches(f"{blank * 100}R{blank * 100}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "。", "TD 退订", "请勿退订", "怎么退订单", "NO", "thanks", "RR", "T" * 65, "R" + "." * 64),
+        *("回复", "请回复", "请R", "R回复", "回复回复R", "请回复我", "勿回复R"),
+    ],
+)
 def test_no_opt_out(text: str) -> None:
-    """Whatever is not a keyword alone does not opt out."""
+    """Whatever is not a keyword alone, or after `回复`, does not opt out."""
     assert not OptOut().matches(text)
 
 
@@ -257,6 +281,7 @@ def test_own_keywords() -> None:
     opt_out = OptOut(frozenset({"ＳＴＯＰ", " 取消 ", "!"}))
     assert opt_out.keywords == {"stop", "取消"}
     assert opt_out.matches("Stop.")
+    assert opt_out.matches("回复STOP")
     assert not opt_out.matches("TD")
     assert not opt_out.matches("!")
     with pytest.raises(InvalidConfigurationError, match="one string"):

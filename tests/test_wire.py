@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import sys
 import tomllib
 from collections import Counter
 from pathlib import Path
@@ -234,7 +236,16 @@ def test_an_empty_answer_is_called_empty() -> None:
         (r'{"msg": "\u60a8\u597d"}', '{"msg": "****"}'),
         ("100% sure", "100% sure"),
         ("  padded\n", "padded"),
-        ("x" * 500, "x" * 200),
+        ("。" * 500, "。" * 200),
+        ("x" * 500, "****"),
+        ("Bearer NWY0ZGNjM2I1YWE3NjVkNjFkODMyN2RlYjg4MmNmOTk=", "Bearer ****"),
+        ("msg=&#24744;&#22909; or &#x60A8;&#x597D;", "msg=**** or ****"),
+        ("A &amp; B", "A &amp; B"),
+        ("1 3 8, 0.0.1-3(8)0_0_0", "1 3****"),
+        ("１３８００１３８０００", "１３８****"),
+        ("at 12:30:59 or 127.0.0", "at 12:30:59 or 127.0.0"),
+        # A part of a digest that the cut leaves.
+        (f"{'&#24744;' * 46} 5f4dcc3b5aa765d61d8327deb882cf99", "**** ****"),
     ],
 )
 def test_what_a_gateway_said_is_masked(said: str, shown: str) -> None:
@@ -260,6 +271,72 @@ def test_what_a_gateway_repeats_of_the_text_is_not_shown(answer: str) -> None:
     assert "****" in str(told.error)
     assert "code is" not in str(told.error)
     assert "482913" not in str(told.error)
+
+
+CODE_TEXT = "【Acme】Your code is 482913, 密码勿告诉他人."
+
+
+@pytest.mark.parametrize(
+    "repeated",
+    [
+        "4 8 2 9 1 3",
+        "4-8-2-9-1-3",
+        "4.8, 2/9;1_3",
+        "ＹＯＵＲ ＣＯＤＥ",
+        "YOUR-CODE",
+        "密 码 勿 告 诉 他",
+        "密码&#21247;&#x544A;诉他",
+        "482913&#44;&#x20;密码",
+        "&quot;482913&quot;",
+        base64.b64encode(CODE_TEXT.encode()).decode(),
+        base64.b64encode(CODE_TEXT.encode("gbk")).decode(),
+        base64.urlsafe_b64encode("密码勿告诉他人".encode()).decode(),
+        base64.b64encode("a密码勿告诉他人".encode("gbk")).decode()[2:],
+        "data" + base64.b64encode(b"code is 482913").decode().rstrip("="),
+        "x" + base64.b64encode(b"+13800138000").decode(),
+    ],
+)
+def test_what_is_repeated_in_another_form_is_not_shown(repeated: str) -> None:
+    """Separated, full-width, upper-case, as entities or in base64: it is masked, and what is around is shown."""
+    assert wire.shown(f"so: [{repeated}] !", CODE_TEXT) in {"so: [****] !", "so: [&quot;****&quot;] !"}
+
+
+@pytest.mark.parametrize("said", ["敏感词: 您 好", "code NullPointerException", "aGVsbG8gd29ybGQh", "R&D;", "482,91"])
+def test_what_is_not_repeated_is_shown(said: str) -> None:
+    """Words of the gateway's own stay, whatever they look like."""
+    assert wire.shown(said, CODE_TEXT) == said
+
+
+def test_a_long_text_costs_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looking for what an answer repeats of a text takes so many steps as both have characters, whatever they are.
+
+    Counted are calls of Python, per character of a text of 30,000: ten times the text may cost ten times as much. Of
+    the codes of an answer ten are looked at.
+    """
+    codes = []
+    shown = wire.shown
+    monkeypatch.setattr(wire, "shown", lambda said, text: codes.append(said) or shown(said, text))
+    lines = "".join(f"fail:{'ab' * 90}{place}:13800138000\n" for place in range(1000))
+    text = "ab" * 15_000
+    answer = parse_send(lines.encode(), ["13800138000"], b"13800138000", text)
+    assert len(codes) == 10
+    assert all("abab" not in code for code in answer.codes)
+
+    def steps(size: int) -> int:
+        count = 0
+
+        def step(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        sys.setprofile(step)
+        try:
+            shown("ab" * 150 + "b" + "a" * 300, "ab" * size)
+        finally:
+            sys.setprofile(None)
+        return count
+
+    assert steps(15_000) < 11 * steps(1500) < 200_000
 
 
 @pytest.mark.parametrize("number", ["1380013800\u0660", "+8613800138000", "1&msg=x", "\ud800"])

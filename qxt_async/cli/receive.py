@@ -59,7 +59,7 @@ def _print_secret(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     "keywords",
     multiple=True,
     metavar="WORD",
-    help="A reply that suppresses its number, instead of T, TD, N and 退订. May be repeated.",
+    help="A reply that suppresses its number, instead of R, T, TD, N, 退订, 拒收 and 取消订阅. May be repeated.",
 )
 @click.option("--no-opt-out", is_flag=True, help="Let no reply suppress its number.")
 @verbose

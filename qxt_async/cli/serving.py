@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
+import resource
 import socket
+import time
 from typing import TYPE_CHECKING, Any, cast
 
 import uvicorn
@@ -17,9 +21,18 @@ if TYPE_CHECKING:
 
     from qxt_async.receiver import PushReceiver
 
-__all__ = ["PushServer", "listen"]
+__all__ = ["PushServer", "connection_limit", "listen"]
+
+# The receiver's own: what it says of connections belongs to what it says of pushes.
+logger = logging.getLogger("qxt_async.receiver")
 
 _BACKLOG = 2048
+# Connections that asyncio accepts in one iteration of its loop. When the process runs out of files it tries so many
+# more, with a line in the log and a later attempt for each: with 2,048 that made 2.4 million lines in a minute.
+_ACCEPTED_AT_ONCE = 1
+# A gateway, or a proxy, needs some dozens. An idle one costs about 20 KB.
+_MOST_CONNECTIONS = 1000
+_SECONDS_BETWEEN_LINES = 1.0
 # A query may have 64 KB; the other headers of a push are short.
 _HEAD_BYTES = 80 * 1024
 # The receiver gives a body as long.
@@ -41,18 +54,104 @@ def listen(host: str, port: int) -> tuple[socket.socket, str]:
     return listener, f"http://{shown}:{listener.getsockname()[1]}"
 
 
+def connection_limit() -> int:
+    """How many connections may be open: half of the files that the process may have, and 1,000 at most.
+
+    The other half is for the journal, and for connections that are accepted and not yet counted.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_CONNECTIONS if files == resource.RLIM_INFINITY else max(1, min(_MOST_CONNECTIONS, files // 2))
+
+
+class _IdleConnections:
+    """The connections without a request under way, the one that has been idle longest first.
+
+    Args:
+        limit: connections in all, idle or not.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._idle: dict[_PushProtocol, None] = {}
+        self._closed = 0
+        self._told = -_SECONDS_BETWEEN_LINES
+
+    def add(self, connection: _PushProtocol) -> None:
+        """It waits for a request from now on."""
+        self._idle[connection] = None
+
+    def remove(self, connection: _PushProtocol) -> None:
+        """Its request is under way, or it is closed."""
+        self._idle.pop(connection, None)
+
+    def make_room(self, count: int) -> None:
+        """Close the one that has been idle longest if `count` connections are too many.
+
+        That is the newest one if all others have a request under way.
+        """
+        if count <= self._limit:
+            return
+        longest = next(iter(self._idle))
+        self.remove(longest)
+        # Not closed gently: that waits until the other side has read what was written to it.
+        longest.transport.abort()
+        self._closed += 1
+        now = time.monotonic()
+        if now - self._told >= _SECONDS_BETWEEN_LINES:
+            logger.warning(
+                "%d connections are open, the most that may be: closed %d that had been idle longest",
+                self._limit,
+                self._closed,
+            )
+            self._closed, self._told = 0, now
+
+
 class _PushProtocol(H11Protocol):
-    """Closes a connection whose next request does not begin in time; uvicorn itself waits for slow headers for ever."""
+    """A connection of uvicorn's, with what uvicorn lacks.
+
+    It is closed if its next request does not begin in time, or if there are too many and it has been idle longest. A
+    client that ends its side after a request is answered.
+    """
 
     _timer: asyncio.TimerHandle
+
+    def __init__(self, *args: Any, idle: _IdleConnections, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._idle = idle
+        self._ended = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._look_later()
+        self._idle.add(self)
+        self._idle.make_room(len(self.connections))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()
+        self._idle.remove(self)
         super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        super().handle_events()
+        if self._under_way:
+            self._idle.remove(self)
+
+    def on_response_complete(self) -> None:
+        self._idle.add(self)
+        super().on_response_complete()
+        if self._ended:
+            # Nothing follows: while there is another request to read, uvicorn does not read on to the end.
+            self.transport.close()
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Keep the connection until a request that is there whole is answered."""
+        self._ended = True
+        request = self._request
+        return self._under_way and request is not None and not request.more_body
+
+    @property
+    def _under_way(self) -> bool:
+        return self._request is not None and not self._request.response_complete
 
     def _look_later(self) -> None:
         self._timer = self.loop.call_later(_HEAD_SECONDS, self._look, self._request)
@@ -64,7 +163,7 @@ class _PushProtocol(H11Protocol):
 
     def _look(self, before: RequestResponseCycle | None) -> None:
         """One timer a connection, and nothing to do for a request; so a head may take up to twice the time."""
-        if self._request is before and (before is None or before.response_complete):
+        if self._request is before and not self._under_way:
             self.transport.close()
         else:
             self._look_later()
@@ -89,7 +188,8 @@ class PushServer(uvicorn.Server):
     def __init__(self, receiver: PushReceiver, listener: socket.socket, on_listening: Callable[[], None]) -> None:
         config = uvicorn.Config(
             cast("Any", receiver),
-            http=_PushProtocol,
+            http=cast("Any", functools.partial(_PushProtocol, idle=_IdleConnections(connection_limit()))),
+            backlog=_ACCEPTED_AT_ONCE,
             ws="none",
             lifespan="off",
             # With GET the secret, the phone and the text are in the address.
@@ -112,6 +212,8 @@ class PushServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then tell."""
         await super().startup(sockets)
+        # asyncio takes the same number for how many may wait to be accepted.
+        self._listener.listen(_BACKLOG)
         self._on_listening()
 
     @contextlib.contextmanager

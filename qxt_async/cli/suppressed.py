@@ -30,8 +30,9 @@ note_option = click.option("--note", default="", metavar="TEXT", help="Whatever 
 def command() -> None:
     """See and change who gets no more texts.
 
-    The receiver puts whoever replies T, TD, N or 退订 on the journal's suppression list. Campaigns leave them out, and
-    so do qxt send, bulk and check. All of them take the same journal: --journal, else QXT_JOURNAL, else qxt.db.
+    The receiver puts whoever replies R, T, TD, N, 退订, 拒收 or 取消订阅 on the journal's suppression list. Campaigns
+    leave them out, and so do qxt send, bulk and check. All of them take the same journal: --journal, else QXT_JOURNAL,
+    else qxt.db.
     """
 
 

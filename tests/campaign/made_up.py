@@ -19,7 +19,7 @@ CODES = {"REJECT": 40, "UNDELIV": 30, "EXPIRED": 22, "MK:0001": 9, "SGIP:2:54": 
 
 
 async def sent_campaign(
-    journal, count, *, text="【某某商城】您好，双十一订单已发货，回复TD退订。", name="双十一发货通知", seed=7, size=1000
+    journal, count, *, text="【某某商城】您好，双十一订单已发货。拒收请回复R", name="双十一发货通知", seed=7, size=1000
 ):
     """Plan, send and report on `count` numbers in batches of `size`; deterministic. Returns the campaign's id."""
     chance = random.Random(seed)

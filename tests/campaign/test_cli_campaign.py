@@ -628,6 +628,15 @@ def test_campaigns_are_listed(run: Run, planned: int) -> None:
     assert shown.index("two") < shown.index("hello")
 
 
+def test_a_campaigns_name_cannot_steer_a_terminal(run: Run, planned: int) -> None:
+    """In the list a name stands on one line, without control characters."""
+    run("plan", "rows.csv", "--text", TEXT, "--name", "a\x1b[2J\x9b2J\u202eb\nforged line")
+    shown = run("list").stdout
+    assert all(line.isprintable() for line in shown.splitlines())
+    assert len(shown.splitlines()) == 3
+    assert "a\ufffd[2J\ufffd2J\ufffdb forged line" in shown
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import socket
 import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -21,9 +22,10 @@ from anyio.from_thread import start_blocking_portal
 from command_line import PASSWORD, TEXT, Run, numbers
 from journals import reply, report
 from ports import free_port
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qxt_async.cli import serving
-from qxt_async.cli.serving import PushServer, listen
+from qxt_async.cli.serving import PushServer, connection_limit, listen
 from qxt_async.receiver import PushReceiver, new_secret
 from qxt_async.simulator import PushPlan, SimulatedGateway, serve
 
@@ -130,7 +132,7 @@ class TestCircle:
     def test_who_opts_out_is_left_out(
         self, start: Start, run: Run, journal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """After a reply `TD` the number is on the list, and no next send with that journal goes to it."""
+        """After a reply `回复R` the number is on the list, and no next send with that journal goes to it."""
         monkeypatch.setenv("QXT_PASSWORD", PASSWORD)
         monkeypatch.setenv("QXT_USER", "user")
         receiver = listening(start("receive", "--port", "0", "--path", SECRET, "--journal", journal))
@@ -138,9 +140,9 @@ class TestCircle:
         gateway = SimulatedGateway("user", PASSWORD, push_to=receiver)
         with serve(gateway) as url:
             monkeypatch.setenv("QXT_BASE_URL", url)
-            gateway.reply(gone, "ＴＤ。")
+            gateway.reply(gone, "回复Ｒ。")
             replies = start("replies", "--journal", journal, "--json", "--follow", "--limit", "1")
-            assert json.loads(replies.communicate(timeout=60)[0])["text"] == "ＴＤ。"
+            assert json.loads(replies.communicate(timeout=60)[0])["text"] == "回复Ｒ。"
             assert run("suppressed", "export", "--journal", journal).stdout == f"{gone}\n"
             path = tmp_path / "both.txt"
             path.write_text(f"{gone}\n{stays}\n", encoding="ascii")
@@ -365,6 +367,89 @@ class TestServer:
                 assert slow.recv(1) == b""
                 release.set()
                 assert answered(under_way) == (200, b"ok")
+
+    def test_who_half_closes_is_answered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A pusher may end its side after a request, or two in one segment, and gets its answers; then it is closed."""
+        # No timer closes it either.
+        monkeypatch.setattr(H11Protocol, "timeout_keep_alive_handler", lambda _: None)
+        monkeypatch.setattr(serving, "_HEAD_SECONDS", 1000.0)
+        release, secret = threading.Event(), new_secret()
+        with served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address:
+            head = f"POST /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+            for count in (1, 2):
+                release.clear()
+                with socket.create_connection(("127.0.0.1", urlsplit(address).port), 30) as connection:
+                    connection.sendall(head.encode() * count)
+                    connection.shutdown(socket.SHUT_WR)
+                    # Pushed and answered behind it, so the end of its side is known.
+                    assert ask(f"{address}/x")[0] == 404
+                    release.set()
+                    received = b"".join(iter(lambda: connection.recv(4096), b""))
+                    assert received.count(b"HTTP/1.1 200 OK\r\n") == count
+                    assert received.endswith(b"\r\n\r\nok")
+
+    @pytest.mark.parametrize(
+        "sent",
+        ["", "GET /", "POST /{} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\ntype=4"],
+        ids=["none", "head", "body"],
+    )
+    def test_half_a_request_gets_no_answer(self, sent: str) -> None:
+        """Who ends its side before a request is whole is closed; nothing of it is taken."""
+        secret, taken = new_secret(), list[object]()
+        with served(PushReceiver(path_secret=secret, on_report=taken.append)) as address:
+            with socket.create_connection(("127.0.0.1", urlsplit(address).port), 30) as connection:
+                connection.sendall(sent.format(secret).encode())
+                connection.shutdown(socket.SHUT_WR)
+                assert connection.recv(1) == b""
+            assert taken == []
+
+    def test_the_one_idle_longest_makes_room(
+        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """At the limit an idle connection is closed for a new one, never one with a push under way."""
+        monkeypatch.setattr(serving, "connection_limit", lambda: 3)
+        release, secret = threading.Event(), new_secret()
+        with (
+            served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address,
+            ExitStack() as opened,
+        ):
+
+            def connect(sent: str = "") -> socket.socket:
+                connection = opened.enter_context(socket.create_connection(("127.0.0.1", urlsplit(address).port), 30))
+                connection.sendall(sent.encode())
+                return connection
+
+            push = f"GET /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\n\r\n"
+            reply = push.replace("type=4", "type=1")
+            under_way = connect(push)
+            used = connect(reply)
+            assert answered(used) == (200, b"ok")
+            dripping = connect(f"{reply}GET /")
+            assert answered(dripping) == (200, b"ok")
+            # Used again, it has been idle for a shorter time; bytes of a head that is not whole do not count.
+            used.sendall(reply.encode())
+            assert answered(used) == (200, b"ok")
+            dripping.sendall(b"x")
+            new = connect(reply)
+            assert answered(new) == (200, b"ok")
+            assert dripping.recv(1) == b""
+            for connection in (used, new):
+                connection.sendall(push.encode())
+            # With a request under way on each of them, a new one is closed itself.
+            assert connect().recv(1) == b""
+            release.set()
+            for connection in (under_way, used, new):
+                assert answered(connection) == (200, b"ok")
+        told = [record.getMessage() for record in caplog.records if record.name == "qxt_async.receiver"]
+        assert told[0] == "3 connections are open, the most that may be: closed 1 that had been idle longest"
+
+    @pytest.mark.parametrize(
+        ("files", "limit"), [(1024, 512), (20_000, 1000), (1, 1), (resource.RLIM_INFINITY, 1000)], ids=str
+    )
+    def test_the_limit_of_connections(self, files: int, limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Half of the files that the process may have, and a thousand at most."""
+        monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
+        assert connection_limit() == limit
 
     def test_large_heads_are_cut(self) -> None:
         """A query may have 64 KB; a head that goes on for ever is refused when it is larger than any push's."""

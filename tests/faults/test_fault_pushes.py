@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import shutil
 import signal
 import socket
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -61,9 +63,15 @@ class Served:
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Served]:
     """A receiver that listens."""
-    journal = tmp_path / "qxt.db"
+    with _served(tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def _served(folder: Path, *prefix: str) -> Iterator[Served]:
+    journal = folder / "qxt.db"
     arguments = ["receive", "--port", "0", "--path", SECRET, "--journal", str(journal)]
-    command = [sys.executable, "-m", "qxt_async", *arguments]
+    command = [*prefix, sys.executable, "-m", "qxt_async", *arguments]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         try:
@@ -129,6 +137,78 @@ def test_row_32_huge_and_slow_pushes(served: Served) -> None:
     assert served.push("type=4&mid=2&mobile=13800138000&msg=DELIVRD", path="somewhere")[0] == 404
     assert served.peak() - before < 16 * MB
     assert served.stored() == [("1", "13800138000", "DELIVRD")]
+
+
+_FILES = 1024
+_STRANGERS = 1500
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process have a file for each stranger."""
+    before, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY and most < 2 * _STRANGERS:
+        pytest.skip("too few files for so many connections")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(before, 2 * _STRANGERS), most))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before, most))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("many_files")
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="reads what /proc says of a process")
+def test_row_41_idle_connections_of_strangers(tmp_path: Path) -> None:
+    """A receiver with 1,024 files answers pushes beside 1,500 idle connections, and says so once a second at most."""
+    began = time.monotonic()
+    with (
+        _served(tmp_path, "sh", "-c", f'ulimit -n {_FILES}; exec "$@"', "sh") as served,
+        ExitStack() as opened,
+        closing(HTTPConnection(*served.address, timeout=30)) as gateway,
+    ):
+
+        def push_often(times: int) -> None:
+            for _ in range(times):
+                gateway.request("GET", f"/{SECRET}?type=4&mid=1&mobile=13800138000&msg=DELIVRD")
+                assert gateway.getresponse().read() == b"ok"
+
+        strangers = []
+        for _ in range(_STRANGERS):
+            strangers.append(opened.enter_context(socket.create_connection(served.address, 30)))
+        for place in range(8):
+            assert served.push(f"type=4&mid={place}&mobile=13800138000&msg=DELIVRD") == (200, b"ok")
+        push_often(8)
+        assert len(list(Path(f"/proc/{served.process.pid}/fd").iterdir())) < _FILES * 2 // 3
+        # The ones that came last are still there, and all can be used.
+        strangers[-1].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert strangers[-1].recv(4096).startswith(b"HTTP/1.1 404 ")
+        assert len(served.stored()) == 8
+        served.process.terminate()
+        assert served.process.stderr is not None
+        first, *lines = served.process.stderr.read().splitlines()
+    assert "512 connections are open" in first
+    assert [line for line in lines if "connections are open" not in line and "stopping" not in line] == []
+    assert len(lines) <= time.monotonic() - began + 2
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "status"),
+    [
+        ("Content-Length: 0\r\nTransfer-Encoding: chunked\r\n", True, 400),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 0\r\n", True, 400),
+        ("Transfer-Encoding: chunked\r\n", True, 200),
+        ("", False, 411),
+    ],
+    ids=["length 0 first", "length 0 last", "chunked", "no length"],
+)
+def test_row_41_a_body_with_two_lengths_or_none(served: Served, headers: str, body: bool, status: int) -> None:
+    """What is answered ``ok`` was read whole: two lengths are 400, and a POST with neither a length nor a query 411."""
+    report = b"type=4&mid=7&mobile=13800138000&msg=DELIVRD"
+    with socket.create_connection(served.address, 30) as connection:
+        connection.sendall(f"POST /{SECRET} HTTP/1.1\r\nHost: x\r\n{headers}\r\n".encode())
+        if body:
+            connection.sendall(b"%x\r\n%b\r\n0\r\n\r\n" % (len(report), report))
+        assert connection.recv(4096).startswith(b"HTTP/1.1 %d " % status)
+    assert len(served.stored()) == (status == 200)
 
 
 def _poured(address: tuple[str, int], head: bytes, piece: bytes, count: int) -> int:

@@ -66,7 +66,8 @@ def test_any_bytes(
     push = parse_push(query, body if post else b"", limits=_LIMITS)
 
     async def exchange() -> tuple[Answer, set[tuple[str, str]], bool, bool]:
-        answer = await ask(receiver, query, [body] if post else [], headers=headers)
+        length = [(b"content-length", b"%d" % len(body))] if post else []
+        answer = await ask(receiver, query, [body] if post else [], headers=[*headers, *length])
         reports = await journal.find_reports({(report.mid, report.mobile) for report in push.reports})
         replies = [
             [entry.value.text for entry in await journal.replies(mid=reply.mid, mobile=reply.mobile)]

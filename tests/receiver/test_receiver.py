@@ -64,6 +64,36 @@ CHUNKED = (b"transfer-encoding", b"chunked")
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("length", [0, len(REPORT)])
+@pytest.mark.parametrize("order", [1, -1], ids=["length first", "length last"])
+async def test_two_lengths_are_refused(journal: Journal, length: int, order: int) -> None:
+    """`Content-Length` beside `Transfer-Encoding` is 400, in a GET as well: which part of it a server reads differs."""
+    receiver = PushReceiver(journal, path_secret=SECRET)
+    headers = [*_headers(length), CHUNKED][::order]
+    for method in ("POST", "GET"):
+        answer = await ask(receiver, b"type=4", chunks=[REPORT], method=method, headers=headers)
+        assert answer.status == 400
+        assert (b"connection", b"close") in answer.headers
+    assert await journal.reports() == []
+    assert await journal.raw_pushes() == []
+
+
+@pytest.mark.anyio
+async def test_a_post_without_a_length(journal: Journal) -> None:
+    """It is 411 unless its query has the push, or the server has a body for it: over HTTP/2 that needs no length."""
+    receiver = PushReceiver(journal, path_secret=SECRET)
+    answer = await ask(receiver, method="POST")
+    assert answer.status == 411
+    assert (b"connection", b"close") in answer.headers
+    assert await journal.raw_pushes() == []
+    assert (await ask(receiver, REPORT, method="POST")).body == b"ok"
+    assert (await ask(receiver, chunks=[REPORT.replace(b"mid=1", b"mid=2")], http_version="2")).body == b"ok"
+    assert [entry.value.mid for entry in await journal.reports()] == ["1", "2"]
+    assert (await ask(receiver, method="POST", headers=[CHUNKED])).body == b"ok"
+    assert (await ask(receiver, method="POST", headers=_headers(0))).body == b"ok"
+
+
+@pytest.mark.anyio
 async def test_not_understood(journal: Journal, caplog: pytest.LogCaptureFixture) -> None:
     """What cannot be understood is acknowledged, so that it does not come forever, and kept raw; the log tells why."""
     caplog.set_level(logging.INFO, "qxt_async")
@@ -129,6 +159,29 @@ async def test_handlers() -> None:
     assert [thread == here for _, thread in threads] == [True, True, False]
 
 
+class Failing(Handler):
+    """One that keeps what comes, and fails."""
+
+    async def __call__(self, value: StatusReport | Reply) -> None:
+        """Keep it, and fail."""
+        await super().__call__(value)
+        raise LookupError
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("wrap", [lambda handler: handler, functools.partial], ids=["object", "partial"])
+async def test_an_object_with_an_async_call(wrap: Any) -> None:
+    """It is called as an async function is: for one value after the other, and for no more once it has failed.
+
+    What returns an awaitable is called for all values at once, in a thread. A call that nobody awaits is a warning,
+    which fails the test.
+    """
+    two = b"type=4&mid=1,2&mobile=a,b&msg=DELIVRD,REJECT"
+    for handler, status, count in ((Handler(), 200, 2), (Failing(), 503, 1)):
+        assert (await ask(PushReceiver(path_secret=SECRET, on_report=wrap(handler)), two)).status == status
+        assert len(handler.values) == count
+
+
 @pytest.mark.anyio
 @pytest.mark.parametrize("form", ["object", "partial", "lambda", "builtin"])
 async def test_forms_of_handlers(form: str) -> None:
@@ -151,12 +204,44 @@ async def test_forms_of_handlers(form: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_only_one_handler(journal: Journal) -> None:
-    """What nobody handles is stored and acknowledged."""
+@pytest.mark.parametrize("kept", [True, False], ids=["journal", "no journal"])
+async def test_only_a_handler_of_replies(journal: Journal, kept: bool) -> None:
+    """It is told replies, and what nobody handles is acknowledged, and stored if there is a journal."""
     handler = Handler()
-    receiver = PushReceiver(journal, path_secret=SECRET, on_reply=handler)
+    receiver = PushReceiver(journal if kept else None, path_secret=SECRET, on_reply=handler)
     assert (await ask(receiver, REPORT)).body == b"ok"
     assert handler.values == []
+    assert (await ask(receiver, TD)).body == b"ok"
+    assert [type(value) for value in handler.values] == [Reply]
+    assert len(await journal.reports()) == len(await journal.replies()) == kept
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("kept", [True, False], ids=["journal", "no journal"])
+async def test_only_a_handler_of_reports(journal: Journal, kept: bool) -> None:
+    """It is told reports, and replies are answered with `ok`, and stored if there is a journal."""
+    handler = Handler()
+    receiver = PushReceiver(journal if kept else None, path_secret=SECRET, on_report=handler)
+    assert (await ask(receiver, TD)).body == b"ok"
+    assert handler.values == []
+    assert (await ask(receiver, REPORT)).body == b"ok"
+    assert [type(value) for value in handler.values] == [StatusReport]
+    assert len(await journal.reports()) == len(await journal.replies()) == kept
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("field", ["mid", "mobile"])
+async def test_a_report_whose_key_is_too_long(journal: Journal, field: str) -> None:
+    """It is kept raw, whole, and acknowledged: a key that is cut could be another report's. The longest key is kept."""
+    receiver = PushReceiver(journal, path_secret=SECRET)
+    fields = {"type": "4", "mid": "7", "mobile": "1", "msg": "DELIVRD"}
+    query = "&".join(f"{name}={value}" for name, value in (fields | {field: "9" * 129}).items()).encode()
+    assert (await ask(receiver, query)).body == b"ok"
+    (raw,) = await journal.raw_pushes()
+    assert (raw.query, raw.flags) == (query, (PushFlag.TOO_LONG,))
+    assert await journal.reports() == []
+    assert (await ask(receiver, query.replace(b"9" * 129, b"9" * 128))).body == b"ok"
+    assert len(await journal.reports()) == 1
 
 
 @pytest.mark.anyio
