@@ -65,6 +65,8 @@ class QxtClient:
         channel_digits: digits of extension that the channel has already, which count towards the limit of 20.
         number_pattern: regular expression for a valid number.
         trust_env: use ``HTTP_PROXY`` and its like from the environment; ignored by default.
+        reuse_connections: use a connection for more than one request. ``False`` costs a connection a request, and is
+            for a server or proxy that sends answers that nobody asked for; see the page on transports.
         transport: ``None`` for httpx; ``"aiohttp"`` or ``"httpx2"`` (extras of these names); your own
             ``httpx.AsyncClient`` or ``aiohttp.ClientSession``, which stay yours to close and need room for
             `max_concurrency` connections; an httpx transport such as ``ASGITransport``; or a `Transport`.
@@ -90,6 +92,7 @@ class QxtClient:
         channel_digits: int = 0,
         number_pattern: str = MOBILE_PATTERN,
         trust_env: bool = False,
+        reuse_connections: bool = True,
         transport: AnyTransport | None = None,
     ) -> None:
         if (password is None) == (password_md5 is None):
@@ -114,6 +117,7 @@ class QxtClient:
             connect_timeout=connect_timeout,
             trust_env=trust_env,
             plain_http=self._base_url.startswith("http:"),
+            reuse_connections=reuse_connections,
         )
         self._line = Line(
             opened,

@@ -11,7 +11,7 @@ import anyio
 
 from . import errors
 from .models import BatchResult, counted
-from .transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError
+from .transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, UnaskedAnswerError
 from .values import Value
 from .wire import Answer, join, parse_send, shown
 
@@ -303,12 +303,14 @@ def stopped_error(exchange: Exchange, stopped: Exception | None) -> errors.NotSe
 
     Nothing was sent if no connection stood, or if the body was never pulled. A GET has no body to witness.
     """
+    # Libraries wrap what the witness raises, each in its own way.
+    stopped = exchange.refused or stopped
     # A GET's address holds the digest, and the library's message may hold the address.
     detail = f": {shown(str(stopped))}" if exchange.request.method == "POST" and str(stopped) else ""
     reason = f"{type(stopped).__name__}{detail}"
     if isinstance(stopped, NeverConnectedError):
         return errors.NotSentError(f"no connection ({stopped})")
-    if isinstance(stopped, TooLateError):
+    if isinstance(stopped, TooLateError | UnaskedAnswerError):
         return errors.NotSentError(str(stopped))
     if exchange.request.method == "POST" and not exchange.pulled:
         return errors.NotSentError("cancelled before" if isinstance(stopped, _Cancelled) else reason)
