@@ -47,7 +47,7 @@ class QxtClient:
     """A client for one account of a QXT gateway. Works on asyncio and on trio.
 
     Use it as an async context manager, or call `aclose` at the end. One client serves any number of tasks of one
-    event loop.
+    event loop, the first that it is used in; in any other it raises `WrongEventLoopError`.
 
     Args:
         user: login name.
@@ -186,6 +186,8 @@ class QxtClient:
     async def aclose(self) -> None:
         """Close the connections, unless the transport is the caller's. May be called more than once."""
         if not self._closed:
+            if self._owns_transport:
+                self._line.bind()
             self._closed = True
             if self._owns_transport:
                 await self._line.transport.aclose()
@@ -204,6 +206,7 @@ class QxtClient:
         Cancelling is safe at any time.
         """
         self._check_open()
+        self._line.bind()
         form = balance_form(self._credentials)
         limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         attempt = 0
@@ -274,6 +277,7 @@ class QxtClient:
         had not begun to leave; `on_result` is told which.
         """
         self._check_open()
+        self._line.bind()
         message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
         form = send_form(self._credentials, message, channel_digits=self._channel_digits)
         clean, intake = self._screened(numbers, suppressed)
@@ -311,6 +315,7 @@ class QxtClient:
         Cancelling: as for `send`.
         """
         self._check_open()
+        self._line.bind()
         async with self._recording:
             async with self._line.pace.turn() as spend:
                 batch = await take()
