@@ -27,6 +27,7 @@ from .sending import Line, Order, RecordedBatch, read_status, stopped_error
 from .settings import checked_address, checked_method, checked_seconds
 from .texts import segments, substitute
 from .transports import Exchange, open_transport
+from .values import Secret
 from .wire import MAX_NUMBERS, Credentials, balance_form, join, parse_balance, send_form
 
 if TYPE_CHECKING:
@@ -95,12 +96,14 @@ class QxtClient:
         reuse_connections: bool = True,
         transport: AnyTransport | None = None,
     ) -> None:
-        if (password is None) == (password_md5 is None):
+        plain, digest = password and Secret.of(password), password_md5 and Secret.of(password_md5)
+        del password, password_md5  # a traceback shows what is left in this frame
+        if (plain is None) == (digest is None):
             raise InvalidConfigurationError("give either password or password_md5")
-        if password_md5 is not None:
-            self._credentials = Credentials.from_digest(user, password_md5)
+        if digest is not None:
+            self._credentials = Credentials.from_digest(user, digest)
         else:
-            self._credentials = Credentials.from_password(user, password or "")
+            self._credentials = Credentials.from_password(user, plain or "")
         self._base_url = checked_address(base_url)
         if max_concurrency < 1:
             raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
@@ -158,21 +161,28 @@ class QxtClient:
         Raises:
             InvalidConfigurationError: one is missing; the message names it.
         """
-        user = options.pop("user", None) or environ.get("QXT_USER")
-        base_url = options.pop("base_url", None) or environ.get("QXT_BASE_URL")
+        # Of the environment and of what is given nothing is left in this frame that shows a password.
+        found, environ = Secret(environ), {}
+        for name in ("password", "password_md5"):
+            if options.get(name) is not None:
+                options[name] = Secret.of(options[name])
+        user = options.pop("user", None) or found.reveal().get("QXT_USER")
+        base_url = options.pop("base_url", None) or found.reveal().get("QXT_BASE_URL")
         if not user:
             raise InvalidConfigurationError("set QXT_USER in the environment")
         if not base_url:
             raise InvalidConfigurationError("set QXT_BASE_URL in the environment, such as http://HOST:PORT/qxt")
         if options.get("password") is None and options.get("password_md5") is None:
             # An empty variable is as good as none; a digest wins, since it is what is sent.
-            options["password_md5"] = environ.get("QXT_PASSWORD_MD5") or None
-            options["password"] = None if options["password_md5"] else environ.get("QXT_PASSWORD") or None
-            if options["password"] is None and options["password_md5"] is None:
+            name = "password_md5" if found.reveal().get("QXT_PASSWORD_MD5") else "password"
+            if not found.reveal().get(f"QXT_{name.upper()}"):
                 raise InvalidConfigurationError("set QXT_PASSWORD or QXT_PASSWORD_MD5 in the environment")
+            options[name] = Secret(found.reveal()[f"QXT_{name.upper()}"])
         return cls(user, base_url=base_url, **options)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_base_url"):  # in a traceback out of its constructor
+            return "<QxtClient, not made>"
         return f"<QxtClient {self._credentials.user!r} at {self._base_url}>"
 
     async def __aenter__(self) -> Self:

@@ -12,6 +12,7 @@ import anyio
 from yarl import URL
 
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.values import Secret
 
 from .seam import (
     ANSWER_LIMIT,
@@ -57,7 +58,7 @@ class _Body(aiohttp.BytesPayload):
     """The body, which notes when it is pulled, and stays here if something has come before."""
 
     def __init__(self, exchange: Exchange, watches: _Watches) -> None:
-        super().__init__(exchange.request.form, content_type=FORM_TYPE)
+        super().__init__(exchange.request.form.reveal(), content_type=FORM_TYPE)
         self._exchange = exchange
         self._watches = watches
 
@@ -67,9 +68,8 @@ class _Body(aiohttp.BytesPayload):
         watch = self._watches.get(protocol)
         if watch is None:  # a new connection in the caller's own session
             watch = self._watches[protocol] = _Watch(protocol.transport)
-        body = self._exchange.pull(lambda: protocol.should_close or watch.has_come())
+        await writer.write(self._exchange.pull(lambda: protocol.should_close or watch.has_come()))
         watch.used = True
-        await writer.write(body)
 
 
 def _once(exchange: Exchange) -> Any:
@@ -210,35 +210,47 @@ class AiohttpTransport:
         used = self._open()
         timeout = self._timeout if self._timeout.total == exchange.timeout else self._limits(exchange.timeout)
         is_post = exchange.request.method == "POST"
+        broken = ""
         used.load += 1
         try:
-            response = await used.session.request(
-                exchange.request.method,
-                self._address(exchange),
-                data=_Body(exchange, self._watches) if is_post else None,
-                headers=self._headers,
-                allow_redirects=False,
-                timeout=timeout,
-                middlewares=None if is_post else (_once(exchange),),
-                raise_for_status=False,
+            # Its repr has the address, and with GET the form is in there.
+            response = Secret(
+                await used.session.request(
+                    exchange.request.method,
+                    self._address(exchange),
+                    data=_Body(exchange, self._watches) if is_post else None,
+                    headers=self._headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    middlewares=None if is_post else (_once(exchange),),
+                    raise_for_status=False,
+                )
             )
             if is_post and not exchange.pulled:
-                response.close()
+                response.reveal().close()
                 raise exchange.refused or UnaskedAnswerError
             await self._read(exchange, response, used)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             # It may quote the address, and with GET the form is in there.
             raise NeverConnectedError(type(error).__name__) from (error if is_post else None)
+        except aiohttp.ClientResponseError as error:
+            if is_post:
+                raise
+            broken = type(error).__name__  # it shows the address
         finally:
             used.load -= 1
             if used.retired and not used.load:
                 await self._close_retired(used)
+        if broken:
+            raise aiohttp.ClientError(broken)
 
-    async def _read(self, exchange: Exchange, response: aiohttp.ClientResponse, used: _Session) -> None:
-        sent, content = response.headers, response.content
-        exchange.begin_answer(response.status, sent.get("retry-after"), sent.get("content-encoding"))
+    async def _read(self, exchange: Exchange, response: Secret[aiohttp.ClientResponse], used: _Session) -> None:
         whole = False
         try:
+            sent = response.reveal().headers.get
+            exchange.begin_answer(response.reveal().status, sent("retry-after"), sent("content-encoding"))
+            del sent  # a redirect's has the address
+            content = response.reveal().content
             body = b""
             while not content.at_eof():
                 body += await content.readany()
@@ -251,7 +263,7 @@ class AiohttpTransport:
                 self._current, used.retired = None, True
         finally:
             if not whole:
-                response.close()
+                response.reveal().close()
 
     async def _close_retired(self, used: _Session) -> None:
         used.retired = False

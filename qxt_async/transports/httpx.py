@@ -338,8 +338,9 @@ class HttpxTransport:
             if exchange.request.method == "POST" and not exchange.pulled and "network_stream" in response.extensions:
                 # The headers could not be written any more, and something was there to be read.
                 raise exchange.refused or UnaskedAnswerError
-            sent = response.headers
-            exchange.begin_answer(response.status_code, sent.get("retry-after"), sent.get("content-encoding"))
+            exchange.begin_answer(
+                response.status_code, response.headers.get("retry-after"), response.headers.get("content-encoding")
+            )
             trusted = exchange.finish(await _whole(response))
             if _is_http1(response) and (not (trusted and self._reuse) or _is_followed(response)):
                 _hang_up(response)

@@ -134,7 +134,7 @@ class Exchange:
     @property
     def length(self) -> int:
         """Bytes of the form."""
-        return len(self.request.form)
+        return len(self.request.form.reveal())
 
     def begin(self) -> None:
         """Note that the request begins to leave: for a transport that can see this, whoever sends it.
@@ -164,7 +164,7 @@ class Exchange:
         if has_come is not None and has_come():
             raise self._refuse(UnaskedAnswerError())
         self.pulled, self.refused = True, None
-        return self.request.form
+        return self.request.form.reveal()
 
     def _refuse(self, error: Exception) -> Exception:
         self.refused = error

@@ -29,6 +29,7 @@ from qxt_async.transports import (
     open_transport,
     seam,
 )
+from qxt_async.values import Secret
 from qxt_async.wire import WireRequest
 
 LANES = (
@@ -53,7 +54,7 @@ def prepare(
     base_url: str, method: Any = "POST", *, form: bytes = FORM, trusted: Callable[[Exchange], bool] = lambda _: True
 ) -> Exchange:
     """An exchange as the client prepares it."""
-    return Exchange(WireRequest(method, "smssenderv2", form), base_url, trusted)
+    return Exchange(WireRequest(method, "smssenderv2", Secret(form)), base_url, trusted)
 
 
 @every_transport
@@ -349,7 +350,7 @@ class Interrupted(Exchange):
 
 def interrupted(base_url: str, before: Callable[[], object]) -> Exchange:
     """An exchange before whose body is given out something happens."""
-    exchange = Interrupted(WireRequest("POST", "smssenderv2", FORM), base_url, lambda _: True)
+    exchange = Interrupted(WireRequest("POST", "smssenderv2", Secret(FORM)), base_url, lambda _: True)
     exchange.before = before  # type: ignore[method-assign]
     return exchange
 
