@@ -124,19 +124,34 @@ def _is_http1(response: Any) -> bool:
     return version.startswith(b"HTTP/1")
 
 
-def _is_followed(response: Any) -> bool:
+def _is_followed(response: Any, *, over_tls: bool) -> bool:
     """Whether more bytes came than this answer has: httpcore would take them for the next request's answer.
 
-    It offers no public way to ask, so this goes down to the parser's buffer. Where the way ends elsewhere, the
-    connection is not used again: slower, but never wrong.
+    It offers no public way to ask, so this goes down to the buffers of the parser and of what is below. Where the way
+    ends elsewhere, the connection is not used again: slower, but never wrong.
     """
     layer = response.stream
     while layer is not None:
         if (parser := getattr(layer, "_h11_state", None)) is not None:
-            return bool(parser.trailing_data[0])
+            return bool(parser.trailing_data[0]) or _is_buffered(layer, over_tls=over_tls)
         inner = (getattr(layer, name, None) for name in ("_stream", "_httpcore_stream", "_connection"))
         layer = next((found for found in inner if found is not None), None)
     return True
+
+
+def _is_buffered(connection: Any, *, over_tls: bool) -> bool:
+    """Whether bytes wait between the socket and the parser: in anyio's queue, or still encrypted."""
+    layer, seen_tls = getattr(connection._network_stream, "_stream", None), False
+    while layer is not None:
+        # The names are anyio's and trio's.
+        encrypted = getattr(layer, "_read_bio", None) or getattr(layer, "_incoming", None)
+        if encrypted is not None:
+            seen_tls = True
+        queue = getattr(getattr(layer, "_protocol", None), "read_queue", ())
+        if queue or (encrypted is not None and encrypted.pending):
+            return True
+        layer = getattr(layer, "transport_stream", None)
+    return over_tls and not seen_tls
 
 
 async def _whole(response: Any) -> bytearray:
@@ -342,7 +357,8 @@ class HttpxTransport:
                 response.status_code, response.headers.get("retry-after"), response.headers.get("content-encoding")
             )
             trusted = exchange.finish(await _whole(response))
-            if _is_http1(response) and (not (trusted and self._reuse) or _is_followed(response)):
+            over_tls = exchange.base_url.startswith("https:")
+            if _is_http1(response) and (not (trusted and self._reuse) or _is_followed(response, over_tls=over_tls)):
                 _hang_up(response)
         finally:
             with anyio.move_on_after(_CLOSE_TIME, shield=True):

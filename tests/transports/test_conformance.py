@@ -355,6 +355,7 @@ def interrupted(base_url: str, before: Callable[[], object]) -> Exchange:
     return exchange
 
 
+RECORD = 1 << 14  # bytes in a record of TLS at most
 UNASKED = [http(b"", "429 Slow"), http(b"", "404 No"), http(b"error:mobile"), http(b"ok:7:13800138000"), b"\xb2\xbb"]
 
 
@@ -413,6 +414,30 @@ async def test_the_body_stays_here_also_over_tls(name, monkeypatch, tmp_path):
             await given.close()
         await to_thread.run_sync(server.settle)
     assert sum(request.whole for request in server.requests) == 1
+
+
+@every_transport
+async def test_two_answers_at_once_over_tls(name, monkeypatch, tmp_path):
+    """They come in one segment and are read in one go, the second in a record of its own: nobody gets it."""
+    padding = RECORD - len(http(b"ok:7:13800138000", headers=["X-Padding: "]))
+    first = http(b"ok:7:13800138000", headers=["X-Padding: " + "x" * padding])
+    assert len(first) == RECORD
+    with FaultServer() as server, tls_front(server, monkeypatch, tmp_path) as (front, context):
+        given: Any = name
+        if name == "aiohttp":  # builds its context when it is imported
+            given = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=context), max_field_size=RECORD, max_line_size=RECORD
+            )
+        transport = open_one(given, plain_http=False)
+        server.plan(c.answering(first + http(b"", "429 Slow")))
+        for _ in range(2):
+            exchange = prepare(front.base_url)
+            await transport.exchange(exchange)
+            assert exchange.status == 200
+        await transport.aclose()
+        if name == "aiohttp":
+            await given.close()
+    assert server.connections == 2
 
 
 def test_a_body_is_given_out_once():
