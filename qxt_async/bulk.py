@@ -103,6 +103,7 @@ class BulkStream:
     async def __aenter__(self) -> Self:
         if self._group is not None:
             raise RuntimeError("a stream is entered once: make another")
+        self._line.bind()
         self._began = anyio.current_time()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()

@@ -27,6 +27,7 @@ from .sending import Line, Order, RecordedBatch, read_status, stopped_error
 from .settings import checked_address, checked_method, checked_seconds
 from .texts import segments, substitute
 from .transports import Exchange, open_transport
+from .values import Secret
 from .wire import MAX_NUMBERS, Credentials, balance_form, join, parse_balance, send_form
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class QxtClient:
     """A client for one account of a QXT gateway. Works on asyncio and on trio.
 
     Use it as an async context manager, or call `aclose` at the end. One client serves any number of tasks of one
-    event loop.
+    event loop, the first that it is used in; in any other it raises `WrongEventLoopError`.
 
     Args:
         user: login name.
@@ -65,6 +66,8 @@ class QxtClient:
         channel_digits: digits of extension that the channel has already, which count towards the limit of 20.
         number_pattern: regular expression for a valid number.
         trust_env: use ``HTTP_PROXY`` and its like from the environment; ignored by default.
+        reuse_connections: use a connection for more than one request. ``False`` costs a connection a request, and is
+            for a server or proxy that sends answers that nobody asked for; see the page on transports.
         transport: ``None`` for httpx; ``"aiohttp"`` or ``"httpx2"`` (extras of these names); your own
             ``httpx.AsyncClient`` or ``aiohttp.ClientSession``, which stay yours to close and need room for
             `max_concurrency` connections; an httpx transport such as ``ASGITransport``; or a `Transport`.
@@ -90,14 +93,17 @@ class QxtClient:
         channel_digits: int = 0,
         number_pattern: str = MOBILE_PATTERN,
         trust_env: bool = False,
+        reuse_connections: bool = True,
         transport: AnyTransport | None = None,
     ) -> None:
-        if (password is None) == (password_md5 is None):
+        plain, digest = password and Secret.of(password), password_md5 and Secret.of(password_md5)
+        del password, password_md5  # a traceback shows what is left in this frame
+        if (plain is None) == (digest is None):
             raise InvalidConfigurationError("give either password or password_md5")
-        if password_md5 is not None:
-            self._credentials = Credentials.from_digest(user, password_md5)
+        if digest is not None:
+            self._credentials = Credentials.from_digest(user, digest)
         else:
-            self._credentials = Credentials.from_password(user, password or "")
+            self._credentials = Credentials.from_password(user, plain or "")
         self._base_url = checked_address(base_url)
         if max_concurrency < 1:
             raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
@@ -114,6 +120,7 @@ class QxtClient:
             connect_timeout=connect_timeout,
             trust_env=trust_env,
             plain_http=self._base_url.startswith("http:"),
+            reuse_connections=reuse_connections,
         )
         self._line = Line(
             opened,
@@ -154,21 +161,28 @@ class QxtClient:
         Raises:
             InvalidConfigurationError: one is missing; the message names it.
         """
-        user = options.pop("user", None) or environ.get("QXT_USER")
-        base_url = options.pop("base_url", None) or environ.get("QXT_BASE_URL")
+        # Of the environment and of what is given nothing is left in this frame that shows a password.
+        found, environ = Secret(environ), {}
+        for name in ("password", "password_md5"):
+            if options.get(name) is not None:
+                options[name] = Secret.of(options[name])
+        user = options.pop("user", None) or found.reveal().get("QXT_USER")
+        base_url = options.pop("base_url", None) or found.reveal().get("QXT_BASE_URL")
         if not user:
             raise InvalidConfigurationError("set QXT_USER in the environment")
         if not base_url:
             raise InvalidConfigurationError("set QXT_BASE_URL in the environment, such as http://HOST:PORT/qxt")
         if options.get("password") is None and options.get("password_md5") is None:
             # An empty variable is as good as none; a digest wins, since it is what is sent.
-            options["password_md5"] = environ.get("QXT_PASSWORD_MD5") or None
-            options["password"] = None if options["password_md5"] else environ.get("QXT_PASSWORD") or None
-            if options["password"] is None and options["password_md5"] is None:
+            name = "password_md5" if found.reveal().get("QXT_PASSWORD_MD5") else "password"
+            if not found.reveal().get(f"QXT_{name.upper()}"):
                 raise InvalidConfigurationError("set QXT_PASSWORD or QXT_PASSWORD_MD5 in the environment")
+            options[name] = Secret(found.reveal()[f"QXT_{name.upper()}"])
         return cls(user, base_url=base_url, **options)
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_base_url"):  # in a traceback out of its constructor
+            return "<QxtClient, not made>"
         return f"<QxtClient {self._credentials.user!r} at {self._base_url}>"
 
     async def __aenter__(self) -> Self:
@@ -182,6 +196,8 @@ class QxtClient:
     async def aclose(self) -> None:
         """Close the connections, unless the transport is the caller's. May be called more than once."""
         if not self._closed:
+            if self._owns_transport:
+                self._line.bind()
             self._closed = True
             if self._owns_transport:
                 await self._line.transport.aclose()
@@ -200,6 +216,7 @@ class QxtClient:
         Cancelling is safe at any time.
         """
         self._check_open()
+        self._line.bind()
         form = balance_form(self._credentials)
         limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         attempt = 0
@@ -270,6 +287,7 @@ class QxtClient:
         had not begun to leave; `on_result` is told which.
         """
         self._check_open()
+        self._line.bind()
         message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
         form = send_form(self._credentials, message, channel_digits=self._channel_digits)
         clean, intake = self._screened(numbers, suppressed)
@@ -307,6 +325,7 @@ class QxtClient:
         Cancelling: as for `send`.
         """
         self._check_open()
+        self._line.bind()
         async with self._recording:
             async with self._line.pace.turn() as spend:
                 batch = await take()

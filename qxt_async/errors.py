@@ -11,6 +11,7 @@
      │    ├── InvalidExtnoError               not digits, or too long
      │    ├── UrlTooLongError                 a GET that servers would cut
      │    ├── SourceFileError                 a file of numbers that cannot be read
+     │    ├── WrongEventLoopError (RuntimeError)   a client belongs to the event loop that used it first
      │    └── InvalidConfigurationError       an account or an option that cannot work
      ├── InsufficientBalanceError             the balance was asked for and does not suffice
      ├── RefusedError                         the gateway said no: definite, nothing was taken
@@ -114,6 +115,7 @@ __all__ = [
     "UnknownUserError",
     "UnreadableAnswerError",
     "UrlTooLongError",
+    "WrongEventLoopError",
     "WrongPasswordError",
 ]
 
@@ -213,6 +215,10 @@ class UrlTooLongError(InvalidRequestError):
 
 class InvalidConfigurationError(InvalidRequestError):
     """An account, an address or an option that cannot work; the message says which and how to set it."""
+
+
+class WrongEventLoopError(InvalidRequestError, RuntimeError):
+    """A client was used in another event loop than before, where its connections cannot work. Nothing was sent."""
 
 
 class SourceFileError(InvalidRequestError):

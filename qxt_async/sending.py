@@ -11,7 +11,8 @@ import anyio
 
 from . import errors
 from .models import BatchResult, counted
-from .transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError
+from .tasks import current_loop
+from .transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, UnaskedAnswerError
 from .values import Value
 from .wire import Answer, join, parse_send, shown
 
@@ -63,7 +64,7 @@ class Line:
         pace: the rate limits.
     """
 
-    __slots__ = ("base_url", "keeps_deadline", "pace", "slots", "transport")
+    __slots__ = ("_loop", "base_url", "keeps_deadline", "pace", "slots", "transport")
 
     def __init__(self, transport: Transport, base_url: str, slots: anyio.Semaphore, pace: Pace) -> None:
         self.transport = transport
@@ -71,6 +72,22 @@ class Line:
         self.slots = slots
         self.pace = pace
         self.keeps_deadline: bool = getattr(transport, "keeps_deadline", False)
+        self._loop: object = None
+
+    def bind(self) -> None:
+        """Belong to the running event loop, from the first call on.
+
+        Raises:
+            WrongEventLoopError: it belongs to another one.
+        """
+        loop = current_loop()
+        if self._loop is None:
+            self._loop = loop
+        elif self._loop is not loop:
+            raise errors.WrongEventLoopError(
+                "this client was used in another event loop, which its connections belong to: nothing was sent. Make "
+                "and close a client inside each asyncio.run(), or keep one event loop for all calls"
+            )
 
     async def exchange(self, exchange: Exchange) -> Exception | None:
         """Run one exchange under its total deadline.
@@ -303,12 +320,14 @@ def stopped_error(exchange: Exchange, stopped: Exception | None) -> errors.NotSe
 
     Nothing was sent if no connection stood, or if the body was never pulled. A GET has no body to witness.
     """
+    # Libraries wrap what the witness raises, each in its own way.
+    stopped = exchange.refused or stopped
     # A GET's address holds the digest, and the library's message may hold the address.
     detail = f": {shown(str(stopped))}" if exchange.request.method == "POST" and str(stopped) else ""
     reason = f"{type(stopped).__name__}{detail}"
     if isinstance(stopped, NeverConnectedError):
         return errors.NotSentError(f"no connection ({stopped})")
-    if isinstance(stopped, TooLateError):
+    if isinstance(stopped, TooLateError | UnaskedAnswerError):
         return errors.NotSentError(str(stopped))
     if exchange.request.method == "POST" and not exchange.pulled:
         return errors.NotSentError("cancelled before" if isinstance(stopped, _Cancelled) else reason)

@@ -1,18 +1,29 @@
-"""A task of one's own, for what must not be cut short."""
+"""A task of one's own, for what must not be cut short; and which event loop this is."""
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 from anyio import to_thread
+from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["in_a_task", "in_a_thread", "run_in_thread"]
+__all__ = ["current_loop", "in_a_task", "in_a_thread", "run_in_thread"]
 
 T = TypeVar("T")
+
+
+def current_loop() -> object:
+    """The running event loop, of asyncio or of trio, to be compared by identity."""
+    try:
+        # A third of the time of the general way; who runs on trio may never have loaded it.
+        return sys.modules["asyncio"].get_running_loop()
+    except (KeyError, RuntimeError):
+        return current_token().native_token
 
 
 async def in_a_task(function: Callable[[], Awaitable[T]]) -> T:

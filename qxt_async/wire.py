@@ -25,7 +25,7 @@ from .errors import (
 )
 from .models import Balance, Message, Receipt, counted, masked
 from .texts import check_extno, encode
-from .values import Record, Value
+from .values import Record, Secret, Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,44 +71,46 @@ class Credentials(Value):
     """
 
     __slots__ = ("user", "digest")
-    _shown: ClassVar[dict[str, Any]] = {"digest": None}
     user: str
-    digest: str
+    digest: Secret[str]
 
-    def __init__(self, user: str, digest: str) -> None:
+    def __init__(self, user: str, digest: str | Secret[str]) -> None:
+        digest = Secret.of(digest)
         if not user:
             raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
         try:
             user.encode("gbk")
         except UnicodeEncodeError:
             raise InvalidConfigurationError("user has characters that GBK cannot carry") from None
-        if len(digest) != 32 or digest.strip("0123456789abcdef"):
+        if len(digest.reveal()) != 32 or digest.reveal().strip("0123456789abcdef"):
             raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
         self._fill(user, digest)
 
     @classmethod
-    def from_password(cls, user: str, password: str) -> Credentials:
+    def from_password(cls, user: str, password: str | Secret[str]) -> Credentials:
         """Digest a password.
 
         Raises:
             InvalidConfigurationError: it is empty, or not ASCII: the document names no charset for others, so their
                 digest has to be given ready-made.
         """
-        if not password:
+        password = Secret.of(password)
+        if not password.reveal():
             raise InvalidConfigurationError(
                 "password is empty: give it, or password_md5 (QXT_PASSWORD, QXT_PASSWORD_MD5)"
             )
-        if not password.isascii():
+        if not password.reveal().isascii():
             raise InvalidConfigurationError(
                 "the password is not ASCII, and the gateway names no charset for it: give password_md5 instead"
             )
         # The gateway's choice of md5, not ours.
-        return cls(user, hashlib.md5(password.encode(), usedforsecurity=False).hexdigest())
+        return cls(user, Secret(hashlib.md5(password.reveal().encode(), usedforsecurity=False).hexdigest()))
 
     @classmethod
-    def from_digest(cls, user: str, digest: str) -> Credentials:
+    def from_digest(cls, user: str, digest: str | Secret[str]) -> Credentials:
         """Take a ready-made digest, in either case of letters."""
-        return cls(user, digest.strip().lower())
+        digest = Secret.of(digest)
+        return cls(user, Secret(digest.reveal().strip().lower()))
 
 
 class WireRequest(Record):
@@ -121,12 +123,11 @@ class WireRequest(Record):
     """
 
     __slots__ = ("method", "endpoint", "form")
-    _shown: ClassVar[dict[str, Any]] = {"form": None}
     method: Method
     endpoint: str
-    form: bytes
+    form: Secret[bytes]
 
-    def __init__(self, method: Method, endpoint: str, form: bytes) -> None:
+    def __init__(self, method: Method, endpoint: str, form: Secret[bytes]) -> None:
         self.method = method
         self.endpoint = endpoint
         self.form = form
@@ -139,25 +140,17 @@ class Form(Record):
     """
 
     __slots__ = ("endpoint", "head", "tail", "text")
-    _shown: ClassVar[dict[str, Any]] = {"head": None, "tail": None, "text": None}
+    _shown: ClassVar[dict[str, Any]] = {"head": None, "text": None}
     endpoint: str
     head: bytes
-    tail: bytes
+    tail: Secret[bytes]
     text: str
 
-    def __init__(self, endpoint: str, head: bytes, tail: bytes, text: str = "") -> None:
+    def __init__(self, endpoint: str, head: bytes, tail: Secret[bytes], text: str = "") -> None:
         self.endpoint = endpoint
         self.head = head
         self.tail = tail
         self.text = text
-
-    def fill(self, tele: bytes) -> bytes:
-        """The urlencoded form for one batch.
-
-        Args:
-            tele: the numbers, ASCII, joined by commas.
-        """
-        return self.head + tele + self.tail
 
     def request(self, tele: bytes, *, method: Method = "POST", base_url: str = "") -> WireRequest:
         """The request for one batch.
@@ -170,8 +163,8 @@ class Form(Record):
         Raises:
             UrlTooLongError: a GET longer than `URL_LIMIT`; the error says how many numbers would fit.
         """
-        form = self.fill(tele)
-        if method == "GET" and (length := len(f"{base_url}/{self.endpoint}?") + len(form)) > URL_LIMIT:
+        form = Secret(self.head + tele + self.tail.reveal())
+        if method == "GET" and (length := len(f"{base_url}/{self.endpoint}?") + len(form.reveal())) > URL_LIMIT:
             stride = len(tele) // (tele.count(b",") + 1) + 1
             raise UrlTooLongError(length, URL_LIMIT, max(0, (URL_LIMIT - length + len(tele) + 1) // stride))
         return WireRequest(method, self.endpoint, form)
@@ -203,9 +196,9 @@ def _opening(user: str) -> str:
     return f"user={quote(user, safe='') if user.isascii() else _quoted(user.encode('gbk'))}"
 
 
-def _closing(credentials: Credentials) -> bytes:
+def _closing(credentials: Credentials) -> Secret[bytes]:
     """How every form of an account ends. Not kept: nothing global holds a digest."""
-    return f"&password={credentials.digest}".encode()
+    return Secret(f"&password={credentials.digest.reveal()}".encode())
 
 
 def _quoted(value: bytes) -> str:

@@ -247,5 +247,7 @@ def account(user: str | None, base_url: str | None) -> dict[str, Any]:
     if not (os.environ.get("QXT_PASSWORD") or os.environ.get("QXT_PASSWORD_MD5")):
         if not sys.stdin.isatty():
             raise click.UsageError("no password: set QXT_PASSWORD, or QXT_PASSWORD_MD5 (its md5 in lowercase).")
-        found["password"] = click.prompt(f"Password of {user}", hide_input=True, err=True)
+        from qxt_async.values import Secret
+
+        found["password"] = Secret(click.prompt(f"Password of {user}", hide_input=True, err=True))
     return found

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qxt_async.errors import InvalidConfigurationError
 
-from .seam import ANSWER_LIMIT, AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, Transport
+from .seam import (
+    ANSWER_LIMIT,
+    AnswerTooLargeError,
+    Exchange,
+    NeverConnectedError,
+    RepeatedError,
+    TooLateError,
+    Transport,
+    UnaskedAnswerError,
+)
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,14 +43,22 @@ __all__ = [
     "AnswerTooLargeError",
     "Exchange",
     "NeverConnectedError",
+    "RepeatedError",
     "TooLateError",
     "Transport",
+    "UnaskedAnswerError",
     "open_transport",
 ]
 
 
 def open_transport(
-    given: Any, *, max_concurrency: int, connect_timeout: float, trust_env: bool, plain_http: bool
+    given: Any,
+    *,
+    max_concurrency: int,
+    connect_timeout: float,
+    trust_env: bool,
+    plain_http: bool,
+    reuse_connections: bool = True,
 ) -> tuple[Transport, bool]:
     """Make a transport of what the caller gave.
 
@@ -52,12 +69,13 @@ def open_transport(
         connect_timeout: seconds until a connection has to stand.
         trust_env: whether proxies from the environment are used.
         plain_http: whether the address is ``http://``, which needs no TLS context.
+        reuse_connections: whether a connection serves more than one request.
 
     Returns:
         The transport, and whether it is ours to close.
 
     Raises:
-        InvalidConfigurationError: it is none of these, or its extra is not installed.
+        InvalidConfigurationError: it is none of these, its extra is not installed, or it cannot do what is asked.
     """
     if given is None or isinstance(given, str):
         transport = _own_type(given or "httpx")(
@@ -65,6 +83,7 @@ def open_transport(
             connect_timeout=connect_timeout,
             trust_env=trust_env,
             plain_http=plain_http,
+            reuse_connections=reuse_connections,
         )
         return transport, True
     # A library that nobody has imported cannot have made what we were given.
@@ -75,8 +94,11 @@ def open_transport(
     ):
         module = sys.modules.get(library)
         if module is not None and isinstance(given, tuple(getattr(module, name) for name in adapters)):
-            return _own_type(library).wrapping(given, connect_timeout=connect_timeout), False
+            wrapping = _own_type(library).wrapping
+            return wrapping(given, connect_timeout=connect_timeout, reuse_connections=reuse_connections), False
     if callable(getattr(given, "exchange", None)) and callable(getattr(given, "aclose", None)):
+        if not reuse_connections:
+            raise InvalidConfigurationError("reuse_connections is the business of your own transport: leave it out")
         return given, False
     raise InvalidConfigurationError(
         f"transport is {type(given).__name__}: give 'httpx', 'httpx2', 'aiohttp', an AsyncClient, a transport of httpx "

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import select
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 from weakref import WeakKeyDictionary
 
 import aiohttp
@@ -13,12 +12,21 @@ import anyio
 from yarl import URL
 
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.values import Secret
 
-from .seam import ANSWER_LIMIT, FORM_TYPE, HEADERS, KEEPALIVE, AnswerTooLargeError, Exchange, NeverConnectedError
+from .seam import (
+    ANSWER_LIMIT,
+    FORM_TYPE,
+    HEADERS,
+    KEEPALIVE,
+    AnswerTooLargeError,
+    Exchange,
+    NeverConnectedError,
+    UnaskedAnswerError,
+    watch,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from aiohttp.abc import AbstractStreamWriter
 
 __all__ = ["AiohttpTransport"]
@@ -26,40 +34,49 @@ __all__ = ["AiohttpTransport"]
 _CLOSE_TIME = 5.0
 
 
-class _Body(aiohttp.BytesPayload):
-    """The body, which notes when it is first pulled."""
+class _Watch:
+    """Looks whether something has come on a connection.
 
-    def __init__(self, exchange: Exchange) -> None:
-        super().__init__(exchange.request.form, content_type=FORM_TYPE)
+    What comes first over TLS are the server's session tickets, which are no answer: there it looks from the second
+    request on.
+    """
+
+    __slots__ = ("_has_news", "used")
+
+    def __init__(self, transport: Any) -> None:
+        self._has_news = watch(transport.get_extra_info("socket").fileno())
+        self.used = transport.get_extra_info("ssl_object") is None
+
+    def has_come(self) -> bool:
+        return self.used and self._has_news()
+
+
+_Watches: TypeAlias = WeakKeyDictionary[Any, _Watch]
+
+
+class _Body(aiohttp.BytesPayload):
+    """The body, which notes when it is pulled, and stays here if something has come before."""
+
+    def __init__(self, exchange: Exchange, watches: _Watches) -> None:
+        super().__init__(exchange.request.form.reveal(), content_type=FORM_TYPE)
         self._exchange = exchange
+        self._watches = watches
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
         # Until here nothing has left: aiohttp keeps the headers back for the body.
-        if getattr(getattr(writer, "protocol", None), "should_close", False):
-            raise _SpokeFirstError
-        await writer.write(self._exchange.pull())
+        protocol = cast("Any", writer).protocol
+        watch = self._watches.get(protocol)
+        if watch is None:  # a new connection in the caller's own session
+            watch = self._watches[protocol] = _Watch(protocol.transport)
+        await writer.write(self._exchange.pull(lambda: protocol.should_close or watch.has_come()))
+        watch.used = True
 
 
-class _SpokeFirstError(ConnectionResetError):
-    """The server had answered before it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__("an answer was there before the request")
-
-
-class _RepeatedError(aiohttp.ClientError):
-    """aiohttp wanted to send a request a second time."""
-
-
-def _once() -> Any:
+def _once(exchange: Exchange) -> Any:
     """A middleware that lets one request through: aiohttp repeats a GET by itself when the connection breaks."""
-    begun = False
 
     async def send(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        nonlocal begun
-        if begun:
-            raise _RepeatedError("the connection broke; the request is not repeated")
-        begun = True
+        exchange.begin()
         return await handler(request)
 
     return send
@@ -71,32 +88,23 @@ class _Connector(aiohttp.TCPConnector):
     aiohttp would take such an answer for the next request's, and notices an end only when the event loop gets to it.
     """
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, watches: _Watches, **options: Any) -> None:
         super().__init__(**options)  # pyright: ignore[reportUnknownMemberType]
-        self._has_news: WeakKeyDictionary[Any, Callable[[], bool]] = WeakKeyDictionary()
+        self._watches = watches
 
     async def connect(self, *args: Any, **options: Any) -> Any:
         """A connection that is silent, if it was used before."""
         while True:
             connection = await super().connect(*args, **options)
             protocol: Any = connection.protocol
-            has_news = self._has_news.get(protocol)
-            if has_news is None:
-                transport: Any = connection.transport
-                self._has_news[protocol] = _watch(transport.get_extra_info("socket").fileno())
+            watch = self._watches.get(protocol)
+            if watch is None:
+                self._watches[protocol] = _Watch(connection.transport)
                 return connection
-            if not protocol.should_close and not has_news():
+            watch.used = True
+            if not protocol.should_close and not watch.has_come():
                 return connection
             connection.close()
-
-
-def _watch(descriptor: int) -> Callable[[], bool]:
-    """A function that tells whether there is something to be read; it costs no descriptor."""
-    if not hasattr(select, "poll"):
-        return lambda: bool(select.select([descriptor], [], [], 0)[0])
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return lambda: bool(poll.poll(0))
 
 
 class _Session:
@@ -116,6 +124,7 @@ class AiohttpTransport:
         connect_timeout: seconds until a connection has to stand.
         trust_env: use proxies from the environment; otherwise they are ignored.
         plain_http: has no meaning here: aiohttp builds its TLS context when it is imported.
+        reuse_connections: use a connection for more than one request.
     """
 
     keeps_deadline = True
@@ -127,19 +136,30 @@ class AiohttpTransport:
         connect_timeout: float = 10.0,
         trust_env: bool = False,
         plain_http: bool = False,  # noqa: ARG002
+        reuse_connections: bool = True,
     ) -> None:
+        self._reuse = reuse_connections
         self._limit = max_concurrency
         self._trust_env = trust_env
         self._given: aiohttp.ClientSession | None = None
         self._prepare(connect_timeout)
 
     @classmethod
-    def wrapping(cls, given: aiohttp.ClientSession, *, connect_timeout: float = 10.0) -> AiohttpTransport:
+    def wrapping(
+        cls, given: aiohttp.ClientSession, *, connect_timeout: float = 10.0, reuse_connections: bool = True
+    ) -> AiohttpTransport:
         """Send through the caller's own session, which stays the caller's to close.
 
         Its connector has to have room for the client's ``max_concurrency``. Use POST with it: an answer that came
         unasked, while the connection was idle, is noticed there by the body that has not left, and a GET has none.
+
+        Raises:
+            InvalidConfigurationError: without `reuse_connections`, if the session's connector uses them again.
         """
+        if not (reuse_connections or (given.connector is not None and given.connector.force_close)):
+            raise InvalidConfigurationError(
+                "reuse_connections=False needs a session with aiohttp.TCPConnector(force_close=True)"
+            )
         self = cls.__new__(cls)
         self._given = given
         self._prepare(connect_timeout)
@@ -150,6 +170,7 @@ class AiohttpTransport:
         self._connect_timeout = connect_timeout
         self._timeout = self._limits(None)
         self._urls: dict[str, URL] = {}
+        self._watches: _Watches = WeakKeyDictionary()
         self._headers = None if self._given is None else HEADERS
 
     def _open(self) -> _Session:
@@ -162,8 +183,9 @@ class AiohttpTransport:
         return self._current
 
     def _new_session(self) -> aiohttp.ClientSession:
+        keeping: dict[str, Any] = {"keepalive_timeout": KEEPALIVE} if self._reuse else {"force_close": True}
         return aiohttp.ClientSession(
-            connector=_Connector(limit=self._limit, keepalive_timeout=KEEPALIVE),
+            connector=_Connector(self._watches, limit=self._limit, **keeping),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             headers=HEADERS,  # once, instead of merged into the defaults with each request
@@ -188,35 +210,47 @@ class AiohttpTransport:
         used = self._open()
         timeout = self._timeout if self._timeout.total == exchange.timeout else self._limits(exchange.timeout)
         is_post = exchange.request.method == "POST"
+        broken = ""
         used.load += 1
         try:
-            response = await used.session.request(
-                exchange.request.method,
-                self._address(exchange),
-                data=_Body(exchange) if is_post else None,
-                headers=self._headers,
-                allow_redirects=False,
-                timeout=timeout,
-                middlewares=None if is_post else (_once(),),
-                raise_for_status=False,
+            # Its repr has the address, and with GET the form is in there.
+            response = Secret(
+                await used.session.request(
+                    exchange.request.method,
+                    self._address(exchange),
+                    data=_Body(exchange, self._watches) if is_post else None,
+                    headers=self._headers,
+                    allow_redirects=False,
+                    timeout=timeout,
+                    middlewares=None if is_post else (_once(exchange),),
+                    raise_for_status=False,
+                )
             )
             if is_post and not exchange.pulled:
-                response.close()
-                raise _SpokeFirstError
+                response.reveal().close()
+                raise exchange.refused or UnaskedAnswerError
             await self._read(exchange, response, used)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             # It may quote the address, and with GET the form is in there.
             raise NeverConnectedError(type(error).__name__) from (error if is_post else None)
+        except aiohttp.ClientResponseError as error:
+            if is_post:
+                raise
+            broken = type(error).__name__  # it shows the address
         finally:
             used.load -= 1
             if used.retired and not used.load:
                 await self._close_retired(used)
+        if broken:
+            raise aiohttp.ClientError(broken)
 
-    async def _read(self, exchange: Exchange, response: aiohttp.ClientResponse, used: _Session) -> None:
-        sent, content = response.headers, response.content
-        exchange.begin_answer(response.status, sent.get("retry-after"), sent.get("content-encoding"))
+    async def _read(self, exchange: Exchange, response: Secret[aiohttp.ClientResponse], used: _Session) -> None:
         whole = False
         try:
+            sent = response.reveal().headers.get
+            exchange.begin_answer(response.reveal().status, sent("retry-after"), sent("content-encoding"))
+            del sent  # a redirect's has the address
+            content = response.reveal().content
             body = b""
             while not content.at_eof():
                 body += await content.readany()
@@ -229,7 +263,7 @@ class AiohttpTransport:
                 self._current, used.retired = None, True
         finally:
             if not whole:
-                response.close()
+                response.reveal().close()
 
     async def _close_retired(self, used: _Session) -> None:
         used.retired = False

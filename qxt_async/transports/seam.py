@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 from typing import TYPE_CHECKING, Protocol
 
 from qxt_async.clocks import steady
@@ -19,8 +20,11 @@ __all__ = [
     "AnswerTooLargeError",
     "Exchange",
     "NeverConnectedError",
+    "RepeatedError",
     "TooLateError",
     "Transport",
+    "UnaskedAnswerError",
+    "watch",
 ]
 
 ANSWER_LIMIT = 256 * 1024
@@ -49,6 +53,23 @@ class TooLateError(Exception):
     """The form was asked for when it must not leave any more: nothing of it was sent."""
 
 
+class UnaskedAnswerError(Exception):
+    """The form was asked for on a connection on which an answer was there already: nothing of it was sent.
+
+    The HTTP library would have taken that answer for ours.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("the connection had ended, or an answer was there, before the request")
+
+
+class RepeatedError(Exception):
+    """The request was to be sent a second time, by something between this library and the connection."""
+
+    def __init__(self) -> None:
+        super().__init__("something between wanted to send the request a second time; it was sent once")
+
+
 class Exchange:
     """One request on its way, and what has happened to it so far: all that is left when it is cut off.
 
@@ -57,8 +78,9 @@ class Exchange:
         base_url: where, without a slash at the end; the endpoint follows after one.
         on_answer: called by the transport with the whole answer, before the connection is given back; if it returns
             false, the answer was not ours and the transport closes the connection.
-        pulled: the witness: whether the HTTP library ever asked for the body. Before that nothing was sent. A GET has
-            no body; its form is pulled for the address, before there is a connection.
+        pulled: the witness: whether the body was ever given out. Before that nothing was sent. A GET has no body; its
+            form is pulled for the address, before there is a connection.
+        refused: why the form was not given out when it was last asked for, or not a second time; ``None`` if it was.
         status: HTTP status, 0 until there is an answer.
         retry_after: the header of that name.
         encoded: whether the answer has a content encoding, which we asked it not to have.
@@ -68,11 +90,13 @@ class Exchange:
     """
 
     __slots__ = (
+        "_begun",
         "base_url",
         "body",
         "encoded",
         "on_answer",
         "pulled",
+        "refused",
         "request",
         "retry_after",
         "status",
@@ -95,6 +119,8 @@ class Exchange:
         self.until = until
         self.timeout = timeout
         self.pulled = False
+        self.refused: Exception | None = None
+        self._begun = False
         self.status = 0
         self.retry_after: str | None = None
         self.encoded = False
@@ -105,19 +131,53 @@ class Exchange:
         """The address, without the query of a GET."""
         return f"{self.base_url}/{self.request.endpoint}"
 
-    def pull(self) -> bytes:
-        """Give out the body, and witness it.
+    @property
+    def length(self) -> int:
+        """Bytes of the form."""
+        return len(self.request.form.reveal())
+
+    def begin(self) -> None:
+        """Note that the request begins to leave: for a transport that can see this, whoever sends it.
 
         Raises:
-            TooLateError: it is later than `until`: this process may have been stopped for minutes.
+            RepeatedError: it left before. A request that gave up before its body was pulled may begin again.
         """
+        if self._begun and self.pulled:
+            raise self._refuse(RepeatedError())
+        self._begun = True
+
+    def pull(self, has_come: Callable[[], bool] | None = None) -> bytes:
+        """Give out the body, once, and witness it.
+
+        Args:
+            has_come: whether anything has come on the connection that is about to be used.
+
+        Raises:
+            RepeatedError: it was given out before.
+            TooLateError: it is later than `until`: this process may have been stopped for minutes.
+            UnaskedAnswerError: something has come that nobody asked for.
+        """
+        if self.pulled:
+            raise self._refuse(RepeatedError())
         if self.until is not None and steady() >= self.until:
-            raise TooLateError("too late to send it")
-        self.pulled = True
-        return self.request.form
+            raise self._refuse(TooLateError("too late to send it"))
+        if has_come is not None and has_come():
+            raise self._refuse(UnaskedAnswerError())
+        self.pulled, self.refused = True, None
+        return self.request.form.reveal()
+
+    def _refuse(self, error: Exception) -> Exception:
+        self.refused = error
+        return error
 
     def begin_answer(self, status: int, retry_after: str | None, encoding: str | None) -> None:
-        """Note the head of the answer."""
+        """Note the head of the answer.
+
+        Raises:
+            Exception: `refused`, if the form was: then this answer is not ours, or not the only one.
+        """
+        if self.refused is not None:
+            raise self.refused
         self.status = status
         self.retry_after = retry_after
         self.encoded = encoding not in (None, "", "identity")
@@ -126,6 +186,15 @@ class Exchange:
         """Note the whole answer; whether the connection may be used again."""
         self.body = bytes(body)
         return self.on_answer(self)
+
+
+def watch(descriptor: int) -> Callable[[], bool]:
+    """A function that tells whether something is to be read from a socket, or it has ended; costs no descriptor."""
+    if not hasattr(select, "poll"):
+        return lambda: bool(select.select([descriptor], [], [], 0)[0])
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return lambda: bool(poll.poll(0))
 
 
 class Transport(Protocol):
@@ -139,7 +208,8 @@ class Transport(Protocol):
         """Send the request once, read the answer, call ``exchange.finish``.
 
         It never repeats a request, follows no redirect, and takes the body from ``exchange.pull()`` when the
-        connection stands. Cancelling stops it, gives the connection up and keeps what `exchange` says true.
+        connection stands and is about to be used. Cancelling stops it, gives the connection up and keeps what
+        `exchange` says true.
 
         Raises:
             NeverConnectedError: no connection stood.

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import warnings
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import anyio
 import httpx
 import pytest
+from anyio import to_thread
+from faults.server import FaultServer
 from hand_gateway import BASE, DIGEST, TEXT, Gateway, client
 
 from qxt_async import NO_RETRIES, InvalidConfigurationError, InvalidRequestError, QxtClient
+from qxt_async.errors import WrongEventLoopError
 
 pytestmark = pytest.mark.anyio
 
@@ -158,6 +165,61 @@ async def test_a_closed_client_says_so() -> None:
     with pytest.raises(InvalidConfigurationError, match="the client is closed"):
         qxt.stream_bulk(["13800138000"], TEXT)
     assert len(gateway.received) == 1
+
+
+RUNS: list[tuple[str, str]] = [("httpx", "asyncio"), ("httpx", "trio"), ("httpx2", "asyncio"), ("aiohttp", "asyncio")]
+
+
+async def _stream(qxt: QxtClient) -> None:
+    async with qxt.stream_bulk(["13800138001"], TEXT):
+        pytest.fail("nothing can be sent")
+
+
+async def _record(qxt: QxtClient) -> None:
+    async def take() -> None:
+        pytest.fail("nothing is recorded that cannot be sent")
+
+    await qxt.send_recorded(take, on_result=print)
+
+
+CALLS: dict[str, Callable[[QxtClient], Awaitable[Any]]] = {
+    "send": lambda qxt: qxt.send("13800138001", TEXT),
+    "send_bulk": lambda qxt: qxt.send_bulk(["13800138001"], TEXT),
+    "stream_bulk": _stream,
+    "send_recorded": _record,
+    "balance": lambda qxt: qxt.balance(),
+    "aclose": lambda qxt: qxt.aclose(),
+}
+
+
+@pytest.mark.parametrize(("transport", "backend"), RUNS)
+@pytest.mark.parametrize("call", CALLS)
+def test_a_client_in_a_second_event_loop_says_so(call: str, transport: str, backend: str) -> None:
+    """At once and before anything is sent, with the cause and the way out."""
+
+    async def first() -> QxtClient:
+        qxt = QxtClient("someone", password_md5=DIGEST, base_url=server.base_url, transport=transport)
+        assert (await qxt.send("13800138000", TEXT)).mid
+        return qxt
+
+    async def second(qxt: QxtClient) -> None:
+        with pytest.raises(WrongEventLoopError, match=r"asyncio\.run") as caught:
+            await CALLS[call](qxt)
+        assert isinstance(caught.value, RuntimeError)
+
+    with FaultServer() as server, warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the first loop's connection: nobody can close it now
+        anyio.run(second, anyio.run(first, backend=backend), backend=backend)
+        gc.collect()
+    assert server.connections == 1
+    assert server.taken == {"13800138000": 1}
+
+
+async def test_a_client_that_was_not_used_can_be_closed_anywhere() -> None:
+    """Making a client binds it to no event loop, and a closed one can be closed again in any."""
+    qxt = QxtClient("demo", "password", base_url=BASE)
+    await qxt.aclose()
+    await to_thread.run_sync(anyio.run, qxt.aclose)
 
 
 async def test_a_client_of_its_own_transport_closes_it() -> None:

@@ -178,6 +178,19 @@ def unasked(second: bytes) -> Fault:
     return fault
 
 
+def speaking_first(answer: bytes) -> Fault:
+    """Say something on a new connection when told, before any request."""
+
+    @at_accept
+    async def fault(wire: Wire) -> None:
+        await wire.server.released.wait()
+        wire.server.released.clear()
+        await wire.send(answer)
+        wire.server.mark("idle")
+
+    return fault
+
+
 # --- answers
 
 

@@ -22,6 +22,7 @@ from faults.test_fault_matrix import (
     bounded,
     check_met,
     in_turn_or_at_once,
+    marked,
     number_run,
     served,
 )
@@ -75,11 +76,8 @@ async def _meet_once(
         # aiohttp makes nothing of an answer with bytes behind it that are none: that is not the matter here.
         with contextlib.suppress(errors.OutcomeUnknownError):
             await client.send(number_run(10_000 * turn + 1000, 1), "before")
-    if row.mark:
-        server.release()
-        # Blocks the event loop on purpose: it has no chance to notice before the request.
-        server.wait_for(lambda: row.mark in server.marks)
-    tally = await CampaignRunner(journal, client, OPTIONS).run(campaign)
+    with marked(row, server):
+        tally = await CampaignRunner(journal, client, OPTIONS).run(campaign)
     batches = await journal.campaigns.batches(campaign)
     records, _ = await journal.campaigns.numbers(campaign)
     await to_thread.run_sync(server.settle)

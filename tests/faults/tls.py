@@ -31,11 +31,15 @@ class TlsFront:
     Attributes:
         base_url: its address.
         received: bytes that arrived after a handshake.
+        tickets_sent: set when a handshake is done, after which the server's session tickets come.
+        passed_on: set when something of the server's has been written to a client.
     """
 
     def __init__(self, context: ssl.SSLContext, port: int) -> None:
         self.received = 0
         self.base_url = ""
+        self.tickets_sent = threading.Event()
+        self.passed_on = threading.Event()
         self._context = context
         self._target = port
         self._ready = threading.Event()
@@ -65,6 +69,7 @@ class TlsFront:
         await asyncio.gather(*relays, return_exceptions=True)
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.tickets_sent.set()
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._target)
 
         async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, count: bool) -> None:
@@ -73,6 +78,8 @@ class TlsFront:
                     self.received += len(data) * count
                     sink.write(data)
                     await sink.drain()
+                    if not count:
+                        self.passed_on.set()
             sink.close()
 
         try:

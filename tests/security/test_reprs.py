@@ -17,6 +17,7 @@ from qxt_async import BatchResult, BulkResult, Message, QxtClient, QxtError, Rec
 from qxt_async.journal import open_journal
 from qxt_async.receiver import PushReceiver
 from qxt_async.simulator import SimulatedGateway
+from qxt_async.values import Secret
 from qxt_async.wire import Credentials, send_form
 
 CANARY = "canary-that-must-not-sing"
@@ -66,6 +67,8 @@ CLASSES = {f"{cls.__module__}.{cls.__name__}": cls for cls in _classes()}
 
 def _canary(kind: str) -> Any:
     """A canary of a field's kind."""
+    if kind.startswith("Secret"):
+        return Secret(CANARY)
     if kind.startswith("bytes"):
         return CANARY.encode()
     if any(kind.startswith(start) for start in ("dict", "Mapping")):
@@ -97,7 +100,7 @@ def test_there_is_much_to_look_at() -> None:
 
 
 NUMBER, TEXT, PASSWORD = "13800138000", "【Acme】top secret", "correct horse"
-DIGEST = Credentials.from_password("u", PASSWORD).digest
+DIGEST = Credentials.from_password("u", PASSWORD).digest.reveal()
 SECRETS = (NUMBER, TEXT, "top secret", PASSWORD, DIGEST, "a-secret-path-of-20-characters")
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import trustme
 from anyio import to_thread
@@ -16,7 +19,17 @@ from faults import catalogue as c
 from faults.server import DIGEST, FaultServer, http, normal
 from faults.tls import TlsFront, client_context, server_context
 
-from qxt_async.transports import ANSWER_LIMIT, AnswerTooLargeError, Exchange, NeverConnectedError, open_transport, seam
+from qxt_async.transports import (
+    ANSWER_LIMIT,
+    AnswerTooLargeError,
+    Exchange,
+    NeverConnectedError,
+    RepeatedError,
+    UnaskedAnswerError,
+    open_transport,
+    seam,
+)
+from qxt_async.values import Secret
 from qxt_async.wire import WireRequest
 
 LANES = (
@@ -41,7 +54,7 @@ def prepare(
     base_url: str, method: Any = "POST", *, form: bytes = FORM, trusted: Callable[[Exchange], bool] = lambda _: True
 ) -> Exchange:
     """An exchange as the client prepares it."""
-    return Exchange(WireRequest(method, "smssenderv2", form), base_url, trusted)
+    return Exchange(WireRequest(method, "smssenderv2", Secret(form)), base_url, trusted)
 
 
 @every_transport
@@ -236,6 +249,18 @@ async def test_a_connection_is_used_again(name):
 
 
 @every_transport
+async def test_each_connection_is_used_once_if_asked_for(name):
+    """Without reuse each request has a connection of its own, which ends with it."""
+    with FaultServer() as server:
+        transport = open_one(name, reuse_connections=False)
+        for method in ("POST", "GET", "POST"):
+            await transport.exchange(prepare(server.base_url, method))
+            await to_thread.run_sync(server.wait_for, lambda: not server.open)
+        await transport.aclose()
+    assert server.connections == 3
+
+
+@every_transport
 async def test_an_untrusted_answer_ends_its_connection(name):
     """When ``on_answer`` says no, the server sees the connection go, and the next request gets another."""
     with FaultServer() as server:
@@ -249,19 +274,24 @@ async def test_an_untrusted_answer_ends_its_connection(name):
     assert server.connections == 4
 
 
+@contextlib.contextmanager
+def tls_front(server: FaultServer, monkeypatch: Any, folder: Path) -> Iterator[tuple[TlsFront, ssl.SSLContext]]:
+    """TLS before a server, with a certificate that the system trusts, and a client's context that does."""
+    authority = trustme.CA()
+    bundle = folder / "authority.pem"
+    authority.cert_pem.write_to_path(bundle)
+    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
+    with TlsFront(server_context(authority), server.port) as front:
+        yield front, client_context(authority)
+
+
 @every_transport
 async def test_over_tls(name, monkeypatch, tmp_path):
     """With a certificate that the system trusts, connections are used again, and ended when distrusted."""
-    authority = trustme.CA()
-    bundle = tmp_path / "authority.pem"
-    authority.cert_pem.write_to_path(bundle)
-    monkeypatch.setenv("SSL_CERT_FILE", str(bundle))
-    given: Any = name
-    if name == "aiohttp":  # builds its context when it is imported
-        import aiohttp
-
-        given = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=client_context(authority)))
-    with FaultServer() as server, TlsFront(server_context(authority), server.port) as front:
+    with FaultServer() as server, tls_front(server, monkeypatch, tmp_path) as (front, context):
+        given: Any = name
+        if name == "aiohttp":  # builds its context when it is imported
+            given = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
         transport = open_one(given, plain_http=False)
         for trusted in (True, True, False, True):
             exchange = prepare(front.base_url, trusted=lambda _, trusted=trusted: trusted)
@@ -306,19 +336,132 @@ async def test_idle_connections_are_closed_before_the_server_would(name, monkeyp
     assert server.connections == 2
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_aiohttp_writes_nothing_after_an_answer_that_was_there_before():
-    """Where its task begins to write before the answer is looked at, the body is not pulled either."""
-    from qxt_async.transports.aiohttp import _Body
+class Interrupted(Exchange):
+    """An exchange before whose body is given out something happens, while the event loop has no chance to notice."""
 
-    class Writer:
-        class protocol:  # noqa: N801
-            should_close = True
+    def before(self) -> None:
+        """What happens."""
 
+    def pull(self, has_come: Callable[[], bool] | None = None) -> bytes:
+        """Let it happen, then give the body out."""
+        self.before()
+        return super().pull(has_come)
+
+
+def interrupted(base_url: str, before: Callable[[], object]) -> Exchange:
+    """An exchange before whose body is given out something happens."""
+    exchange = Interrupted(WireRequest("POST", "smssenderv2", Secret(FORM)), base_url, lambda _: True)
+    exchange.before = before  # type: ignore[method-assign]
+    return exchange
+
+
+RECORD = 1 << 14  # bytes in a record of TLS at most
+UNASKED = [http(b"", "429 Slow"), http(b"", "404 No"), http(b"error:mobile"), http(b"ok:7:13800138000"), b"\xb2\xbb"]
+
+
+@every_transport
+@pytest.mark.parametrize("answer", UNASKED, ids=["429", "404", "error", "ok", "bytes"])
+@pytest.mark.parametrize("used", [True, False], ids=["used before", "new"])
+async def test_the_body_stays_here_if_an_answer_is_there_before(name, used, answer):
+    """It would be taken for this request's: nothing is sent, and the connection is not used again."""
+    with FaultServer() as server:
+        transport = open_one(name)
+        if used:
+            server.plan(c.unasked(answer))
+            await transport.exchange(prepare(server.base_url))
+        else:
+            server.plan(c.speaking_first(answer))
+
+        def speak() -> None:
+            server.release()
+            server.wait_for(lambda: bool(server.marks))
+
+        exchange = interrupted(server.base_url, speak)
+        with pytest.raises(Exception, match=r"before the request|request body"):
+            await transport.exchange(exchange)
+        assert (exchange.pulled, exchange.status, type(exchange.refused)) == (False, 0, UnaskedAnswerError)
+        exchange = prepare(server.base_url)
+        await transport.exchange(exchange)
+        await transport.aclose()
+        await to_thread.run_sync(server.settle)
+    assert exchange.status == 200
+    assert server.connections == 2
+    assert sum(request.whole for request in server.requests) == 1 + used
+
+
+@every_transport
+async def test_the_body_stays_here_also_over_tls(name, monkeypatch, tmp_path):
+    """What a server says first over TLS, its session tickets, holds up nothing; later bytes do."""
+    with FaultServer() as server, tls_front(server, monkeypatch, tmp_path) as (front, context):
+        given: Any = name
+        if name == "aiohttp":  # builds its context when it is imported
+            given = aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=context))
+        transport = open_one(given, plain_http=False)
+        server.plan(c.unasked(UNASKED[0]))
+        await transport.exchange(interrupted(front.base_url, lambda: front.tickets_sent.wait(10)))
+        front.passed_on.clear()
+
+        def speak() -> None:
+            server.release()
+            assert front.passed_on.wait(10)
+
+        exchange = interrupted(front.base_url, speak)
+        with pytest.raises(Exception, match=r"before the request|request body"):
+            await transport.exchange(exchange)
+        assert (exchange.pulled, type(exchange.refused)) == (False, UnaskedAnswerError)
+        await transport.aclose()
+        if name == "aiohttp":
+            await given.close()
+        await to_thread.run_sync(server.settle)
+    assert sum(request.whole for request in server.requests) == 1
+
+
+@every_transport
+async def test_two_answers_at_once_over_tls(name, monkeypatch, tmp_path):
+    """They come in one segment and are read in one go, the second in a record of its own: nobody gets it."""
+    padding = RECORD - len(http(b"ok:7:13800138000", headers=["X-Padding: "]))
+    first = http(b"ok:7:13800138000", headers=["X-Padding: " + "x" * padding])
+    assert len(first) == RECORD
+    with FaultServer() as server, tls_front(server, monkeypatch, tmp_path) as (front, context):
+        given: Any = name
+        if name == "aiohttp":  # builds its context when it is imported
+            given = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=context), max_field_size=RECORD, max_line_size=RECORD
+            )
+        transport = open_one(given, plain_http=False)
+        server.plan(c.answering(first + http(b"", "429 Slow")))
+        for _ in range(2):
+            exchange = prepare(front.base_url)
+            await transport.exchange(exchange)
+            assert exchange.status == 200
+        await transport.aclose()
+        if name == "aiohttp":
+            await given.close()
+    assert server.connections == 2
+
+
+def test_a_body_is_given_out_once():
+    """Who asks again is refused, and no answer is taken any more: it may be that of either request."""
     exchange = prepare("http://gateway.test/qxt")
-    with pytest.raises(ConnectionResetError, match="before the request"):
-        await _Body(exchange).write_with_length(Writer(), None)  # type: ignore[arg-type]
-    assert not exchange.pulled
+    assert exchange.pull() == FORM
+    with pytest.raises(RepeatedError):
+        exchange.pull()
+    with pytest.raises(RepeatedError):
+        exchange.begin_answer(200, None, None)
+    assert exchange.pulled
+
+
+def test_a_request_begins_again_if_its_body_stayed_here():
+    """A pool may try another connection as long as nothing was given out, and not afterwards."""
+    exchange = prepare("http://gateway.test/qxt")
+    exchange.begin()
+    with pytest.raises(UnaskedAnswerError):
+        exchange.pull(lambda: True)
+    exchange.begin()
+    exchange.pull(lambda: False)
+    assert exchange.refused is None
+    with pytest.raises(RepeatedError):
+        exchange.begin()
 
 
 @every_transport

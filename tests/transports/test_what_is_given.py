@@ -17,16 +17,21 @@ import pytest
 from anyio import to_thread
 from faults import catalogue as c
 from faults.server import DIGEST, FaultServer, http
+from faults.test_fault_matrix import before_the_body
 from test_conformance import every_transport, open_one, prepare
 
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.errors import (
+    ConnectionBrokenError,
     DeadlineExceededError,
     ForeignAnswerError,
     InvalidConfigurationError,
+    OutcomeUnknownError,
     UnexpectedStatusError,
     UnreadableAnswerError,
 )
+from qxt_async.transports import RepeatedError
+from qxt_async.transports.seam import watch
 
 pytestmark = pytest.mark.anyio
 LIBRARIES = [pytest.param(httpx, id="httpx"), pytest.param(httpx2, id="httpx2")]
@@ -91,6 +96,131 @@ async def test_a_session_that_unpacks_is_not_blown_up():
                 await client.send("13800138000", "hello")
             assert (await client.send("13800138001", "hello")).mid
         assert server.connections == 2
+
+
+def repeating(library: Any, inner: Any, kind: str) -> Any:
+    """A transport of a caller's that repeats what broke or was answered with a 5xx, as many do; three times at most."""
+
+    class Repeating(library.AsyncBaseTransport):  # type: ignore[misc]
+        async def handle_async_request(self, request: Any) -> Any:
+            if "read" in kind:  # then the stream that witnesses is not asked again
+                await request.aread()
+            for _ in range(2):
+                with contextlib.suppress(Exception):
+                    response = await inner.handle_async_request(request)
+                    if response.status_code < 500 or "keeps" in kind:
+                        return response
+                    await response.aclose()
+            return await inner.handle_async_request(request)
+
+        async def aclose(self) -> None:
+            await inner.aclose()
+
+    return Repeating()
+
+
+LOSSES = [c.take_and_close, c.answering(http(b"", "502 Broken"))]
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("kind", ["transport", "transport that has read", "client", "client that has read"])
+@pytest.mark.parametrize("loss", LOSSES, ids=["closed", "502"])
+async def test_row_36_a_transport_that_repeats_is_refused(library, kind, method, loss):
+    """It sends once: the second time it gets no body, or does not begin, and the outcome is unknown."""
+    transport = repeating(library, library.AsyncHTTPTransport(), kind)
+    given = library.AsyncClient(transport=transport) if "client" in kind else transport
+    with FaultServer() as server:
+        server.plan(loss)
+        async with client_over(given, server.base_url, method=method) as client:
+            with pytest.raises(ConnectionBrokenError, match="RepeatedError"):
+                await client.send("13800138000", "hello")
+            await given.aclose()
+        await to_thread.run_sync(server.wait_for, lambda: server.connections == 3)
+        await to_thread.run_sync(server.settle)
+    assert server.taken == {"13800138000": 1}
+    assert sum(request.whole and bool(request.fields) for request in server.requests) == 1
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+@pytest.mark.parametrize("loss", LOSSES, ids=["closed", "502"])
+async def test_row_36_a_middleware_that_repeats_is_refused(method, loss):
+    """Neither a POST nor a GET leaves twice through a session of aiohttp with such a middleware."""
+
+    async def repeat(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        for _ in range(2):
+            with contextlib.suppress(aiohttp.ClientError):
+                response = await handler(request)
+                if response.status < 500:
+                    return response
+        return await handler(request)
+
+    with FaultServer() as server:
+        server.plan(loss)
+        async with (
+            aiohttp.ClientSession(middlewares=[repeat]) as own,
+            client_over(own, server.base_url, method=method) as client,
+        ):
+            with pytest.raises(OutcomeUnknownError):
+                await client.send("13800138000", "hello")
+        # Ours stands in for the session's middlewares with a GET; what was answered in full leaves its connection.
+        connections = 1 if method == "GET" else 3 if loss is c.take_and_close else 2
+        await to_thread.run_sync(server.wait_for, lambda: server.connections == connections)
+        await to_thread.run_sync(server.settle)
+    assert server.taken == {"13800138000": 1}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_row_36_the_answer_after_a_refused_repetition_is_not_believed(library):
+    """A transport that catches the refusal and hands out an earlier answer, or one of its own, settles nothing."""
+
+    class Stubborn(library.AsyncBaseTransport):  # type: ignore[misc]
+        async def handle_async_request(self, request: Any) -> Any:
+            for _ in range(2):
+                with contextlib.suppress(RepeatedError):
+                    assert await anext(aiter(request.stream))
+            return library.Response(404)
+
+    async with client_over(Stubborn(), "http://gateway.test/qxt") as client:
+        with pytest.raises(ConnectionBrokenError, match="a second time"):
+            await client.send("13800138000", "hello")
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("given", ["client", "transport"])
+async def test_an_unasked_answer_before_the_body_is_seen_through_what_is_given(library, given):
+    """Also in the caller's own pool the connection is looked at when the body is asked for."""
+    with FaultServer() as server:
+        server.plan(c.unasked(http(b"", "404 No")))
+        own = library.AsyncClient() if given == "client" else library.AsyncHTTPTransport()
+        async with client_over(own, server.base_url) as client:
+            await client.send("13800138000", "hello")
+            with before_the_body(server, "idle"):
+                result = await client.send("13800138001", "hello")
+            await own.aclose()
+        await to_thread.run_sync(server.settle)
+    assert (result.outcome, result.attempts) == ("accepted", 2)
+    assert server.taken == {"13800138000": 1, "13800138001": 1}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+async def test_an_answer_of_a_connection_that_never_had_the_body_is_not_ours(library):
+    """Where httpcore cannot write the headers it reads on all the same; what it finds was there before."""
+
+    class Early(library.AsyncBaseTransport):  # type: ignore[misc]
+        calls = 0
+
+        async def handle_async_request(self, request: Any) -> Any:
+            self.calls += 1
+            if self.calls == 1:
+                return library.Response(404, extensions={"network_stream": None})
+            assert await anext(aiter(request.stream))
+            return library.Response(200, text="ok:7:13800138000")
+
+    async with client_over(Early(), "http://gateway.test/qxt") as client:
+        sent = await client.send("13800138000", "hello")
+    assert (sent.mid, sent.attempts) == ("7", 2)
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
@@ -264,6 +394,36 @@ async def test_what_cannot_be_a_transport_is_refused(given):
         open_one(given)
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", ["client", "transport"])
+async def test_a_callers_connections_are_used_once_if_asked_for(library, kind):
+    """What the caller gives would use them again; each is ended after its answer."""
+    own = library.AsyncClient() if kind == "client" else library.AsyncHTTPTransport()
+    with FaultServer() as server:
+        async with client_over(own, server.base_url, reuse_connections=False) as client:
+            for _ in range(2):
+                assert (await client.send("13800138000", "hello")).mid
+                await to_thread.run_sync(server.wait_for, lambda: not server.open)
+        await own.aclose()
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_callers_session_has_to_use_connections_once_by_itself():
+    """No connection of a session of aiohttp can be ended: the session has to be made for it, and the error says how."""
+    async with aiohttp.ClientSession() as own:
+        with pytest.raises(InvalidConfigurationError, match="force_close=True"):
+            client_over(own, "http://gateway.test/qxt", reuse_connections=False)
+    with FaultServer() as server:
+        async with (
+            aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as own,
+            client_over(own, server.base_url, reuse_connections=False) as client,
+        ):
+            for _ in range(2):
+                assert (await client.send("13800138000", "hello")).mid
+    assert server.connections == 2
+
+
 async def test_a_transport_of_ones_own():
     """Any object with the two methods is one; it is its maker's to close."""
 
@@ -282,6 +442,8 @@ async def test_a_transport_of_ones_own():
     async with client_over(own, "http://gateway.test/qxt") as client:
         assert (await client.send("13800138000", "hello")).mid == "7"
     assert not own.closed
+    with pytest.raises(InvalidConfigurationError, match="your own transport"):
+        client_over(own, "http://gateway.test/qxt", reuse_connections=False)
 
 
 @pytest.mark.parametrize("keeps", [False, True], ids=["cancelled from outside", "keeps the deadline itself"])
@@ -310,13 +472,11 @@ async def test_the_deadline_of_a_transport_of_ones_own(keeps, called):
 @pytest.mark.parametrize("system", ["has poll", "has not"])
 async def test_news_on_an_idle_connection_are_seen(system, monkeypatch):
     """Where the system knows no poll, select tells whether something has come."""
-    from qxt_async.transports import aiohttp as ours
-
     if system == "has not":
         monkeypatch.delattr(select, "poll", raising=False)
     with contextlib.ExitStack() as sockets:
         here, there = map(sockets.enter_context, socket.socketpair())
-        has_news = ours._watch(here.fileno())
+        has_news = watch(here.fileno())
         assert not has_news()
         there.send(b"ok")
         assert has_news()

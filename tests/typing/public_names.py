@@ -95,6 +95,7 @@ async def making() -> None:
         channel_digits=4,
         number_pattern=phones.MOBILE_PATTERN,
         trust_env=True,
+        reuse_connections=False,
         transport="aiohttp",
     )
     assert_type(qxt.QxtClient.from_env(timeout=3), qxt.QxtClient)
