@@ -25,6 +25,7 @@ HOUSE = [
     "pushes",
     "wire",
     "columns",
+    "templates",
     "spreadsheets",
     "sources",
     "batching",
