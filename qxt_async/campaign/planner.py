@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from itertools import compress, islice
 from operator import not_
 from typing import TYPE_CHECKING, Final, cast
@@ -15,7 +13,7 @@ import attrs
 from qxt_async.errors import InvalidExtnoError, InvalidNumberError, NoValidNumberError, SourceFileError
 from qxt_async.journal.records import LeftOut, LeftOutReason
 from qxt_async.models import Message
-from qxt_async.phones import Intake, SeenNumbers, normalize
+from qxt_async.phones import Intake, SeenNumbers, allowed, normalize
 from qxt_async.tasks import in_a_thread
 from qxt_async.texts import check_extno, segments, substitute
 from qxt_async.words import plural
@@ -24,13 +22,13 @@ from .grouping import Grouping
 from .tables import open_table, restored
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container
+    from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 
     from qxt_async.journal.records import PlannedBatch
     from qxt_async.sources import NumberBlock
+    from qxt_async.templates import Template
 
     from .tables import RowSource
-    from .templates import Template
 
 __all__ = ["Planner", "Rules"]
 
@@ -47,6 +45,7 @@ class Rules:
     """How rows become messages."""
 
     template: Template
+    literal: bool
     extno: str | None
     per_row_extno: bool
     addseqno: bool
@@ -126,6 +125,8 @@ class Planner:
             table = await open_table(source, wanted=wanted, name=f"source {position}")
             try:
                 while (block := await table.read()) is not None:
+                    if not self._rules.literal:
+                        self._rules.template.check(table.header)
                     self._take(block, table.name)
                     await self._store()
                     if self._on_progress is not None:
@@ -173,8 +174,7 @@ class Planner:
         if len(fresh) < len(rows.numbers):
             rows.keep(_first(rows.numbers, fresh), self._leave(rows, LeftOutReason.DUPLICATE))
         for suppressed in self._suppressed:
-            if not (isinstance(suppressed, AbstractSet) and suppressed.isdisjoint(rows.numbers)):
-                wanted = [number not in suppressed for number in rows.numbers]
+            if (wanted := allowed(rows.numbers, suppressed, self._pattern)) is not None:
                 rows.keep(wanted, self._leave(rows, LeftOutReason.SUPPRESSED))
         self._group(rows)
 
