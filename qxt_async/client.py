@@ -263,7 +263,7 @@ class QxtClient:
             text: the text, or a `Message`.
             extno: extension number, digits.
             addseqno: see `Message`.
-            suppressed: numbers to leave out, as 11 digits (what `phones.normalize` gives).
+            suppressed: phones to leave out, as 11 digits (what `phones.canonical` gives).
             substitute: replace the usual characters outside GBK (`texts.SUBSTITUTIONS`) instead of refusing.
             check_balance: ask for the balance first (an empty account takes texts and delivers nothing, PROTOCOL 2.2).
             method: for this call instead of the client's.
@@ -365,9 +365,9 @@ class QxtClient:
             text: the text, or a `Message`.
             extno: extension number, digits.
             addseqno: see `Message`.
-            unique: leave out repeated numbers. What was met is remembered: about 7 bytes a number with the extra
-                ``compact``, 56 without.
-            suppressed: numbers to leave out, as 11 digits (what `phones.normalize` gives).
+            unique: leave out the numbers of phones that came before. What was met is remembered: about 7 bytes a number
+                with the extra ``compact``, 56 without.
+            suppressed: phones to leave out, as 11 digits (what `phones.canonical` gives).
             substitute: replace the usual characters outside GBK instead of refusing.
             batch_size: numbers in a request at most.
             min_batch: numbers in a request at least, if the total allows (PROTOCOL 1.4).

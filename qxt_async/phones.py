@@ -1,5 +1,8 @@
 """Phone numbers: normalise, validate, show, leave out repeated ones.
 
+A number has two forms. `normalize` gives the one that goes on the wire, which is whatever the pattern admits.
+`canonical` gives the one that says which phone it is: what compares numbers compares these.
+
 A clean chunk is checked in one go, as bytes with a fixed stride; only a chunk that fails is looked at number by number.
 """
 
@@ -8,12 +11,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Iterable, Sequence, Sized
 from collections.abc import Set as AbstractSet
+from itertools import compress
 from typing import Any
 
 from .errors import InvalidConfigurationError, InvalidNumberError, NoValidNumberError
 from .models import InvalidNumber, masked
 
-__all__ = ["MOBILE_PATTERN", "Intake", "SeenNumbers", "mask", "normalize", "unique"]
+__all__ = ["MOBILE_PATTERN", "Intake", "SeenNumbers", "canonical", "mask", "normalize", "unique"]
 
 MOBILE_PATTERN = r"1[3-9][0-9]{9}"
 """Mainland mobile numbers: 11 digits that begin with 13 to 19."""
@@ -31,6 +35,9 @@ _FOLD: dict[int, str | None] = {
     **dict.fromkeys(map(ord, "-－‐‑‒–—−"), None),
 }
 _COUNTRY_CODES = ("+86", "0086", "86")
+# The country code, and the 0 that is dialled before a mobile number of another city.
+_PHONE = re.compile(rf"(?:(?:\+|00)?86)?0?({MOBILE_PATTERN})")
+_DIALLED = re.compile(r"\+?[0-9]+")
 
 _IN_SET = 100_000  # numbers, in 9 MB; moving them into a bitmap takes 20 ms
 
@@ -89,14 +96,65 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
     raise InvalidNumberError(masked(raw), _why_not(raw, folded, pattern))
 
 
+def canonical(number: str) -> str:
+    """Say which phone a number is: two numbers are the same phone if this gives the same for both.
+
+    Use it for every key and every comparison. It refuses nothing, and what it gives need not be what was sent.
+
+    Args:
+        number: as people or gateways write it, or as it goes on the wire.
+
+    Returns:
+        The 11 digits of a mainland mobile number, whatever stood in front of them: ``+86``, ``0086``, ``86``, ``0``.
+        Any other number without separators, with ASCII digits; it keeps what it begins with, since that may be another
+        country's. What is no number stays as it is, without the space around it.
+    """
+    if len(number) == _DIGITS and number.isascii() and number.isdigit():
+        return number
+    folded = number.translate(_FOLD)
+    if phone := _PHONE.fullmatch(folded):
+        return phone[1]
+    return folded if _DIALLED.fullmatch(folded) else number.strip()
+
+
 def is_mobile(number: str) -> bool:
     """Whether a number has the default form already, as it goes on the wire."""
     return _MOBILE.fullmatch(number) is not None
 
 
 def unique(numbers: Iterable[str]) -> list[str]:
-    """Leave out repeated numbers; the first of each stays where it was."""
-    return list(dict.fromkeys(numbers))
+    """Leave out the numbers of phones that came before; the first of each stays where it was."""
+    first: dict[str, str] = {}
+    for number in numbers:
+        first.setdefault(canonical(number), number)
+    return list(first.values())
+
+
+def allowed(numbers: Sequence[str], suppressed: Container[str], pattern: str = MOBILE_PATTERN) -> list[bool] | None:
+    """Which of the numbers may get a text.
+
+    Args:
+        numbers: normalised.
+        suppressed: the phones that may not, as `canonical` gives them. The number as it goes on the wire counts too.
+        pattern: what the numbers match.
+
+    Returns:
+        For each number whether it is not suppressed, ``None`` if none is.
+    """
+    if isinstance(suppressed, Sized) and not suppressed:
+        return None
+    # The numbers of the default pattern are canonical.
+    phones = numbers if pattern == MOBILE_PATTERN else list(map(canonical, numbers))
+    if (
+        isinstance(suppressed, AbstractSet)
+        and suppressed.isdisjoint(phones)
+        and (phones is numbers or suppressed.isdisjoint(numbers))
+    ):
+        return None
+    wanted = [phone not in suppressed for phone in phones]
+    if phones is not numbers:
+        wanted = [is_wanted and number not in suppressed for is_wanted, number in zip(wanted, numbers, strict=True)]
+    return None if all(wanted) else wanted
 
 
 def _all_mobile(numbers: Sequence[str]) -> bool:
@@ -126,7 +184,7 @@ def _compact_type() -> type[Any] | None:
 
 
 class SeenNumbers:
-    """The numbers met so far, to leave out repeated ones in any number of chunks.
+    """The phones met so far, to leave out repeated ones in any number of chunks.
 
     A set is fastest. With the extra ``compact`` more than a hundred thousand are in a roaring bitmap, which takes
     two to four times as long and a tenth of the memory: 25 to 65 MB for ten million, instead of 560 MB.
@@ -139,7 +197,10 @@ class SeenNumbers:
 
     def __init__(self, pattern: str = MOBILE_PATTERN, *, few: bool = False) -> None:
         as_text = few or pattern != MOBILE_PATTERN
-        self._key: Callable[[str], Any] = str if as_text else int
+        self._key: Callable[[str], Any] = int
+        if as_text:
+            # The numbers of the default pattern are canonical.
+            self._key = str if pattern == MOBILE_PATTERN else canonical
         self._keys: Any = set()
         self._compact_type = None if as_text else _compact_type()
         self._is_bitmap = False
@@ -148,7 +209,7 @@ class SeenNumbers:
         return len(self._keys)
 
     def new(self, numbers: Sequence[str]) -> Sequence[str]:
-        """Return the numbers not met before, in order, and remember them."""
+        """Return the numbers of phones not met before, in order, and remember them."""
         keys = list(map(self._key, numbers))
         if len(set(keys)) == len(keys) and not self._has_any(keys):
             self._keys.update(keys)
@@ -181,7 +242,7 @@ class Intake:
     Attributes:
         pattern: what a number has to match.
         seen: where numbers met before are remembered, ``None`` to let repeated ones pass.
-        suppressed: numbers to leave out.
+        suppressed: phones to leave out, as `canonical` gives them.
         keep_invalid: whether to keep what was invalid (otherwise it is only counted).
         read: numbers looked at so far.
         invalid: what was no number.
@@ -227,7 +288,12 @@ class Intake:
             fresh = self.seen.new(numbers)
             self.duplicates += len(numbers) - len(fresh)
             numbers = fresh
-        return self._without_suppressed(numbers)
+        wanted = allowed(numbers, self.suppressed, self.pattern)
+        if wanted is None:
+            return numbers
+        kept = list(compress(numbers, wanted))
+        self.suppressed_count += len(numbers) - len(kept)
+        return kept
 
     def nothing_left(self) -> NoValidNumberError:
         """The error for a send of which no number passed, with the reasons."""
@@ -249,13 +315,3 @@ class Intake:
                 if self.keep_invalid:
                     self.invalid.append(InvalidNumber(position, str(number), reason=error.reason))
         return numbers
-
-    def _without_suppressed(self, numbers: Sequence[str]) -> Sequence[str]:
-        suppressed = self.suppressed
-        if isinstance(suppressed, Sized) and not suppressed:
-            return numbers
-        if isinstance(suppressed, AbstractSet) and suppressed.isdisjoint(numbers):
-            return numbers
-        kept = [number for number in numbers if number not in suppressed]
-        self.suppressed_count += len(numbers) - len(kept)
-        return kept

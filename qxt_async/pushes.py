@@ -13,6 +13,8 @@ with its raw bytes. The rules that the protocol leaves open are decided here:
 - **Lists** (PROTOCOL 4.2): reports are paired by position, as far as the shortest of ``mid``, ``mobile`` and ``msg``
   goes. One ``mid`` for many phones holds for all of them, since a mid names a whole batch (PROTOCOL 2); one ``msg``
   never does, since that would claim deliveries that nobody reported. Lengths that differ are flagged in either case.
+- **Phones** are canonical (`phones.canonical`): ``8613800138000`` is ``13800138000``, so that a report meets what was
+  sent, and a reply the suppression list, in whatever form the gateway names the phone.
 - **A report without its** ``msg`` is kept with an empty code (`DeliveryState.UNKNOWN`): it still proves that the mid
   is real.
 """
@@ -30,6 +32,7 @@ import attrs
 
 from .errors import InvalidConfigurationError
 from .models import Reply, StatusReport
+from .phones import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -150,7 +153,13 @@ def _ordinary(raw: bytes, limits: PushLimits, received_at: datetime | None) -> S
     if count + fields.count(None) != len(fields) or count > limits.fields:
         return None
     return StatusReport(
-        mid, mobile, code=code, port=port or None, area=area or None, city=city or None, received_at=received_at
+        mid,
+        canonical(mobile),
+        code=code,
+        port=port or None,
+        area=area or None,
+        city=city or None,
+        received_at=received_at,
     )
 
 
@@ -333,7 +342,7 @@ class _Reading:
             # A key that is cut could be another report's key.
             self.flags.add(PushFlag.TOO_LONG)
             return None
-        code = self.short(code)
+        mobile, code = canonical(mobile), self.short(code)
         return StatusReport(mid, mobile, code=code, port=port, area=area, city=city, received_at=self.received_at)
 
     def shared(self, name: bytes, count: int) -> Sequence[str | None]:
@@ -361,7 +370,7 @@ class _Reading:
         return [
             Reply(
                 mid or "",
-                mobile,
+                canonical(mobile),
                 text=text or "",
                 port=port,
                 extno=self.extno(port),

@@ -22,6 +22,7 @@ import anyio
 
 from .errors import DeliveryTimeoutError, JournalError
 from .models import DeliveryState, StatusReport, masked
+from .phones import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -117,7 +118,7 @@ class DeliveryTracker:
 
         Args:
             mid: the message id that the send returned.
-            mobile: the phone, as in the `BatchResult`.
+            mobile: the phone, in any form; as in the `BatchResult`, for example.
             timeout: seconds; ``None`` waits for ever.
 
         Raises:
@@ -126,7 +127,7 @@ class DeliveryTracker:
         """
         if self._tasks is None:
             raise RuntimeError("use the tracker as `async with DeliveryTracker(…) as tracker`")
-        key = mid, mobile
+        key = mid, canonical(mobile)
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = _Waiting()

@@ -12,9 +12,31 @@ from hypothesis import strategies as st
 from qxt_async import phones
 from qxt_async.errors import InvalidConfigurationError, InvalidNumberError
 from qxt_async.models import InvalidNumber
-from qxt_async.phones import MOBILE_PATTERN, Intake, SeenNumbers, _all_mobile, mask, normalize, unique
+from qxt_async.phones import (
+    MOBILE_PATTERN,
+    Intake,
+    SeenNumbers,
+    _all_mobile,
+    allowed,
+    canonical,
+    mask,
+    normalize,
+    unique,
+)
 
 NUMBER = st.integers(13_000_000_000, 19_999_999_999).map(str)
+ANY_FORM = r"(00)?(86)?0?1[3-9][0-9]{9}|[0-9]{5,15}"
+FULL_WIDTH = {ord("0") + digit: chr(ord("０") + digit) for digit in range(10)} | {ord("+"): "＋"}
+
+
+@st.composite
+def written(draw: st.DrawFn) -> tuple[str, str]:
+    """A mainland mobile number, and a form in which somebody may write it."""
+    number = draw(NUMBER)
+    raw = draw(st.sampled_from(["", "+86", "0086", "86", "0", "860", "+860"])) + number
+    for place in draw(st.lists(st.integers(0, len(raw)), max_size=4)):
+        raw = raw[:place] + draw(st.sampled_from([" ", "-", "－", "\u00a0", "\u200b", "\u3000"])) + raw[place:]
+    return number, raw.translate(FULL_WIDTH) if draw(st.booleans()) else raw
 
 
 @pytest.mark.parametrize(
@@ -111,8 +133,64 @@ def test_mask(number: str, shown: str) -> None:
 
 
 def test_unique() -> None:
-    """The first of each number stays where it was."""
+    """The first number of each phone stays where it was, in its form."""
     assert unique(["2", "1", "2", "3", "1"]) == ["2", "1", "3"]
+    assert unique(["+86 13800138000", "13800138000", "13800138001"]) == ["+86 13800138000", "13800138001"]
+
+
+# --- the same phone --------------------------------------------------------------------------------------------------
+
+
+@given(written())
+def test_every_form_of_a_mobile_number_is_one_phone(form: tuple[str, str]) -> None:
+    """With country code, trunk zero, separators and full-width digits it is the same 11 digits."""
+    number, raw = form
+    assert canonical(raw) == number
+
+
+@given(written(), st.sampled_from([MOBILE_PATTERN, ANY_FORM]))
+def test_what_goes_on_the_wire_is_the_phone_that_was_given(form: tuple[str, str], pattern: str) -> None:
+    """Normalising with whatever pattern changes the form of a number, and never the phone."""
+    number, raw = form
+    try:
+        sent = normalize(raw, pattern=pattern)
+    except InvalidNumberError:
+        return
+    assert canonical(sent) == number
+
+
+@given(st.one_of(st.text(max_size=16), st.text("0123456789+-８１３ ", max_size=16), NUMBER))
+def test_canonical_is_idempotent_and_refuses_nothing(raw: str) -> None:
+    """The canonical form of a canonical form is itself, whatever the text was."""
+    assert canonical(canonical(raw)) == canonical(raw)
+
+
+@given(st.integers(10**4, 10**15).map(str), st.integers(10**4, 10**15).map(str))
+def test_other_numbers_are_never_one_phone(one: str, other: str) -> None:
+    """Two numbers are one phone only if both are mobile numbers that end in the same 11 digits."""
+    if one != other and canonical(one) == canonical(other):
+        assert one[-11:] == other[-11:]
+        assert re.fullmatch(MOBILE_PATTERN, canonical(one))
+
+
+@pytest.mark.parametrize(
+    ("raw", "phone"),
+    [
+        ("+852 9123 4567", "+85291234567"),  # another country's
+        ("85291234567", "85291234567"),
+        ("+1 305 123 4567", "+13051234567"),  # 11 digits that would be a mainland number without the sign
+        ("001 305 123 4567", "0013051234567"),
+        ("8612345", "8612345"),
+        ("861380013800", "861380013800"),  # a digit is missing
+        ("010-12345678", "01012345678"),
+        ("  not a number ", "not a number"),
+        ("-", "-"),
+        ("", ""),
+    ],
+)
+def test_canonical_guesses_nothing(raw: str, phone: str) -> None:
+    """Foreign numbers keep what they begin with, and what is no number stays as it is."""
+    assert canonical(raw) == phone
 
 
 # --- the check of a whole chunk -------------------------------------------------------------------------------------
@@ -209,6 +287,14 @@ def test_seen_numbers_of_another_pattern() -> None:
     _agrees(r"\d+", [["007", "07", "7"], ["9" * 30, "007", "9" * 30]])
 
 
+def test_one_phone_in_several_forms_is_met_once() -> None:
+    """Whatever forms a pattern admits, only the first number of a phone is new."""
+    seen = SeenNumbers(ANY_FORM)
+    assert list(seen.new(["8613800138000", "13800138000", "13800138001"])) == ["8613800138000", "13800138001"]
+    assert list(seen.new(["008613800138000", "8613800138001", "85291234567"])) == ["85291234567"]
+    assert len(seen) == 3
+
+
 # --- the gate ------------------------------------------------------------------------------
 
 
@@ -254,6 +340,24 @@ def test_the_gate_takes_any_container_of_suppressed_numbers(kind: type) -> None:
     gate = Intake(suppressed=kind(["13800138001"]))
     assert gate.admit(["13800138000", "13800138001"]) == ["13800138000"]
     assert gate.suppressed_count == 1
+
+
+@pytest.mark.parametrize("kind", [frozenset, list])
+@pytest.mark.parametrize("listed", ["13800138001", "8613800138001"])
+def test_the_gate_knows_a_suppressed_phone_in_any_form(kind: type, listed: str) -> None:
+    """With a pattern that admits several forms the canonical form suppresses each, and a form suppresses itself."""
+    gate = Intake(ANY_FORM, suppressed=kind([listed]))
+    assert gate.admit(["8613800138000", "8613800138001", "85291234567"]) == ["8613800138000", "85291234567"]
+    assert gate.suppressed_count == 1
+
+
+def test_what_is_allowed() -> None:
+    """Nothing is worked out where nothing is suppressed."""
+    numbers = ["8613800138000", "13800138001"]
+    assert allowed(numbers, (), ANY_FORM) is None
+    assert allowed(numbers, frozenset({"13800138002"}), ANY_FORM) is None
+    assert allowed(numbers, ["13800138002"]) is None
+    assert allowed(numbers, {"13800138000"}, ANY_FORM) == [False, True]
 
 
 def test_the_gate_reports_what_is_no_text() -> None:

@@ -44,6 +44,20 @@ def test_every_flag_is_shown() -> None:
     assert shown | {"list-too-long", "too-long", "too-many-fields"} == {str(flag) for flag in PushFlag}
 
 
+@pytest.mark.parametrize("named", ["8613800138000", "%2B8613800138000", "008613800138000", "138 0013 8000"])
+@pytest.mark.parametrize("more", ["", "&port=1069", ",13800138001"])
+def test_a_phone_is_named_in_its_canonical_form(named: str, more: str) -> None:
+    """A report or a reply that names 8613800138000 is one of 13800138000, however the push is read."""
+    second = more.startswith(",")
+    mid, code = ("1,2", "DELIVRD,REJECT") if second else ("1", "DELIVRD")
+    push = parse_push(f"type=4&mid={mid}&msg={code}&mobile={named}{more}".encode(), b"")
+    assert [report.mobile for report in push.reports] == ["13800138000", "13800138001"][: 1 + second]
+    assert push.flags == ()
+    if not second:
+        reply = parse_push(f"type=1&mid=1&msg=TD&mobile={named}{more}".encode(), b"")
+        assert [one.mobile for one in reply.replies] == ["13800138000"]
+
+
 def test_too_many_fields() -> None:
     """Fields beyond the limit, counted over body and query, are not looked at and are flagged."""
     limits = PushLimits(fields=5)

@@ -7,7 +7,7 @@ The columns of both::
 `state` is what became of the sending (accepted, failed, unknown, planned, cancelled, suppressed), `report` what a
 status report says of the delivery (delivered, rejected, failed, unknown; empty without one), `code` the carrier's word.
 Times are ISO 8601 in UTC. In a CSV file, a value from outside that a spreadsheet would take for a formula has an
-apostrophe in front.
+apostrophe in front. `number` is the phone in its canonical form, as reports and replies have it (`phones.canonical`).
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import functools
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from qxt_async.errors import InvalidNumberError
 from qxt_async.journal.records import LeftOutReason, NumberRecord, NumberState
-from qxt_async.phones import normalize
+from qxt_async.phones import canonical
 from qxt_async.spreadsheets import harmless
 from qxt_async.tasks import in_a_thread
 
@@ -76,12 +75,8 @@ async def numbers(journal: Journal, campaign: int) -> AsyncGenerator[list[Number
 
 
 def _suppressed(raw: str) -> NumberRecord:
-    try:
-        number = normalize(raw)
-    except InvalidNumberError:  # the plan had a pattern of its own
-        number = raw
     return NumberRecord(
-        number,
+        canonical(raw),
         state=NumberState.SUPPRESSED,
         mid=None,
         batch=None,
@@ -95,7 +90,7 @@ def _suppressed(raw: str) -> NumberRecord:
 
 def _values(record: NumberRecord) -> tuple[object, ...]:
     return (
-        record.number,
+        canonical(record.number),
         record.state.value,
         record.mid,
         record.report_state,
@@ -118,7 +113,7 @@ def _moment(at: datetime | None) -> str:
 
 def _line(record: NumberRecord) -> tuple[object, ...]:
     return (
-        harmless(record.number),
+        harmless(canonical(record.number)),
         record.state.value,
         harmless(record.mid or ""),
         record.report_state or "",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from itertools import compress, islice
 from operator import not_
 from typing import TYPE_CHECKING, Final, cast
@@ -15,7 +13,7 @@ import attrs
 from qxt_async.errors import InvalidExtnoError, InvalidNumberError, NoValidNumberError, SourceFileError
 from qxt_async.journal.records import LeftOut, LeftOutReason
 from qxt_async.models import Message
-from qxt_async.phones import Intake, SeenNumbers, normalize
+from qxt_async.phones import Intake, SeenNumbers, allowed, normalize
 from qxt_async.tasks import in_a_thread
 from qxt_async.texts import check_extno, segments, substitute
 from qxt_async.words import plural
@@ -24,7 +22,7 @@ from .grouping import Grouping
 from .tables import open_table, restored
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Container
+    from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 
     from qxt_async.journal.records import PlannedBatch
     from qxt_async.sources import NumberBlock
@@ -173,8 +171,7 @@ class Planner:
         if len(fresh) < len(rows.numbers):
             rows.keep(_first(rows.numbers, fresh), self._leave(rows, LeftOutReason.DUPLICATE))
         for suppressed in self._suppressed:
-            if not (isinstance(suppressed, AbstractSet) and suppressed.isdisjoint(rows.numbers)):
-                wanted = [number not in suppressed for number in rows.numbers]
+            if (wanted := allowed(rows.numbers, suppressed, self._pattern)) is not None:
                 rows.keep(wanted, self._leave(rows, LeftOutReason.SUPPRESSED))
         self._group(rows)
 

@@ -58,16 +58,10 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 
 
 def _phone(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
-    """A number as gateways write it, or as it was given if it is no mobile number."""
-    from qxt_async.errors import InvalidNumberError
-    from qxt_async.phones import normalize
+    """A phone as the journal has it."""
+    from qxt_async.phones import canonical
 
-    if value is None:
-        return None
-    try:
-        return normalize(value)
-    except InvalidNumberError:
-        return value.strip()
+    return None if value is None else canonical(value)
 
 
 _OPTIONS = (

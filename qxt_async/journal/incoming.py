@@ -6,9 +6,9 @@ import hashlib
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.errors import InvalidNumberError, InvalidRequestError
+from qxt_async.errors import InvalidRequestError
 from qxt_async.models import DeliveryState, Reply, StatusReport
-from qxt_async.phones import normalize
+from qxt_async.phones import canonical
 from qxt_async.pushes import PushFlag
 
 from . import Conflict, RawPush, Suppression, SuppressionReason
@@ -71,11 +71,7 @@ def several(numbers: Iterable[str]) -> Iterable[str]:
 
 def suppressible(number: str) -> str:
     """A number in the form in which the suppression list is compared."""
-    try:
-        return normalize(number)
-    except InvalidNumberError:
-        # Nothing is sent to it as it stands, but whoever put it here means something by it.
-        return number.strip()
+    return canonical(number)
 
 
 def report_of(row: Sequence[Any]) -> StatusReport:

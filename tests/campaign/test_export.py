@@ -142,6 +142,17 @@ async def test_suppressed_numbers_are_exported_as_they_are_sent(journal: Journal
     assert [row["number"] for row in rows_of(stream)] == foreign[::-1]
 
 
+async def test_an_export_names_phones_in_their_canonical_form(journal: Journal, tmp_path: Path) -> None:
+    """As reports and replies do, so that the files can be joined; also where another form went on the wire."""
+    given = ["8613800000000", "8613800000001"]
+    made = await plan(journal, None, given, TEXT, suppressed=["13800000001"], number_pattern=r"86\d{11}")
+    stream, path = io.StringIO(), tmp_path / "out.parquet"
+    await export_csv(journal, made.id, stream)
+    await export_parquet(journal, made.id, path)
+    assert [row["number"] for row in rows_of(stream)] == ["13800000000", "13800000001"]
+    assert pq.read_table(path)["number"].to_pylist() == ["13800000000", "13800000001"]
+
+
 async def test_a_campaign_that_is_not_there_writes_nothing(journal: Journal, tmp_path: Path) -> None:
     """No file is begun for it."""
     stream, path = io.StringIO(), tmp_path / "none.parquet"

@@ -321,6 +321,17 @@ async def test_numbers_of_a_pattern_of_ones_own(journal: Journal) -> None:
     assert await all_numbers(journal, made.id) == ["85291234567"]
 
 
+async def test_a_plan_has_each_phone_once_whatever_its_forms(journal: Journal) -> None:
+    """Repeated and suppressed phones are left out in every form that the pattern admits; the others stay as given."""
+    await journal.suppress(["13800000002"])
+    given = ["8613800000000", "13800000000", "8613800000001", "8613800000002", "13800000003", "8613800000003"]
+    sources = [given, ["0086 13800000001", "13800000004"]]
+    pattern = r"(86|0086)?1[3-9]\d{9}"
+    made = await plan(journal, None, sources, TEXT, suppressed=["13800000004"], number_pattern=pattern)
+    assert await all_numbers(journal, made.id) == ["8613800000000", "8613800000001", "13800000003"]
+    assert (made.campaign.duplicates, made.campaign.suppressed) == (3, 2)
+
+
 async def test_numbers_that_are_no_text_are_invalid(journal: Journal) -> None:
     """A number given as a number is left out with the reason: a leading zero would be lost."""
     sources: Any = ["13800000000", 13800000001]

@@ -153,6 +153,19 @@ async def test_another_pattern_takes_other_numbers() -> None:
     assert len(sent.invalid) == 1
 
 
+async def test_one_phone_in_several_forms_gets_one_text() -> None:
+    """The first form that the pattern admits goes on the wire as it is; the others are repeated numbers."""
+    gateway = Gateway()
+    async with client(gateway, number_pattern=r"(86)?1\d{10}") as qxt:
+        sent = await qxt.send([f"86{A}", A, B, f"+86{B}"], TEXT)
+        result = await qxt.send_bulk([A, f"86{A}", f"86{B}"], TEXT, suppressed=frozenset({B}))
+        with pytest.raises(NoValidNumberError, match="1 are suppressed"):
+            await qxt.send(f"86{A}", TEXT, suppressed={A})
+    assert gateway.taken == [f"86{A}", B, A]
+    assert sent.duplicates == 2
+    assert (result.duplicates, result.suppressed) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("pattern", "number", "reason"),
     [

@@ -22,12 +22,13 @@ import anyio
 import attrs
 import pytest
 
-from qxt_async import Message, QxtClient
-from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async import Message, NoValidNumberError, QxtClient
+from qxt_async.campaign import CampaignRunner, RunOptions, plan
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import PlannedBatch
 from qxt_async.receiver import PushReceiver
 from qxt_async.simulator import PushPlan, SimulatedGateway
+from qxt_async.tracking import DeliveryTracker
 
 SECRET = "0123456789abcdefghij"
 MB = 1 << 20
@@ -244,6 +245,45 @@ async def test_row_33_the_store_fails_while_pushes_wait(tmp_path: Path) -> None:
             other.execute("ROLLBACK")
         assert await gateway.push_all(to, app=receiver) == 50
         assert sorted(entry.value.mobile for entry in await journal.reports()) == numbers
+
+
+@pytest.mark.anyio
+async def test_row_39_one_phone_in_several_forms(tmp_path: Path) -> None:
+    """It gets one text, its report meets what was sent, and its opt-out stops every form, whatever form each names."""
+    gateway = SimulatedGateway(number_pattern=r"(86)?1[3-9]\d{9}")
+    first, second = "13800138000", "13800138001"
+    async with (
+        open_journal(tmp_path / "qxt.db") as journal,
+        DeliveryTracker(journal) as tracker,
+        QxtClient(
+            "user",
+            "password",
+            base_url="http://gateway.test/qxt",
+            transport=gateway.transport(),
+            number_pattern=r"(86)?1[3-9]\d{9}",
+        ) as client,
+    ):
+        receiver = PushReceiver(journal, path_secret=SECRET)
+        sent = await client.send([f"86{first}", first, f"+86 {second}", second], "hello")
+        assert gateway.taken == {f"86{first}": 1, second: 1}
+        assert sent.duplicates == 2
+
+        assert sent.mid is not None
+        gateway.reply(first, "TD")
+        gateway.reply(f"86{second}", "TD")
+        await gateway.push_all(f"http://receiver.test/{SECRET}", app=receiver)
+        for number in sent.accepted:
+            assert (await tracker.wait(sent.mid, number, timeout=30)).mobile in {first, second}
+
+        suppressed = await journal.suppressed_numbers()
+        assert suppressed == {first, second}
+        every = [form + number for number in (first, second) for form in ("", "86", "0086", "+86 ", "０")]
+        for numbers in (every, every[::-1]):
+            with pytest.raises(NoValidNumberError):
+                await client.send_bulk(numbers, "hello", suppressed=suppressed)
+            with pytest.raises(NoValidNumberError):
+                await plan(journal, None, numbers, "hello", number_pattern=r"(86)?1[3-9]\d{9}")
+    assert gateway.taken == {f"86{first}": 1, second: 1}
 
 
 def test_row_24_power_cut(tmp_path: Path) -> None:

@@ -280,6 +280,16 @@ async def test_suppression_list(journal: Journal) -> None:
 
 
 @pytest.mark.anyio
+async def test_the_suppression_list_has_one_entry_for_a_phone(journal: Journal) -> None:
+    """In whatever form it is put on the list, by hand or by a reply, it is there once, and can be taken off in any."""
+    assert await journal.suppress([f"86{A}", f"0086{A}", A, f"0{A}", "+852 9123 4567"]) == 2
+    push = parse_push(f"type=1&mid=7&mobile=86{B}&msg=TD".encode(), b"")
+    await journal.record_push(push, opted_out=push.replies)
+    assert await journal.suppressed_numbers() == {A, B, "+85291234567"}
+    assert await journal.unsuppress([f"+86 {A}", f"0086{B}", "+852-9123-4567"]) == 3
+
+
+@pytest.mark.anyio
 async def test_listeners(journal: Journal) -> None:
     """Listeners hear of the reports of each commit until they leave, and of nothing that was not committed."""
     heard: list[str] = []

@@ -81,6 +81,18 @@ class Counting:
         return await self.journal.reports(after=after, limit=limit)
 
 
+@pytest.mark.parametrize("awaited", [A, f"86{A}", f"+86 {A}"])
+@pytest.mark.parametrize("reported", [A, f"86{A}"])
+async def test_a_phone_is_waited_for_in_any_form(journal: Journal, awaited: str, reported: str) -> None:
+    """The report is found in whatever form the caller and the gateway name the phone, before and while awaited."""
+    await store(journal, "1", mobile=reported)
+    async with DeliveryTracker(journal, interval=NEVER) as tracker, anyio.create_task_group() as tasks:
+        assert (await tracker.wait("1", awaited, timeout=None)).mobile == A
+        tasks.start_soon(tracker.wait, "2", awaited, None)
+        await wait_all_tasks_blocked()
+        await store(journal, "2", mobile=reported)
+
+
 async def test_came_before(journal: Journal) -> None:
     """A report that came before anybody asked is found at once."""
     await store(journal, "1", "REJECT")

@@ -132,6 +132,7 @@ def reports(report: qxt.StatusReport, reply: qxt.Reply) -> None:
 def preparing() -> None:
     """Numbers and texts."""
     assert_type(phones.normalize("+86 138 0013 8000"), str)
+    assert_type(phones.canonical("+86 138 0013 8000"), str)
     assert_type(phones.mask("13800138000"), str)
     assert_type(phones.unique(numbers()), list[str])
     assert_type(texts.segments("…", addseqno=True), int)
