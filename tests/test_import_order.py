@@ -26,6 +26,7 @@ HOUSE = [
     "redaction",
     "wire",
     "columns",
+    "templates",
     "spreadsheets",
     "sources",
     "batching",

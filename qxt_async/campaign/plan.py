@@ -17,12 +17,12 @@ import attrs
 
 from qxt_async.errors import InvalidConfigurationError, InvalidRequestError, QxtError
 from qxt_async.phones import MOBILE_PATTERN, Intake
+from qxt_async.templates import Template
 from qxt_async.texts import check_extno, encode, substitute
 from qxt_async.wire import MAX_NUMBERS
 
 from .planner import Planner, Rules
 from .tables import TableFile
-from .templates import Template
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
@@ -79,6 +79,7 @@ async def plan(
     addseqno: bool = False,
     suppressed: Container[str] = (),
     substitute_characters: bool = False,
+    literal: bool = False,
     skip_faulty: bool = False,
     batch_size: int = MAX_NUMBERS,
     channel_digits: int = 0,
@@ -99,6 +100,8 @@ async def plan(
         addseqno: see `Message`.
         suppressed: numbers to leave out beside the journal's suppression list.
         substitute_characters: replace the usual characters outside GBK (`texts.SUBSTITUTIONS`) instead of refusing.
+        literal: send what looks like a column and is none (``｛name｝``, ``${name}``, ``%name%``) as it stands, instead
+            of refusing it. ``{name}`` is a column all the same.
         skip_faulty: leave out rows whose text cannot be made, instead of refusing the plan.
         batch_size: numbers in a batch at most.
         channel_digits: digits of extension that the channel has already.
@@ -109,7 +112,8 @@ async def plan(
         The plan, committed. Until then nobody sees it, and a plan that was broken off can never be run.
 
     Raises:
-        InvalidTextError: the text cannot be sent, or has a column that a source has not; lists those it has.
+        InvalidTextError: the text cannot be sent, has a column that a source has not (lists those it has), or has
+            something that looks like a column and is none.
         InvalidExtnoError: the extension number cannot be used.
         SourceFileError: a source cannot be read, or has rows that cannot be sent; says file, line and why. There is
             no campaign then, but its id is used up.
@@ -119,16 +123,19 @@ async def plan(
     Cancelling: the plan is discarded.
     """
     template = Template.parse(text)
+    if not literal:
+        template.check()
     rules = Rules(
         template=template,
+        literal=literal,
         extno=extno if extno is None else check_extno(extno, channel_digits=channel_digits),
         per_row_extno=extno_column is not None,
         addseqno=addseqno,
         substitute=substitute_characters,
         channel_digits=channel_digits,
     )
-    literal = template.render(["x"] * len(template.columns))
-    encode(substitute(literal) if substitute_characters else literal)
+    example = template.render(["x"] * len(template.columns))
+    encode(substitute(example) if substitute_characters else example)
     if not 1 <= batch_size <= MAX_NUMBERS:
         raise InvalidConfigurationError(f"batch_size is {batch_size}: a request carries 1 to {MAX_NUMBERS} numbers")
     listed = _listed(sources)

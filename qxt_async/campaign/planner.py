@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.records import PlannedBatch
     from qxt_async.sources import NumberBlock
+    from qxt_async.templates import Template
 
     from .tables import RowSource
-    from .templates import Template
 
 __all__ = ["Planner", "Rules"]
 
@@ -45,6 +45,7 @@ class Rules:
     """How rows become messages."""
 
     template: Template
+    literal: bool
     extno: str | None
     per_row_extno: bool
     addseqno: bool
@@ -124,6 +125,8 @@ class Planner:
             table = await open_table(source, wanted=wanted, name=f"source {position}")
             try:
                 while (block := await table.read()) is not None:
+                    if not self._rules.literal:
+                        self._rules.template.check(table.header)
                     self._take(block, table.name)
                     await self._store()
                     if self._on_progress is not None:

@@ -27,8 +27,7 @@ from qxt_async.errors import InvalidNumberError, InvalidRequestError, SourceFile
 from qxt_async.models import masked
 from qxt_async.sources import NumberBlock, TableFile, file_format, open_numbers
 from qxt_async.tasks import in_a_thread
-
-from .templates import find_column
+from qxt_async.templates import find_column
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -72,6 +71,11 @@ class Table(Protocol):
     """
 
     name: str
+
+    @property
+    def header(self) -> Sequence[str]:
+        """The names of the columns, as far as they are known."""
+        ...
 
     async def read(self) -> NumberBlock | None:
         """Read on.
@@ -199,6 +203,10 @@ class _FileTable:
         self._reader = reader
         self._select = _Selection(wanted)
 
+    @property
+    def header(self) -> Sequence[str]:
+        return self._reader.header
+
     async def read(self) -> NumberBlock | None:
         return await in_a_thread(self._read)
 
@@ -222,6 +230,10 @@ class _ItemTable:
         self._taken = 0
         self._rows: RowCutter | None = None
         self._keys: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> Sequence[str]:
+        return self._keys
 
     async def aclose(self) -> None:
         pass  # whoever made the iterable ends it

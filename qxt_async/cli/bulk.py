@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import TYPE_CHECKING
 
@@ -68,6 +69,7 @@ def command(
     extno: str | None,
     addseqno: bool,
     substitute: bool,
+    literal: bool,
     concurrency: int,
     rate: float | None,
     check_balance: bool,
@@ -86,7 +88,8 @@ def command(
     FILE is a text file (one number a line; blank lines and lines that begin with # are skipped), a CSV file with or
     without a header, in UTF-8, GBK or UTF-16, or an XLSX or Parquet file; - is standard input (text or CSV). Invalid,
     repeated and suppressed numbers are left out and counted. A file is read through once before the first text is
-    sent, so that one that cannot be decoded sends nothing.
+    sent, so that one that cannot be decoded sends nothing. A text with what looks like a column, such as {name}, is
+    refused without --literal: all get the same text.
 
     Ctrl-C or SIGTERM: no further request is begun, those under way get 5 seconds, a second one cuts them off. With
     --unsent-to the numbers that provably were not sent, and those that were not begun, are kept in a file then:
@@ -97,6 +100,7 @@ def command(
     """
     from qxt_async import QxtClient
     from qxt_async.sources import TableFile, is_regular
+    from qxt_async.templates import check_text
     from qxt_async.texts import segments
     from qxt_async.texts import substitute as substituted
 
@@ -106,6 +110,8 @@ def command(
     from .screening import FileNumbers, read_suppressed, survey
     from .stopping import RetryingWithin, run_until_stopped
 
+    if not literal:
+        check_text(text)
     options = account(user, base_url)
     left_out = read_suppressed(suppressed, journal)
     ledger = Ledger(
@@ -122,13 +128,13 @@ def command(
         if not regular:
             raise click.UsageError("--check-balance reads FILE twice, and this one can be read once only.")
         first_look, valid = survey(table, left_out)
-        total = first_look.intake.read
+        total = first_look.screen.intake.read
         needed = valid * segments(substituted(text) if substitute else text, addseqno=addseqno)
     elif regular:
         with FileNumbers(table) as to_count:
             total = to_count.count()
     streams: list[BulkStream] = []
-    with FileNumbers(table) as source:
+    with FileNumbers(table, on_header=None if literal else functools.partial(check_text, text)) as source:
 
         async def work(beginning: anyio.CancelScope) -> None:
             client = QxtClient.from_env(
@@ -197,7 +203,7 @@ async def _require(client: QxtClient, needed: int) -> None:
 
 async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: Ledger) -> None:
     """Send until the source ends; when `beginning` is cancelled, wait for what is under way."""
-    from qxt_async import CallbackFailedError, SourceFailedError, SourceFileError
+    from qxt_async import CallbackFailedError, QxtError, SourceFailedError
 
     began = time.monotonic()
     try:
@@ -206,7 +212,7 @@ async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: Ledge
                 async for _ in stream:
                     pass
     except SourceFailedError as error:
-        if isinstance(error.__cause__, SourceFileError):
+        if isinstance(error.__cause__, QxtError):
             raise error.__cause__ from None
         raise
     except CallbackFailedError as error:

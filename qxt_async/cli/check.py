@@ -38,6 +38,7 @@ def command(
     extno: str | None,
     addseqno: bool,
     substitute: bool,
+    literal: bool,
     as_json: bool,
     verbose: bool,  # noqa: ARG001
 ) -> None:
@@ -51,6 +52,7 @@ def command(
     """
     from qxt_async import texts
     from qxt_async.sources import TableFile
+    from qxt_async.templates import text_fault
     from qxt_async.wire import MAX_NUMBERS
 
     from .display import json_line, print_table
@@ -60,12 +62,14 @@ def command(
     if extno is not None:
         texts.check_extno(extno)
     table = TableFile(file, column=column, encoding=encoding, sheet=sheet)
-    screen, valid = survey(table, read_suppressed(suppressed, journal))
+    numbers, valid = survey(table, read_suppressed(suppressed, journal))
+    screen = numbers.screen
+    fault = None if literal else text_fault(text, numbers.header)
     text = texts.substitute(text) if substitute else text
     bad = texts.bad_characters(text)
     segments = texts.segments(text, addseqno=addseqno)
     found = {
-        "sendable": bool(valid and text.strip() and not bad),
+        "sendable": bool(valid and text.strip() and not bad and not fault),
         "valid": valid,
         "invalid": screen.intake.invalid_count,
         "duplicates": screen.intake.duplicates,
@@ -96,6 +100,8 @@ def command(
     for each in bad:
         advice = "" if each.substitute is None else f"; --substitute would put {each.substitute!r}"
         click.echo(f"text, line {each.line}, column {each.column}: GBK has no {each.name}{advice}", err=True)
+    if fault:
+        click.echo(f"text: {fault}", err=True)
     if not text.strip():
         click.echo("text: it is empty", err=True)
     if not valid:

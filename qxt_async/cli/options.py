@@ -106,6 +106,9 @@ message_options = all_of(
     click.option(
         "--substitute", is_flag=True, help="Replace usual characters that GBK lacks (€, •, ™) instead of refusing."
     ),
+    click.option(
+        "--literal", is_flag=True, help="Send what looks like a column and is none (${name}, %name%) as it stands."
+    ),
 )
 
 

@@ -17,7 +17,7 @@ from qxt_async.tasks import in_a_thread
 from .journals import opted_out
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Container, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
     from types import TracebackType
 
     from qxt_async.campaign.tables import Reader
@@ -89,6 +89,7 @@ class FileNumbers:
     Args:
         file: which.
         intake: what the numbers pass; see `Screen`.
+        on_header: told the names of the columns before the first number is given out; may raise.
 
     Attributes:
         screen: with the counts of what was read so far.
@@ -98,8 +99,15 @@ class FileNumbers:
         InvalidConfigurationError: an option cannot work, or the extra ``files`` is missing.
     """
 
-    def __init__(self, file: TableFile, intake: Intake | None = None) -> None:
+    def __init__(
+        self,
+        file: TableFile,
+        intake: Intake | None = None,
+        *,
+        on_header: Callable[[Sequence[str]], None] | None = None,
+    ) -> None:
         self._reader = _open(file)
+        self._on_header = on_header
         name = self._reader.name if isinstance(self._reader, NumberFile) else str(file.path)
         self.screen = Screen(name, intake)
         self._ready: Iterator[str] = iter(())
@@ -111,6 +119,11 @@ class FileNumbers:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._reader.close()
+
+    @property
+    def header(self) -> Sequence[str]:
+        """The names of the columns, as far as it was read."""
+        return self._reader.header
 
     def count(self) -> int:
         """Read to the end, and say how many entries there are, valid or not.
@@ -151,6 +164,9 @@ class FileNumbers:
         block = self._reader.read_block()
         if block is None:
             return False
+        if self._on_header is not None and block.numbers:
+            self._on_header(self.header)
+            self._on_header = None
         self._ready = iter(self.screen.admit(block))
         return True
 
@@ -162,17 +178,17 @@ class FileNumbers:
         return self._read()
 
 
-def survey(file: TableFile, suppressed: Container[str]) -> tuple[Screen, int]:
+def survey(file: TableFile, suppressed: Container[str]) -> tuple[FileNumbers, int]:
     """Read a whole file, and send nothing.
 
     Returns:
-        The screen, with all its counts, and how many numbers a send would send to.
+        The file, read to its end, with all counts of its screen, and how many numbers a send would send to.
 
     Raises:
         SourceFileError: it cannot be read.
     """
     with FileNumbers(file, Intake(seen=SeenNumbers(), suppressed=suppressed)) as numbers:
-        return numbers.screen, sum(map(len, numbers.blocks()))
+        return numbers, sum(map(len, numbers.blocks()))
 
 
 def read_suppressed(path: str | None, journal: str | None = None) -> frozenset[str]:

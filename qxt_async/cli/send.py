@@ -30,6 +30,7 @@ def command(
     extno: str | None,
     addseqno: bool,
     substitute: bool,
+    literal: bool,
     user: str | None,
     base_url: str | None,
     transport: str,
@@ -40,16 +41,20 @@ def command(
     """Send one text to one number or a few.
 
     At most 1000 numbers, in one request. Invalid, repeated and suppressed ones are left out and reported; if one was
-    invalid, the exit code is 1. Prints the mid.
+    invalid, the exit code is 1. A text with what looks like a column, such as {name}, is refused without --literal.
+    Prints the mid.
     """
     from qxt_async import BatchResult, QxtClient
     from qxt_async.models import masked
     from qxt_async.phones import Intake, SeenNumbers
+    from qxt_async.templates import check_text
 
     from .ledger import Ledger
     from .reporting import finish
     from .stopping import RetryingWithin, run_until_stopped
 
+    if not literal:
+        check_text(text)
     options = account(user, base_url)
     left_out = frozenset[str]() if journal is None else opted_out(journal)
     ledger = Ledger(invalid_fails=True)

@@ -126,6 +126,12 @@ def test_a_plan_as_json(run: Run, numbers: Path) -> None:
     )
 
 
+def test_a_plan_may_be_meant_literally(run: Run, numbers: Path) -> None:
+    """With --literal what looks like a column and is none goes out as it stands."""
+    result = run("plan", numbers, "--text", "【Acme】${name} %name%", "--literal", "--json")
+    assert (result.exit_code, json.loads(result.stdout)["messages"]) == (0, 2)
+
+
 @pytest.mark.usefixtures("account")
 def test_a_plan_for_people(run: Run, numbers: Path, gateway: SimulatedGateway, tmp_path: Path) -> None:
     """A table with the balance and what to do next; warnings on stderr; nothing was sent."""
@@ -164,6 +170,7 @@ def test_a_plan_of_a_workbook(run: Run, tmp_path: Path) -> None:
         (["rows.csv", "--text", "{nam}"], "there is no column 'nam': there are 1 'mobile', 2 'name'"),
         (["none.csv", "--text", TEXT], "none.csv: No such file"),
         (["rows.csv", "--text", "😀"], r"U+1F600"),
+        (["rows.csv", "--text", "${name}"], "'${name}' at position 1 of the text looks like a column and is none"),
         (["--text", TEXT], "Missing argument"),
     ],
 )

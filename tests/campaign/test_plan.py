@@ -332,6 +332,27 @@ async def test_a_plan_has_each_phone_once_whatever_its_forms(journal: Journal) -
     assert (made.campaign.duplicates, made.campaign.suppressed) == (3, 2)
 
 
+@pytest.mark.parametrize("text", ["您好｛name｝", "您好%name%，{name}", "${name}", "您好%姓名%"])
+async def test_what_looks_like_a_column_and_is_none_stops_a_plan(journal: Journal, tmp_path: Path, text: str) -> None:
+    """Nothing is stored; with `literal` it is sent as it stands, and columns are filled in all the same."""
+    path = tmp_path / "rows.csv"
+    path.write_text("手机,name,姓名\n13800000000,Li,李\n", encoding="utf-8")
+    rows = [{"手机": "13800000000", "name": "Li", "姓名": "李"}]
+    for source in (path, rows):
+        with pytest.raises(InvalidTextError, match="looks like a column and is none"):
+            await plan(journal, None, source, text)
+        assert await journal.campaigns.every() == []
+    made = await plan(journal, None, [path], text, literal=True)
+    (message,) = await journal.campaigns.messages(made.id)
+    assert message.message.text == text.replace("{name}", "Li")
+
+
+async def test_the_name_of_a_column_of_another_source_is_a_text(journal: Journal) -> None:
+    """What stands between percent signs is looked for among the columns of the sources, and only there."""
+    made = await plan(journal, None, [["13800000000"], [{"手机": "13800000001", "名": "李"}]], "满100%送50%")
+    assert made.campaign.numbers == 2
+
+
 async def test_numbers_that_are_no_text_are_invalid(journal: Journal) -> None:
     """A number given as a number is left out with the reason: a leading zero would be lost."""
     sources: Any = ["13800000000", 13800000001]

@@ -31,6 +31,48 @@ def write(path: Path, lines: list[str]) -> Path:
     return path
 
 
+PLACEHOLDERS = ["尊敬的{name}", "尊敬的｛姓名｝", "${code}", "%name%"]
+
+
+class TestPlaceholders:
+    """What looks like a column, in commands that fill in nothing."""
+
+    @pytest.mark.parametrize("text", PLACEHOLDERS)
+    @pytest.mark.parametrize("form", ["file", "-"])
+    def test_nothing_is_sent(self, run: Run, gateway: SimulatedGateway, tmp_path: Path, text: str, form: str) -> None:
+        """`send`, `bulk` and `check` refuse it, with exit code 2, and name it."""
+        path = write(tmp_path / "numbers.txt", numbers(3))
+        stdin = path.read_bytes() if form == "-" else None
+        file = path if stdin is None else "-"
+        for arguments in (["bulk", file], ["check", file], ["send", *numbers(1)]):
+            ended = run(*arguments, "--text", text, stdin=stdin)
+            assert (ended.exit_code, "looks like a column and is none" in ended.stderr) == (2, True)
+        assert json.loads(run("check", path, "--text", text, "--json").stdout)["sendable"] is False
+        assert not gateway.sends
+
+    @pytest.mark.parametrize("text", [*PLACEHOLDERS, "{name}"])
+    def test_it_may_be_meant_literally(self, run: Run, gateway: SimulatedGateway, tmp_path: Path, text: str) -> None:
+        """With --literal the text goes out as it stands."""
+        path = write(tmp_path / "numbers.txt", numbers(3))
+        for arguments in (["check", path], ["bulk", path], ["send", *numbers(1)]):
+            assert run(*arguments, "--text", text, "--literal").exit_code == 0
+        assert [sent.text for sent in gateway.sends] == [text, text]
+
+    @pytest.mark.parametrize("options", [[], ["--check-balance"], ["-"]])
+    def test_the_name_of_a_column_counts(
+        self, run: Run, gateway: SimulatedGateway, tmp_path: Path, options: list[str]
+    ) -> None:
+        """Between percent signs a name that the file's header has is meant as a column, and any other is a text."""
+        path = write(tmp_path / "numbers.csv", ["手机,姓名", f"{numbers(1)[0]},李"])
+        stdin = path.read_bytes() if options == ["-"] else None
+        arguments = ["bulk", *(options if stdin else [path, *options])]
+        ended = run(*arguments, "--text", "尊敬的%姓名%", stdin=stdin)
+        assert (ended.exit_code, len(gateway.sends)) == (2, 0)
+        assert "'%姓名%' at position 4 of the text looks like a column and is none" in ended.stderr
+        assert run("check", path, "--text", "尊敬的%姓名%").exit_code == 2
+        assert run(*arguments, "--text", "满100%送50%", stdin=stdin).exit_code == 0
+
+
 class TestSend:
     """`qxt send`."""
 

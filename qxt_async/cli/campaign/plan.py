@@ -59,6 +59,7 @@ def command(
     extno: str | None,
     addseqno: bool,
     substitute: bool,
+    literal: bool,
     extno_column: str | None,
     skip_faulty: bool,
     check_balance: bool,
@@ -72,8 +73,9 @@ def command(
     again in any of the files, and suppressed ones are left out, counted, and kept with file and line
     (qxt campaign export ID --left-out FILE).
 
-    The text may have columns: 尊敬的{name}; braces themselves are {{ and }}. Every row is checked before there is a
-    campaign; a plan that is refused uses up its ID.
+    The text may have columns: 尊敬的{name}; braces themselves are {{ and }}. What looks like a column and is none, such
+    as ${name} or %name%, is refused without --literal. Every row is checked before there is a campaign; a plan that is
+    refused uses up its ID.
 
     With --json: {"id", "name", "state", "numbers", "batches", "messages", "credits", "segments": {"1": …}, "invalid",
     "duplicates", "suppressed", "faulty", "balance", "enough", "warnings": […]}.
@@ -104,6 +106,7 @@ def command(
                 addseqno=addseqno,
                 suppressed=left_out,
                 substitute_characters=substitute,
+                literal=literal,
                 skip_faulty=skip_faulty,
                 on_progress=show,
             )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qxt_async.campaign.templates import Template, find_column, is_template
 from qxt_async.errors import InvalidTextError
+from qxt_async.templates import Template, check_text, find_column, is_template, text_fault
 
 
 def test_columns_are_filled_in() -> None:
@@ -117,6 +119,89 @@ def test_a_number_in_place_of_a_name_is_masked() -> None:
 def test_faults_of_a_row_are_told(value: str, fault: str | None) -> None:
     """A missing value or a character that cannot be sent is told with its column, and never with the value."""
     assert Template.parse("{name}!").fault((value,)) == fault
+
+
+@pytest.mark.parametrize(
+    ("text", "token", "position"),
+    [
+        ("您好｛name｝", "｛name｝", 3),
+        ("您好｛姓名｝", "｛姓名｝", 3),
+        ("${name}!", "${name}", 1),
+        ("{{x}}＄{姓名}", "＄{姓名}", 6),
+        ("Hi %name%", "%name%", 4),
+        ("满100%送50%code%", "%code%", 9),
+        ("％first-name％", "％first-name％", 1),
+        ("%DATE%", "%DATE%", 1),
+        ("%date% %E4%BD%A0", "%date%", 1),
+    ],
+)
+def test_what_looks_like_a_column_and_is_none_is_refused(text: str, token: str, position: int) -> None:
+    """Whether others of the text are columns or none are: with what it is, its place, and what to do."""
+    what = re.escape(f"{token!r} at position {position} of the text looks like a column and is none")
+    with pytest.raises(InvalidTextError, match=rf"{what}: a column is written \{{name\}}; --literal"):
+        Template.parse(text).check()
+    with pytest.raises(InvalidTextError, match=r"looks like a column and is none, since .* qxt campaign plan fills"):
+        check_text(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "满100%送50%",
+        "满100%送50% 降20%30%",
+        "50% off, 20% more",
+        "100%",
+        "% %",
+        "https://a.test/?q=%E4%BD%A0%20x%BD%e5%bd",
+        "q=%A0hello%BDx%",
+        "$5 ＄6 $",
+        "｛ 】",
+        "",
+    ],
+)
+def test_percent_signs_and_dollars_are_a_text(text: str) -> None:
+    """Discounts, prices and links are what texts are full of."""
+    Template.parse(text).check(["", "name"])
+    check_text(text, ["", "name"])
+
+
+@pytest.mark.parametrize("text", ["{name}", "您好{姓名}", "{{name}}", "{}", "{1}", "｛name}", "{ }"])
+def test_a_text_for_all_has_no_columns(text: str) -> None:
+    """Where nothing is filled in, braces would reach the phones."""
+    assert "looks like a column and is none" in (text_fault(text) or "")
+
+
+@pytest.mark.parametrize("text", ["{name}", "{{name}}", "${{name}}", "｛{name}｝", "%{name}%", "$ {name}", "{name}${{"])
+def test_columns_and_doubled_braces_look_like_nothing_else(text: str) -> None:
+    """What the grammar knows is not doubted, whatever stands around it."""
+    Template.parse(text).check(["name"])
+
+
+def test_the_name_of_a_column_between_percent_signs_is_refused() -> None:
+    """In a table with such a column, and in no other."""
+    text = "尊敬的%姓名%，满100%送50%"
+    check_text(text, ["手机"])
+    with pytest.raises(InvalidTextError, match="'%姓名%' at position 4"):
+        check_text(text, ["手机", "姓名"])
+    Template.parse(text).check(["手机"])
+    with pytest.raises(InvalidTextError, match="'%姓名%' at position 4"):
+        Template.parse(text).check(["手机", "姓名"])
+
+
+def test_a_long_thing_in_braces_is_cut() -> None:
+    """A text need not be shown whole."""
+    fault = text_fault("{" + "x" * 1000 + "}") or ""
+    assert f"{{{'x' * 39}…" in fault
+    assert len(fault) < 300
+
+
+@given(st.text("{}｛｝%％$ ax\0"))
+def test_a_text_that_is_fine_for_all_is_fine_as_a_template(text: str) -> None:
+    """A text without anything like a column that can be parsed at all is the same text everywhere."""
+    if text_fault(text) is None and not is_template(text):
+        template = Template.parse(text)
+        template.check()
+        assert template.render(()) == text
 
 
 def test_a_repr_shows_no_text() -> None:

@@ -3,6 +3,11 @@
 The whole grammar: ``{column}`` stands for the row's value in that column, ``{{`` and ``}}`` for the braces themselves.
 A column is its name in the table's header, or its position from 1. Whatever stands between the braces is a name and
 nothing else: no attributes, no items, no format, nothing is ever evaluated.
+
+What looks like a column and is none is nearly always a mistake, and thousands of phones would show it: ``｛name｝``,
+``${name}`` and ``%name%``; and ``{name}`` itself in a text that nothing is filled into. `Template.check` and
+`check_text` refuse it. Percent signs are common in texts (``满100%送50%``), so what stands between two of them counts
+only if it is an ASCII name, or the name of a column.
 """
 
 from __future__ import annotations
@@ -12,18 +17,23 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from qxt_async.columns import shown_columns
-from qxt_async.errors import InvalidTextError
-from qxt_async.texts import bad_characters
+from .columns import shown_columns
+from .errors import InvalidTextError
+from .texts import bad_characters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Template", "is_template"]
+__all__ = ["Template", "check_text", "find_column", "is_template", "text_fault"]
 
 _DIGITS = 6  # fewer has the position of any column; Python refuses to read thousands
 
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_LOOKALIKE = re.compile(r"[$＄]?[{｛][^{}｛｝\0]*[}｝]|[%％](?=(?P<name>[^%％\0]+)(?P<end>[%％]))")
+# Not what a link has between its percent signs: %E4%BD%A0, %BDx%20.
+_NAME = re.compile(r"(?![A-Fa-f][0-9]|[A-Fa-f]{2}\Z|[A-F]{2}[^A-Z])[A-Za-z_][A-Za-z0-9_.-]*")
+_SHOWN = 40
+_ADVICE = "--literal (in Python literal=True) sends it as it stands"
 
 
 def is_template(text: str) -> bool:
@@ -87,6 +97,24 @@ class Template:
         """
         return tuple(find_column(name, existing) for name in self.columns)
 
+    def check(self, existing: Sequence[str] = ()) -> None:
+        """Refuse what looks like a column and is none.
+
+        Args:
+            existing: the names of a table's columns, which count between percent signs too.
+
+        Raises:
+            InvalidTextError: there is such a thing; shows it and says what to do.
+        """
+
+        def blank(token: re.Match[str]) -> str:
+            behind_dollar = token.start() > 0 and self.text[token.start() - 1] in "$＄"
+            # A NUL: part of no placeholder, and the others stay where they are.
+            return token[0] if behind_dollar and token[1] is not None else "\0" * len(token[0])
+
+        if found := _lookalike(_TOKEN.sub(blank, self.text), existing):
+            raise InvalidTextError(f"{found}: a column is written {{name}}; {_ADVICE}")
+
     def render(self, values: Sequence[str]) -> str:
         """The text of one row.
 
@@ -110,6 +138,44 @@ class Template:
             if bad := bad_characters(value):
                 return f"column {column!r} has {bad[0].name} in place {bad[0].position + 1}, which GBK cannot carry"
         return None
+
+
+def text_fault(text: str, existing: Sequence[str] = ()) -> str | None:
+    """What looks like a column in a text that nothing is filled into.
+
+    Args:
+        text: it goes to everybody as it stands.
+        existing: as for `Template.check`.
+
+    Returns:
+        What it is and what to do, ``None`` if there is nothing.
+    """
+    found = _lookalike(text, existing)
+    return found and f"{found}, since all get the same text: qxt campaign plan fills in columns; --literal sends it so"
+
+
+def check_text(text: str, existing: Sequence[str] = ()) -> None:
+    """Refuse a text that has a `text_fault`.
+
+    Raises:
+        InvalidTextError: it has one.
+    """
+    if fault := text_fault(text, existing):
+        raise InvalidTextError(fault)
+
+
+def _lookalike(text: str, existing: Sequence[str]) -> str | None:
+    for match in _LOOKALIKE.finditer(text):
+        name = match["name"]
+        if name is None:
+            token = match[0]
+        elif _NAME.fullmatch(name) or (name.strip() and name.strip() in existing):
+            token = match[0] + name + match["end"]
+        else:
+            continue
+        shown = token if len(token) <= _SHOWN else f"{token[:_SHOWN]}…"
+        return f"{shown!r} at position {match.start() + 1} of the text looks like a column and is none"
+    return None
 
 
 def find_column(name: str, existing: Sequence[str]) -> int:
