@@ -59,11 +59,15 @@ async def in_a_thread(function: Callable[[], T]) -> T:
     return await in_a_task(lambda: run_in_thread(function))
 
 
-async def run_in_thread(function: Callable[[], T]) -> T:
+async def run_in_thread(function: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = None) -> T:
     """Run `function` in a worker thread of anyio's.
 
     What it returns or raises is handed over beside the event loop: asyncio in debug mode logs the callbacks that take
     long, and with them what they are called with.
+
+    Args:
+        function: runs to its end, also when the waiting is cancelled.
+        limiter: how many such threads work at a time; anyio's default one if ``None``.
 
     Raises:
         Exception: what `function` raised.
@@ -77,7 +81,7 @@ async def run_in_thread(function: Callable[[], T]) -> T:
         except Exception as error:  # noqa: BLE001  (raised where the result is awaited)
             raised.append(error)
 
-    await to_thread.run_sync(run)
+    await to_thread.run_sync(run, limiter=limiter)
     if raised:
         raise raised[0]
     return returned[0]

@@ -17,7 +17,7 @@ sys.path.insert(1, str(Path(__file__).parent / "watch"))
 from canaries import Canaries
 from postgresql_server import Server, programs, server
 
-from qxt_async.journal import postgres_database
+from qxt_async.journal.postgres import database as postgres_database
 
 # A busy machine is no failure; what an example may cost is the test's timeout.
 settings.register_profile("qxt", deadline=None)

@@ -37,7 +37,7 @@ from qxt_async.campaign import RunOptions, export_csv, export_left_out, export_p
 from qxt_async.campaign.export import numbers as exported_numbers
 from qxt_async.cluster import CampaignWorker, run_on_workers
 from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, Claim, LeftOut, LeftOutReason, PlannedBatch
 from qxt_async.pushes import Push, PushFlag
 from qxt_async.receiver import PushReceiver
@@ -114,7 +114,7 @@ class World:
     folder: Path
 
     @property
-    def campaigns(self) -> Campaigns:
+    def campaigns(self) -> CampaignStore:
         """Of the journal."""
         return self.journal.campaigns
 
@@ -197,19 +197,19 @@ READS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Journal.raw_pushes": lambda w: w.journal.raw_pushes(),
     "Journal.suppressions": lambda w: w.journal.suppressions(),
     "Journal.suppressed_numbers": lambda w: w.journal.suppressed_numbers(),
-    "Campaigns.get": lambda w: w.campaigns.get(w.campaign),
-    "Campaigns.every": lambda w: w.campaigns.every(),
-    "Campaigns.tally": lambda w: w.campaigns.tally(w.campaign),
-    "Campaigns.deliveries": lambda w: w.campaigns.deliveries(w.campaign),
-    "Campaigns.figures": lambda w: w.campaigns.figures(w.campaign),
-    "Campaigns.messages": lambda w: w.campaigns.messages(w.campaign),
-    "Campaigns.batches": lambda w: w.campaigns.batches(w.campaign),
-    "Campaigns.numbers": lambda w: w.campaigns.numbers(w.campaign),
-    "Campaigns.left_out": lambda w: w.campaigns.left_out(w.campaign),
-    "Campaigns.events": lambda w: w.campaigns.events(w.campaign),
-    "Campaigns.outlook": lambda w: w.campaigns.outlook(w.campaign),
-    "Campaigns.cost_ahead": lambda w: w.campaigns.cost_ahead(w.campaign, 2),
-    "Campaigns.preview_resend": lambda w: w.campaigns.preview_resend(w.campaign, BatchState.UNKNOWN),
+    "CampaignStore.get": lambda w: w.campaigns.get(w.campaign),
+    "CampaignStore.every": lambda w: w.campaigns.every(),
+    "CampaignStore.tally": lambda w: w.campaigns.tally(w.campaign),
+    "CampaignStore.deliveries": lambda w: w.campaigns.deliveries(w.campaign),
+    "CampaignStore.figures": lambda w: w.campaigns.figures(w.campaign),
+    "CampaignStore.messages": lambda w: w.campaigns.messages(w.campaign),
+    "CampaignStore.batches": lambda w: w.campaigns.batches(w.campaign),
+    "CampaignStore.numbers": lambda w: w.campaigns.numbers(w.campaign),
+    "CampaignStore.left_out": lambda w: w.campaigns.left_out(w.campaign),
+    "CampaignStore.events": lambda w: w.campaigns.events(w.campaign),
+    "CampaignStore.outlook": lambda w: w.campaigns.outlook(w.campaign),
+    "CampaignStore.cost_ahead": lambda w: w.campaigns.cost_ahead(w.campaign, 2),
+    "CampaignStore.preview_resend": lambda w: w.campaigns.preview_resend(w.campaign, BatchState.UNKNOWN),
     "numbers": _all_exported,
     "export_csv": _csv,
     "export_left_out": _left_out,
@@ -276,7 +276,7 @@ class Subject:
     tokens: Iterator[int] = attrs.field(factory=lambda: count(1))
 
     @property
-    def campaigns(self) -> Campaigns:
+    def campaigns(self) -> CampaignStore:
         """Of the journal."""
         return self.journal.campaigns
 
@@ -420,23 +420,23 @@ WRITES: dict[str, tuple[str, Callable[[Subject], Awaitable[Any]]]] = {
     "Journal.suppress": ("nothing", lambda s: s.journal.suppress(s.numbers)),
     "Journal.unsuppress": ("suppressed", lambda s: s.journal.unsuppress(s.numbers)),
     "PushReceiver.__aenter__ PushReceiver.__aexit__ PushReceiver.__call__": ("nothing", _received),
-    "Campaigns.create": ("nothing", lambda s: s.campaigns.create(name=s.name)),
-    "Campaigns.add": ("begun", lambda s: s.fill()),
-    "Campaigns.finish": ("filled", lambda s: s.campaigns.finish(s.campaign)),
-    "Campaigns.discard": ("planned", lambda s: s.campaigns.discard(s.campaign)),
-    "Campaigns.record": ("planned", lambda s: s.campaigns.record(s.campaign, "looked")),
-    "Campaigns.start": ("planned", lambda s: s.campaigns.start(s.campaign)),
-    "Campaigns.pause": ("running", lambda s: s.campaigns.pause(s.campaign, "enough")),
-    "Campaigns.cancel": ("running", lambda s: s.campaigns.cancel(s.campaign)),
-    "Campaigns.claim": ("running", lambda s: s.claim_next()),
-    "Campaigns.settle": ("claimed", lambda s: s.campaigns.settle(s.claim, accepted(s.claim, s.name))),
-    "Campaigns.put_back": ("claimed", lambda s: s.campaigns.put_back(s.claim, None)),
-    "Campaigns.disclaim": ("claimed", lambda s: s.campaigns.disclaim(s.campaign, s.claim.token)),
-    "Campaigns.expire": ("claimed", lambda s: s.campaigns.expire(s.campaign)),
-    "Campaigns.resend": ("unknown", _resent),
-    "Campaigns.reconcile": ("reported", lambda s: s.campaigns.reconcile(s.campaign)),
-    "Campaigns.resume": ("paused", lambda s: s.campaigns.resume(s.campaign)),
-    "Campaigns.complete": ("settled", lambda s: s.campaigns.complete(s.campaign)),
+    "CampaignStore.create": ("nothing", lambda s: s.campaigns.create(name=s.name)),
+    "CampaignStore.add": ("begun", lambda s: s.fill()),
+    "CampaignStore.finish": ("filled", lambda s: s.campaigns.finish(s.campaign)),
+    "CampaignStore.discard": ("planned", lambda s: s.campaigns.discard(s.campaign)),
+    "CampaignStore.record": ("planned", lambda s: s.campaigns.record(s.campaign, "looked")),
+    "CampaignStore.start": ("planned", lambda s: s.campaigns.start(s.campaign)),
+    "CampaignStore.pause": ("running", lambda s: s.campaigns.pause(s.campaign, "enough")),
+    "CampaignStore.cancel": ("running", lambda s: s.campaigns.cancel(s.campaign)),
+    "CampaignStore.claim": ("running", lambda s: s.claim_next()),
+    "CampaignStore.settle": ("claimed", lambda s: s.campaigns.settle(s.claim, accepted(s.claim, s.name))),
+    "CampaignStore.put_back": ("claimed", lambda s: s.campaigns.put_back(s.claim, None)),
+    "CampaignStore.disclaim": ("claimed", lambda s: s.campaigns.disclaim(s.campaign, s.claim.token)),
+    "CampaignStore.expire": ("claimed", lambda s: s.campaigns.expire(s.campaign)),
+    "CampaignStore.resend": ("unknown", _resent),
+    "CampaignStore.reconcile": ("reported", lambda s: s.campaigns.reconcile(s.campaign)),
+    "CampaignStore.resume": ("paused", lambda s: s.campaigns.resume(s.campaign)),
+    "CampaignStore.complete": ("settled", lambda s: s.campaigns.complete(s.campaign)),
 }
 
 

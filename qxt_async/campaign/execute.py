@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from qxt_async.client import QxtClient
-    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Claim
     from qxt_async.models import BatchResult
     from qxt_async.retrying import RetryPolicy
@@ -133,7 +133,7 @@ class Executor:
 
     def __init__(
         self,
-        campaigns: Campaigns,
+        campaigns: CampaignStore,
         client: QxtClient,
         *,
         retry: RetryPolicy,

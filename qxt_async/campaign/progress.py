@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from .options import RunProgress
 
 if TYPE_CHECKING:
-    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Tally
 
     from .options import RunOptions
@@ -32,7 +32,7 @@ class Speedometer:
         waiting: why nothing is being sent; empty if something is.
     """
 
-    def __init__(self, campaigns: Campaigns, campaign: int, options: RunOptions) -> None:
+    def __init__(self, campaigns: CampaignStore, campaign: int, options: RunOptions) -> None:
         self._campaigns = campaigns
         self._campaign = campaign
         self._options = options

@@ -1,7 +1,7 @@
 """Running a campaign: whatever is planned is sent, by as many processes as there are, and never twice.
 
 Running again is resuming: what a process that died had claimed becomes unknown when its lease runs out, everything else
-goes on. Orders (`Campaigns.pause`, `resume`, `cancel`) come through the journal, from any process.
+goes on. Orders (`CampaignStore.pause`, `resume`, `cancel`) come through the journal, from any process.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from .progress import Speedometer
 
 if TYPE_CHECKING:
     from qxt_async.client import QxtClient
-    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Tally
 
     from .execute import Execution
@@ -48,7 +48,7 @@ _JOURNAL_QUIET: Final = 30.0  # seconds: an operation that is refused takes ten 
 class Run:
     """One campaign being run by this process; see `CampaignRunner`."""
 
-    def __init__(self, campaigns: Campaigns, client: QxtClient, options: RunOptions, campaign: int) -> None:
+    def __init__(self, campaigns: CampaignStore, client: QxtClient, options: RunOptions, campaign: int) -> None:
         self._campaigns = campaigns
         self._client = client
         self._options = options

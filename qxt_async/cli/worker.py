@@ -16,7 +16,7 @@ from .stopping import say_stopping
 if TYPE_CHECKING:
     from qxt_async import QxtClient
     from qxt_async.cluster import CampaignWorker
-    from qxt_async.journal.postgres_limits import AccountLimits
+    from qxt_async.journal import AccountLimits
 
 __all__ = ["command"]
 
@@ -60,7 +60,7 @@ def command(journal: str, **options: Any) -> None:
 
 def _limits(options: dict[str, Any]) -> AccountLimits | None:
     """The limits to set, ``None`` to leave them as they are."""
-    from qxt_async.journal.postgres_limits import AccountLimits
+    from qxt_async.journal import AccountLimits
 
     given = AccountLimits(
         max_rate=options["account_rate"],
@@ -77,7 +77,7 @@ def _limits(options: dict[str, Any]) -> AccountLimits | None:
 async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | None) -> signal.Signals | None:
     from qxt_async import QxtClient
     from qxt_async.campaign import SendWindow
-    from qxt_async.cluster import CampaignWorker, WorkerOptions, shared
+    from qxt_async.cluster import CampaignWorker, WorkerOptions
 
     client = QxtClient.from_env(
         **account(options["user"], options["base_url"]),
@@ -94,7 +94,7 @@ async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | N
     )
     async with existing(journal) as opened, client:
         if limits is not None:
-            await shared(opened).limits.set(client.user, limits)
+            await opened.limits.set(client.user, limits)
         worker = CampaignWorker(opened, client, worker_options)
         return await _until_signalled(worker, None if options["no_check_balance"] else client)
 

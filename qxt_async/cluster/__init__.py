@@ -9,12 +9,10 @@
 from qxt_async.errors import InvalidConfigurationError
 
 try:
-    from qxt_async.journal.postgres_limits import AccountLimits
-
     from .options import WorkerOptions
     from .watching import run_on_workers
-    from .worker import CampaignWorker, shared
+    from .worker import CampaignWorker, require_postgres
 except ModuleNotFoundError as error:
     raise InvalidConfigurationError("workers need an extra: pip install 'qxt_async[postgres]'") from error
 
-__all__ = ["AccountLimits", "CampaignWorker", "WorkerOptions", "run_on_workers", "shared"]
+__all__ = ["CampaignWorker", "WorkerOptions", "require_postgres", "run_on_workers"]

@@ -26,7 +26,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from qxt_async.errors import JournalSchemaError, JournalUnavailableError
 from qxt_async.journal.moments import CLOCK_LEEWAY
-from qxt_async.journal.postgres_database import BOUNDS, unavailable
+from qxt_async.journal.postgres.database import BOUNDS, unavailable
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from procrastinate.jobs import Job
     from psycopg import AsyncConnection
 
-    from qxt_async.journal.postgres import PostgresJournal
+    from qxt_async.journal.postgres.database import PostgresDatabase
 
 __all__ = ["BATCHES", "LONGEST_WAIT", "SEND", "SILENCE", "UPKEEP", "WINDOW", "Engine"]
 
@@ -137,13 +137,13 @@ class Engine:
     """The engine beside a journal, in the same database.
 
     Args:
-        journal: open.
+        database: the journal's, open.
         connections: how many at most, besides the one that listens for jobs.
     """
 
-    def __init__(self, journal: PostgresJournal, *, connections: int = 4) -> None:
+    def __init__(self, database: PostgresDatabase, *, connections: int = 4) -> None:
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
-            kwargs=journal.database.parameters,
+            kwargs=database.parameters,
             min_size=1,
             max_size=connections,
             open=False,

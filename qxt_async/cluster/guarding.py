@@ -14,7 +14,7 @@ from qxt_async.errors import AccountRefusedError, NotSentError, OutcomeUnknownEr
 if TYPE_CHECKING:
     from qxt_async.campaign import Execution
     from qxt_async.client import QxtClient
-    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.campaigns import CampaignStore
 
     from .engine import Engine
     from .options import WorkerOptions
@@ -46,7 +46,7 @@ class Guard:
         campaigns, engine, client, options: the worker's.
     """
 
-    def __init__(self, campaigns: Campaigns, engine: Engine, client: QxtClient, options: WorkerOptions) -> None:
+    def __init__(self, campaigns: CampaignStore, engine: Engine, client: QxtClient, options: WorkerOptions) -> None:
         self._campaigns = campaigns
         self._engine = engine
         self._client = client

@@ -13,11 +13,11 @@ from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.records import CampaignState
 
 from .engine import Engine
-from .worker import shared
+from .worker import require_postgres
 
 if TYPE_CHECKING:
     from qxt_async.journal import Journal
-    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Tally
 
 __all__ = ["run_on_workers"]
@@ -47,11 +47,11 @@ async def run_on_workers(
         JournalUnavailableError: the database refuses at the beginning, or later for longer than `patience`. The
             workers go on without this.
 
-    Cancelling: ends the waiting; the workers go on. `Campaigns.pause` stops them.
+    Cancelling: ends the waiting; the workers go on. `CampaignStore.pause` stops them.
     """
     options = options or RunOptions()
     campaigns = journal.campaigns
-    async with Engine(shared(journal), connections=1) as engine:
+    async with Engine(require_postgres(journal), connections=1) as engine:
         await campaigns.start(campaign, by=options.by)
         if priority is not None:
             await engine.prioritise(campaign, priority)
@@ -72,7 +72,7 @@ async def run_on_workers(
             await anyio.sleep(options.poll)
 
 
-async def _has_ended(campaigns: Campaigns, campaign: int) -> bool:
+async def _has_ended(campaigns: CampaignStore, campaign: int) -> bool:
     outlook = await campaigns.outlook(campaign)
     if outlook.state is not CampaignState.RUNNING:
         return True

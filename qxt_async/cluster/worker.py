@@ -24,7 +24,7 @@ from qxt_async.errors import (
     JournalUnavailableError,
     QxtError,
 )
-from qxt_async.journal.postgres import PostgresJournal
+from qxt_async.journal.postgres.database import PostgresDatabase
 
 from .engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, Engine
 from .guarding import Guard
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from qxt_async.client import QxtClient
     from qxt_async.journal import Journal
 
-__all__ = ["CampaignWorker", "shared"]
+__all__ = ["CampaignWorker", "require_postgres"]
 
 logger = logging.getLogger("qxt_async")
 
@@ -50,15 +50,15 @@ _LONGEST_WAIT: Final = 5.0
 _REST: Final = 0.2
 
 
-def shared(journal: Journal) -> PostgresJournal:
-    """The journal, if it is one that several machines can share.
+def require_postgres(journal: Journal) -> PostgresDatabase:
+    """The database of a journal that several machines can share.
 
     Raises:
-        InvalidConfigurationError: it is a file.
+        InvalidConfigurationError: the journal is a file.
     """
-    if not isinstance(journal, PostgresJournal):
+    if not isinstance(journal.database, PostgresDatabase):
         raise InvalidConfigurationError("workers share a journal on PostgreSQL: give postgresql://…")
-    return journal
+    return journal.database
 
 
 class CampaignWorker:
@@ -78,8 +78,8 @@ class CampaignWorker:
 
     def __init__(self, journal: Journal, client: QxtClient, options: WorkerOptions | None = None) -> None:
         self._options = options or WorkerOptions()
-        self._journal = shared(journal)
-        self._campaigns = self._journal.campaigns_of(client.user)
+        database = require_postgres(journal)
+        self._campaigns = journal.campaigns_of(client.user)
         self._places = client.max_concurrency
         self._executor = Executor(
             self._campaigns,
@@ -88,7 +88,7 @@ class CampaignWorker:
             margin=self._options.margin,
             patience=self._options.patience,
         )
-        self._engine = Engine(self._journal)
+        self._engine = Engine(database)
         self._guard = Guard(self._campaigns, self._engine, client, self._options)
         self._stopped = anyio.Event()
         self._under_way: set[anyio.CancelScope] = set()

@@ -1,197 +1,148 @@
-"""An SQLite file: one connection that writes in its own thread, a few that read in worker threads.
+"""What the journal asks of a database: a small seam, with one implementation for each in `sqlite` and `postgres`.
 
-The file is in WAL mode, so that readers and the writer do not wait for each other, with ``synchronous=FULL``: every
-commit is flushed to the disk, and what was acknowledged survives a power cut and not only the death of the process.
-With ``NORMAL`` the last moments before a power cut would be lost though the gateway was told ``ok`` and will not push
-them again; since commits are grouped, the flush costs little.
+An operation of the journal is a coroutine over a `Transaction`, written once. PostgreSQL awaits it on the event loop.
+SQLite runs it to its end inside a thread, where nothing that it awaits ever suspends: an operation awaits its
+transaction and other such coroutines, and nothing else.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, TypeVar
-
-import anyio
-from anyio import to_thread
-
-from qxt_async.errors import JournalClosedError, JournalSchemaError
-from qxt_async.tasks import in_a_task
-
-from .statements import migrations, split
-from .writer import Writer, unavailable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from typing import TypeAlias
 
-__all__ = ["Database"]
+__all__ = ["Database", "Pending", "Transaction"]
 
 T = TypeVar("T")
 
-# How long one process waits for another one's transaction; those take milliseconds.
-_BUSY_TIMEOUT_MS: Final = 5000
-# Queries are short; more connections would only take turns at the same disk and the same interpreter.
-_READERS: Final = 4
+# What an operation is: a coroutine over a transaction.
+Work: TypeAlias = "Callable[[Transaction], Coroutine[Any, Any, T]]"
 
 
-def _connect(path: str, pragmas: tuple[str, ...]) -> sqlite3.Connection:
-    # check_same_thread: each connection is used by one thread at a time, and we see to that.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    try:
-        for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", *pragmas):
-            connection.execute(f"PRAGMA {pragma}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
+class Transaction(Protocol):
+    """Runs the statements of the journal's SQL files, by their names, inside one transaction.
 
-
-def migrate(connection: sqlite3.Connection, scripts: dict[int, str]) -> None:
-    """Bring the schema up to date, in one transaction.
-
-    Args:
-        connection: in autocommit mode.
-        scripts: what leads to each version, from 1.
-
-    Raises:
-        JournalSchemaError: the database is no journal, or newer than `scripts`.
-        sqlite3.Error: the database refused; nothing is changed.
-    """
-    known = max(scripts)
-    if _version(connection, known) == known:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Read again: another process may have done it while this one waited for the lock.
-        found = _version(connection, known)
-        if found == 0:
-            connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
-            connection.execute("INSERT INTO schema_version (version) VALUES (0)")
-        for version in range(found + 1, known + 1):
-            for statement in split(scripts[version]):
-                connection.execute(statement)
-        connection.execute("UPDATE schema_version SET version = ?", (known,))
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _version(connection: sqlite3.Connection, known: int) -> int:
-    """The schema's version, 0 for an empty database."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        return 0
-    if "schema_version" not in tables:
-        raise JournalSchemaError("the database holds something else than a journal: give another path", None, known)
-    (version,) = connection.execute("SELECT version FROM schema_version").fetchone()
-    if version > known:
-        message = f"the journal has schema {version}, this version of qxt_async knows {known}: upgrade qxt_async"
-        raise JournalSchemaError(message, version, known)
-    return int(version)
-
-
-class Database:
-    """A file with a writer and readers.
-
-    Args:
-        path: where it is; created for its owner alone if it does not exist.
+    Values are bound by name. A list is one value. ``now``, where a statement needs it, is the database's clock unless
+    it is given.
     """
 
-    def __init__(self, path: str) -> None:
-        # Readers connect later, when the working directory may be another one.
-        self._path = str(Path(path).absolute())
-        self._writer: Writer | None = None
-        self._readers: list[sqlite3.Connection] = []
-        self._reading = anyio.CapacityLimiter(_READERS)
+    async def rows(self, name: str, /, *, where: str = "TRUE", **values: Any) -> list[Any]:
+        """Run a statement that gives rows.
 
-    @property
-    def writer(self) -> Writer:
-        """The thread that writes.
+        Args:
+            name: of the statement.
+            where: a condition for its ``{where}``, in our own words.
+            values: by their names.
+        """
+        ...
+
+    async def change(self, name: str, /, **values: Any) -> int:
+        """Run a statement that does not; how many rows it changed."""
+        ...
+
+    async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Run a statement that inserts one row for each of many, in the fastest way that the database has.
+
+        Args:
+            name: of an ``INSERT INTO table (columns) VALUES (…)``.
+            rows: values by their names.
+        """
+        ...
+
+    async def merge(self, name: str, /, values: list[Any], columns: int) -> int:
+        """Insert many rows at once, except those whose key is there already.
+
+        Args:
+            name: of the statement.
+            values: of all rows, one row after the other in one flat list: thousands of rows alive are work for the
+                garbage collector.
+            columns: how many values a row has.
+
+        Returns:
+            How many are new.
+        """
+        ...
+
+    async def lock(self, name: str, /, **values: Any) -> None:
+        """Take a lock until the end of the transaction. Nothing where only one transaction writes at a time."""
+        ...
+
+    async def notify(self) -> None:
+        """Wake whoever watches, here and elsewhere, once this is committed."""
+        ...
+
+
+class Pending(Protocol):
+    """Work that several callers wait for."""
+
+    async def result(self) -> None:
+        """Wait until it is committed.
 
         Raises:
-            JournalClosedError: not open.
+            JournalUnavailableError: the database refused; nothing is written.
         """
-        if self._writer is None:
-            raise JournalClosedError("the journal is not open: use `async with open_journal(…)`, or await its open()")
-        return self._writer
+        ...
+
+
+class Database(Protocol):
+    """Connects, runs transactions, brings the schema up to date, watches.
+
+    Its operations raise `JournalUnavailableError` when the database refuses and `JournalClosedError` when it is not
+    open.
+
+    Attributes:
+        clock: gives microseconds since 1970, or ``None`` for the database's own time; safety does not rest on it.
+    """
+
+    clock: Callable[[], int | None]
 
     async def open(self) -> None:
-        """Open the file and bring its schema up to date. Does nothing when it is open.
+        """Connect and bring the schema up to date. Does nothing when it is open.
 
         Raises:
-            JournalSchemaError: it is no journal, or a newer version wrote it.
-            JournalUnavailableError: it cannot be opened or written.
+            JournalSchemaError: it holds no journal, or one of a newer version.
+            InvalidConfigurationError: a journal cannot be kept there.
         """
-        if self._writer is not None:
-            return
-        try:
-            await in_a_task(self._open_writer)
-        except BaseException:
-            await self.close()  # cancelled just as it was open
-            raise
+        ...
 
-    async def _open_writer(self) -> None:
-        # Cut off, it would stay open, and nobody would know of it.
-        with anyio.CancelScope(shield=True):
-            self._writer = Writer(await to_thread.run_sync(self._open))
+    async def aclose(self) -> None:
+        """Finish what is under way, then close all connections. May be called again."""
+        ...
 
-    async def close(self) -> None:
-        """Write what waits, then close all connections. May be called again."""
-        await in_a_task(self._close)
+    async def write(self, work: Work[T], *, brief: bool = False) -> T:
+        """Run `work` in a transaction, and return its result once that is committed.
 
-    async def _close(self) -> None:
-        writer, self._writer = self._writer, None
-        if writer is None:
-            return
-        with anyio.CancelScope(shield=True):
-            # All places taken: no reader is at work any more.
-            for _ in range(_READERS):
-                await self._reading.acquire_on_behalf_of(object())
-            await writer.close()
-        while self._readers:
-            self._readers.pop().close()
-        self._reading = anyio.CapacityLimiter(_READERS)
+        If it raises, nothing is written. Cancelling may end the waiting, not the writing.
 
-    async def read(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `function` in a worker thread on a connection that cannot write.
-
-        Cancelling waits for it to end; a ``Task.cancel()`` of asyncio's own does not.
-
-        Raises:
-            JournalClosedError: not open.
-            JournalUnavailableError: the database refused.
+        Args:
+            work: the operation.
+            brief: it takes milliseconds and raises nothing of its own (a claim, an outcome): where transactions are
+                shared it needs no savepoint, and where a server may be frozen it is given up after seconds.
         """
-        _ = self.writer
-        return await to_thread.run_sync(self._read, function, limiter=self._reading)
+        ...
 
-    def _open(self) -> sqlite3.Connection:
-        try:
-            # Phone numbers and texts are nobody else's business; SQLite gives its -wal and -shm files the same mode.
-            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            connection = _connect(self._path, ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"))
-            try:
-                migrate(connection, migrations())
-            except BaseException:
-                connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise unavailable(error) from error
-        except OSError as error:
-            raise unavailable(sqlite3.OperationalError(error.strerror)) from error
-        return connection
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` on one state of the database, where it cannot write."""
+        ...
 
-    def _read(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        try:
-            connection = self._readers.pop() if self._readers else _connect(self._path, ("query_only=ON",))
-            try:
-                return function(connection)
-            finally:
-                # A Task.cancel() of asyncio's own does not wait for this thread, so the journal may be closed by now.
-                if self._writer is None:
-                    connection.close()
-                else:
-                    self._readers.append(connection)
-        except sqlite3.Error as error:
-            raise unavailable(error) from error
+    def submit(
+        self, work: Work[None], *, shortcut: Work[bool] | None = None, on_done: Callable[[bool], None]
+    ) -> Pending:
+        """Queue brief work, which does not begin before the work submitted before it has ended.
+
+        Args:
+            work: may run at any time after this, also in another thread.
+            shortcut: one statement that does, where nothing else shares the transaction, all that there is to do: then
+                it returns true, and else `work` runs as well. A database may pass it over.
+            on_done: called in this event loop when it is over, with whether it was committed.
+        """
+        ...
+
+    async def watch(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in this event loop after each `Transaction.notify`, and when one may have been missed.
+
+        Runs until cancelled; a database that cannot tell returns at once.
+        """
+        ...

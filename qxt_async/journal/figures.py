@@ -12,11 +12,13 @@ import attrs
 from .moments import moment
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable
     from datetime import datetime
     from typing import TypeAlias
 
-__all__ = ["Figures", "Moment", "read_figures", "statement_of"]
+    from .database import Transaction
+
+__all__ = ["Figures", "Moment", "figures"]
 
 Rows: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
 
@@ -71,17 +73,12 @@ class Figures:
     healed: int
 
 
-def statement_of(statements: Mapping[str, str], name: str) -> str:
-    """A statement of a ``figures.sql``, with the part that others stand on put in."""
-    return statements[name].replace("{mids}", statements["mids"])
+async def figures(transaction: Transaction, campaign: int) -> Figures:
+    """Read them, each in one statement."""
 
+    async def rows(name: str, **values: Any) -> list[Any]:
+        return await transaction.rows(name, campaign=campaign, **values)
 
-async def read_figures(rows: Rows) -> Figures:
-    """Read the figures, each in one statement. Costs some walks over the campaign's reports.
-
-    Args:
-        rows: runs a statement of ``figures.sql``, with its values beside the campaign, and gives its rows.
-    """
     ((first, last),) = await rows("span")
     width = _width(first, last) if first is not None else _WIDTHS[0]
     ((messages, healed),) = await rows("message_count")
@@ -94,7 +91,7 @@ async def read_figures(rows: Rows) -> Figures:
         troubles=tuple(await rows("troubles", limit=_LISTED)),
         segments=tuple(await rows("segments")),
         messages=messages,
-        healed=healed or 0,
+        healed=healed,
     )
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.models import BatchResult, Message
 
-from . import Entry
 from .moments import moment
+from .received import Entry
 from .records import (
     Batch,
     BatchState,

@@ -178,7 +178,7 @@ class World:
         await self.close()
         self._journal = open_journal(self.place)
         await self._journal.open()
-        self._journal.campaigns.clock = self.now  # type: ignore[attr-defined]
+        self._journal.campaigns.database.clock = self.now  # type: ignore[attr-defined]
 
     async def close(self) -> None:
         """Close the journal."""
@@ -292,7 +292,7 @@ class World:
                 open_journal(self.place) as journal,
                 QxtClient("user", "password", base_url=self.url, timeout=TIMEOUT, max_concurrency=1) as client,
             ):
-                journal.campaigns.clock = self.now  # type: ignore[attr-defined]
+                journal.campaigns.database.clock = self.now  # type: ignore[attr-defined]
                 beside = CampaignRunner(journal, client, OPTIONS)
                 with anyio.move_on_after(0.1), contextlib.suppress(CampaignStateError):
                     await beside.run(plan.id)

@@ -29,7 +29,7 @@ async def sent_campaign(
     def clock():
         return int(now.timestamp() * 1_000_000)
 
-    operations.clock = clock
+    operations.database.clock = clock
     campaign = await operations.create(name=name, sources=["customers.xlsx", "vip.csv"])
     numbers = [str(13800000000 + place) for place in range(count)]
     messages = [Message(text), Message(text + "感谢您一直以来的支持。" * 6, extno="08")]

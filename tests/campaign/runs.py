@@ -11,7 +11,7 @@ import attrs
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.campaign import RunOptions
 from qxt_async.errors import JournalUnavailableError
-from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.simulator import SimulatedGateway
 
 QUICK = RunOptions(
@@ -59,7 +59,7 @@ class SlowGateway(SimulatedGateway):
 class Troubled:
     """A journal whose operations can be made to fail: before they are done, or after."""
 
-    def __init__(self, campaigns: Campaigns) -> None:
+    def __init__(self, campaigns: CampaignStore) -> None:
         self.real = campaigns
         self.trouble: dict[str, Callable[[bool], None]] = {}
         self.campaigns = self

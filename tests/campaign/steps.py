@@ -10,7 +10,7 @@ from pathlib import Path
 
 from qxt_async.errors import ConnectionBrokenError, PartialAnswerError, SubmitFailedError
 from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.moments import micros
 from qxt_async.journal.records import BatchState, Claim, NumberState, PlannedBatch
 from qxt_async.models import BatchResult, Message, Receipt, StatusReport
@@ -21,25 +21,25 @@ NUMBERS = tuple(f"1380013{index:04d}" for index in range(100))
 
 
 @asynccontextmanager
-async def opened(store: str | Path) -> AsyncIterator[tuple[Journal, Campaigns]]:
+async def opened(store: str | Path) -> AsyncIterator[tuple[Journal, CampaignStore]]:
     """A journal, in a file of this folder or wherever it is said to be, and its campaigns."""
     async with open_journal(store / "qxt.db" if isinstance(store, Path) else store) as journal:
         yield journal, journal.campaigns
 
 
-def set_clock(campaigns: Campaigns, *, hours: int) -> None:
+def set_clock(campaigns: CampaignStore, *, hours: int) -> None:
     """Let the journal believe that it is so many hours later."""
     at = time.time_ns() // 1000 + hours * 3_600_000_000
-    campaigns.clock = lambda: at  # type: ignore[attr-defined]
+    campaigns.database.clock = lambda: at  # type: ignore[attr-defined]
 
 
-def set_time(campaigns: Campaigns, at: datetime) -> None:
+def set_time(campaigns: CampaignStore, at: datetime) -> None:
     """Let the journal believe that it is this moment."""
-    campaigns.clock = lambda: micros(at)  # type: ignore[attr-defined]
+    campaigns.database.clock = lambda: micros(at)  # type: ignore[attr-defined]
 
 
 async def planned(
-    campaigns: Campaigns, *sizes: int, message: Message = HELLO, segments: int = 1, numbers: Sequence[str] = NUMBERS
+    campaigns: CampaignStore, *sizes: int, message: Message = HELLO, segments: int = 1, numbers: Sequence[str] = NUMBERS
 ) -> int:
     """A planned campaign with batches of these sizes."""
     campaign = await campaigns.create(name="autumn")
@@ -53,14 +53,14 @@ async def planned(
     return campaign
 
 
-async def running(campaigns: Campaigns, *sizes: int) -> int:
+async def running(campaigns: CampaignStore, *sizes: int) -> int:
     """The same, started."""
     campaign = await planned(campaigns, *sizes)
     await campaigns.start(campaign)
     return campaign
 
 
-async def claimed(campaigns: Campaigns, campaign: int, token: str = "t1", lease: float = 60.0) -> Claim:
+async def claimed(campaigns: CampaignStore, campaign: int, token: str = "t1", lease: float = 60.0) -> Claim:
     """The next batch, claimed."""
     claim = await campaigns.claim(campaign, token=token, lease=lease)
     assert claim is not None
@@ -82,7 +82,7 @@ def failed(claim: Claim) -> BatchResult:
     return BatchResult(0, claim.numbers, failed=claim.numbers, error=SubmitFailedError(("999",), len(claim.numbers)))
 
 
-async def states(campaigns: Campaigns, campaign: int) -> dict[str, NumberState]:
+async def states(campaigns: CampaignStore, campaign: int) -> dict[str, NumberState]:
     """What became of every number, read in small steps."""
     found: dict[str, NumberState] = {}
     after = 0
@@ -101,12 +101,12 @@ async def reported(journal: Journal, mid: str, numbers: Sequence[str], code: str
     await journal.record_push(Push(query=b"", body=b"", reports=reports, received_at=datetime.now(UTC)))
 
 
-async def all_batches(campaigns: Campaigns, campaign: int) -> list[BatchState]:
+async def all_batches(campaigns: CampaignStore, campaign: int) -> list[BatchState]:
     """The states of the batches, in order."""
     return [batch.state for batch in await campaigns.batches(campaign)]
 
 
-async def expired_and_ordered_again(campaigns: Campaigns) -> tuple[int, Claim]:
+async def expired_and_ordered_again(campaigns: CampaignStore) -> tuple[int, Claim]:
     """A batch whose lease ran out and that somebody ordered to be sent again, with its first claim."""
     campaign = await running(campaigns, 2)
     claim = await claimed(campaigns, campaign, lease=-1.0)
@@ -115,14 +115,14 @@ async def expired_and_ordered_again(campaigns: Campaigns) -> tuple[int, Claim]:
     return campaign, claim
 
 
-async def order_again(campaigns: Campaigns, campaign: int) -> None:
+async def order_again(campaigns: CampaignStore, campaign: int) -> None:
     """Order what is unknown to be sent again, and run it."""
     preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
     await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
     await campaigns.start(campaign)
 
 
-async def ordered_again(campaigns: Campaigns, *, part: bool) -> int:
+async def ordered_again(campaigns: CampaignStore, *, part: bool) -> int:
     """Three unknown numbers that somebody ordered to be sent again: a batch, or a part of one whose mid is 77."""
     campaign = await running(campaigns, 3 + part)
     claim = await claimed(campaigns, campaign)

@@ -15,7 +15,7 @@ from steps import all_batches, opened, planned, set_time
 from qxt_async import RetryPolicy
 from qxt_async.campaign import CampaignRunner, Executor, Fate, RunProgress, SendWindow, execute, running
 from qxt_async.errors import JournalUnavailableError
-from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState, Tally
 from qxt_async.simulator import Fault, SimulatedGateway
 
@@ -74,7 +74,7 @@ class Gated(SimulatedGateway):
 class Outcomes:
     """A journal that counts the outcomes that were written into it."""
 
-    def __init__(self, campaigns: Campaigns) -> None:
+    def __init__(self, campaigns: CampaignStore) -> None:
         self.troubled = self.campaigns = Troubled(campaigns)
         self.written = 0
         self.troubled.trouble = dict.fromkeys(("settle", "put_back"), self._count)
@@ -452,7 +452,7 @@ async def test_balance_is_asked_before_the_first_batch_and_every_so_many(store: 
 class Calculated(Troubled):
     """A journal that says what the next batches cost when the gateway has taken both batches that are under way."""
 
-    def __init__(self, campaigns: Campaigns, gateway: SimulatedGateway) -> None:
+    def __init__(self, campaigns: CampaignStore, gateway: SimulatedGateway) -> None:
         super().__init__(campaigns)
         self._gateway = gateway
         self._asked = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import pytest
@@ -21,10 +22,9 @@ from steps import (
 )
 
 from qxt_async.errors import CampaignNotFoundError, ConnectionBrokenError, PartialAnswerError
-from qxt_async.journal import postgres_reconciling, sqlite_reconciling
-from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal import reconciling
+from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.evidence import Doubt, News, weigh
-from qxt_async.journal.postgres_campaigns import PostgresCampaigns
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch, Reconciliation
 from qxt_async.models import BatchResult, Message, Receipt
 
@@ -110,7 +110,7 @@ def test_nothing_false_is_proven(data: st.DataObject) -> None:
 # --- in the journal ----------------------------------------------------------------------------------------------
 
 
-async def doubtful(campaigns: Campaigns, *sizes: int) -> int:
+async def doubtful(campaigns: CampaignStore, *sizes: int) -> int:
     """A running campaign whose batches are all unknown."""
     campaign = await running(campaigns, *sizes)
     for index in range(len(sizes)):
@@ -138,22 +138,26 @@ async def test_bound_by_reports(store: str) -> None:
         assert [event.what for event in await campaigns.events(campaign)][-1] == "reconciled"
 
 
+async def _orphans(campaigns: CampaignStore) -> list[tuple[str]]:
+    """The mids that are remembered."""
+    return await campaigns.database.read(lambda transaction: transaction.rows("orphans", after=10**9, until=10**9))
+
+
 @pytest.mark.anyio
 async def test_evidence_that_grows(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports that did not suffice are remembered until more come; what cannot matter is forgotten."""
-    for form in (sqlite_reconciling, postgres_reconciling):
-        monkeypatch.setattr(form, "_REPORTS_AT_A_TIME", 2)
+    monkeypatch.setattr(reconciling, "_REPORTS_AT_A_TIME", 2)
     async with opened(store) as (journal, campaigns):
         campaign = await doubtful(campaigns, 5)
         await reported(journal, "other", NUMBERS[50:60])
         await reported(journal, "m1", NUMBERS[:2])
         assert (await campaigns.reconcile(campaign)).ambiguous == 1
-        kept = await campaigns._rows("orphans", after=10**9, until=10**9)  # type: ignore[attr-defined]
+        kept = await _orphans(campaigns)
         assert kept == [("m1",)]
         await reported(journal, "m1", NUMBERS[2:3])
         assert (await campaigns.reconcile(campaign)).batches == 1
         assert await campaigns.reconcile(campaign) == Reconciliation()
-        assert await campaigns._rows("orphans", after=10**9, until=10**9) == []  # type: ignore[attr-defined]
+        assert await _orphans(campaigns) == []
 
 
 @pytest.mark.anyio
@@ -204,9 +208,8 @@ async def test_mid_of_another_batch(store: str) -> None:
             ambiguous=0,
             silent=0,
         )
-        database = campaigns._database  # type: ignore[attr-defined]
-        write = database.write if isinstance(campaigns, PostgresCampaigns) else database.writer.run
-        late = await write(lambda transaction: campaigns._write_news(transaction, campaign=campaign, news=news))  # type: ignore[attr-defined]
+        write_news = functools.partial(reconciling.write_news, campaign=campaign, news=news)
+        late = await campaigns.database.write(write_news)
         assert late == (0, 0)
 
 

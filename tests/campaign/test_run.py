@@ -31,7 +31,7 @@ from qxt_async.errors import (
     InvalidConfigurationError,
     JournalUnavailableError,
 )
-from qxt_async.journal.campaigns import Campaigns
+from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState, NumberState, PlannedBatch, Tally
 from qxt_async.simulator import Fault, SimulatedGateway
 
@@ -44,7 +44,7 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_SHARE", math.inf)
 
 
-async def run(campaigns: Campaigns, gateway: SimulatedGateway, campaign: int, **changes: object) -> Tally:
+async def run(campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, **changes: object) -> Tally:
     """Run it once."""
     return await CampaignRunner(_Journal(campaigns), client_of(gateway), quick(**changes)).run(campaign)
 
@@ -53,7 +53,7 @@ async def run(campaigns: Campaigns, gateway: SimulatedGateway, campaign: int, **
 class _Journal:
     """As much of a journal as a runner needs."""
 
-    campaigns: Campaigns
+    campaigns: CampaignStore
 
 
 async def test_all_of_it_is_sent(store: str) -> None:
@@ -318,7 +318,9 @@ async def test_balance_of_a_wrong_account(store: str) -> None:
         assert (await campaigns.tally(campaign)).accepted == 5
 
 
-async def run_waiting(campaigns: Campaigns, gateway: SimulatedGateway, campaign: int, told: list[RunProgress]) -> None:
+async def run_waiting(
+    campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, told: list[RunProgress]
+) -> None:
     """Run with a balance check, waiting while it is paused."""
     tally = await run(campaigns, gateway, campaign, check_balance=True, wait_while_paused=True, on_progress=told.append)
     assert tally.accepted == 5
@@ -328,7 +330,7 @@ async def run_waiting(campaigns: Campaigns, gateway: SimulatedGateway, campaign:
 
 
 async def ordered(
-    campaigns: Campaigns, campaign: int, order: Callable[[CampaignRunner], object], **changes: object
+    campaigns: CampaignStore, campaign: int, order: Callable[[CampaignRunner], object], **changes: object
 ) -> tuple[Tally, SlowGateway]:
     """Run with a gateway that answers only after an order was given while requests were under way."""
     gateway = SlowGateway()

@@ -174,8 +174,8 @@ async def test_clock_that_jumps(tmp_path: Path) -> None:
     chance = random.Random(1)
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 50)
-        now = campaigns.clock()  # type: ignore[attr-defined]
-        campaigns.clock = lambda: now + chance.choice([-1, 0, 1]) * 3_600_000_000  # type: ignore[attr-defined]
+        now = campaigns.database.clock()  # type: ignore[attr-defined]
+        campaigns.database.clock = lambda: now + chance.choice([-1, 0, 1]) * 3_600_000_000  # type: ignore[attr-defined]
         options = RunOptions(check_balance=False, poll=0.01, retry=RetryPolicy(30, backoff=0.01, max_backoff=0.01))
         tally = await CampaignRunner(Troubled(campaigns), client_of(gateway), options).run(campaign)  # type: ignore[arg-type]
         assert (tally.state, tally.accepted) == (CampaignState.DONE, 50)

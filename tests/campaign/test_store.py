@@ -30,7 +30,6 @@ from qxt_async.errors import (
     NotSentError,
     PartialAnswerError,
 )
-from qxt_async.journal.orders import NOT_SENT_AFTER_ALL
 from qxt_async.journal.records import (
     BatchState,
     CampaignState,
@@ -41,6 +40,7 @@ from qxt_async.journal.records import (
     PlannedBatch,
     Resend,
 )
+from qxt_async.journal.states import NOT_SENT_AFTER_ALL
 from qxt_async.models import BatchResult, Message, Receipt
 
 pytestmark = pytest.mark.anyio

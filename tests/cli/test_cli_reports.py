@@ -20,7 +20,7 @@ from journals import NOON, reply, report, store
 
 from qxt_async.cli import feed
 from qxt_async.errors import JournalUnavailableError
-from qxt_async.journal.sqlite import SqliteJournal
+from qxt_async.journal import Journal
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -274,16 +274,16 @@ def test_what_the_filter_drops_is_looked_at_once(
 ) -> None:
     """A follower whose filter drops everything begins each look behind the newest entry of the last one."""
     looks: list[int] = []
-    read = getattr(SqliteJournal, command)
+    read = getattr(Journal, command)
 
-    async def counted(self: SqliteJournal, *, after: int, **filters: Any) -> list[Any]:
+    async def counted(self: Journal, *, after: int, **filters: Any) -> list[Any]:
         looks.append(after)
         if len(looks) == 3:
             raise JournalUnavailableError("enough")
         entries: list[Any] = await read(self, after=after, **filters)
         return entries
 
-    monkeypatch.setattr(SqliteJournal, command, counted)
+    monkeypatch.setattr(Journal, command, counted)
     monkeypatch.setattr(feed, "_PAUSE", 0)
     assert "enough" in run(command, "--follow", "--mid", "none such").stderr
     newest = {"reports": 4, "replies": 2}[command]

@@ -19,9 +19,9 @@ from processes import plan
 
 from qxt_async.cli import worker as worker_command
 from qxt_async.cli.program import qxt
-from qxt_async.cluster import AccountLimits, CampaignWorker, shared
+from qxt_async.cluster import CampaignWorker
 from qxt_async.errors import JournalUnavailableError
-from qxt_async.journal import open_journal
+from qxt_async.journal import AccountLimits, open_journal
 from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
 
 pytestmark = pytest.mark.slow
@@ -87,7 +87,7 @@ def limits(database: str) -> AccountLimits:
 
     async def run() -> AccountLimits:
         async with open_journal(database) as journal:
-            return await shared(journal).limits.get("user")
+            return await journal.limits.get("user")
 
     return anyio.run(run)
 

@@ -16,7 +16,7 @@ from procrastinate.manager import JobManager
 from steps import accepted, claimed, running, set_clock, unknown
 
 from qxt_async.cluster import engine as module
-from qxt_async.cluster import shared
+from qxt_async.cluster import require_postgres
 from qxt_async.cluster.engine import Engine
 from qxt_async.errors import InvalidConfigurationError, JournalSchemaError, JournalUnavailableError
 from qxt_async.journal import Journal, open_journal
@@ -42,7 +42,7 @@ async def test_several_make_the_tables_once(journal: Journal, postgresql: Server
     """Whoever is first makes them; they are beside the journal's, in a schema of their own."""
 
     async def make() -> None:
-        async with Engine(shared(journal)):
+        async with Engine(require_postgres(journal)):
             pass
 
     async with anyio.create_task_group() as group:
@@ -53,30 +53,30 @@ async def test_several_make_the_tables_once(journal: Journal, postgresql: Server
 
 async def test_older_tables_are_brought_up_to_date(journal: Journal, postgresql: Server, database: str) -> None:
     """The scripts that are missing are run, in their order."""
-    async with Engine(shared(journal)):
+    async with Engine(require_postgres(journal)):
         pass
     *_, before, _ = sorted(module._migrations())
     name = database.rpartition("/")[2]
     postgresql.ask(f"COMMENT ON SCHEMA qxt_engine IS '{before}'", name)
-    async with Engine(shared(journal)):
+    async with Engine(require_postgres(journal)):
         pass
     assert version(postgresql, database) == max(module._migrations())
 
 
 async def test_newer_tables_are_left_alone(journal: Journal, postgresql: Server, database: str) -> None:
     """It says what to upgrade."""
-    async with Engine(shared(journal)):
+    async with Engine(require_postgres(journal)):
         pass
     postgresql.ask("COMMENT ON SCHEMA qxt_engine IS '99.00.00'", database.rpartition("/")[2])
     with pytest.raises(JournalSchemaError, match="upgrade procrastinate"):
-        async with Engine(shared(journal)):
+        async with Engine(require_postgres(journal)):
             pass
 
 
 async def test_campaigns_are_looked_at_until_their_unknown_numbers_are_overdue(journal: Journal) -> None:
     """For as long as they run, and until a little after the deadline; single numbers count."""
     campaigns, deadline = journal.campaigns, 72 * 3600
-    async with Engine(shared(journal)) as engine:
+    async with Engine(require_postgres(journal)) as engine:
         set_clock(campaigns, hours=-100)
         campaign = await running(campaigns, 2, 2)
         first = await claimed(campaigns, campaign, "t1")
@@ -101,7 +101,7 @@ async def test_campaigns_are_looked_at_until_their_unknown_numbers_are_overdue(j
 async def test_leases_are_over_though_the_clock_was_set_back(journal: Journal) -> None:
     """A lease that begins in an hour is nobody's; one that has begun has its time."""
     campaigns = journal.campaigns
-    async with Engine(shared(journal)) as engine:
+    async with Engine(require_postgres(journal)) as engine:
         for hours, lease, over in ((0, 3600.0, False), (0, -1.0, True), (1, 60.0, True)):
             set_clock(campaigns, hours=hours)
             campaign = await running(campaigns, 2)
@@ -112,7 +112,7 @@ async def test_leases_are_over_though_the_clock_was_set_back(journal: Journal) -
 async def test_what_the_database_refuses_is_one_error(journal: Journal, postgresql: Server, database: str) -> None:
     """Ours, whoever met it."""
     campaign = await running(journal.campaigns, 2)
-    async with Engine(shared(journal)) as engine:
+    async with Engine(require_postgres(journal)) as engine:
         postgresql.ask("DROP FUNCTION qxt_engine.procrastinate_defer_jobs_v1", database.rpartition("/")[2])
         with pytest.raises(JournalUnavailableError, match="UndefinedFunction"):
             await engine.announce(campaign)
@@ -131,8 +131,8 @@ async def test_who_is_cut_off_while_announcing_holds_up_nobody(journal: Journal)
     """The database ends a transaction whose next statement does not come."""
     campaign = await running(journal.campaigns, 2)
     async with (
-        Engine(shared(journal)) as lost,
-        Engine(shared(journal)) as other,
+        Engine(require_postgres(journal)) as lost,
+        Engine(require_postgres(journal)) as other,
         lost._pool.connection() as connection,
     ):
         bound = await connection.execute(b"SHOW idle_in_transaction_session_timeout")
@@ -142,7 +142,7 @@ async def test_who_is_cut_off_while_announcing_holds_up_nobody(journal: Journal)
         await connection.execute(b"SET LOCAL idle_in_transaction_session_timeout = '300ms'")
         assert await other.announce(campaign) == 1
         with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
-            await connection.execute(b"COMMIT")
+            await connection.execute(b"COMMIT\0")
 
 
 async def test_a_job_is_ended_though_the_database_was_away(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +157,7 @@ async def test_a_job_is_ended_though_the_database_was_away(journal: Journal, mon
             raise ConnectorException from error
 
     monkeypatch.setattr(JobManager, "finish_job", finish)
-    manager = Engine(shared(journal)).app().job_manager
+    manager = Engine(require_postgres(journal)).app().job_manager
     job = Job(id=1, queue="q", lock=None, queueing_lock=None, task_name="t")
     await manager.finish_job(job, Status.SUCCEEDED, delete_job=True)
     assert len(tries) == 2

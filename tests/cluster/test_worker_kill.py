@@ -17,9 +17,8 @@ from postgresql_server import Server
 from processes import Gateway, every_number, gateway, plan
 from worker_processes import WorkerProcess, workers
 
-from qxt_async.cluster import AccountLimits, shared
 from qxt_async.errors import CampaignStateError
-from qxt_async.journal import open_journal
+from qxt_async.journal import AccountLimits, open_journal
 from qxt_async.journal.records import CampaignState
 from qxt_async.simulator import FAULTS
 
@@ -42,14 +41,14 @@ async def planned(address: str) -> tuple[int, list[str]]:
     async with open_journal(address) as journal:
         campaign = await plan(journal, numbers, SIZE)
         await journal.campaigns.start(campaign)
-        await shared(journal).limits.set("user", AccountLimits(max_request_rate=RATE))
+        await journal.limits.set("user", AccountLimits(max_request_rate=RATE))
     return campaign, numbers
 
 
 async def until_done(address: str, campaign: int) -> None:
     """Wait for the end; what pauses the campaign on the way (the gateway says that the password is wrong) is undone."""
     async with open_journal(address) as journal:
-        await shared(journal).limits.set("user", AccountLimits())
+        await journal.limits.set("user", AccountLimits())
         while (state := (await journal.campaigns.outlook(campaign)).state) is not CampaignState.DONE:
             if state is CampaignState.PAUSED:
                 await journal.campaigns.resume(campaign)

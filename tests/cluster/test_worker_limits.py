@@ -14,8 +14,8 @@ from processes import gateway, plan
 from worker_processes import workers
 
 from qxt_async.campaign import RunOptions
-from qxt_async.cluster import AccountLimits, run_on_workers, shared
-from qxt_async.journal import open_journal
+from qxt_async.cluster import run_on_workers
+from qxt_async.journal import AccountLimits, open_journal
 from qxt_async.journal.records import CampaignState
 
 CHAOS = bool(os.environ.get("QXT_CHAOS"))
@@ -42,7 +42,7 @@ def test_four_workers_keep_one_rate(database: str) -> None:
 
     async def run() -> dict[str | None, float]:
         async with open_journal(database) as journal:
-            await shared(journal).limits.set("user", AccountLimits(max_request_rate=RATE))
+            await journal.limits.set("user", AccountLimits(max_request_rate=RATE))
             campaign = await plan(journal, [f"138{index:08d}" for index in range(count)], 1)
             tally = await run_on_workers(journal, campaign, RunOptions(poll=0.2))
             assert (tally.state, tally.accepted) == (CampaignState.DONE, count)

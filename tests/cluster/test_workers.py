@@ -18,7 +18,7 @@ from steps import accepted, claimed
 
 from qxt_async import BatchResult, QxtClient, RetryPolicy, SubmitFailedError
 from qxt_async.campaign import Execution, Executor, Fate, RunOptions, SendWindow
-from qxt_async.cluster import AccountLimits, CampaignWorker, WorkerOptions, run_on_workers, shared
+from qxt_async.cluster import CampaignWorker, WorkerOptions, require_postgres, run_on_workers
 from qxt_async.cluster.engine import BATCHES, SEND, UPKEEP, Engine
 from qxt_async.cluster.guarding import Guard
 from qxt_async.errors import (
@@ -29,8 +29,8 @@ from qxt_async.errors import (
     NotSentError,
     ThrottledError,
 )
-from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.postgres_campaigns import PostgresCampaigns
+from qxt_async.journal import AccountLimits, Journal, open_journal
+from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 
@@ -161,7 +161,7 @@ async def test_a_job_names_a_batch_and_nothing_else(setting: Setting, postgresql
     """So many as the window has room for, in the order of the plan, each once, and none for a paused campaign."""
     campaign = await setting.plan()
     ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
-    async with Engine(shared(setting.journal)) as engine:
+    async with Engine(require_postgres(setting.journal)) as engine:
         assert await engine.announce(campaign) == 0
         await setting.journal.campaigns.start(campaign)
         found: list[int] = []
@@ -184,7 +184,7 @@ async def test_the_higher_priority_goes_first(setting: Setting, postgresql: Serv
     first, urgent = await setting.plan(60), await setting.plan(60)
     batches = setting.journal.campaigns.batches
     ids = {campaign: [batch.id for batch in await batches(campaign)] for campaign in (first, urgent)}
-    async with Engine(shared(setting.journal)) as engine:
+    async with Engine(require_postgres(setting.journal)) as engine:
         for campaign in (first, urgent):
             await setting.journal.campaigns.start(campaign)
             assert await engine.announce(campaign, window=4) == 4
@@ -206,7 +206,7 @@ async def test_a_job_that_comes_again_sends_nothing_again(setting: Setting, post
     campaign = await setting.plan()
     await setting.journal.campaigns.start(campaign)
     ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
-    async with Engine(shared(setting.journal)) as engine:
+    async with Engine(require_postgres(setting.journal)) as engine:
         app = engine.app()
         await engine.attach(app)
         send = app.configure_task(SEND, queue=BATCHES)
@@ -230,7 +230,7 @@ async def test_a_dead_workers_jobs_come_back_and_what_it_sent_does_not(
     await setting.journal.campaigns.start(campaign)
     claim = await claimed(setting.journal.campaigns, campaign, lease=0.5)
     ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
-    async with Engine(shared(setting.journal)) as engine:
+    async with Engine(require_postgres(setting.journal)) as engine:
         app = engine.app()
         await engine.attach(app)
         await app.configure_task(SEND, queue=BATCHES).batch_defer_async(*({"batch": batch} for batch in ids))
@@ -253,7 +253,7 @@ async def test_a_dead_workers_jobs_come_back_and_what_it_sent_does_not(
 
 async def test_a_periodic_job_that_waits_already_is_not_handed_out_again(setting: Setting) -> None:
     """What a dead worker was at is dropped where the next one of its kind waits."""
-    async with Engine(shared(setting.journal)) as engine:
+    async with Engine(require_postgres(setting.journal)) as engine:
         app = engine.app()
         await engine.attach(app)
         upkeep = app.configure_task("qxt.announce", queue="qxt-upkeep", queueing_lock="qxt.announce")
@@ -270,7 +270,7 @@ async def test_a_periodic_job_that_waits_already_is_not_handed_out_again(setting
 async def test_workers_survive_the_loss_of_the_database(setting: Setting, postgresql: Server, database: str) -> None:
     """The database is gone in the middle and comes back: the worker goes on, nothing is taken twice."""
     campaign = await setting.plan(300, size=5)
-    limits = shared(setting.journal).limits
+    limits = setting.journal.limits
     await limits.set("user", AccountLimits(max_request_rate=20))
     options = attrs.evolve(OPTIONS, margin=2.0, check_balance=False)
 
@@ -300,7 +300,7 @@ async def test_workers_survive_the_loss_of_the_database(setting: Setting, postgr
 async def test_a_pause_stops_all_and_resuming_goes_on(setting: Setting) -> None:
     """Paused in the middle, nothing more is claimed; the rest is sent after it is resumed."""
     campaign = await setting.plan(300, size=5)
-    await shared(setting.journal).limits.set("user", AccountLimits(max_request_rate=40, max_concurrency=1))
+    await setting.journal.limits.set("user", AccountLimits(max_request_rate=40, max_concurrency=1))
     async with setting.working(), setting.working():
         await setting.journal.campaigns.start(campaign)
 
@@ -318,7 +318,7 @@ async def test_a_pause_stops_all_and_resuming_goes_on(setting: Setting) -> None:
         assert taken < 60
         await anyio.sleep(0.3)
         assert len(setting.gateway.sends) == taken
-        await shared(setting.journal).limits.set("user", AccountLimits())
+        await setting.journal.limits.set("user", AccountLimits())
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
     assert tally.accepted == 300
     assert setting.gateway.taken == dict.fromkeys(NUMBERS, 1)
@@ -386,7 +386,7 @@ async def test_a_pause_that_the_journal_refuses_is_tried_again(
         failed = BatchResult(0, ("1",), receipts=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
         guard.account(campaign).failures.heed(failed)
         with monkeypatch.context() as refusing:
-            refusing.setattr(PostgresCampaigns, "pause", refused)
+            refusing.setattr(CampaignStore, "pause", refused)
             with pytest.raises(JournalUnavailableError):
                 await guard.admits(campaign)
         assert (await campaigns.get(campaign)).state is CampaignState.RUNNING
@@ -560,7 +560,7 @@ async def test_a_database_that_is_away_is_an_error_at_first(
         postgresql.stop()
         try:
             with pytest.raises(JournalUnavailableError):
-                async with Engine(shared(setting.journal)):
+                async with Engine(require_postgres(setting.journal)):
                     pass
             with pytest.raises(JournalUnavailableError):
                 await worker.run()

@@ -6,18 +6,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from qxt_async.journal.postgres import PostgresJournal
+from qxt_async.journal import Journal
+from qxt_async.journal.postgres.database import PostgresDatabase
 
 
 @pytest.fixture
-async def journal(journals: str) -> AsyncIterator[PostgresJournal]:
+async def journal(journals: str) -> AsyncIterator[Journal]:
     """An open journal."""
-    async with PostgresJournal(journals) as opened:
+    async with Journal(PostgresDatabase(journals)) as opened:
         yield opened
 
 
 @pytest.fixture
-async def elsewhere(journals: str) -> AsyncIterator[PostgresJournal]:
+async def elsewhere(journals: str) -> AsyncIterator[Journal]:
     """The same one, opened as another process would."""
-    async with PostgresJournal(journals) as opened:
+    async with Journal(PostgresDatabase(journals)) as opened:
         yield opened

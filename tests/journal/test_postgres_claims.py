@@ -11,15 +11,17 @@ import anyio
 import pytest
 from cutting import line
 from postgresql_server import Server
+from raw import raw
 
 from qxt_async import BatchResult, Receipt
 from qxt_async.errors import InvalidConfigurationError, JournalUnavailableError, PartialAnswerError
-from qxt_async.journal import postgres_limits
-from qxt_async.journal.postgres import PostgresJournal
-from qxt_async.journal.postgres_campaigns import PostgresCampaigns
-from qxt_async.journal.postgres_database import Transaction
-from qxt_async.journal.postgres_limits import AccountLimits, PostgresLimits
+from qxt_async.journal import AccountLimits, Journal, batches, resending
+from qxt_async.journal import limits as limits_module
+from qxt_async.journal.campaigns import CampaignStore
+from qxt_async.journal.database import Transaction
+from qxt_async.journal.postgres.database import PostgresDatabase, PostgresTransaction
 from qxt_async.journal.records import BatchState, CampaignState, Claim, LeftOut, LeftOutReason
+from qxt_async.journal.states import hold_state
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
 
@@ -60,12 +62,12 @@ async def _nobody_is_in_a_transaction(postgresql: Server, database: str) -> None
 # --- claims ------------------------------------------------------------------------------------------------------
 
 
-async def test_each_batch_is_claimed_once(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+async def test_each_batch_is_claimed_once(journal: Journal, elsewhere: Journal) -> None:
     """However many claim at the same time, each batch is given to one of them, and none waits for another."""
     campaign = await running(journal.campaigns, *[1] * 60)
     got: list[Claim] = []
 
-    async def work(campaigns: PostgresCampaigns, name: str) -> None:
+    async def work(campaigns: CampaignStore, name: str) -> None:
         place = 0
         while True:
             place += 1
@@ -81,13 +83,13 @@ async def test_each_batch_is_claimed_once(journal: PostgresJournal, elsewhere: P
     assert len({claim.batch for claim in got}) == 60
 
 
-async def test_one_batch_wanted_by_many(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+async def test_one_batch_wanted_by_many(journal: Journal, elsewhere: Journal) -> None:
     """Of those who want a certain batch, as when a job is delivered twice, one gets it."""
     campaign = await running(journal.campaigns, 1, 1)
     batch = (await journal.campaigns.batches(campaign))[0].id
     got: list[Claim | None] = []
 
-    async def work(campaigns: PostgresCampaigns, token: str) -> None:
+    async def work(campaigns: CampaignStore, token: str) -> None:
         got.append(await campaigns.claim(campaign, token=token, lease=60, batch=batch))
 
     async with anyio.create_task_group() as tasks:
@@ -98,7 +100,7 @@ async def test_one_batch_wanted_by_many(journal: PostgresJournal, elsewhere: Pos
 
 
 async def test_nothing_is_claimed_after_a_pause(
-    journal: PostgresJournal, elsewhere: PostgresJournal, postgresql: Server, journals: str
+    journal: Journal, elsewhere: Journal, postgresql: Server, journals: str
 ) -> None:
     """A pause is committed after the claims that were under way, and before all others."""
     campaign = await running(journal.campaigns, 1, 1)
@@ -109,7 +111,7 @@ async def test_nothing_is_claimed_after_a_pause(
         paused.set()
 
     async def claiming(transaction: Transaction) -> None:
-        await journal.campaigns._claim(transaction, campaign, "t1", 60, None, None, 0.0)
+        assert await batches.claim(transaction, campaign, token="t1", lease=60, batch=None) is not None
         tasks.start_soon(pause)
         await _waits_for_a_lock(postgresql, journals)
         assert not paused.is_set()
@@ -122,11 +124,11 @@ async def test_nothing_is_claimed_after_a_pause(
 
 async def test_the_databases_clock_holds(journals: str) -> None:
     """Leases and back-offs are those of the database, whatever a machine believes."""
-    async with PostgresJournal(journals) as journal:
+    async with Journal(PostgresDatabase(journals)) as journal:
         campaign = await running(journal.campaigns, 1)
         await claimed(journal.campaigns, campaign, lease=0.0)
         now = "SELECT claimed_at, qxt.micros(NULL), lease_until FROM qxt.batches"
-        ((claimed_at, at, lease_until),) = await journal.database.read(lambda transaction: transaction.rows(now))
+        ((claimed_at, at, lease_until),) = await journal.database.read(lambda transaction: raw(transaction, now))
         assert claimed_at <= lease_until <= at < claimed_at + 60 * SECOND
         assert await journal.campaigns.expire(campaign) == 1
 
@@ -134,9 +136,9 @@ async def test_the_databases_clock_holds(journals: str) -> None:
 @pytest.mark.parametrize("happened", [True, False])
 async def test_claim_whose_commit_is_in_doubt(postgresql: Server, journals: str, happened: bool) -> None:
     """A claim that was cut off is an error; its token takes back whatever it left, and the batch is planned once."""
-    async with line(postgresql.port) as cut, PostgresJournal(cut.address(journals)) as journal:
+    async with line(postgresql.port) as cut, Journal(PostgresDatabase(cut.address(journals))) as journal:
         campaign = await running(journal.campaigns, 2)
-        cut.cut_at, cut.after_the_answer = b"COMMIT", happened
+        cut.cut_at, cut.after_the_answer = b"COMMIT\0", happened
         with pytest.raises(JournalUnavailableError):
             # More than one, since a statement that is used often is not sent by its words.
             await journal.campaigns.claim(campaign, token="t1", lease=60)
@@ -150,10 +152,10 @@ async def test_claim_whose_commit_is_in_doubt(postgresql: Server, journals: str,
 
 async def test_outcome_may_be_repeated_after_a_lost_commit(postgresql: Server, journals: str) -> None:
     """An outcome whose commit was lost is written again, to the same effect."""
-    async with line(postgresql.port) as cut, PostgresJournal(cut.address(journals)) as journal:
+    async with line(postgresql.port) as cut, Journal(PostgresDatabase(cut.address(journals))) as journal:
         campaign = await running(journal.campaigns, 2)
         claim = await claimed(journal.campaigns, campaign)
-        cut.cut_at = b"COMMIT"
+        cut.cut_at = b"COMMIT\0"
         with pytest.raises(JournalUnavailableError):
             await journal.campaigns.settle(claim, accepted(claim))
         assert not await journal.campaigns.settle(claim, accepted(claim))
@@ -161,7 +163,7 @@ async def test_outcome_may_be_repeated_after_a_lost_commit(postgresql: Server, j
 
 
 async def test_sending_again_while_an_answer_comes(
-    journal: PostgresJournal, elsewhere: PostgresJournal, postgresql: Server, journals: str
+    journal: Journal, elsewhere: Journal, postgresql: Server, journals: str
 ) -> None:
     """An answer that comes while its batch is being planned again waits, and then withdraws what was planned."""
     campaign = await running(journal.campaigns, 3)
@@ -169,18 +171,20 @@ async def test_sending_again_while_an_answer_comes(
     await journal.campaigns.expire(campaign)
     preview = await journal.campaigns.preview_resend(campaign, BatchState.UNKNOWN)
 
-    class Slow(PostgresCampaigns):
-        async def _plan_again(self, transaction: Transaction, *rest: object) -> None:
-            tasks.start_soon(elsewhere.campaigns.settle, claim, accepted(claim))
-            await _waits_for_a_lock(postgresql, journals)
-            await super()._plan_again(transaction, *rest)  # type: ignore[arg-type]
+    async def resend(transaction: Transaction) -> None:
+        # As far as it goes before it plans anything.
+        await hold_state(transaction, campaign)
+        await transaction.rows("resend_sources", campaign=campaign, state=BatchState.UNKNOWN)
+        tasks.start_soon(elsewhere.campaigns.settle, claim, accepted(claim))
+        await _waits_for_a_lock(postgresql, journals)
+        await resending.resend(transaction, campaign, BatchState.UNKNOWN, expected=preview, by="ann")
 
     async with anyio.create_task_group() as tasks:
-        await Slow(journal.database).resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await journal.database.write(resend)
     assert await all_batches(journal.campaigns, campaign) == [BatchState.ACCEPTED, BatchState.WITHDRAWN]
 
 
-async def test_done_by_one_of_many(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+async def test_done_by_one_of_many(journal: Journal, elsewhere: Journal) -> None:
     """Of those who find a campaign finished, one says so."""
     campaign = await running(journal.campaigns, 1)
     claim = await claimed(journal.campaigns, campaign)
@@ -191,7 +195,7 @@ async def test_done_by_one_of_many(journal: PostgresJournal, elsewhere: Postgres
     assert [event.what for event in await journal.campaigns.events(campaign)].count("done") == 1
 
 
-async def test_nothing_that_postgresql_cannot_keep(journal: PostgresJournal) -> None:
+async def test_nothing_that_postgresql_cannot_keep(journal: Journal) -> None:
     """A raw value with a NUL, or with half a character, from a file of numbers does not spoil the plan."""
     campaign = await journal.campaigns.create(name="a\0b")
     await journal.campaigns.add(campaign, [], [LeftOut("1\0\ud800", reason=LeftOutReason.INVALID, source="\0.csv")])
@@ -203,7 +207,7 @@ async def test_nothing_that_postgresql_cannot_keep(journal: PostgresJournal) -> 
 # --- limits ------------------------------------------------------------------------------------------------------
 
 
-async def test_limits_are_set_and_unset(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+async def test_limits_are_set_and_unset(journal: Journal, elsewhere: Journal) -> None:
     """Limits are one row an account, the same for all; without any there is no row."""
     limits = AccountLimits(max_request_rate=10, max_rate=2000.5, max_concurrency=3)
     await journal.limits.set(ACCOUNT, limits)
@@ -215,7 +219,7 @@ async def test_limits_are_set_and_unset(journal: PostgresJournal, elsewhere: Pos
         await journal.limits.set(ACCOUNT, AccountLimits(max_rate=0))
 
 
-async def test_without_limits_nothing_is_held(journal: PostgresJournal) -> None:
+async def test_without_limits_nothing_is_held(journal: Journal) -> None:
     """An account without limits claims like no account."""
     campaign = await running(journal.campaigns, *[1] * 5)
     campaigns = journal.campaigns_of(ACCOUNT)
@@ -225,16 +229,16 @@ async def test_without_limits_nothing_is_held(journal: PostgresJournal) -> None:
 
 
 async def test_concurrency_of_all_together(
-    journal: PostgresJournal, elsewhere: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, elsewhere: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many claim at the same time, no more are being sent than allowed; what is settled makes room."""
-    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    monkeypatch.setattr(limits_module, "_PATIENCE", 0.0)
     campaign = await running(journal.campaigns, *[1] * 30)
     await journal.limits.set(ACCOUNT, AccountLimits(max_concurrency=3))
     many = [each.campaigns_of(ACCOUNT) for each in (journal, elsewhere) * 5]
     got: list[Claim] = []
 
-    async def work(campaigns: PostgresCampaigns, token: str) -> None:
+    async def work(campaigns: CampaignStore, token: str) -> None:
         if claim := await campaigns.claim(campaign, token=token, lease=60):
             got.append(claim)
 
@@ -254,14 +258,14 @@ async def test_concurrency_of_all_together(
     (AccountLimits(max_request_rate=1000, max_rate=60, max_concurrency=100), 1, 60),
 ])  # fmt: skip
 async def test_rate_of_all_together(
-    journal: PostgresJournal, elsewhere: PostgresJournal, limits: AccountLimits, size: int, most: int
+    journal: Journal, elsewhere: Journal, limits: AccountLimits, size: int, most: int
 ) -> None:
     """With several processes claiming as fast as they can, no window of a second has more, nor much less."""
     monkey = [size] * (most // size * 2)
     campaign = await running(journal.campaigns, *monkey[:50])
     await journal.limits.set(ACCOUNT, limits)
 
-    async def work(campaigns: PostgresCampaigns, name: str) -> None:
+    async def work(campaigns: CampaignStore, name: str) -> None:
         place = 0
         while (await campaigns.outlook(campaign)).planned:
             place += 1
@@ -271,7 +275,7 @@ async def test_rate_of_all_together(
         for place in range(6):
             tasks.start_soon(work, (journal, elsewhere)[place % 2].campaigns_of(ACCOUNT), str(place))
     statement = "SELECT claimed_at, count FROM qxt.batches WHERE claimed_at IS NOT NULL ORDER BY claimed_at"
-    sent = await journal.database.read(lambda transaction: transaction.rows(statement))
+    sent = await journal.database.read(lambda transaction: raw(transaction, statement))
     assert len(sent) == min(50, len(monkey))
     for start, _ in sent:
         assert sum(count for at, count in sent if start <= at < start + SECOND) <= most
@@ -279,26 +283,26 @@ async def test_rate_of_all_together(
     print(f"{total / span:.1f} a second of {most}")
 
 
-async def test_clock_that_was_set_back(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clock_that_was_set_back(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A moment that lies further ahead than any request puts it is not waited for."""
-    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    monkeypatch.setattr(limits_module, "_PATIENCE", 0.0)
     campaign = await running(journal.campaigns, *[1] * 4)
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=1, max_rate=1000))
     campaigns = journal.campaigns_of(ACCOUNT)
     hour = 3600 * SECOND
-    campaigns.clock = lambda: 10 * hour
+    campaigns.database.clock = lambda: 10 * hour
     assert await campaigns.claim(campaign, token="t1", lease=60) is not None
     assert await campaigns.claim(campaign, token="t2", lease=60) is None
-    campaigns.clock = lambda: 9 * hour
+    campaigns.database.clock = lambda: 9 * hour
     assert await campaigns.claim(campaign, token="t3", lease=60) is not None
     assert await campaigns.claim(campaign, token="t4", lease=60) is None
-    campaigns.clock = lambda: 9 * hour + 2 * SECOND
+    campaigns.database.clock = lambda: 9 * hour + 2 * SECOND
     assert await campaigns.claim(campaign, token="t5", lease=60) is not None
 
 
-async def test_changing_a_rate(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_changing_a_rate(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Setting the same rate again gives no extra request; another one counts from now on."""
-    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    monkeypatch.setattr(limits_module, "_PATIENCE", 0.0)
     campaign = await running(journal.campaigns, *[1] * 4)
     campaigns = journal.campaigns_of(ACCOUNT)
     slow = AccountLimits(max_request_rate=0.01)
@@ -311,10 +315,10 @@ async def test_changing_a_rate(journal: PostgresJournal, monkeypatch: pytest.Mon
 
 
 async def test_limits_that_another_process_sets(
-    journal: PostgresJournal, elsewhere: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, elsewhere: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They hold from the next claim on, also for who has claimed without any."""
-    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    monkeypatch.setattr(limits_module, "_PATIENCE", 0.0)
     campaign = await running(journal.campaigns, *[1] * 4)
     here, there = journal.campaigns_of(ACCOUNT), elsewhere.campaigns_of(ACCOUNT)
     assert await here.claim(campaign, token="t1", lease=60) is not None
@@ -325,16 +329,16 @@ async def test_limits_that_another_process_sets(
     assert await here.claim(campaign, token="t4", lease=60) is not None
 
 
-async def test_first_request_in_a_while(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_first_request_in_a_while(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request after the first one waits a tenth of a second longer than its share; the ones after that do not."""
-    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.0)
+    monkeypatch.setattr(limits_module, "_PATIENCE", 0.0)
     campaign = await running(journal.campaigns, *[1] * 4)
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=1))
     campaigns = journal.campaigns_of(ACCOUNT)
     now = 1_000 * SECOND
 
     async def is_claimed(token: str, moment: float) -> bool:
-        campaigns.clock = lambda: now + round(moment * SECOND)
+        campaigns.database.clock = lambda: now + round(moment * SECOND)
         return await campaigns.claim(campaign, token=token, lease=60) is not None
 
     assert await is_claimed("t1", 0)
@@ -344,20 +348,18 @@ async def test_first_request_in_a_while(journal: PostgresJournal, monkeypatch: p
     assert await is_claimed("t5", 2.27)
 
 
-async def test_lease_does_not_count_the_wait_for_a_turn(
-    journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_lease_does_not_count_the_wait_for_a_turn(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a claim waited, its lease is whole: it counts from the turn."""
-    monkeypatch.setattr(postgres_limits, "_PATIENCE", 60.0)
+    monkeypatch.setattr(limits_module, "_PATIENCE", 60.0)
     campaign = await running(journal.campaigns, 1, 1)
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=2))
     campaigns = journal.campaigns_of(ACCOUNT)
     tries: list[float] = []
     write = journal.database.write
 
-    async def noted(function: Any) -> Any:
+    async def noted(work: Any, **options: Any) -> Any:
         tries.append(time.monotonic())
-        return await write(function)
+        return await write(work, **options)
 
     monkeypatch.setattr(journal.database, "write", noted)
     first = await claimed(campaigns, campaign, "t1")
@@ -366,9 +368,9 @@ async def test_lease_does_not_count_the_wait_for_a_turn(
     assert tries[-1] <= second.since <= time.monotonic()
 
 
-async def test_waiting_for_a_turn_ends(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_for_a_turn_ends(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim waits for its turn for a while only, also behind another one that waits."""
-    monkeypatch.setattr(postgres_limits, "_PATIENCE", 0.3)
+    monkeypatch.setattr(limits_module, "_PATIENCE", 0.3)
     campaign = await running(journal.campaigns, *[1] * 4)
     campaigns = journal.campaigns_of(ACCOUNT)
     await journal.limits.set(ACCOUNT, AccountLimits(max_concurrency=1))
@@ -387,7 +389,7 @@ async def test_waiting_for_a_turn_ends(journal: PostgresJournal, monkeypatch: py
         for token in "bc":
             tasks.start_soon(work, token)
     assert got == [None] * 4
-    monkeypatch.setattr(postgres_limits, "_PATIENCE", 60.0)
+    monkeypatch.setattr(limits_module, "_PATIENCE", 60.0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(work, "d")
         tasks.start_soon(work, "e")
@@ -399,7 +401,7 @@ async def test_waiting_for_a_turn_ends(journal: PostgresJournal, monkeypatch: py
     assert (await all_batches(campaigns, campaign)).count(BatchState.SENDING) == 1
 
 
-async def test_nothing_to_claim_spends_nothing(journal: PostgresJournal) -> None:
+async def test_nothing_to_claim_spends_nothing(journal: Journal) -> None:
     """A claim that finds nothing leaves the turn to the next."""
     campaign = await planned(journal.campaigns, 1)
     campaigns = journal.campaigns_of(ACCOUNT)
@@ -407,11 +409,10 @@ async def test_nothing_to_claim_spends_nothing(journal: PostgresJournal) -> None
     assert await campaigns.claim(campaign, token="t1", lease=60) is None
     assert (await campaigns.start(campaign)).state is CampaignState.RUNNING
     assert await campaigns.claim(campaign, token="t2", lease=60) is not None
-    assert isinstance(journal.limits, PostgresLimits)
 
 
 async def test_sending_again_while_a_report_is_read(
-    journal: PostgresJournal, elsewhere: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, elsewhere: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A second attempt that begins just as its number is found reported goes its way, and its word counts."""
     campaign = await running(journal.campaigns, 2)
@@ -422,15 +423,15 @@ async def test_sending_again_while_a_report_is_read(
     preview = await journal.campaigns.preview_resend(campaign, BatchState.UNKNOWN)
     await journal.campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
     await reported(journal, "m1", [b])
-    change = journal.campaigns._change
+    change = PostgresTransaction.change
     second: list[Claim] = []
 
-    async def late(transaction: Transaction, name: str, **values: Any) -> int:
+    async def late(transaction: PostgresTransaction, name: str, /, **values: Any) -> int:
         if name == "leave_out":
             second.append(await claimed(elsewhere.campaigns, campaign, "t2"))
         return await change(transaction, name, **values)
 
-    monkeypatch.setattr(journal.campaigns, "_change", late)
+    monkeypatch.setattr(PostgresTransaction, "change", late)
     await journal.campaigns.reconcile(campaign)
     assert (await journal.campaigns.tally(campaign)).sending == 1
     await elsewhere.campaigns.settle(second[0], accepted(second[0], "m2"))
@@ -439,18 +440,18 @@ async def test_sending_again_while_a_report_is_read(
 
 
 async def test_a_claim_that_somebody_settled_is_not_taken_back(
-    journal: PostgresJournal, elsewhere: PostgresJournal, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, elsewhere: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that is written while the claim is being taken back stays."""
     campaign = await running(journal.campaigns, 2)
     claim = await claimed(journal.campaigns, campaign, "t1")
-    change = journal.campaigns._change
+    change = PostgresTransaction.change
 
-    async def late(transaction: Transaction, name: str, **values: Any) -> int:
+    async def late(transaction: PostgresTransaction, name: str, /, **values: Any) -> int:
         if name == "put_back":
             await elsewhere.campaigns.settle(claim, accepted(claim))
         return await change(transaction, name, **values)
 
-    monkeypatch.setattr(journal.campaigns, "_change", late)
+    monkeypatch.setattr(PostgresTransaction, "change", late)
     assert not await journal.campaigns.disclaim(campaign, "t1")
     assert await all_batches(journal.campaigns, campaign) == [BatchState.ACCEPTED]

@@ -14,6 +14,7 @@ import pytest
 from cutting import line
 from postgresql_server import Server, programs, server
 from psycopg import conninfo
+from raw import raw
 
 from qxt_async.errors import (
     InvalidConfigurationError,
@@ -21,9 +22,10 @@ from qxt_async.errors import (
     JournalSchemaError,
     JournalUnavailableError,
 )
-from qxt_async.journal import open_journal, postgres_database
-from qxt_async.journal.postgres import PostgresJournal
-from qxt_async.journal.postgres_database import PostgresDatabase, Transaction, connection_parameters, migrate
+from qxt_async.journal import Journal, open_journal
+from qxt_async.journal.database import Transaction
+from qxt_async.journal.postgres import database as postgres_database
+from qxt_async.journal.postgres.database import PostgresDatabase, connection_parameters, migrate
 from qxt_async.journal.statements import migrations
 from qxt_async.pushes import parse_push
 
@@ -71,7 +73,7 @@ async def _kill_connections(postgresql: Server, address: str) -> None:
 async def test_created(postgresql: Server, database: str) -> None:
     """A new journal has the newest schema, in a schema of its own, and opening it again changes nothing."""
     journal = open_journal(database)
-    assert isinstance(journal, PostgresJournal)
+    assert isinstance(journal.database, PostgresDatabase)
     async with journal:
         await journal.open()
         assert await journal.suppress([A]) == 1
@@ -88,15 +90,15 @@ async def test_settings(database: str) -> None:
     admin = await psycopg.AsyncConnection.connect(database, autocommit=True)
     await admin.execute(f"ALTER DATABASE {_name(database)} SET synchronous_commit = off".encode())
     await admin.close()
-    async with PostgresJournal(database) as journal:
+    async with Journal(PostgresDatabase(database)) as journal:
         names = ("synchronous_commit", "statement_timeout", "tcp_user_timeout", "application_name")
         limits = ("idle_in_transaction_session_timeout", "lock_timeout")
         found = await journal.database.read(
-            lambda transaction: transaction.rows("SELECT " + ", ".join(f"current_setting('{name}')" for name in names))
+            lambda transaction: raw(transaction, "SELECT " + ", ".join(f"current_setting('{name}')" for name in names))
         )
         ((lost, waited),) = await journal.database.read(
-            lambda transaction: transaction.rows(
-                "SELECT " + ", ".join(f"current_setting('{name}')::interval" for name in limits)
+            lambda transaction: raw(
+                transaction, "SELECT " + ", ".join(f"current_setting('{name}')::interval" for name in limits)
             )
         )
     assert found[0][0] == "on"
@@ -196,7 +198,7 @@ async def test_not_on_trio() -> None:
 
 async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without psycopg the error names the extra."""
-    monkeypatch.setitem(__import__("sys").modules, "qxt_async.journal.postgres", None)
+    monkeypatch.setitem(__import__("sys").modules, "qxt_async.journal.postgres.database", None)
     with pytest.raises(InvalidConfigurationError, match=r"qxt_async\[postgres\]"):
         open_journal("postgresql://host/db")
 
@@ -228,7 +230,7 @@ async def test_password_is_never_shown(
     address = conninfo.make_conninfo(database, user="guarded")
     right = f"postgresql://guarded:open%2Dsesame@127.0.0.1:{postgresql.port}/{_name(database)}"
     assert "guarded" in address
-    async with PostgresJournal(right) as journal:
+    async with Journal(PostgresDatabase(right)) as journal:
         assert await journal.reports() == []
         print(journal, repr(journal), repr(journal.database))
         await _kill_connections(postgresql, database)
@@ -242,13 +244,13 @@ async def test_password_is_never_shown(
 
 async def test_values_are_not_in_errors(database: str) -> None:
     """What the database refuses because of a value is told without the value."""
-    async with PostgresJournal(database) as journal:
+    async with Journal(PostgresDatabase(database)) as journal:
         for statement in (
             f"INSERT INTO qxt.suppressions VALUES ('{A}', 'nonsense', '', 1)",
             f"SELECT '{A}'::date",
         ):
             with pytest.raises(JournalUnavailableError) as caught:
-                await journal.database.write(lambda transaction, text=statement: transaction.rows(text))
+                await journal.database.write(lambda transaction, text=statement: raw(transaction, text))
             assert A not in str(caught.value)
             assert caught.value.__cause__ is None
 
@@ -258,19 +260,19 @@ async def test_values_are_not_in_errors(database: str) -> None:
 
 async def test_reading_cannot_write(database: str) -> None:
     """What reads cannot write by mistake."""
-    async with PostgresJournal(database) as journal:
+    async with Journal(PostgresDatabase(database)) as journal:
         with pytest.raises(JournalUnavailableError, match="read-only"):
-            await journal.database.read(lambda transaction: transaction.change("DELETE FROM qxt.reports"))
+            await journal.database.read(lambda transaction: raw(transaction, "DELETE FROM qxt.reports"))
 
 
 async def test_what_raises_writes_nothing(database: str, caplog: pytest.LogCaptureFixture) -> None:
     """A function that raises has its error raised and nothing written; the connection is fine afterwards."""
 
     async def fail(transaction: Transaction) -> NoReturn:
-        await transaction.change("DELETE FROM qxt.suppressions")
+        await raw(transaction, "DELETE FROM qxt.suppressions")
         raise LookupError
 
-    async with PostgresJournal(database, connections=1) as journal:
+    async with Journal(PostgresDatabase(database, connections=1)) as journal:
         await journal.suppress([A])
         with pytest.raises(LookupError):
             await journal.database.write(fail)
@@ -283,9 +285,9 @@ async def test_what_passes_over_an_error_is_not_believed(database: str) -> None:
 
     async def careless(transaction: Transaction) -> None:
         with contextlib.suppress(psycopg.Error):
-            await transaction.rows("SELECT nonsense")
+            await raw(transaction, "SELECT nonsense")
 
-    async with PostgresJournal(database) as journal:
+    async with Journal(PostgresDatabase(database)) as journal:
         with pytest.raises(JournalUnavailableError, match="rolled back"):
             await journal.database.write(careless)
 
@@ -295,11 +297,11 @@ async def test_cancelling_waits_for_the_end(database: str) -> None:
     begun, go_on = anyio.Event(), anyio.Event()
 
     async def slow(transaction: Transaction) -> None:
-        await transaction.change("DELETE FROM qxt.reports")
+        await raw(transaction, "DELETE FROM qxt.reports")
         begun.set()
         await go_on.wait()
 
-    async with PostgresJournal(database, connections=1) as journal, anyio.create_task_group() as tasks:
+    async with Journal(PostgresDatabase(database, connections=1)) as journal, anyio.create_task_group() as tasks:
         await journal.record_push(REPORT)
         tasks.start_soon(journal.database.write, slow)
         await begun.wait()
@@ -320,13 +322,13 @@ async def test_closing_waits_for_what_is_under_way(database: str) -> None:
     async def slow(transaction: Transaction) -> None:
         begun.set()
         await go_on.wait()
-        await transaction.change("INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
+        await raw(transaction, "INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
 
     async def too_late() -> None:
         with pytest.raises(JournalClosedError):
             await journal.suppress([A])
 
-    journal = PostgresJournal(database, connections=1)
+    journal = Journal(PostgresDatabase(database, connections=1))
     await journal.open()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(journal.database.write, slow)
@@ -346,7 +348,7 @@ async def test_closing_waits_for_what_is_under_way(database: str) -> None:
 
 async def test_connections_that_died_in_the_pool(postgresql: Server, database: str) -> None:
     """After all idle connections were ended, the next operations just work."""
-    async with PostgresJournal(database, connections=3) as journal:
+    async with Journal(PostgresDatabase(database, connections=3)) as journal:
         async with anyio.create_task_group() as tasks:
             for _ in range(9):
                 tasks.start_soon(journal.reports)
@@ -361,11 +363,11 @@ async def test_connection_that_dies_in_a_transaction(postgresql: Server, databas
     """What was under way is an error and not written; the next operation works."""
 
     async def killed(transaction: Transaction) -> None:
-        await transaction.change("INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
+        await raw(transaction, "INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
         await _kill_connections(postgresql, database)
-        await transaction.rows("SELECT 1")
+        await raw(transaction, "SELECT 1")
 
-    async with PostgresJournal(database) as journal:
+    async with Journal(PostgresDatabase(database)) as journal:
         with pytest.raises(JournalUnavailableError):
             await journal.database.write(killed)
         assert await journal.suppressed_numbers() == frozenset()
@@ -374,14 +376,14 @@ async def test_connection_that_dies_in_a_transaction(postgresql: Server, databas
 @pytest.mark.parametrize("happened", [True, False])
 async def test_commit_in_doubt(postgresql: Server, database: str, happened: bool) -> None:
     """A connection that is lost during the commit is an error, and the work is not done again by itself."""
-    async with line(postgresql.port) as cut, PostgresJournal(cut.address(database)) as journal:
+    async with line(postgresql.port) as cut, Journal(PostgresDatabase(cut.address(database))) as journal:
         times = 0
 
         async def write(transaction: Transaction) -> None:
             nonlocal times
             times += 1
-            await transaction.change("INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
-            cut.cut_at, cut.after_the_answer = b"COMMIT", happened
+            await raw(transaction, "INSERT INTO qxt.suppressions VALUES ('1', 'manual', '', 1)")
+            cut.cut_at, cut.after_the_answer = b"COMMIT\0", happened
 
         with pytest.raises(JournalUnavailableError):
             await journal.database.write(write)
@@ -391,7 +393,7 @@ async def test_commit_in_doubt(postgresql: Server, database: str, happened: bool
 
 async def test_line_that_is_cut_again_and_again(postgresql: Server, database: str) -> None:
     """A database that ends every connection as soon as it is used is an error, after all in the pool were tried."""
-    async with line(postgresql.port) as cut, PostgresJournal(cut.address(database), connections=2) as journal:
+    async with line(postgresql.port) as cut, Journal(PostgresDatabase(cut.address(database), connections=2)) as journal:
         cut.cut_at, cut.times = b"BEGIN", 3
         await _expect_unavailable(journal)
         assert cut.cuts == 3
@@ -404,7 +406,7 @@ async def test_unreachable(monkeypatch: pytest.MonkeyPatch, database: str, postg
     with pytest.raises(JournalUnavailableError, match="refused"):
         await open_journal("postgresql://nobody@127.0.0.1:1/nothing").open()
     async with line(postgresql.port) as cut:
-        journal = PostgresJournal(cut.address(database))
+        journal = Journal(PostgresDatabase(cut.address(database)))
         await journal.open()
         assert await journal.reports() == []  # it is connected: asyncio cannot be stopped from accepting just then
     async with anyio.create_task_group() as tasks:
@@ -413,7 +415,7 @@ async def test_unreachable(monkeypatch: pytest.MonkeyPatch, database: str, postg
     await journal.close()
 
 
-async def _expect_unavailable(journal: PostgresJournal) -> None:
+async def _expect_unavailable(journal: Journal) -> None:
     with pytest.raises(JournalUnavailableError):
         await journal.reports()
 
@@ -424,7 +426,7 @@ async def test_server_that_is_killed_and_restarted(mortal: Server) -> None:
     acknowledged: list[str] = []
     restarts = 0
 
-    async def push(journal: PostgresJournal, name: str) -> None:
+    async def push(journal: Journal, name: str) -> None:
         place = 0
         while restarts < 2 or place < 20:
             place += 1
@@ -436,7 +438,7 @@ async def test_server_that_is_killed_and_restarted(mortal: Server) -> None:
             acknowledged.append(mid)
 
     with mortal.database() as address:
-        async with PostgresJournal(address) as journal:
+        async with Journal(PostgresDatabase(address)) as journal:
             async with anyio.create_task_group() as tasks:
                 for name in "abc":
                     tasks.start_soon(push, journal, name)
@@ -452,15 +454,14 @@ async def test_server_that_is_killed_and_restarted(mortal: Server) -> None:
     assert set(acknowledged) <= set(stored)
 
 
-async def test_database_without_an_encoding(postgresql: Server) -> None:
-    """In a database that keeps bytes as they come, texts are texts all the same."""
-    postgresql.ask("CREATE DATABASE bytes ENCODING 'SQL_ASCII' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+async def test_database_of_another_encoding(postgresql: Server, encoding: str) -> None:
+    """A database that cannot keep every text is refused at once, with what to do, and gets no table of ours."""
+    postgresql.ask(f"CREATE DATABASE bytes ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
     try:
-        for _ in range(2):
-            async with PostgresJournal(postgresql.address("bytes")) as journal:
-                await journal.record_push(parse_push(f"type=1&mid=1&mobile={A}&msg=%C4%FA%BA%C3".encode(), b""))
-                ((reply,),) = [[entry.value for entry in await journal.replies()]]
-                assert reply.text == "您好"
+        with pytest.raises(InvalidConfigurationError, match=f"{encoding}.*UTF8"):
+            await open_journal(postgresql.address("bytes")).open()
+        assert postgresql.ask("SELECT count(*) FROM pg_namespace WHERE nspname = 'qxt'", "bytes") == [(0,)]
     finally:
         postgresql.ask("DROP DATABASE bytes WITH (FORCE)")
 
@@ -469,5 +470,5 @@ async def test_database_can_be_used_alone(database: str) -> None:
     """The database knows nothing of campaigns or pushes."""
     alone = PostgresDatabase(database)
     await alone.open()
-    assert await alone.read(lambda transaction: transaction.rows("SELECT 1")) == [(1,)]
-    await alone.close()
+    assert await alone.read(lambda transaction: raw(transaction, "SELECT 1")) == [(1,)]
+    await alone.aclose()

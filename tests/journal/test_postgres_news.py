@@ -8,12 +8,14 @@ import contextlib
 import anyio
 import pytest
 from postgresql_server import Server
+from raw import raw
 
 from qxt_async.errors import JournalClosedError, JournalUnavailableError
-from qxt_async.journal import postgres_database
-from qxt_async.journal.postgres import PostgresJournal
-from qxt_async.journal.postgres_database import Transaction
-from qxt_async.journal.postgres_pushes import write_pushes
+from qxt_async.journal import Journal
+from qxt_async.journal.database import Transaction
+from qxt_async.journal.postgres import database as postgres_database
+from qxt_async.journal.postgres.database import PostgresDatabase
+from qxt_async.journal.pushes import PushGroup, write_group
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.pushes import Push, parse_push
 from qxt_async.tracking import DeliveryTracker
@@ -47,7 +49,7 @@ async def _until_somebody_waits(postgresql: Server, database: str, count: int) -
 
 
 async def test_no_cursor_before_a_lower_one(
-    journal: PostgresJournal, elsewhere: PostgresJournal, postgresql: Server, journals: str
+    journal: Journal, elsewhere: Journal, postgresql: Server, journals: str
 ) -> None:
     """While one has drawn a cursor and has not committed it, nobody commits a higher one."""
     order: list[str] = []
@@ -57,7 +59,9 @@ async def test_no_cursor_before_a_lower_one(
         order.append("later")
 
     async def first(transaction: Transaction) -> None:
-        await write_pushes(transaction, [(_report("first"), (), 1)])
+        group = PushGroup()
+        group.add(_report("first"), ())
+        await write_group(transaction, group)
         tasks.start_soon(later)
         await _until_somebody_waits(postgresql, journals, 1)
         assert await elsewhere.report_cursor() == 0
@@ -71,7 +75,7 @@ async def test_no_cursor_before_a_lower_one(
 
 async def test_readers_of_the_feed_miss_nothing(journals: str) -> None:
     """Three that follow the cursor while six commit see everything, each in the same order."""
-    journals = [PostgresJournal(journals, connections=2) for _ in range(6)]
+    journals = [Journal(PostgresDatabase(journals, connections=2)) for _ in range(6)]
     for journal in journals:
         await journal.open()
     seen: list[list[str]] = [[], [], []]
@@ -101,7 +105,7 @@ async def test_readers_of_the_feed_miss_nothing(journals: str) -> None:
 
 async def test_same_reports_from_many(journals: str) -> None:
     """The same and contradicting reports, received by several at once, are stored once, by the rule, without error."""
-    journals = [PostgresJournal(journals, connections=2) for _ in range(4)]
+    journals = [Journal(PostgresDatabase(journals, connections=2)) for _ in range(4)]
     for journal in journals:
         await journal.open()
     async with anyio.create_task_group() as tasks:
@@ -116,7 +120,7 @@ async def test_same_reports_from_many(journals: str) -> None:
         await journal.close()
 
 
-async def test_wishes_and_orders_that_cross(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+async def test_wishes_and_orders_that_cross(journal: Journal, elsewhere: Journal) -> None:
     """Many opt out in one transaction while somebody puts the same numbers on the list by hand."""
     numbers = [f"1380013{place:04}" for place in range(60)]
 
@@ -132,7 +136,7 @@ async def test_wishes_and_orders_that_cross(journal: PostgresJournal, elsewhere:
     assert await journal.suppressed_numbers() == set(numbers)
 
 
-async def test_what_postgresql_cannot_keep(journal: PostgresJournal) -> None:
+async def test_what_postgresql_cannot_keep(journal: Journal) -> None:
     """A NUL or half a character in a report or a reply is stored as a replacement, and found by what was pushed."""
     report = StatusReport("1\0", A, code="\0", area="\ud800广", city=None)
     reply = Reply("\0", A, text="\ud800\0好")
@@ -148,7 +152,7 @@ async def test_what_postgresql_cannot_keep(journal: PostgresJournal) -> None:
 # --- the group ---------------------------------------------------------------------------------------------------
 
 
-async def test_what_waits_is_one_transaction(journal: PostgresJournal, postgresql: Server, journals: str) -> None:
+async def test_what_waits_is_one_transaction(journal: Journal, postgresql: Server, journals: str) -> None:
     """Pushes that arrive during a commit share the next one."""
     heard: list[int] = []
     journal.subscribe(lambda reports: heard.append(len(reports)))
@@ -159,9 +163,9 @@ async def test_what_waits_is_one_transaction(journal: PostgresJournal, postgresq
     assert len(heard) <= 3
 
 
-async def test_failure_of_a_group(journal: PostgresJournal) -> None:
+async def test_failure_of_a_group(journal: Journal) -> None:
     """When a transaction fails, each of those who wait for it has an error of its own, and nothing is held back."""
-    await journal.database.write(lambda transaction: transaction.change("ALTER TABLE qxt.reports RENAME TO away"))
+    await journal.database.write(lambda transaction: raw(transaction, "ALTER TABLE qxt.reports RENAME TO away"))
     errors: list[BaseException] = []
 
     async def record(mid: str) -> None:
@@ -173,12 +177,12 @@ async def test_failure_of_a_group(journal: PostgresJournal) -> None:
         for mid in "1234":
             tasks.start_soon(record, mid)
     assert len({id(error) for error in errors}) == 4
-    await journal.database.write(lambda transaction: transaction.change("ALTER TABLE qxt.away RENAME TO reports"))
+    await journal.database.write(lambda transaction: raw(transaction, "ALTER TABLE qxt.away RENAME TO reports"))
     await journal.record_push(_report("1"))
-    assert (journal._waiting_pushes, journal._waiting_bytes) == (0, 0)
+    assert (journal._pushes._waiting_pushes, journal._pushes._waiting_bytes) == (0, 0)
 
 
-async def test_group_of_a_closed_journal(journal: PostgresJournal) -> None:
+async def test_group_of_a_closed_journal(journal: Journal) -> None:
     """All who push into a closed journal hear that it is closed."""
     await journal.close()
 
@@ -191,14 +195,14 @@ async def test_group_of_a_closed_journal(journal: PostgresJournal) -> None:
             tasks.start_soon(record, mid)
 
 
-async def test_a_mistake_of_ours_is_not_hidden(journal: PostgresJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_mistake_of_ours_is_not_hidden(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever else goes wrong is raised as it is, and the others do not wait for ever."""
     outcomes: list[str] = []
 
     async def mistaken(*_: object) -> None:
         raise LookupError("a mistake")
 
-    monkeypatch.setattr("qxt_async.journal.postgres.write_pushes", mistaken)
+    monkeypatch.setattr("qxt_async.journal.pushes.write_group", mistaken)
 
     async def record(mid: str) -> None:
         try:
@@ -213,7 +217,7 @@ async def test_a_mistake_of_ours_is_not_hidden(journal: PostgresJournal, monkeyp
 
 
 @pytest.mark.parametrize("turns", range(5))
-async def test_whoever_is_cancelled_holds_up_nobody(journal: PostgresJournal, turns: int) -> None:
+async def test_whoever_is_cancelled_holds_up_nobody(journal: Journal, turns: int) -> None:
     """``Task.cancel()`` of the push that writes for others, at any moment, loses neither its push nor theirs."""
     writing = asyncio.create_task(journal.record_push(_report("1")))
     for _ in range(turns):
@@ -226,13 +230,13 @@ async def test_whoever_is_cancelled_holds_up_nobody(journal: PostgresJournal, tu
     await joined
     await journal.record_push(_report("3"))
     assert {entry.value.mid for entry in await journal.reports()} >= {"2", "3"}
-    assert (journal._waiting_pushes, journal._waiting_bytes) == (0, 0)
+    assert (journal._pushes._waiting_pushes, journal._pushes._waiting_bytes) == (0, 0)
 
 
 # --- who is told -------------------------------------------------------------------------------------------------
 
 
-async def test_told_of_what_others_store(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+async def test_told_of_what_others_store(journal: Journal, elsewhere: Journal) -> None:
     """Whoever waits for a report that another process stores is woken by it, without looking in between."""
     got: list[str] = []
 
@@ -253,7 +257,7 @@ async def test_told_of_what_others_store(journal: PostgresJournal, elsewhere: Po
     assert got == ["1"]
 
 
-async def test_feed_is_told(journal: PostgresJournal, elsewhere: PostgresJournal) -> None:
+async def test_feed_is_told(journal: Journal, elsewhere: Journal) -> None:
     """A feed at its end is woken by what another process stores."""
     async with DeliveryTracker(journal, interval=NEVER) as tracker, anyio.create_task_group() as tasks:
         feed = tracker.reports()
@@ -268,7 +272,7 @@ async def test_feed_is_told(journal: PostgresJournal, elsewhere: PostgresJournal
 
 
 async def test_listening_begins_again(
-    journal: PostgresJournal,
+    journal: Journal,
     postgresql: Server,
     journals: str,
     monkeypatch: pytest.MonkeyPatch,

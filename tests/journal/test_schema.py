@@ -20,10 +20,12 @@ from qxt_async.errors import (
     JournalUnavailableError,
 )
 from qxt_async.journal import open_journal
-from qxt_async.journal.database import Database, migrate
+from qxt_async.journal.database import Transaction
+from qxt_async.journal.sqlite.database import SqliteDatabase, migrate
 from qxt_async.journal.statements import migrations, split
 
-NEWEST = max(migrations())
+SCRIPTS = migrations("sqlite")
+NEWEST = max(SCRIPTS)
 
 
 def _schema(path: Path) -> list[tuple[str, str]]:
@@ -44,7 +46,7 @@ def _modes(folder: Path) -> set[int]:
 async def test_created(tmp_path: Path) -> None:
     """A new journal has the newest schema, WAL with full flushes, and is its owner's alone."""
     path = tmp_path / "qxt.sqlite"
-    database = Database(str(path))
+    database = SqliteDatabase(str(path))
     await database.open()
     await database.open()
     pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
@@ -52,7 +54,7 @@ async def test_created(tmp_path: Path) -> None:
         lambda connection: [connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
     )
     assert _modes(tmp_path) == {0o600}
-    await database.close()
+    await database.aclose()
     assert found == ["wal", 2, 1, 5000]
     assert _version(path) == NEWEST
 
@@ -71,18 +73,17 @@ async def test_opened_again(tmp_path: Path) -> None:
 
 def test_step_by_step(tmp_path: Path) -> None:
     """Going from version to version leads to the same schema as going there at once, and keeps what is stored."""
-    scripts = migrations()
-    assert list(scripts) == list(range(1, NEWEST + 1))
+    assert list(SCRIPTS) == list(range(1, NEWEST + 1))
     steps, at_once = tmp_path / "steps.sqlite", tmp_path / "at-once.sqlite"
     with closing(sqlite3.connect(steps, isolation_level=None)) as connection:
-        for version in scripts:
-            migrate(connection, {number: script for number, script in scripts.items() if number <= version})
+        for version in SCRIPTS:
+            migrate(connection, {number: script for number, script in SCRIPTS.items() if number <= version})
             if version == 1:
                 connection.execute("INSERT INTO suppressions VALUES ('13800138000', 'manual', '', 1)")
         assert connection.execute("SELECT number FROM suppressions").fetchall() == [("13800138000",)]
     with closing(sqlite3.connect(at_once, isolation_level=None)) as connection:
-        migrate(connection, scripts)
-        migrate(connection, scripts)
+        migrate(connection, SCRIPTS)
+        migrate(connection, SCRIPTS)
     assert _schema(steps) == _schema(at_once)
 
 
@@ -90,8 +91,8 @@ def test_failed_migration(tmp_path: Path) -> None:
     """A migration that fails leaves the schema as it was."""
     path = tmp_path / "qxt.sqlite"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        migrate(connection, migrations())
-        broken = {**migrations(), NEWEST + 1: "CREATE TABLE more (id INTEGER);\nCREATE TABLE reports (id INTEGER);\n"}
+        migrate(connection, SCRIPTS)
+        broken = {**SCRIPTS, NEWEST + 1: "CREATE TABLE more (id INTEGER);\nCREATE TABLE reports (id INTEGER);\n"}
         with pytest.raises(sqlite3.OperationalError, match="already exists"):
             migrate(connection, broken)
     assert _version(path) == NEWEST
@@ -179,20 +180,20 @@ def test_closed_while_a_reader_is_at_work(tmp_path: Path) -> None:
     begun, goes_on = threading.Event(), threading.Event()
     kept: list[sqlite3.Connection] = []
 
-    def slowly(connection: sqlite3.Connection) -> None:
-        kept.append(connection)
+    async def slowly(transaction: Transaction) -> None:
+        kept.append(transaction.connection)  # type: ignore[attr-defined]
         begun.set()
         goes_on.wait(60)
 
     async def close_meanwhile() -> None:
-        database = Database(str(tmp_path / "qxt.sqlite"))
+        database = SqliteDatabase(str(tmp_path / "qxt.sqlite"))
         await database.open()
         reading = asyncio.create_task(database.read(slowly))
         await asyncio.to_thread(begun.wait)
         reading.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await reading
-        await database.close()
+        await database.aclose()
         goes_on.set()
 
     asyncio.run(close_meanwhile())

@@ -11,19 +11,18 @@ from collections.abc import AsyncIterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 
 import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw import raw
 
 from qxt_async.errors import InvalidRequestError, JournalBusyError, JournalUnavailableError
-from qxt_async.journal import Entry, Journal, SuppressionReason, open_journal, postgres, sqlite
-from qxt_async.journal.database import migrate
+from qxt_async.journal import Entry, Journal, SuppressionReason, open_journal, pushes
 from qxt_async.journal.moments import micros, moment
-from qxt_async.journal.postgres import PostgresJournal
-from qxt_async.journal.sqlite import SqliteJournal
+from qxt_async.journal.sqlite import database as sqlite_database
+from qxt_async.journal.sqlite.database import SqliteDatabase, SqliteTransaction, drive, migrate
 from qxt_async.journal.statements import migrations
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.pushes import Push, PushFlag, parse_push
@@ -40,14 +39,10 @@ async def journal(store: str) -> AsyncIterator[Journal]:
 
 
 @pytest.fixture
-async def file(tmp_path: Path) -> AsyncIterator[SqliteJournal]:
+async def file(tmp_path: Path) -> AsyncIterator[Journal]:
     """One in an SQLite file."""
-    async with SqliteJournal(str(tmp_path / "qxt.sqlite")) as opened:
+    async with Journal(SqliteDatabase(str(tmp_path / "qxt.sqlite"))) as opened:
         yield opened
-
-
-def _form(journal: Journal) -> ModuleType:
-    return sqlite if isinstance(journal, SqliteJournal) else postgres
 
 
 def _push(*reports: tuple[str, str, str], at: datetime = NOON) -> Push:
@@ -153,20 +148,19 @@ _REPORTS = st.lists(
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(_REPORTS, min_size=1, max_size=4))
-def test_any_grouping(pushes: list[list[tuple[str, str, str]]]) -> None:
+def test_any_grouping(grouping: list[list[tuple[str, str, str]]]) -> None:
     """However reports are spread over pushes, the same one stays for each key as if they had come one by one."""
     expected: dict[tuple[str, str], str] = {}
-    for mid, mobile, code in itertools.chain.from_iterable(pushes):
+    for mid, mobile, code in itertools.chain.from_iterable(grouping):
         if (mid, mobile) not in expected or code == "DELIVRD":
             expected[mid, mobile] = code
 
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        journal = SqliteJournal("unused")
-        migrate(connection, migrations())
-        for push in pushes:
-            gathering = sqlite._Gathering()
-            gathering.add(_push(*push), ())
-            journal._write_reports(connection, gathering.values)
+        migrate(connection, migrations("sqlite"))
+        for reports in grouping:
+            group = pushes.PushGroup()
+            group.add(_push(*reports), ())
+            drive(pushes.write_group(SqliteTransaction(connection, lambda: 0), group))
         stored = connection.execute("SELECT mid, mobile, code FROM reports").fetchall()
     assert {(mid, mobile): code for mid, mobile, code in stored} == expected
 
@@ -298,10 +292,7 @@ async def test_listeners(journal: Journal) -> None:
     await journal.record_push(_reply("TD"))
     assert heard == ["1"]
 
-    if isinstance(journal, PostgresJournal):
-        await journal.database.write(lambda transaction: transaction.change("DROP TABLE qxt.reports"))
-    elif isinstance(journal, SqliteJournal):
-        await journal.database.writer.run(lambda connection: connection.execute("DROP TABLE reports"))
+    await journal.database.write(lambda transaction: raw(transaction, "DROP TABLE reports"))
     with pytest.raises(JournalUnavailableError, match=r"no such table|does not exist"):
         await journal.record_push(_push(("2", A, "DELIVRD")))
     leave()
@@ -313,7 +304,7 @@ async def test_listeners(journal: Journal) -> None:
 async def test_back_pressure(journal: Journal, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """What waits is bounded in number and in bytes; what is refused can come again, and nothing is counted for good."""
     push = _push(("1", A, "DELIVRD"))
-    monkeypatch.setattr(_form(journal), limit, 2 if limit == "_WAITING_PUSHES" else 2 * len(push.query))
+    monkeypatch.setattr(pushes, limit, 2 if limit == "_WAITING_PUSHES" else 2 * len(push.query))
     outcomes: list[str] = []
 
     async def record(mid: str) -> None:
@@ -334,7 +325,7 @@ async def test_back_pressure(journal: Journal, monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.anyio
 async def test_groups_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pushes beyond one statement's worth of reports go into the next one."""
-    monkeypatch.setattr(_form(journal), "_GROUP", 2)
+    monkeypatch.setattr(pushes, "_GROUP", 2)
     heard: list[int] = []
     journal.subscribe(lambda reports: heard.append(len(reports)))
     async with anyio.create_task_group() as tasks:
@@ -345,9 +336,9 @@ async def test_groups_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.anyio
-async def test_more_than_a_statement_holds(file: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_more_than_a_statement_holds(file: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A push of more reports than one statement takes is stored whole, also when half of it is known."""
-    monkeypatch.setattr(sqlite, "_GROUP", 7)
+    monkeypatch.setattr(sqlite_database, "_MERGED", 7)
     reports = [(str(place), A, "DELIVRD") for place in range(40)]
     await file.record_push(_push(*reports[:20]))
     await file.record_push(_push(*reports, ("3", A, "REJECT")))
@@ -356,7 +347,7 @@ async def test_more_than_a_statement_holds(file: SqliteJournal, monkeypatch: pyt
 
 
 @pytest.mark.anyio
-async def test_pushes_beside_other_work(file: SqliteJournal) -> None:
+async def test_pushes_beside_other_work(file: Journal) -> None:
     """Pushes and other writing that wait at the same time share a transaction."""
     statements: list[str] = []
     entered, gate = threading.Event(), threading.Event()
@@ -396,7 +387,7 @@ async def test_cancelled(journal: Journal) -> None:
 
 
 @pytest.mark.anyio
-async def test_locked_by_another_process(file: SqliteJournal, tmp_path: Path) -> None:
+async def test_locked_by_another_process(file: Journal, tmp_path: Path) -> None:
     """While another process keeps the file locked pushes are refused, not lost in memory; readers read on."""
     await file.database.writer.run(lambda connection: connection.execute("PRAGMA busy_timeout=0"))
     with closing(sqlite3.connect(tmp_path / "qxt.sqlite", isolation_level=None)) as other:
@@ -410,10 +401,10 @@ async def test_locked_by_another_process(file: SqliteJournal, tmp_path: Path) ->
 
 
 @pytest.mark.anyio
-async def test_readers_cannot_write(file: SqliteJournal) -> None:
+async def test_readers_cannot_write(file: Journal) -> None:
     """What reads cannot write by mistake."""
     with pytest.raises(JournalUnavailableError, match="readonly"):
-        await file.database.read(lambda connection: connection.execute("DELETE FROM reports"))
+        await file.database.read(lambda transaction: raw(transaction, "DELETE FROM reports"))
 
 
 _WRITER = """

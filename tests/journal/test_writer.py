@@ -12,7 +12,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 
 from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError
-from qxt_async.journal.writer import Writer
+from qxt_async.journal.sqlite.writer import Writer
 
 pytestmark = pytest.mark.anyio
 

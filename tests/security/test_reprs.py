@@ -33,6 +33,8 @@ HARMLESS = {
     *("path", "column", "columns", "encoding", "sheet", "source", "sources", "name", "by", "note", "_account", "token"),
     # settings, and single characters
     *("pattern", "number_pattern", "keywords", "character", "substitute", "method", "failure_codes"),
+    # the journal's SQL in two dialects, without values
+    *("folder", "parameter", "clock", "in_list", "from_list", "json"),
     # of `qxt campaign report`: labels; of a balanced feed: its columns
     *("words", "table"),
     # of the simulator, whose account is made up

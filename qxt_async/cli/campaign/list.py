@@ -15,7 +15,7 @@ from qxt_async.cli.options import as_json
 from .shared import existing, journal_option, look
 
 if TYPE_CHECKING:
-    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Campaign
 
 __all__ = ["command"]
@@ -57,7 +57,7 @@ def command(journal: str, as_json: bool) -> None:
         click.echo(line)
 
 
-async def _described(campaigns: Campaigns, campaign: Campaign) -> tuple[Campaign, str]:
+async def _described(campaigns: CampaignStore, campaign: Campaign) -> tuple[Campaign, str]:
     """A campaign in its current state, and that state in a word for people."""
     from qxt_async.campaign.state import current_state
     from qxt_async.journal.records import CampaignState

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from qxt_async.journal import Journal
-    from qxt_async.journal.campaigns import Campaigns
+    from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Deliveries, Outlook, Tally
 
 __all__ = [
@@ -85,7 +85,7 @@ def tally_values(campaign: int, tally: Tally, deliveries: Deliveries) -> dict[st
     }
 
 
-async def look(campaigns: Campaigns, campaign: int, read: Callable[[int], Awaitable[Look]]) -> Look:
+async def look(campaigns: CampaignStore, campaign: int, read: Callable[[int], Awaitable[Look]]) -> Look:
     """Read how far a campaign is; what a dead process had under way counts as unknown once its lease ran out.
 
     Args:

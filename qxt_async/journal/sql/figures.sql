@@ -34,7 +34,9 @@ GROUP BY place, reports.state;
 
 -- name: delays
 WITH mids AS ({mids})
-SELECT max(reports.received_at - mids.sent_at, 0) / 1000000 AS seconds, count(*)
+SELECT
+    CASE WHEN reports.received_at > mids.sent_at THEN (reports.received_at - mids.sent_at) / 1000000 ELSE 0 END AS seconds,
+    count(*)
 FROM mids JOIN reports ON reports.mid = mids.mid
 WHERE reports.state = 'delivered' AND mids.sent_at IS NOT NULL
 GROUP BY seconds ORDER BY seconds;
@@ -67,4 +69,4 @@ WHERE b.campaign = :campaign AND NOT b.resend
 GROUP BY m.segments ORDER BY m.segments;
 
 -- name: message_count
-SELECT count(DISTINCT message), sum(via_report) FROM batches WHERE campaign = :campaign;
+SELECT count(DISTINCT message), count(*) FILTER (WHERE via_report) FROM batches WHERE campaign = :campaign;

@@ -1,23 +1,31 @@
-"""What came in, between values and rows: the same for every form of the journal."""
+"""What came in, and the suppression list: the values, and how they are made of rows."""
 
 from __future__ import annotations
 
+import enum
 import hashlib
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+
+import attrs
 
 from qxt_async.errors import InvalidRequestError
-from qxt_async.models import DeliveryState, Reply, StatusReport
+from qxt_async.models import DeliveryState, Reply, StatusReport, masked
 from qxt_async.phones import canonical
 from qxt_async.pushes import PushFlag
 
-from . import Conflict, RawPush, Suppression, SuppressionReason
 from .moments import moment
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
 __all__ = [
+    "Conflict",
+    "Entry",
+    "RawPush",
+    "Suppression",
+    "SuppressionReason",
     "conflict_of",
     "digest",
     "outranks",
@@ -29,6 +37,87 @@ __all__ = [
     "suppressible",
     "suppression_of",
 ]
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@attrs.frozen
+class Entry(Generic[T_co]):
+    """Something stored, with its place in the feed.
+
+    Attributes:
+        cursor: grows in the order of commits; ``after=cursor`` continues behind this entry.
+        value: a `StatusReport` or a `Reply`.
+    """
+
+    cursor: int
+    value: T_co
+
+
+@attrs.frozen(kw_only=True)
+class Conflict:
+    """A code that was reported for a message whose stored report says something else.
+
+    Attributes:
+        mid, mobile: the report's key.
+        code: the code that lost.
+        times: how often it came.
+        first_at, last_at: when it came, aware, UTC.
+    """
+
+    mid: str
+    mobile: str = attrs.field(repr=masked)
+    code: str
+    times: int
+    first_at: datetime
+    last_at: datetime
+
+
+@attrs.frozen(kw_only=True)
+class RawPush:
+    """A push that was not understood whole, as it came.
+
+    Attributes:
+        cursor: ``after=cursor`` continues behind it.
+        query, body: its bytes.
+        flags: why it is kept; the values of `pushes.PushFlag`.
+        times: how often the same bytes came.
+        first_at, last_at: when they came, aware, UTC.
+    """
+
+    cursor: int
+    query: bytes = attrs.field(repr=lambda raw: f"<{len(raw)} bytes>")
+    body: bytes = attrs.field(repr=lambda raw: f"<{len(raw)} bytes>")
+    flags: tuple[PushFlag, ...]
+    times: int
+    first_at: datetime
+    last_at: datetime
+
+
+class SuppressionReason(enum.StrEnum):
+    """Why a number is on the suppression list."""
+
+    REPLY = "reply"
+    MANUAL = "manual"
+    IMPORT = "import"
+
+
+@attrs.frozen
+class Suppression:
+    """A number that gets no more texts.
+
+    Attributes:
+        number: the phone.
+        reason: why it is on the list.
+        note: what was written down with it; for a reply its mid.
+        added_at: since when, aware, UTC.
+    """
+
+    number: str = attrs.field(repr=masked)
+    reason: SuppressionReason = attrs.field(kw_only=True)
+    note: str = attrs.field(kw_only=True)
+    added_at: datetime = attrs.field(kw_only=True)
+
 
 # Which of two different reports on one message stays: the higher one, the first of equals.
 _RANK: Final = {

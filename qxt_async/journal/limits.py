@@ -16,22 +16,23 @@ one batch more.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
 
+from qxt_async.clocks import steady
 from qxt_async.errors import InvalidConfigurationError
 
-from .statements import named
+from . import batches
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .postgres_database import PostgresDatabase, Transaction
+    from .database import Database, Transaction
     from .records import Claim
 
-__all__ = ["AccountLimits", "Held", "PostgresLimits", "Turns"]
+__all__ = ["AccountLimits", "Limits", "RateLimited", "Turn", "Turns", "claim"]
 
 _SECOND: Final = 1_000_000
 _SHARE: Final = 1.08
@@ -61,7 +62,7 @@ class AccountLimits:
 
 
 @attrs.frozen
-class Held:
+class RateLimited:
     """Nothing may be claimed for the account now.
 
     Attributes:
@@ -72,8 +73,21 @@ class Held:
 
 
 @attrs.frozen
-class LockedLimits:
-    """The row of an account, locked until the commit; times in microseconds."""
+class Turn:
+    """An account's turn to claim.
+
+    Attributes:
+        claim: the batch; ``None`` if none may be sent.
+        leave: the moment, on `clocks.steady`, at which its request may leave; ``None`` for an account without limits.
+    """
+
+    claim: Claim | None
+    leave: float | None = None
+
+
+@attrs.frozen
+class _HeldLimits:
+    """The row of an account, held until the commit; times in microseconds."""
 
     _account: str
     _limits: AccountLimits
@@ -100,7 +114,7 @@ class LockedLimits:
         if free_at - max(self._requests_free_at, self._numbers_free_at) > _WHILE:
             free_at += _SETTLING
         await transaction.change(
-            named("postgres/campaigns.sql")["spend"],
+            "spend",
             account=self._account,
             requests_free_at=free_at + _share(1, self._limits.max_request_rate),
             numbers_free_at=free_at + _share(numbers, self._limits.max_rate),
@@ -117,22 +131,47 @@ def _share(amount: int, rate: float | None) -> int:
     return 0 if rate is None else round(amount * _SHARE * _SECOND / rate)
 
 
-class PostgresLimits:
+async def claim(
+    transaction: Transaction, campaign: int, account: str, *, token: str, lease: float, batch: int | None
+) -> Turn | RateLimited:
+    """Claim for an account, within its limits. Other claims for it wait for the commit, if it has limits."""
+    rows = await transaction.rows("held_limits", account=account)
+    if not rows:
+        found = await batches.claim(transaction, campaign, token=token, lease=lease, batch=batch, account=account)
+        return Turn(found)
+    ((max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at, at),) = rows
+    limits = AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
+    held = _HeldLimits(account, limits, requests_free_at, numbers_free_at, at)
+    leave = steady() + held.wait / _SECOND
+    if held.wait > _AHEAD:
+        return RateLimited((held.wait - _AHEAD) / _SECOND)
+    if max_concurrency is not None:
+        ((sending,),) = await transaction.rows("count_sending", account=account)
+        if sending >= max_concurrency:
+            return RateLimited(_WHEN_FULL)
+    found = await batches.claim(
+        transaction, campaign, token=token, lease=lease, batch=batch, account=account, now=held.leaves_at
+    )
+    if found is not None:
+        await held.spend(transaction, len(found.numbers))
+    return Turn(found, leave)
+
+
+class Limits:
     """The limits of accounts: ``journal.limits``.
 
     Args:
         database: where they are.
     """
 
-    def __init__(self, database: PostgresDatabase) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._sql = named("postgres/campaigns.sql")
 
     async def set(self, account: str, limits: AccountLimits) -> None:
         """Set the limits of an account, for all processes, from their next claim on.
 
         Args:
-            account: what the account is called by, as the journal's campaigns are told it; not its password.
+            account: what the account is called by, as `Journal.campaigns_of` is told it; not its password.
             limits: all of them; without any, the account is not looked at any more.
 
         Raises:
@@ -142,46 +181,16 @@ class PostgresLimits:
         for name, value in values.items():
             if value is not None and not value > 0:
                 raise InvalidConfigurationError(f"{name} is {value}: it has to be above 0, or None for no limit")
-        statement = self._sql["unset_limits" if limits == AccountLimits() else "set_limits"]
+        statement = "unset_limits" if limits == AccountLimits() else "set_limits"
         await self._database.write(lambda transaction: transaction.change(statement, account=account, **values))
 
     async def get(self, account: str) -> AccountLimits:
         """The limits of an account."""
-        rows: list[tuple[Any, ...]] = await self._database.read(
-            lambda transaction: transaction.rows(self._sql["limits"], account=account)
-        )
+        rows = await self._database.read(lambda transaction: transaction.rows("limits", account=account))
         if not rows:
             return AccountLimits()
         ((max_request_rate, max_rate, max_concurrency),) = rows
         return AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
-
-    @staticmethod
-    async def lock(transaction: Transaction, account: str, now: int | None) -> LockedLimits | Held | None:
-        """Lock the limits of an account until the commit.
-
-        Args:
-            transaction: in which something is to be claimed.
-            account: for whom.
-            now: ``None`` for the database's time.
-
-        Returns:
-            ``None`` if it has no limits, `Held` if they do not allow a claim yet; else whoever claims has to leave at
-            `LockedLimits.leaves_at`.
-        """
-        sql = named("postgres/campaigns.sql")
-        rows = await transaction.rows(sql["lock_limits"], account=account, now=now)
-        if not rows:
-            return None
-        ((max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at, at),) = rows
-        limits = AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
-        locked = LockedLimits(account, limits, requests_free_at, numbers_free_at, at)
-        if locked.wait > _AHEAD:
-            return Held((locked.wait - _AHEAD) / _SECOND)
-        if max_concurrency is not None:
-            ((sending,),) = await transaction.rows(sql["count_sending"], account=account)
-            if sending >= max_concurrency:
-                return Held(_WHEN_FULL)
-        return locked
 
 
 class Turns:
@@ -197,13 +206,28 @@ class Turns:
         self._turn = anyio.Lock()
         self.needed = True
 
-    async def take(self, claim: Callable[[], Awaitable[Claim | Held | None]]) -> Claim | None:
-        """Claim until it is not held back any more; ``None`` when that takes too long."""
+    async def take(self, claim: Callable[[], Awaitable[Turn | RateLimited]]) -> Claim | None:
+        """Claim until it is not held back any more, and return when the request may leave.
+
+        Returns:
+            ``None`` also when that takes too long.
+        """
         until = anyio.current_time() + _PATIENCE
-        if not self.needed:
-            outcome = await claim()
-            if not isinstance(outcome, Held):
-                return outcome
+        turn = None if self.needed else await self._try(claim)
+        if not isinstance(turn, Turn):
+            turn = await self._wait(claim, until)
+        if turn is None:
+            return None
+        if turn.claim is not None and turn.leave is not None:
+            await anyio.sleep(max(0.0, turn.leave - steady()))
+        return turn.claim
+
+    async def _try(self, claim: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | RateLimited:
+        outcome = await claim()
+        self.needed = isinstance(outcome, RateLimited) or outcome.leave is not None
+        return outcome
+
+    async def _wait(self, claim: Callable[[], Awaitable[Turn | RateLimited]], until: float) -> Turn | None:
         try:
             self._turn.acquire_nowait()
         except anyio.WouldBlock:
@@ -215,8 +239,8 @@ class Turns:
                 return None
         try:
             while True:
-                outcome = await claim()
-                if not isinstance(outcome, Held):
+                outcome = await self._try(claim)
+                if isinstance(outcome, Turn):
                     return outcome
                 if anyio.current_time() + outcome.wait > until:
                     return None

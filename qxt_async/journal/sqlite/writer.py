@@ -14,7 +14,7 @@ import sys
 import threading
 from collections import deque
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 
 import anyio
 from anyio import to_thread
@@ -31,8 +31,11 @@ __all__ = ["Job", "Writer", "transaction", "unavailable"]
 
 T = TypeVar("T")
 
+# SQLite says with the latter that it got no memory.
+_REFUSALS: Final = (sqlite3.Error, MemoryError)
 
-def unavailable(error: sqlite3.Error) -> JournalUnavailableError:
+
+def unavailable(error: sqlite3.Error | MemoryError) -> JournalUnavailableError:
     """The one place where an error of the database becomes one of ours. Its text names no values."""
     return JournalUnavailableError(f"the journal's database refused ({type(error).__name__}: {error})")
 
@@ -80,7 +83,7 @@ def transaction(connection: sqlite3.Connection) -> Generator[None]:
         yield
         connection.execute("COMMIT")
     except BaseException:
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(*_REFUSALS):
             # On a full disk, for one, SQLite has rolled back already.
             connection.execute("ROLLBACK")
         raise
@@ -115,7 +118,7 @@ class Job(Generic[T]):
             BaseException: what the function raised; nothing of this job is written.
         """
         await self._announced.wait()
-        if isinstance(self.error, sqlite3.Error):
+        if isinstance(self.error, _REFUSALS):
             raise unavailable(self.error) from self.error
         if self.error is not None:
             raise self.error
@@ -261,7 +264,7 @@ class Writer:
             with transaction(self._connection):
                 for job in group:
                     self._run(job)
-        except sqlite3.Error as error:
+        except _REFUSALS as error:
             return error
         return None
 

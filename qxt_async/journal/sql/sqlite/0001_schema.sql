@@ -1,7 +1,76 @@
+-- What the gateway pushed: status reports, replies, what could not be understood, and who wants no more texts.
+-- Times are integer microseconds since 1970, UTC. mid and mobile are text, never numbers (PROTOCOL 2, 4.4).
+
+-- One row a (mid, mobile), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
+-- cursor of the feed. A report that is superseded by another state is deleted and written anew, with a new seq, so
+-- AUTOINCREMENT is meant: a seq must not come twice.
+CREATE TABLE reports (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    mid         TEXT NOT NULL,
+    mobile      TEXT NOT NULL,
+    code        TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    port        TEXT,
+    area        TEXT,
+    city        TEXT,
+    received_at INTEGER NOT NULL,
+    UNIQUE (mid, mobile)
+);
+
+-- Codes that other pushes gave for a report whose code in reports is another one: refused or replaced.
+CREATE TABLE report_conflicts (
+    mid      TEXT NOT NULL,
+    mobile   TEXT NOT NULL,
+    code     TEXT NOT NULL,
+    times    INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at  INTEGER NOT NULL,
+    PRIMARY KEY (mid, mobile, code)
+);
+
+-- digest is the SHA-256 of the text in hex: it belongs to the key, since a gateway that repeats a reply's mid must not
+-- make a person's later "TD" disappear.
+CREATE TABLE replies (
+    seq         INTEGER PRIMARY KEY AUTOINCREMENT,
+    mid         TEXT NOT NULL,
+    mobile      TEXT NOT NULL,
+    digest      TEXT NOT NULL,
+    text        TEXT NOT NULL,
+    port        TEXT,
+    extno       TEXT,
+    area        TEXT,
+    city        TEXT,
+    received_at INTEGER NOT NULL,
+    UNIQUE (mid, mobile, digest)
+);
+
+-- Pushes with a flag, as they came. digest is the SHA-256 of query and body in hex; the same bytes are kept once.
+CREATE TABLE raw_pushes (
+    seq      INTEGER PRIMARY KEY AUTOINCREMENT,
+    digest   TEXT NOT NULL UNIQUE,
+    query    BLOB NOT NULL,
+    body     BLOB NOT NULL,
+    flags    TEXT NOT NULL,
+    times    INTEGER NOT NULL,
+    first_at INTEGER NOT NULL,
+    last_at  INTEGER NOT NULL
+);
+
+CREATE TABLE suppressions (
+    number   TEXT PRIMARY KEY,
+    reason   TEXT NOT NULL CHECK (reason IN ('reply', 'manual', 'import')),
+    note     TEXT NOT NULL,
+    added_at INTEGER NOT NULL
+);
+
+-- Whether somebody has opted out since a plan is asked at every claim.
+CREATE INDEX suppressions_by_time ON suppressions (added_at);
+
 -- Campaigns: what is to be sent, what was, and what became of it. Times are integer microseconds since 1970, UTC.
 
 -- changed_at moves with every addition to a plan; one that has not moved for long was broken off. sources and warnings
--- are JSON arrays. The counts are those of the plan.
+-- are JSON arrays. The counts are those of the plan. Workers take the batches of the campaign with the higher priority
+-- first.
 CREATE TABLE campaigns (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     name       TEXT NOT NULL,
@@ -16,6 +85,7 @@ CREATE TABLE campaigns (
     duplicates INTEGER NOT NULL DEFAULT 0,
     suppressed INTEGER NOT NULL DEFAULT 0,
     balance    INTEGER,
+    priority   INTEGER NOT NULL DEFAULT 0,
     sources    TEXT NOT NULL DEFAULT '[]',
     warnings   TEXT NOT NULL DEFAULT '[]'
 );
@@ -35,7 +105,8 @@ CREATE TABLE campaign_messages (
 -- The state of a batch is that of its numbers, but for those with a row in batch_exceptions. Once it is settled,
 -- accepted + failed + unknown + suppressed + superseded = count; before, all but suppressed are 0.
 -- token is the attempt's: who has it may say what became of it. successor is the batch in which a person had all of its
--- numbers sent again; resend marks such a batch. unsent counts attempts that provably sent nothing.
+-- numbers sent again; resend marks such a batch, and doubtful one whose numbers may have the text already. unsent counts
+-- attempts that provably sent nothing. account is who sends it, where that account has limits.
 CREATE TABLE batches (
     id          INTEGER PRIMARY KEY AUTOINCREMENT,
     campaign    INTEGER NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
@@ -55,16 +126,20 @@ CREATE TABLE batches (
     error       TEXT NOT NULL DEFAULT '',
     detail      TEXT NOT NULL DEFAULT '',
     resend      INTEGER NOT NULL DEFAULT 0,
+    doubtful    INTEGER NOT NULL DEFAULT 0,
     successor   INTEGER,
     overdue     INTEGER NOT NULL DEFAULT 0,
     not_before  INTEGER NOT NULL DEFAULT 0,
     claimed_at  INTEGER,
     lease_until INTEGER,
-    settled_at  INTEGER
+    settled_at  INTEGER,
+    account     TEXT
 );
 
 CREATE INDEX batches_by_state ON batches (campaign, state, id);
 CREATE INDEX batches_by_mid ON batches (mid) WHERE mid IS NOT NULL;
+-- Few at any time: what an account is sending is counted at each of its claims.
+CREATE INDEX batches_by_account ON batches (account) WHERE account IS NOT NULL AND state = 'sending';
 
 -- Apart from its batch, whose row is written several times: SQLite writes a row anew as a whole. Joined by commas.
 CREATE TABLE batch_numbers (
@@ -122,5 +197,13 @@ CREATE TABLE orphan_mids (
     mid TEXT PRIMARY KEY
 );
 
--- Whether somebody has opted out since a plan is asked at every claim.
-CREATE INDEX suppressions_by_time ON suppressions (added_at);
+-- What an account may do, for all processes together; NULL is no limit. free_at are the times, in microseconds since
+-- 1970, from which on the next request, the next number, may leave.
+CREATE TABLE limits (
+    account          TEXT PRIMARY KEY,
+    max_request_rate REAL CHECK (max_request_rate > 0),
+    max_rate         REAL CHECK (max_rate > 0),
+    max_concurrency  INTEGER CHECK (max_concurrency > 0),
+    requests_free_at INTEGER NOT NULL DEFAULT 0,
+    numbers_free_at  INTEGER NOT NULL DEFAULT 0
+);

@@ -1,0 +1,225 @@
+"""Batches on their way: claims and their outcomes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from qxt_async.clocks import steady
+from qxt_async.models import Message
+
+from .moments import CLOCK_LEEWAY
+from .records import BatchState, Claim, NumberState
+from .rows import fates, in_doubt
+from .states import reopen
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from qxt_async.errors import QxtError
+    from qxt_async.models import BatchResult
+
+    from .database import Transaction
+
+__all__ = ["claim", "disclaim", "expire", "forgo", "put_back", "put_exceptions", "settle", "take_back"]
+
+_SECOND: Final = 1_000_000
+_DETAIL: Final = 300
+
+
+async def claim(
+    transaction: Transaction,
+    campaign: int,
+    *,
+    token: str,
+    lease: float,
+    batch: int | None,
+    account: str | None = None,
+    **at: int,
+) -> Claim | None:
+    """Take the next planned batch of a running campaign.
+
+    Args:
+        transaction: in which.
+        campaign: which.
+        token: of the attempt.
+        lease: seconds.
+        batch: take this one and no other.
+        account: who sends it.
+        at: ``now``, where it is not the database's clock that says when the request begins.
+    """
+    since = steady()
+    await transaction.lock("lock_for_claim", campaign=campaign)
+    while True:
+        rows = await transaction.rows(
+            "claim",
+            where="TRUE" if batch is None else "id = :batch",
+            campaign=campaign,
+            batch=batch,
+            token=token,
+            account=account,
+            lease=round(lease * _SECOND),
+            leeway=CLOCK_LEEWAY,
+            **at,
+        )
+        if not rows:
+            return None
+        ((claimed, unsent, doubtful, joined, text, extno, addseqno, somebody_opted_out),) = rows
+        numbers = tuple(joined.split(","))
+        out: frozenset[str] = frozenset()
+        if somebody_opted_out:
+            out = await _leave_out(transaction, claimed, numbers, doubtful=bool(doubtful))
+            if len(out) == len(numbers):
+                continue
+        return Claim(
+            batch=claimed,
+            campaign=campaign,
+            token=token,
+            unsent=unsent,
+            since=since,
+            doubtful=bool(doubtful),
+            message=Message(text, extno=extno, addseqno=bool(addseqno)),
+            numbers=tuple(number for number in numbers if number not in out) if out else numbers,
+            suppressed=tuple(out),
+        )
+
+
+async def _leave_out(
+    transaction: Transaction, batch: int, numbers: tuple[str, ...], *, doubtful: bool
+) -> frozenset[str]:
+    """Write down who opted out since the plan: what may have arrived before stays unknown.
+
+    A batch of nobody else is settled with it.
+    """
+    out = frozenset[str](number for (number,) in await transaction.rows("opted_out", numbers=list(numbers)))
+    if not out:
+        return out
+    state = NumberState.UNKNOWN if doubtful else NumberState.SUPPRESSED
+    await put_exceptions(transaction, batch, ((number, state, None, None) for number in sorted(out)))
+    if len(out) == len(numbers):
+        await transaction.change("suppress_all", batch=batch)
+        if doubtful:
+            await _fall_back(transaction, batch)
+    elif not doubtful:
+        await transaction.change("suppress_some", batch=batch, count=len(out))
+    return out
+
+
+async def put_exceptions(
+    transaction: Transaction, batch: int, rows: Iterable[tuple[str, str, str | None, int | None]]
+) -> None:
+    """Say of numbers of a batch what is true of them alone: number, state, mid, successor."""
+    await transaction.insert(
+        "put_exceptions",
+        [
+            {"batch": batch, "number": number, "state": str(state), "mid": mid, "successor": successor}
+            for number, state, mid, successor in rows
+        ],
+    )
+
+
+async def settle(transaction: Transaction, claim: Claim, result: BatchResult) -> bool:
+    """Write what became of a claimed batch; whether it was the attempt's to say."""
+    refused = not (result.accepted or result.unknown)
+    result = in_doubt(result) if claim.doubtful else result
+    state, exceptions = fates(result)
+    rows = await transaction.rows(
+        "settle",
+        batch=claim.batch,
+        token=claim.token,
+        state=state,
+        mid=result.mid,
+        accepted=len(result.accepted),
+        failed=len(result.failed),
+        **_said(result.error),
+    )
+    if not rows:
+        return False
+    ((successor,),) = rows
+    if successor and state is not BatchState.UNKNOWN and await take_back(transaction, claim.batch):
+        await transaction.change("recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed))
+        successor = None
+    if exceptions and not successor:
+        await put_exceptions(transaction, claim.batch, exceptions)
+    if claim.doubtful and refused:
+        await _fall_back(transaction, claim.batch)
+    return True
+
+
+async def take_back(transaction: Transaction, batch: int) -> bool:
+    """Withdraw what was to be sent again, if that has not begun."""
+    if not await transaction.change("withdraw_successor", batch=batch):
+        return False
+    await transaction.change("own_again", batch=batch)
+    return True
+
+
+async def put_back(
+    transaction: Transaction, claim: Claim, error: QxtError | None, *, delay: float, attempts: int | None
+) -> bool:
+    """Plan a claimed batch again that was not sent; whether it was the attempt's to say."""
+    values = {
+        "batch": claim.batch,
+        "token": claim.token,
+        "delay": round(delay * _SECOND),
+        "counted": 0 if attempts is None else 1,
+        **_said(error),
+    }
+    if attempts is not None and claim.unsent + 1 >= attempts:
+        return await _give_up(transaction, claim, values)
+    # Before or after the campaign is cancelled or done, so that one of the two sees the other's.
+    await transaction.lock("lock_for_claim", campaign=claim.campaign)
+    back = bool(await transaction.change("put_back", **values))
+    if back:
+        if claim.suppressed:
+            await transaction.change("forget_exceptions", batch=claim.batch)
+        await reopen(transaction, claim.campaign)
+    if claim.doubtful:
+        await forgo(transaction, claim.campaign)
+    # Somebody had it sent again while this attempt was held for dead: better never than twice.
+    return back or await _give_up(transaction, claim, values)
+
+
+async def disclaim(transaction: Transaction, campaign: int, token: str) -> bool:
+    """Plan again what a claim has left that failed and may have been committed all the same."""
+    found = await transaction.rows("find_claim", campaign=campaign, token=token)
+    if not found:
+        return False
+    ((batch,),) = found
+    await transaction.lock("lock_for_claim", campaign=campaign)
+    # It may have got its outcome meanwhile.
+    if not await transaction.change("put_back", batch=batch, token=token, delay=0, counted=0, error="", detail=""):
+        return False
+    await transaction.change("forget_exceptions", batch=batch)
+    await reopen(transaction, campaign)
+    await forgo(transaction, campaign)
+    return True
+
+
+async def expire(transaction: Transaction, campaign: int, *, alive: Collection[str]) -> int:
+    """Call unknown what has no outcome when its lease has run out; how many batches."""
+    return await transaction.change("expire", campaign=campaign, leeway=CLOCK_LEEWAY, alive=list(alive))
+
+
+async def forgo(transaction: Transaction, campaign: int) -> None:
+    """If the campaign is cancelled, call unknown what is planned a second time since it was unknown before."""
+    for (batch,) in await transaction.rows("forgo", campaign=campaign):
+        await _fall_back(transaction, batch)
+
+
+async def _give_up(transaction: Transaction, claim: Claim, values: dict[str, Any]) -> bool:
+    given_up = bool(await transaction.change("give_up", **values))
+    if given_up and claim.doubtful:
+        await _fall_back(transaction, claim.batch)
+    return given_up
+
+
+async def _fall_back(transaction: Transaction, batch: int) -> None:
+    """After a second attempt that failed, let the first one speak for its numbers again."""
+    if await transaction.change("fall_back", batch=batch):
+        await transaction.change("withdraw", batch=batch)
+
+
+def _said(error: QxtError | None) -> dict[str, str]:
+    if error is None:
+        return {"error": "", "detail": ""}
+    return {"error": type(error).__name__, "detail": str(error)[:_DETAIL]}

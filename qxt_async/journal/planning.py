@@ -1,0 +1,140 @@
+"""Storing a plan."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Final
+
+from qxt_async.errors import CampaignStateError
+
+from .records import BatchState, CampaignState
+from .rows import message_digest
+from .states import find, hold_state, log_event
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from qxt_async.models import Message
+
+    from .database import Transaction
+    from .records import Campaign, LeftOut, PlannedBatch
+
+__all__ = ["add", "create", "discard", "finish", "insert_batches"]
+
+# Microseconds without an addition after which a plan counts as broken off.
+_BROKEN_OFF: Final = 3600 * 1_000_000
+
+
+async def create(transaction: Transaction, *, name: str, sources: Sequence[str]) -> int:
+    """Begin a plan, and clear away those that were broken off; its campaign's id."""
+    await transaction.change("clear_broken_off", age=_BROKEN_OFF)
+    listed = json.dumps(list(sources), ensure_ascii=False)
+    ((campaign,),) = await transaction.rows("create", name=name, sources=listed)
+    return int(campaign)
+
+
+async def add(
+    transaction: Transaction, campaign: int, batches: Sequence[PlannedBatch], left_out: Sequence[LeftOut]
+) -> None:
+    """Add to a plan."""
+    await _check_planning(transaction, campaign)
+    await transaction.change("touch_plan", campaign=campaign)
+    if batches:
+        keys = await _message_keys(transaction, campaign, batches)
+        await insert_batches(transaction, campaign, [(keys[batch.message], batch.numbers) for batch in batches])
+    if left_out:
+        await transaction.insert(
+            "insert_left_out",
+            (
+                {
+                    "campaign": campaign,
+                    "raw": out.raw,
+                    "reason": out.reason,
+                    "detail": out.detail,
+                    "source": out.source,
+                    "line": out.line,
+                }
+                for out in left_out
+            ),
+        )
+
+
+async def finish(transaction: Transaction, campaign: int, *, balance: int | None, warnings: Sequence[str]) -> Campaign:
+    """End a plan; the campaign with its counts."""
+    await _check_planning(transaction, campaign)
+    listed = json.dumps(list(warnings), ensure_ascii=False)
+    await transaction.change("finish", campaign=campaign, balance=balance, warnings=listed)
+    found = await find(transaction, campaign)
+    await log_event(transaction, campaign, "planned", detail=f"{found.credits} credits", count=found.numbers)
+    return found
+
+
+async def discard(transaction: Transaction, campaign: int) -> None:
+    """Delete a plan and all that belongs to it."""
+    state = (await hold_state(transaction, campaign)).state
+    if state not in (CampaignState.PLANNING, CampaignState.PLANNED):
+        raise CampaignStateError(campaign, state, "it was begun, so it is kept")
+    await transaction.change("discard", campaign=campaign)
+
+
+async def insert_batches(
+    transaction: Transaction,
+    campaign: int,
+    batches: Sequence[tuple[int, Iterable[str]]],
+    *,
+    resend: bool = False,
+    doubtful: bool = False,
+) -> list[int]:
+    """Insert planned batches, each the key of its message and its numbers; their keys, in order."""
+    ids = [key for (key,) in await transaction.rows("new_batch_ids", count=len(batches))]
+    joined = [(message, tuple(numbers)) for message, numbers in batches]
+    await transaction.insert(
+        "insert_batches",
+        [
+            {
+                "id": key,
+                "campaign": campaign,
+                "message": message,
+                "state": BatchState.PLANNED,
+                "count": len(numbers),
+                "resend": resend,
+                "doubtful": doubtful,
+                "numbers": ",".join(numbers),
+            }
+            for key, (message, numbers) in zip(ids, joined, strict=True)
+        ],
+    )
+    return ids
+
+
+async def _check_planning(transaction: Transaction, campaign: int) -> None:
+    state = (await hold_state(transaction, campaign)).state
+    if state is not CampaignState.PLANNING:
+        raise CampaignStateError(campaign, state, "its plan is finished, nothing can be added")
+
+
+async def _message_keys(transaction: Transaction, campaign: int, batches: Sequence[PlannedBatch]) -> dict[Message, int]:
+    """The keys of the batches' messages; those that are new are inserted, which nobody else does meanwhile."""
+    segments = {batch.message: batch.segments for batch in batches}
+    digests = {message: message_digest(message) for message in segments}
+    keys = dict(await transaction.rows("message_keys", campaign=campaign, digests=list(digests.values())))
+    new = [message for message, digest in digests.items() if digest not in keys]
+    if new:
+        ids = [key for (key,) in await transaction.rows("new_message_ids", count=len(new))]
+        await transaction.insert(
+            "insert_messages",
+            [
+                {
+                    "id": key,
+                    "campaign": campaign,
+                    "digest": digests[message],
+                    "text": message.text,
+                    "extno": message.extno,
+                    "addseqno": message.addseqno,
+                    "segments": segments[message],
+                }
+                for key, message in zip(ids, new, strict=True)
+            ],
+        )
+        keys |= {digests[message]: key for key, message in zip(ids, new, strict=True)}
+    return {message: int(keys[digest]) for message, digest in digests.items()}

@@ -1,0 +1,1 @@
+"""The journal's database on PostgreSQL: a pool of connections, transactions, notifications."""

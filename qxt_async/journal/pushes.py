@@ -1,0 +1,222 @@
+"""Writing what came in: pushes that arrive while a commit is under way are gathered, and the next one has them all."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from qxt_async.errors import JournalBusyError
+from qxt_async.models import DeliveryState
+from qxt_async.pushes import PushFlag
+
+from .moments import micros
+from .received import digest, outranks, state_of, suppressible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from qxt_async.models import Reply, StatusReport
+    from qxt_async.pushes import Push
+
+    from .database import Database, Pending, Transaction
+
+__all__ = ["PushGroup", "PushWriter", "write_group"]
+
+# Reports in one group; a commit of so many takes about 10 ms, as long as a push may well wait.
+_GROUP: Final = 1000
+# What may wait in memory, about 40 MB with the tasks that wait for it. Beyond, the gateway is told to come back.
+_WAITING_PUSHES: Final = 10_000
+_WAITING_BYTES: Final = 16 * 1024 * 1024
+# The columns of ``reports``, without its seq, in the order in which they are written.
+_COLUMNS: Final = 8
+
+
+class PushGroup:
+    """Pushes that are written together.
+
+    Attributes:
+        pending: who waits for them.
+        reports: their reports.
+        values: what is written of these, row after row.
+        others: pushes of which more is to be written, with those of their replies that opt out, and when they came.
+        repeating: one of the pushes speaks twice of a message, which nobody is to see half of.
+        pushes, bytes: how many they are, and how large.
+    """
+
+    pending: Pending
+
+    def __init__(self) -> None:
+        self.reports: list[StatusReport] = []
+        self.values: list[str | int | None] = []
+        self.others: list[tuple[Push, Collection[Reply], int]] = []
+        self.repeating = False
+        self.pushes = 0
+        self.bytes = 0
+
+    def add(self, push: Push, opted_out: Collection[Reply]) -> None:
+        """Put one more in."""
+        at = micros(push.received_at or datetime.now(UTC))
+        for report in push.reports:
+            code = report.code
+            self.values += (
+                report.mid,
+                report.mobile,
+                code,
+                state_of(code),
+                report.port,
+                report.area,
+                report.city,
+                at,
+            )
+        self.reports += push.reports
+        if len(push.reports) > 1:
+            self.repeating |= len({(report.mid, report.mobile) for report in push.reports}) < len(push.reports)
+        if push.replies or push.flags:
+            self.others.append((push, opted_out, at))
+        self.pushes += 1
+        self.bytes += len(push.query) + len(push.body)
+
+
+class PushWriter:
+    """Gathers pushes, and tells listeners of what was committed.
+
+    Args:
+        database: where they are written.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._listeners: list[Callable[[Sequence[StatusReport]], None]] = []
+        # Between the event loop, which adds to a group, and whatever thread writes it.
+        self._lock = threading.Lock()
+        self._group: PushGroup | None = None
+        self._waiting_pushes = 0
+        self._waiting_bytes = 0
+
+    async def record(self, push: Push, opted_out: Collection[Reply]) -> None:
+        """Store a push, with others; when this returns it is committed."""
+        with self._lock:
+            if self._waiting_pushes >= _WAITING_PUSHES or self._waiting_bytes >= _WAITING_BYTES:
+                raise JournalBusyError(f"{self._waiting_pushes} pushes already wait to be written")
+            group = self._group
+            if group is None or len(group.reports) >= _GROUP:
+                group = self._begin()
+            before = group.bytes
+            group.add(push, opted_out)
+            self._waiting_pushes += 1
+            self._waiting_bytes += group.bytes - before
+            pending = group.pending
+        await pending.result()
+
+    def subscribe(self, listener: Callable[[Sequence[StatusReport]], None]) -> Callable[[], None]:
+        """Tell `listener` of the reports of every commit; returns what ends it."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def _begin(self) -> PushGroup:
+        group = PushGroup()
+        # The lock is held: nobody takes the group before the first push is in.
+        group.pending = self._database.submit(
+            partial(self._write, group=group),
+            shortcut=partial(self._write_in_one, group=group),
+            on_done=lambda done: self._written(group, done=done),
+        )
+        self._group = group
+        return group
+
+    def _leave(self, group: PushGroup) -> None:
+        """Nothing is added to it any more."""
+        with self._lock:
+            if self._group is group:
+                self._group = None
+
+    def _written(self, group: PushGroup, *, done: bool) -> None:
+        """In the event loop: the transaction is over."""
+        self._leave(group)
+        self._waiting_pushes -= group.pushes
+        self._waiting_bytes -= group.bytes
+        if done and group.reports:
+            for listener in tuple(self._listeners):
+                listener(group.reports)
+
+    # --- wherever the database works ----------------------------------------------------------------------------
+
+    async def _write_in_one(self, transaction: Transaction, *, group: PushGroup) -> bool:
+        """As a rule all are reports, and new: then one statement is all that there is to do."""
+        self._leave(group)
+        count = len(group.reports)
+        if group.others or group.repeating or not 0 < count <= _GROUP:
+            return False
+        return await transaction.merge("insert_reports", group.values, _COLUMNS) == count
+
+    async def _write(self, transaction: Transaction, *, group: PushGroup) -> None:
+        self._leave(group)
+        await write_group(transaction, group)
+
+
+async def write_group(transaction: Transaction, group: PushGroup) -> None:
+    """Write pushes: reports and replies to their tables, what has flags as it came."""
+    await transaction.lock("lock_feeds")
+    wishes: list[dict[str, Any]] = []
+    for push, opted_out, at in group.others:
+        for reply in push.replies:
+            new = await _write_reply(transaction, reply, at)
+            # Without a mid a second wish cannot be told from a first one that came twice: better to honour it.
+            if reply in opted_out and (new or not reply.mid):
+                wishes.append({"number": suppressible(reply.mobile), "note": reply.mid, "at": at})
+        if push.flags and push.flags != (PushFlag.EMPTY,):
+            await transaction.change(
+                "keep_raw",
+                digest=digest(push.query, push.body),
+                query=push.query,
+                body=push.body,
+                flags=" ".join(push.flags),
+                at=at,
+            )
+    if wishes:
+        # By number: two transactions that write the same ones must not wait for each other.
+        await transaction.insert("opt_out", sorted(wishes, key=lambda wish: str(wish["number"])))
+    if group.values:
+        await _write_reports(transaction, group.values)
+        await transaction.notify()
+
+
+async def _write_reply(transaction: Transaction, reply: Reply, at: int) -> int:
+    return await transaction.change(
+        "insert_reply",
+        mid=reply.mid,
+        mobile=reply.mobile,
+        digest=digest(reply.text.encode("utf-8", "replace")),
+        text=reply.text,
+        port=reply.port,
+        extno=reply.extno,
+        area=reply.area,
+        city=reply.city,
+        at=at,
+    )
+
+
+async def _write_reports(transaction: Transaction, values: list[Any]) -> None:
+    rows = [values[start : start + _COLUMNS] for start in range(0, len(values), _COLUMNS)]
+    if await transaction.merge("insert_reports", values, _COLUMNS) == len(rows):
+        return
+    for (place,) in await transaction.rows("contradicting_reports", rows=rows):
+        await _settle(transaction, rows[place])
+
+
+async def _settle(transaction: Transaction, row: list[Any]) -> None:
+    """A report that says something else than the stored one: the rule of the package's docstring."""
+    mid, mobile, code, state, *_, at = row
+    key = {"mid": mid, "mobile": mobile}
+    ((stored_code, stored_state, stored_at),) = await transaction.rows("stored_report", **key)
+    if stored_code == code:
+        return  # another one of this group has brought it already
+    loser, lost_at = code, at
+    if outranks(DeliveryState(state), DeliveryState(stored_state)):
+        await transaction.change("delete_report", **key)
+        await transaction.merge("insert_reports", row, _COLUMNS)
+        loser, lost_at = stored_code, stored_at
+    if loser:
+        await transaction.change("keep_conflict", **key, code=loser, at=lost_at)

@@ -1,0 +1,122 @@
+-- Batches: claims and their outcomes.
+
+-- The compare-and-set on which everything rests. A back-off that seems to last longer than any does comes from a clock
+-- that was set back. Opted out since the plan: a day of leeway for the clock.
+-- name: claim
+UPDATE batches SET
+    state = 'sending', token = :token, attempts = attempts + 1, claimed_at = NOW, lease_until = NOW + :lease,
+    error = '', detail = '', account = :account
+WHERE state = 'planned' AND id = (
+    SELECT id FROM batches
+    WHERE campaign = :campaign AND state = 'planned' AND (not_before <= NOW OR not_before > NOW + :leeway) AND {where}
+        AND EXISTS (SELECT 1 FROM campaigns WHERE id = :campaign AND state = 'running')
+    ORDER BY id LIMIT 1
+    {hold_next}
+)
+RETURNING
+    id, unsent, doubtful, {its_numbers},
+    (SELECT text FROM campaign_messages WHERE id = batches.message),
+    (SELECT extno FROM campaign_messages WHERE id = batches.message),
+    (SELECT addseqno FROM campaign_messages WHERE id = batches.message),
+    EXISTS (
+        SELECT 1 FROM suppressions
+        WHERE added_at >= (SELECT created_at - 86400000000 FROM campaigns WHERE id = :campaign)
+    );
+
+-- name: its_numbers
+(SELECT numbers FROM batch_numbers WHERE batch = batches.id);
+
+-- name: opted_out
+SELECT number FROM suppressions WHERE number IN EACH(:numbers::text);
+
+-- name: suppress_all
+UPDATE batches SET
+    state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
+    unknown = CASE WHEN doubtful THEN count ELSE 0 END,
+    suppressed = CASE WHEN doubtful THEN 0 ELSE count END, error = 'Suppressed', settled_at = NOW,
+    detail = 'all of its numbers opted out after the plan'
+WHERE id = :batch;
+
+-- name: suppress_some
+UPDATE batches SET suppressed = :count WHERE id = :batch;
+
+-- name: put_exceptions
+INSERT INTO batch_exceptions (batch, number, state, mid, successor)
+VALUES (:batch, :number, :state, :mid, :successor)
+ON CONFLICT (batch, number) DO UPDATE SET
+    state = excluded.state, mid = excluded.mid, successor = excluded.successor;
+
+-- name: forget_exceptions
+DELETE FROM batch_exceptions WHERE batch = :batch;
+
+-- Once only: what the attempt itself said before stands, or a late "unknown" would undo what reports have shown since.
+-- A definite answer is better evidence than reports. Unknown is what is left, and so who opted out before a second
+-- attempt.
+-- name: settle
+UPDATE batches SET
+    state = :state, mid = :mid, via_report = FALSE, error = :error, detail = :detail, settled_at = NOW, unsent = 0,
+    accepted = CASE WHEN successor IS NULL THEN :accepted ELSE 0 END,
+    failed = CASE WHEN successor IS NULL THEN :failed ELSE 0 END,
+    unknown = CASE WHEN successor IS NULL THEN count - suppressed - superseded - :accepted - :failed ELSE 0 END
+WHERE id = :batch AND token = :token AND (
+    state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired') OR (via_report AND :state <> 'unknown')
+)
+RETURNING successor;
+
+-- name: recount
+UPDATE batches SET
+    accepted = :accepted, failed = :failed,
+    unknown = count - suppressed - :accepted - :failed
+WHERE id = :batch;
+
+-- name: put_back
+UPDATE batches SET
+    state = 'planned', unsent = unsent + :counted, error = :error, detail = :detail,
+    not_before = CASE WHEN :delay > 0 THEN NOW + :delay ELSE 0 END,
+    unknown = 0, suppressed = 0, settled_at = NULL, account = NULL
+WHERE id = :batch AND token = :token AND superseded = 0
+    AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
+
+-- name: give_up
+UPDATE batches SET
+    state = CASE WHEN doubtful THEN 'unknown' ELSE 'failed' END,
+    unsent = unsent + :counted, error = :error, detail = :detail, settled_at = NOW,
+    unknown = CASE WHEN superseded = 0 AND doubtful THEN count - suppressed ELSE 0 END,
+    failed = CASE WHEN superseded = 0 AND NOT doubtful THEN count - suppressed ELSE 0 END
+WHERE id = :batch AND token = :token AND (state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired'));
+
+-- name: find_claim
+SELECT id FROM batches WHERE campaign = :campaign AND state = 'sending' AND token = :token;
+
+-- A lease that seems to begin in the future comes from a clock that was set back.
+-- name: expire
+UPDATE batches SET
+    state = 'unknown', unknown = count - suppressed, settled_at = NOW, error = 'LeaseExpired',
+    detail = 'the process that sent it never said what became of it'
+WHERE campaign = :campaign AND state = 'sending' AND (lease_until <= NOW OR claimed_at > NOW + :leeway)
+    AND NOT (token IN EACH(:alive::text));
+
+-- name: withdraw_successor
+UPDATE batches SET state = 'withdrawn'
+WHERE state = 'planned' AND id = (SELECT successor FROM batches WHERE id = :batch);
+
+-- name: own_again
+UPDATE batches SET superseded = 0, successor = NULL WHERE id = :batch;
+
+-- A second attempt that failed says nothing of the first one, whose numbers these are again.
+-- name: fall_back
+UPDATE batches SET superseded = 0, successor = NULL, unknown = count - suppressed
+WHERE successor = :batch AND state = 'unknown'
+    AND EXISTS (SELECT 1 FROM batches AS second WHERE second.id = :batch AND second.superseded = 0);
+
+-- name: withdraw
+UPDATE batches SET state = 'withdrawn', failed = 0, unknown = 0 WHERE id = :batch;
+
+-- A campaign that was cancelled sends nothing a second time: what may have arrived at the first is unknown again.
+-- name: forgo
+UPDATE batches SET
+    state = 'unknown', unknown = count, error = 'Cancelled', detail = 'cancelled before it was sent again',
+    settled_at = NOW
+WHERE campaign = :campaign AND state = 'planned' AND doubtful
+    AND EXISTS (SELECT 1 FROM campaigns WHERE id = :campaign AND state = 'cancelled')
+RETURNING id;

@@ -1,0 +1,29 @@
+-- What accounts may do.
+
+-- name: limits
+SELECT max_request_rate, max_rate, max_concurrency FROM limits WHERE account = :account;
+
+-- name: set_limits
+INSERT INTO limits AS known (account, max_request_rate, max_rate, max_concurrency)
+VALUES (:account, :max_request_rate, :max_rate, :max_concurrency)
+ON CONFLICT (account) DO UPDATE SET
+    max_request_rate = excluded.max_request_rate, max_rate = excluded.max_rate,
+    max_concurrency = excluded.max_concurrency,
+    requests_free_at = CASE known.max_request_rate WHEN excluded.max_request_rate THEN known.requests_free_at ELSE 0 END,
+    numbers_free_at = CASE known.max_rate WHEN excluded.max_rate THEN known.numbers_free_at ELSE 0 END;
+
+-- name: unset_limits
+DELETE FROM limits WHERE account = :account;
+
+-- The row of an account, which nobody else changes before the commit.
+-- name: held_limits
+SELECT max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at, NOW
+FROM limits WHERE account = :account
+{hold_row};
+
+-- A statement of its own, after the row is held: it has to see what others claimed while this one waited.
+-- name: count_sending
+SELECT count(*) FROM batches WHERE account = :account AND state = 'sending';
+
+-- name: spend
+UPDATE limits SET requests_free_at = :requests_free_at, numbers_free_at = :numbers_free_at WHERE account = :account;

@@ -1,0 +1,77 @@
+-- What PostgreSQL says differently, and its locks.
+
+-- The first key of our locks spells QXT. The feeds' lock is held from before the first seq is drawn until the commit, so
+-- that no reader sees a seq before a lower one. A statement of its own: what it waited for has to be seen by the next.
+-- name: lock_feeds
+SELECT pg_advisory_xact_lock(5331028, 1);
+
+-- name: lock_reconciling
+SELECT pg_advisory_xact_lock(5331028, 2);
+
+-- Who claims holds this lock together with others, who changes the campaign's state holds it alone: once a pause is
+-- committed, nothing is claimed any more. Locks of rows would let a stream of claims keep the pause waiting for ever.
+-- name: lock_for_claim
+SELECT pg_advisory_xact_lock_shared(5331029, hashint8(CAST(:campaign AS bigint)));
+
+-- name: lock_for_order
+SELECT pg_advisory_xact_lock(5331029, hashint8(CAST(:campaign AS bigint)));
+
+-- name: hold_next
+FOR UPDATE SKIP LOCKED;
+
+-- name: hold_sources
+FOR UPDATE OF b;
+
+-- name: hold_confirmed
+FOR UPDATE OF b, e;
+
+-- name: hold_row
+FOR UPDATE;
+
+-- From the row that is claimed: what stands in another one could be older.
+-- name: its_numbers
+numbers;
+
+-- A group of reports is one JSON array of rows: no slower for the server than COPY into a table of its own and merging
+-- from there (COPY into this one fails whole on one report that is known), and a third of the work for us that arrays
+-- are. Of equal keys the first. What is known already draws no seq.
+-- name: insert_reports
+INSERT INTO reports (mid, mobile, code, state, port, area, city, received_at)
+SELECT mid, mobile, code, state, port, area, city, at
+FROM (
+    SELECT DISTINCT ON (mid, mobile) *
+    FROM (
+        SELECT
+            (value ->> 0) COLLATE "C" AS mid, (value ->> 1) COLLATE "C" AS mobile, value ->> 2 AS code,
+            value ->> 3 AS state, value ->> 4 AS port, value ->> 5 AS area, value ->> 6 AS city,
+            CAST(value ->> 7 AS bigint) AS at, place
+        FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, place)
+    ) AS report
+    ORDER BY mid, mobile, place
+) AS first
+WHERE NOT EXISTS (SELECT FROM reports AS known WHERE known.mid = first.mid AND known.mobile = first.mobile)
+ORDER BY place;
+
+-- name: contradicting_reports
+SELECT given.place - 1
+FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, place)
+JOIN reports AS known ON known.mid = given.value ->> 0 AND known.mobile = given.value ->> 1
+WHERE known.code <> given.value ->> 2
+ORDER BY given.place;
+
+-- name: find_reports
+SELECT mid, mobile, code, port, area, city, received_at
+FROM (
+    SELECT value ->> 0 AS mid, value ->> 1 AS mobile FROM json_array_elements(CAST(:keys AS json)) AS given (value)
+) AS wanted
+JOIN reports USING (mid, mobile);
+
+-- name: new_message_ids
+SELECT nextval(pg_get_serial_sequence('campaign_messages', 'id')) FROM generate_series(1, :count);
+
+-- name: new_batch_ids
+SELECT nextval(pg_get_serial_sequence('batches', 'id')) FROM generate_series(1, :count);
+
+-- name: insert_batches
+INSERT INTO batches (id, campaign, message, state, count, resend, doubtful, numbers)
+VALUES (:id, :campaign, :message, :state, :count, :resend, :doubtful, :numbers);

@@ -1,0 +1,39 @@
+-- What SQLite says differently.
+
+-- A group of reports is one statement, which SQLite works through without the interpreter's lock, and the event loop
+-- runs on meanwhile.
+-- name: insert_reports
+INSERT INTO reports (mid, mobile, code, state, port, area, city, received_at)
+VALUES {rows}
+ON CONFLICT (mid, mobile) DO NOTHING;
+
+-- name: contradicting_reports
+SELECT given.key
+FROM json_each(:rows) AS given
+JOIN reports ON reports.mid = json_extract(given.value, '$[0]') AND reports.mobile = json_extract(given.value, '$[1]')
+WHERE reports.code <> json_extract(given.value, '$[2]')
+ORDER BY given.key;
+
+-- name: find_reports
+SELECT mid, mobile, code, port, area, city, received_at
+FROM json_each(:keys)
+JOIN reports ON mid = json_extract(value, '$[0]') AND mobile = json_extract(value, '$[1]');
+
+-- name: new_message_ids
+WITH RECURSIVE places (place) AS (SELECT 1 UNION ALL SELECT place + 1 FROM places WHERE place < :count)
+SELECT place + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'campaign_messages'), 0) FROM places;
+
+-- name: new_batch_ids
+WITH RECURSIVE places (place) AS (SELECT 1 UNION ALL SELECT place + 1 FROM places WHERE place < :count)
+SELECT place + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'batches'), 0) FROM places;
+
+-- name: insert_batches
+INSERT INTO batches (id, campaign, message, state, count, resend, doubtful)
+VALUES (:id, :campaign, :message, :state, :count, :resend, :doubtful);
+INSERT INTO batch_numbers (batch, numbers) VALUES (:id, :numbers);
+
+-- One connection writes at a time: nothing has to be held.
+-- name: hold_next
+-- name: hold_sources
+-- name: hold_confirmed
+-- name: hold_row

@@ -1,0 +1,323 @@
+"""An SQLite file: one connection that writes in its own thread, a few that read in worker threads.
+
+The file is in WAL mode, so that readers and the writer do not wait for each other, with ``synchronous=FULL``: every
+commit is flushed to the disk, and what was acknowledged survives a power cut and not only the death of the process.
+With ``NORMAL`` the last moments before a power cut would be lost though the gateway was told ``ok`` and will not push
+them again; since commits are grouped, the flush costs little.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import time
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import anyio
+from anyio import to_thread
+
+from qxt_async.errors import JournalClosedError, JournalSchemaError
+from qxt_async.journal.statements import Dialect, Statements, migrations, split
+from qxt_async.tasks import in_a_task, run_in_thread
+
+from .writer import Writer, transaction, unavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping
+
+    from qxt_async.journal.database import Pending, Work
+
+__all__ = ["SqliteDatabase", "SqliteTransaction", "drive", "migrate"]
+
+T = TypeVar("T")
+
+FOLDER: Final = "sqlite"
+_STATEMENTS: Final = Statements(
+    Dialect(
+        folder=FOLDER,
+        parameter=":{0}",
+        clock=":now",
+        in_list="IN (SELECT value FROM json_each({0}))",
+        from_list="json_each({0})",
+    )
+)
+# How long one process waits for another one's transaction; those take milliseconds.
+_BUSY_TIMEOUT_MS: Final = 5000
+# Queries are short; more connections would only take turns at the same disk and the same interpreter.
+_READERS: Final = 4
+# Rows in one statement: with a quarter more, of ten columns, it keeps within the 32,766 parameters of SQLite.
+_MERGED: Final = 1000
+
+
+def drive(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends to its end, where no event loop is.
+
+    Raises:
+        RuntimeError: it awaited something that suspends.
+    """
+    try:
+        work.send(None)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    work.close()
+    raise RuntimeError("an operation of the journal awaits something else than its transaction")
+
+
+@cache
+def _merging(name: str, columns: int, rows: int) -> str:
+    """The statement that inserts so many rows."""
+    row = f"({', '.join('?' * columns)})"
+    return _STATEMENTS.get(name).text.format(rows=", ".join([row] * rows))
+
+
+@cache
+def _inserting(name: str) -> tuple[str, ...]:
+    """A row may be several statements."""
+    return tuple(split(_STATEMENTS.get(name).text + ";\n"))
+
+
+class SqliteTransaction:
+    """`Transaction` on a connection of this thread.
+
+    Args:
+        connection: in a transaction.
+        clock: gives microseconds since 1970.
+    """
+
+    __slots__ = ("_clock", "connection")
+
+    def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int | None]) -> None:
+        self.connection = connection
+        self._clock = clock
+
+    def _execute(self, name: str, where: str, values: dict[str, Any]) -> sqlite3.Cursor:
+        statement = _STATEMENTS.get(name, where)
+        if statement.clock and "now" not in values:
+            values["now"] = self._clock()
+        for key in statement.json:
+            values[key] = json.dumps(values[key], ensure_ascii=False)
+        return self.connection.execute(statement.text, values)
+
+    async def rows(self, name: str, /, *, where: str = "TRUE", **values: Any) -> list[Any]:
+        """All of them: RETURNING gives its rows only when they are all fetched."""
+        return self._execute(name, where, values).fetchall()
+
+    async def change(self, name: str, /, **values: Any) -> int:
+        """One statement."""
+        return self._execute(name, "TRUE", values).rowcount
+
+    async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
+        """One statement, prepared once, or each of several."""
+        rows = list(rows)
+        for statement in _inserting(name):
+            self.connection.executemany(statement, rows)
+
+    async def merge(self, name: str, /, values: list[Any], columns: int) -> int:
+        """One statement for a thousand rows."""
+        new = 0
+        for start in range(0, len(values), _MERGED * columns):
+            some = values[start : start + _MERGED * columns]
+            rows = len(some) // columns
+            # Preparing costs more than inserting, so sizes are few: at most a quarter is the last row again, and passed
+            # over.
+            surplus = -rows % (1 << max(rows.bit_length() - 3, 0))
+            statement = _merging(name, columns, rows + surplus)
+            new += self.connection.execute(statement, some + some[-columns:] * surplus).rowcount
+        return new
+
+    async def lock(self, name: str, /, **values: Any) -> None:
+        """Nothing: one connection writes at a time."""
+
+    async def notify(self) -> None:
+        """Nothing: a file tells nobody."""
+
+
+def _connect(path: str, pragmas: tuple[str, ...]) -> sqlite3.Connection:
+    # check_same_thread: each connection is used by one thread at a time, and we see to that.
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def migrate(connection: sqlite3.Connection, scripts: dict[int, str]) -> None:
+    """Bring the schema up to date, in one transaction.
+
+    Args:
+        connection: in autocommit mode.
+        scripts: what leads to each version, from 1.
+
+    Raises:
+        JournalSchemaError: the database is no journal, or newer than `scripts`.
+        sqlite3.Error: the database refused; nothing is changed.
+    """
+    known = max(scripts)
+    if _version(connection, known) == known:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        # Read again: another process may have done it while this one waited for the lock.
+        found = _version(connection, known)
+        if found == 0:
+            connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
+            connection.execute("INSERT INTO schema_version (version) VALUES (0)")
+        for version in range(found + 1, known + 1):
+            for statement in split(scripts[version]):
+                connection.execute(statement)
+        connection.execute("UPDATE schema_version SET version = ?", (known,))
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+    connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection, known: int) -> int:
+    """The schema's version, 0 for an empty database."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables:
+        return 0
+    if "schema_version" not in tables:
+        raise JournalSchemaError("the database holds something else than a journal: give another path", None, known)
+    (version,) = connection.execute("SELECT version FROM schema_version").fetchone()
+    if version > known:
+        message = f"the journal has schema {version}, this version of qxt_async knows {known}: upgrade qxt_async"
+        raise JournalSchemaError(message, version, known)
+    return int(version)
+
+
+class SqliteDatabase:
+    """`Database` in a file with a writer and readers.
+
+    Args:
+        path: where it is; created for its owner alone if it does not exist.
+    """
+
+    def __init__(self, path: str) -> None:
+        # Readers connect later, when the working directory may be another one.
+        self._path = str(Path(path).absolute())
+        self._writer: Writer | None = None
+        self._readers: list[sqlite3.Connection] = []
+        self._reading = anyio.CapacityLimiter(_READERS)
+        self.clock: Callable[[], int | None] = lambda: time.time_ns() // 1000
+
+    @property
+    def writer(self) -> Writer:
+        """The thread that writes.
+
+        Raises:
+            JournalClosedError: not open.
+        """
+        if self._writer is None:
+            raise JournalClosedError("the journal is not open: use `async with open_journal(…)`, or await its open()")
+        return self._writer
+
+    async def open(self) -> None:
+        """Open the file and bring its schema up to date."""
+        if self._writer is not None:
+            return
+        try:
+            await in_a_task(self._open_writer)
+        except BaseException:
+            await self.aclose()  # cancelled just as it was open
+            raise
+
+    async def _open_writer(self) -> None:
+        # Cut off, it would stay open, and nobody would know of it.
+        with anyio.CancelScope(shield=True):
+            self._writer = Writer(await to_thread.run_sync(self._open))
+
+    async def aclose(self) -> None:
+        """Write what waits, then close all connections."""
+        await in_a_task(self._close)
+
+    async def _close(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is None:
+            return
+        with anyio.CancelScope(shield=True):
+            # All places taken: no reader is at work any more.
+            for _ in range(_READERS):
+                await self._reading.acquire_on_behalf_of(object())
+            await writer.close()
+        while self._readers:
+            self._readers.pop().close()
+        self._reading = anyio.CapacityLimiter(_READERS)
+
+    async def write(self, work: Work[T], *, brief: bool = False) -> T:
+        """Run `work` in the writer's thread; cancelling ends the waiting, not the writing.
+
+        Raises:
+            JournalBusyError: too much waits already.
+        """
+        return await self.writer.run(
+            lambda connection: drive(work(SqliteTransaction(connection, self.clock))), guarded=not brief
+        )
+
+    async def read(self, work: Work[T]) -> T:
+        """Run `work` in a worker thread. Cancelling waits for it to end; a ``Task.cancel()`` of asyncio's does not."""
+        _ = self.writer
+        return await run_in_thread(lambda: self._read(work), limiter=self._reading)
+
+    def submit(
+        self, work: Work[None], *, shortcut: Work[bool] | None = None, on_done: Callable[[bool], None]
+    ) -> Pending:
+        """Queue `work` for the writer's thread.
+
+        Raises:
+            JournalBusyError: too much waits already.
+        """
+
+        def run(connection: sqlite3.Connection) -> None:
+            shared = SqliteTransaction(connection, self.clock)
+            if connection.in_transaction:
+                drive(work(shared))
+            # One statement is a transaction.
+            elif shortcut is None or not drive(shortcut(shared)):
+                with transaction(connection):
+                    drive(work(shared))
+
+        return self.writer.submit(run, on_done, bare=True)
+
+    async def watch(self, callback: Callable[[], None]) -> None:
+        """Return: a file does not tell what other processes write into it."""
+
+    def _open(self) -> sqlite3.Connection:
+        try:
+            # Phone numbers and texts are nobody else's business; SQLite gives its -wal and -shm files the same mode.
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            connection = _connect(self._path, ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"))
+            try:
+                migrate(connection, migrations(FOLDER))
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise unavailable(error) from error
+        except OSError as error:
+            raise unavailable(sqlite3.OperationalError(error.strerror)) from error
+        return connection
+
+    def _read(self, work: Work[T]) -> T:
+        try:
+            connection = self._readers.pop() if self._readers else _connect(self._path, ("query_only=ON",))
+            try:
+                connection.execute("BEGIN")
+                try:
+                    return drive(work(SqliteTransaction(connection, self.clock)))
+                finally:
+                    connection.execute("ROLLBACK")
+            finally:
+                # A Task.cancel() of asyncio's own does not wait for this thread, so the journal may be closed by now.
+                if self._writer is None:
+                    connection.close()
+                else:
+                    self._readers.append(connection)
+        except sqlite3.Error as error:
+            raise unavailable(error) from error

@@ -1,0 +1,138 @@
+"""The state of a campaign, the orders that change it, and the record of what was done."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from qxt_async.errors import CampaignNotFoundError, CampaignStateError
+
+from .records import CampaignState, Outlook
+from .rows import campaign_of, event_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import TypeAlias
+
+    from .database import Transaction
+    from .records import Campaign, CampaignEvent
+
+__all__ = [
+    "NOT_SENT_AFTER_ALL",
+    "cancelled",
+    "change_state",
+    "complete",
+    "events",
+    "find",
+    "hold_state",
+    "log_event",
+    "outlook",
+    "paused",
+    "reopen",
+    "resumed",
+    "set_state",
+    "started",
+]
+
+# What an order makes of a state; ``None`` leaves it.
+Decision: TypeAlias = "Callable[[int, CampaignState], CampaignState | None]"
+
+NOT_SENT_AFTER_ALL: Final = "a batch that was unknown was not sent, and is planned again"
+"""Why a campaign that was done is paused."""
+
+
+def started(campaign: int, state: CampaignState) -> CampaignState | None:
+    """Let it be sent."""
+    if state is CampaignState.PLANNING:
+        raise CampaignStateError(campaign, state, "it is still being planned, or its planning was broken off")
+    if state is CampaignState.CANCELLED:
+        raise CampaignStateError(campaign, state, "resume it first")
+    return None if state is CampaignState.RUNNING else CampaignState.RUNNING
+
+
+def paused(_campaign: int, state: CampaignState) -> CampaignState | None:
+    """Claim no more batches of it."""
+    return CampaignState.PAUSED if state is CampaignState.RUNNING else None
+
+
+def resumed(campaign: int, state: CampaignState) -> CampaignState | None:
+    """Go on with what was paused or cancelled."""
+    if state in (CampaignState.PAUSED, CampaignState.CANCELLED):
+        return CampaignState.RUNNING
+    if state is not CampaignState.RUNNING:
+        raise CampaignStateError(campaign, state, "only what was paused or cancelled can be resumed")
+    return None
+
+
+def cancelled(campaign: int, state: CampaignState) -> CampaignState | None:
+    """Send no more of it."""
+    if state in (CampaignState.PLANNING, CampaignState.DONE):
+        raise CampaignStateError(campaign, state, "there is nothing to cancel")
+    return None if state is CampaignState.CANCELLED else CampaignState.CANCELLED
+
+
+async def outlook(transaction: Transaction, campaign: int) -> Outlook:
+    """Its state, and whether something is left to do."""
+    rows = await transaction.rows("outlook", campaign=campaign)
+    if not rows:
+        raise CampaignNotFoundError(campaign)
+    ((state, reason, planned, sending),) = rows
+    return Outlook(state=CampaignState(state), reason=reason, planned=bool(planned), sending=bool(sending))
+
+
+async def hold_state(transaction: Transaction, campaign: int) -> Outlook:
+    """The same; nobody else changes the state before the commit, and nothing is claimed meanwhile."""
+    await transaction.lock("lock_for_order", campaign=campaign)
+    return await outlook(transaction, campaign)
+
+
+async def find(transaction: Transaction, campaign: int) -> Campaign:
+    """One campaign."""
+    rows = await transaction.rows("campaigns", where="id = :campaign", campaign=campaign)
+    if not rows:
+        raise CampaignNotFoundError(campaign)
+    return campaign_of(rows[0])
+
+
+async def log_event(
+    transaction: Transaction, campaign: int, what: str, *, by: str = "", detail: str = "", count: int = 0
+) -> None:
+    """Write an event down."""
+    await transaction.change("insert_event", campaign=campaign, what=what, by=by, detail=detail, count=count)
+
+
+async def events(transaction: Transaction, campaign: int) -> list[CampaignEvent]:
+    """What was done to it, in order."""
+    return [event_of(row) for row in await transaction.rows("events", campaign=campaign)]
+
+
+async def set_state(
+    transaction: Transaction, campaign: int, state: CampaignState, *, reason: str = "", by: str = ""
+) -> None:
+    """Change its state, and write that down."""
+    await transaction.change("set_state", campaign=campaign, state=state, reason=reason)
+    await log_event(transaction, campaign, state, by=by, detail=reason)
+
+
+async def change_state(
+    transaction: Transaction, campaign: int, decide: Decision, *, reason: str, by: str
+) -> CampaignState | None:
+    """Change its state as `decide` says; the new state, ``None`` if it stays."""
+    wanted = decide(campaign, (await hold_state(transaction, campaign)).state)
+    if wanted is not None:
+        await set_state(transaction, campaign, wanted, reason=reason, by=by)
+    return wanted
+
+
+async def complete(transaction: Transaction, campaign: int) -> bool:
+    """Call it done if nothing is planned or being sent; whether it is done."""
+    found = await hold_state(transaction, campaign)
+    if found.state is CampaignState.RUNNING and not found.planned and not found.sending:
+        await set_state(transaction, campaign, CampaignState.DONE)
+        return True
+    return found.state is CampaignState.DONE
+
+
+async def reopen(transaction: Transaction, campaign: int) -> None:
+    """After a batch was put back, pause a campaign that is done."""
+    if await transaction.change("reopen", campaign=campaign, reason=NOT_SENT_AFTER_ALL):
+        await log_event(transaction, campaign, CampaignState.PAUSED, detail=NOT_SENT_AFTER_ALL)
