@@ -71,6 +71,8 @@ class QxtClient:
         transport: ``None`` for httpx; ``"aiohttp"`` or ``"httpx2"`` (extras of these names); your own
             ``httpx.AsyncClient`` or ``aiohttp.ClientSession``, which stay yours to close and need room for
             `max_concurrency` connections; an httpx transport such as ``ASGITransport``; or a `Transport`.
+        treat_429_as_unknown: HTTP 429 leaves the numbers unknown. Without it they were not taken, and are sent again
+            when the server says. Set it if what stands between answers 429 also for what it has passed on.
 
     Raises:
         InvalidConfigurationError: an argument cannot work; the message says which and why.
@@ -95,6 +97,7 @@ class QxtClient:
         trust_env: bool = False,
         reuse_connections: bool = True,
         transport: AnyTransport | None = None,
+        treat_429_as_unknown: bool = False,
     ) -> None:
         plain, digest = password and Secret.of(password), password_md5 and Secret.of(password_md5)
         del password, password_md5  # a traceback shows what is left in this frame
@@ -127,11 +130,10 @@ class QxtClient:
             self._base_url,
             anyio.Semaphore(max_concurrency, fast_acquire=True),
             Pace(max_request_rate=max_request_rate, max_rate=max_rate),
+            treat_429_as_unknown=treat_429_as_unknown,
         )
-        # Recorded batches have had their turn before they are recorded. A few are recorded while all connections are at
-        # work, or each of those would lie idle for as long as a commit takes; not more, since what is recorded and not
-        # sent when the process dies is unknown.
-        self._recorded_line = Line(opened, self._base_url, self._line.slots, Pace(max_request_rate=None, max_rate=None))
+        # A few batches are recorded while all connections are at work, or each of those would lie idle for as long as a
+        # commit takes; not more, since what is recorded and not sent when the process dies is unknown.
         self._recording = anyio.Semaphore(max_concurrency + max_concurrency // 4, fast_acquire=True)
         self._closed = False
 
@@ -334,7 +336,7 @@ class QxtClient:
                 spend(len(batch.numbers))
             form = send_form(self._credentials, batch.message, channel_digits=self._channel_digits)
             order = Order(0, batch.numbers, form, self._method, self._timeout, NO_RETRIES, on_result, until=batch.until)
-            return await order.execute(self._recorded_line)
+            return await order.execute(self._line)
 
     def stream_bulk(
         self,

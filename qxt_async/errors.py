@@ -30,7 +30,7 @@
      │    ├── SubmitFailedError               ``fail:CODE:…``
      │    └── UnknownRefusalError             a description that nobody documents
      ├── NotSentError                         provably never left: nothing was taken
-     │    └── ThrottledError                  HTTP 429, or 503 with Retry-After
+     │    └── ThrottledError                  HTTP 429
      ├── OutcomeUnknownError                  it may have arrived: never repeated by itself
      │    ├── DeadlineExceededError
      │    ├── ConnectionBrokenError
@@ -395,7 +395,7 @@ class NotSentError(QxtError):
 
 
 class ThrottledError(NotSentError):
-    """HTTP 429, or 503 with ``Retry-After``: the server took nothing and asks to come later.
+    """HTTP 429: the server took nothing and asks to come later.
 
     Attributes:
         status: the HTTP status.

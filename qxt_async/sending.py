@@ -62,15 +62,25 @@ class Line:
         base_url: the gateway's address, without a slash at the end.
         slots: as many as requests may be in flight; the pool is as large, so that nothing waits in it.
         pace: the rate limits.
+        treat_429_as_unknown: whether HTTP 429 leaves open if the gateway has taken the request.
     """
 
-    __slots__ = ("_loop", "base_url", "keeps_deadline", "pace", "slots", "transport")
+    __slots__ = ("_loop", "base_url", "keeps_deadline", "pace", "slots", "transport", "treat_429_as_unknown")
 
-    def __init__(self, transport: Transport, base_url: str, slots: anyio.Semaphore, pace: Pace) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        base_url: str,
+        slots: anyio.Semaphore,
+        pace: Pace,
+        *,
+        treat_429_as_unknown: bool = False,
+    ) -> None:
         self.transport = transport
         self.base_url = base_url
         self.slots = slots
         self.pace = pace
+        self.treat_429_as_unknown = treat_429_as_unknown
         self.keeps_deadline: bool = getattr(transport, "keeps_deadline", False)
         self._loop: object = None
 
@@ -133,7 +143,8 @@ class Order:
         method, timeout, retry: how to send it.
         on_result: told the outcome the moment it is settled, also when the send is being cancelled.
         intake: the gate that the numbers have passed, if its counts belong into the result.
-        until: when the body has to have begun to leave, on `clocks.steady`; later it stays here.
+        until: when the body has to have begun to leave, on `clocks.steady`; later it stays here. A batch that has one
+            is recorded, and has had its turn in the rate limits before that.
     """
 
     def __init__(
@@ -201,13 +212,14 @@ class Order:
 
         def on_answer(exchange: Exchange) -> bool:
             nonlocal answer
-            answer = read_status(exchange, numbers) or parse_send(exchange.body or b"", numbers, tele, self.form.text)
+            answer = read_status(exchange, numbers, treat_429_as_unknown=line.treat_429_as_unknown)
+            answer = answer or parse_send(exchange.body or b"", numbers, tele, self.form.text)
             return answer.trusted
 
         exchange = Exchange(request, line.base_url, on_answer, until=self.until, timeout=self.timeout)
         await line.slots.acquire()
         try:
-            if line.pace.limits:
+            if self.until is None:
                 await line.pace.wait(len(numbers))
             if not self._attempts:
                 self._began = time.perf_counter()
@@ -227,7 +239,7 @@ class Order:
     def _learn(self, numbers: Sequence[str], answer: Answer) -> None:
         """Replace what was known of these numbers by what an attempt brought."""
         state = self._state
-        if state is None or (len(numbers) == len(self.numbers) and not state.unknown):
+        if state is None:
             self._state = answer
             return
         asked = set(numbers)
@@ -241,7 +253,7 @@ class Order:
         error = answer.error or (state.error if failed or unknown else None)
         if unknown and not isinstance(error, errors.OutcomeUnknownError):
             error = state.error
-        elif failed and not unknown and isinstance(error, errors.OutcomeUnknownError):
+        elif not unknown and isinstance(error, errors.OutcomeUnknownError):
             error = errors.SubmitFailedError(codes, len(failed))
         self._state = Answer(state.receipts + answer.receipts, failed, unknown, codes, error)
 
@@ -275,15 +287,21 @@ class Order:
         return result
 
 
-def read_status(exchange: Exchange, numbers: Sequence[str] = ()) -> Answer | None:
-    """What the answer's head says about the numbers, ``None`` if its body is to be read."""
+def read_status(
+    exchange: Exchange, numbers: Sequence[str] = (), *, treat_429_as_unknown: bool = False
+) -> Answer | None:
+    """What the answer's head says about the numbers, ``None`` if its body is to be read.
+
+    No 5xx is a refusal, with or without ``Retry-After``: a cache or a balancer sends one also after the gateway has
+    taken the request.
+    """
     status = exchange.status
     if 200 <= status < 300 and not exchange.encoded:
         return None
     everything = tuple(numbers)
     if 200 <= status < 300:
         return Answer(unknown=everything, error=errors.UnreadableAnswerError("the answer is compressed, unasked"))
-    if status == 429 or (status == 503 and exchange.retry_after is not None):
+    if status == 429 and not treat_429_as_unknown:
         return Answer(failed=everything, error=errors.ThrottledError(status, _seconds(exchange.retry_after)))
     if status in _ADDRESS_REFUSED:
         return Answer(failed=everything, error=errors.AddressRefusedError(status))

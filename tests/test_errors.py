@@ -155,7 +155,7 @@ def test_a_refusal_says_what_to_do_and_what_the_gateway_said() -> None:
         (errors.PartialAnswerError(1), "what became of 1 number"),
         (errors.PartialAnswerError(2), "what became of 2 numbers"),
         (ThrottledError(429, None), "HTTP 429: the server asks to come back later"),
-        (ThrottledError(503, 2.5), "come back later in 2.5 s"),
+        (ThrottledError(429, 2.5), "come back later in 2.5 s"),
         (errors.UnexpectedStatusError(302), "HTTP 302: a redirect, which is never followed"),
         (errors.UnexpectedStatusError(500), "HTTP 500: not an answer of the gateway"),
         (UnreadableAnswerError("nobody understands"), "not sent again: nobody understands"),

@@ -76,7 +76,7 @@ def test_the_first_waits() -> None:
 @pytest.mark.parametrize(("asked", "waited"), [(0.0, 0.0), (3.0, 3.0), (3600.0, 30.0)])
 def test_a_server_that_says_when(asked: float, waited: float) -> None:
     """``Retry-After`` is waited as told, without jitter, up to the limit."""
-    assert RetryPolicy().delay(1, ThrottledError(503, asked), lambda: 0.0) == waited
+    assert RetryPolicy().delay(1, ThrottledError(429, asked), lambda: 0.0) == waited
 
 
 def test_a_server_that_does_not_say_when() -> None:

@@ -36,7 +36,6 @@ OPTIONS = RunOptions(
     check_balance=False, margin=MARGIN, poll=0.005, retry=RetryPolicy(3, backoff=0.001, max_backoff=0.002)
 )
 TIMEOUT = 0.25
-QUIET = ("slow", "throttle-429", "throttle-503")
 WRITES = ("claim", "settle", "put_back", "disclaim", "expire", "pause", "complete")
 # A final state wins over none, and delivered over the others; else the first stays.
 CODES = {"DELIVRD": 2, "UNDELIV": 1, "REJECT": 1, "EXPIRED": 1, "": 0}

@@ -63,9 +63,8 @@ async def test_what_is_not_asked_again(answer: Any, error: type[QxtError]) -> No
         Unread(httpx.ConnectError("refused")),
         Unread(httpx.ReadError("closed before anything was read")),
         httpx.Response(429),
-        httpx.Response(503, headers={"retry-after": "0"}),
     ],
-    ids=["refused", "unread", "429", "503"],
+    ids=["refused", "unread", "429"],
 )
 async def test_what_is_asked_again(broken: Any) -> None:
     """What never left, or was asked to come later, is asked again, as often as `retry` says."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from qxt_async import (
     BatchResult,
     ConnectionBrokenError,
+    Message,
     NotSentError,
     OutcomeUnknownError,
     QxtError,
@@ -26,7 +27,9 @@ from qxt_async import (
     SubmitFailedError,
     ThrottledError,
     UnexpectedStatusError,
+    clocks,
 )
+from qxt_async.sending import RecordedBatch
 
 A, B, C = numbers(3)
 
@@ -39,11 +42,10 @@ NOT_SENT = {
     "reset before the body": Unread(httpx.RemoteProtocolError("reset")),
     "429": httpx.Response(429),
     "429 with Retry-After": httpx.Response(429, headers={"retry-after": "0"}),
-    "503 with Retry-After": httpx.Response(503, headers={"retry-after": "0"}),
-    "503 with a date": httpx.Response(503, headers={"retry-after": "Mon, 01 Jan 2024 00:00:00 GMT"}),
-    "503 with a date of no time zone": httpx.Response(503, headers={"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"}),
-    "503 with nonsense": httpx.Response(503, headers={"retry-after": "soon"}),
-    "503 with nonsense digits": httpx.Response(503, headers={"retry-after": "²".encode()}),
+    "429 with a date": httpx.Response(429, headers={"retry-after": "Mon, 01 Jan 2024 00:00:00 GMT"}),
+    "429 with a date of no time zone": httpx.Response(429, headers={"retry-after": "Fri, 31 Dec 9999 23:59:59 -2359"}),
+    "429 with nonsense": httpx.Response(429, headers={"retry-after": "soon"}),
+    "429 with nonsense digits": httpx.Response(429, headers={"retry-after": "²".encode()}),
 }
 
 UNKNOWN = {
@@ -53,6 +55,7 @@ UNKNOWN = {
     "read timeout": httpx.ReadTimeout("slow"),
     "anything else": OSError("odd"),
     **{str(status): httpx.Response(status) for status in (100, 301, 302, 303, 307, 308, 418, 500, 502, 503, 504)},
+    "503 with Retry-After": httpx.Response(503, headers={"retry-after": "0"}),
     "an answer nobody understands": "<html>",
     "an empty answer": "",
     "an answer for other numbers": "ok:7:13999999999",
@@ -106,6 +109,26 @@ async def test_what_may_have_arrived_is_never_sent_again(what: str) -> None:
     assert isinstance(result, BatchResult)
     assert (result.failed, result.unknown, result.attempts) == ((), (A, B), 1)
     assert len(gateway.sends) == 1
+
+
+@pytest.mark.anyio
+async def test_429_is_unknown_on_demand() -> None:
+    """With `treat_429_as_unknown` the numbers of a 429 are unknown in each kind of send, and none is sent again."""
+    gateway = Gateway(*[httpx.Response(429, headers={"retry-after": "0"}) for _ in range(3)])
+    async with client(gateway, treat_429_as_unknown=True) as qxt:
+        with pytest.raises(UnexpectedStatusError) as caught:
+            await qxt.send([A, B], TEXT)
+        bulk = await qxt.send_bulk([C], TEXT)
+
+        async def take() -> RecordedBatch:
+            return RecordedBatch(Message(TEXT), numbers(1, 5), until=clocks.steady() + 60)
+
+        recorded = await qxt.send_recorded(take, on_result=lambda _: None)
+    assert isinstance(caught.value.result, BatchResult)
+    assert (caught.value.status, caught.value.result.unknown) == (429, (A, B))
+    assert recorded is not None
+    assert ((*bulk.unknown,), recorded.unknown) == ((C,), (*numbers(1, 5),))
+    assert len(gateway.sends) == 3
 
 
 @pytest.mark.anyio
@@ -268,7 +291,7 @@ def test_attempts_are_spaced_with_jitter(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_server_says_when() -> None:
     """``Retry-After`` is waited as told, in seconds, and at most `max_backoff`."""
     gateway = Gateway(
-        httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(503, headers={"retry-after": "3600"})
+        httpx.Response(429, headers={"retry-after": "7"}), httpx.Response(429, headers={"retry-after": "3600"})
     )
     assert _arrivals(gateway, RetryPolicy(max_backoff=20)) == pytest.approx([7, 27])
 
@@ -278,7 +301,7 @@ def test_a_server_says_when() -> None:
 async def test_retry_after_as_a_date(hours: int) -> None:
     """A date is read as the time until then, or as none if it has passed."""
     date = format_datetime(datetime.now(UTC) + timedelta(hours=hours), usegmt=True)
-    gateway = Gateway(httpx.Response(503, headers={"retry-after": date}))
+    gateway = Gateway(httpx.Response(429, headers={"retry-after": date}))
     async with client(gateway, retry=RetryPolicy(1)) as qxt:
         with pytest.raises(ThrottledError) as caught:
             await qxt.send([A], TEXT)

@@ -250,10 +250,11 @@ def _rows() -> Iterator[Row]:
     again = {"attempts": 2, "get": True}
     yield Row(18, "429", (c.refusing("429 Slow Down"),), "accepted", "all", **again)
     yield Row(18, "429, Retry-After: 0", (c.refusing("429 Slow Down", "Retry-After: 0"),), "accepted", "all", **again)
-    yield Row(18, "503, Retry-After: 3600", (c.refusing("503 Busy", "Retry-After: 3600"),), "accepted", "all", **again)
 
     for code in (500, 502, 503, 504):
         yield Row(19, f"HTTP {code}", (c.failing(f"{code} Broken"),), "unknown", "all", STATUS, get=True)
+    later = c.failing("503 Busy", "Retry-After: 3600")
+    yield Row(19, "HTTP 503, Retry-After: 3600", (later,), "unknown", "all", STATUS, get=True)
 
     for name, page in (("HTML page", b"<html>hello"), ("empty", b""), ("JSON", b'{"ok": true}'), ("spaces", b" \n")):
         plan = (c.saying(lambda _, page=page: page),)

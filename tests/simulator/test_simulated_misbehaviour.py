@@ -44,11 +44,11 @@ ANSWERS = [
     ("take-then-500", 500, b"", 4),
     ("take-then-502", 502, b"", 4),
     ("take-then-503", 503, b"", 4),
+    ("take-then-busy", 503, b"", 4),
     ("take-then-504", 504, b"", 4),
     ("take-then-partial", 200, b"ok:6398619:13800138002,13800138004\n", 4),
     ("too-large-unread", 413, b"too large", 0),
     ("throttle-429", 429, b"", 0),
-    ("throttle-503", 503, b"", 0),
     ("http-429", 429, b"", 0),
     ("http-503", 503, b"", 0),
     ("error-8", 200, "error:moblie 提交数小于10，请重新提交!\n".encode("gbk"), 0),
@@ -95,7 +95,7 @@ async def test_answers_of_faults(gateway, fault, status, answer, taken):
 
 async def test_headers_of_faults(gateway):
     """``Retry-After``, a redirect's ``Location``, and the garbage's own content type."""
-    gateway.fail_next("throttle-503")
+    gateway.fail_next("take-then-busy")
     gateway.fail_next("take-then-redirect")
     gateway.fail_next("take-then-html")
     gateway.fail_next("http-503")
