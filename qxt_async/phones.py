@@ -91,7 +91,7 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
     if matches(folded) and sendable(folded):
         return folded
     for code in _COUNTRY_CODES:
-        if folded.startswith(code) and matches(rest := folded.removeprefix(code)) and sendable(rest):
+        if matches(rest := folded.removeprefix(code)) and sendable(rest):
             return rest
     raise InvalidNumberError(masked(raw), _why_not(raw, folded, pattern))
 
@@ -257,11 +257,10 @@ class Intake:
         suppressed: Container[str] = (),
         keep_invalid: bool = True,
     ) -> None:
-        if pattern != MOBILE_PATTERN:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise InvalidConfigurationError(f"number_pattern is not a regular expression: {error}") from error
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise InvalidConfigurationError(f"number_pattern is not a regular expression: {error}") from error
         self.pattern = pattern
         self.seen = seen
         self.suppressed = suppressed
