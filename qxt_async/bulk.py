@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from .errors import AccountRefusedError, CallbackFailedError, QxtError, SourceFailedError
+from .errors import CallbackFailedError, QxtError, SourceFailedError
 from .models import BulkResult, Progress
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ class BulkStream:
     def _take_result(self, result: BatchResult) -> None:
         self._results.append(result)
         self._news.set()
-        if isinstance(result.error, AccountRefusedError):
+        if result.error is not None and result.error.concerns_every_batch:
             self._stop(result.error)
         counts = self._counts
         counts["batches"] += 1

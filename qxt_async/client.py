@@ -386,8 +386,8 @@ class QxtClient:
 
         Raises:
             InvalidRequestError: at once, before any I/O: text, extension number or options cannot work.
-            AccountRefusedError: from the iteration, after all settled batches: the gateway refused what every batch
-                would meet (password, extension number). No further batch was begun.
+            AccountRefusedError, ForbiddenError: from the iteration, after all settled batches: one met what every batch
+                would meet (password, extension number; HTTP 403). No further batch was begun.
             SourceFailedError, CallbackFailedError: likewise, when `numbers`, `on_result` or `on_progress` raised.
         """
         self._check_open()
@@ -435,8 +435,9 @@ class QxtClient:
         Raises:
             InvalidRequestError: nothing can be sent this way, or no number is valid. No I/O was done.
             InsufficientBalanceError: with `check_balance`; nothing was sent.
-            AccountRefusedError, SourceFailedError, CallbackFailedError: the send stopped early; the error's `result`
-                has what was settled before, and in `unsent` what was read from the source and not sent.
+            AccountRefusedError, ForbiddenError, SourceFailedError, CallbackFailedError: the send stopped early; the
+                error's `result` has what was settled before, and in `unsent` what was read from the source and not
+                sent.
 
         Cancelling: no new batch is begun, those under way are given up, and `on_result` is told what became of each.
         """

@@ -35,6 +35,7 @@
      │    ├── DeadlineExceededError
      │    ├── ConnectionBrokenError
      │    ├── UnexpectedStatusError           a redirect, a 5xx
+     │    │    └── ForbiddenError             HTTP 403; every batch would meet it: a bulk send stops
      │    ├── UnreadableAnswerError           nobody understands the answer
      │    ├── ForeignAnswerError              the answer speaks of numbers that were not sent
      │    ├── PartialAnswerError              no line mentions some of the numbers
@@ -82,6 +83,7 @@ __all__ = [
     "DeliveryTimeoutError",
     "EmptyUserError",
     "ExtnoRefusedError",
+    "ForbiddenError",
     "ForeignAnswerError",
     "InsufficientBalanceError",
     "InvalidConfigurationError",
@@ -132,9 +134,12 @@ class QxtError(Exception):
     Attributes:
         result: what was settled before the error, where a call had several numbers: a `BatchResult` from `send`,
             a `BulkResult` from `send_bulk` (`stream_bulk` has handed its batches out already), else ``None``.
+        concerns_every_batch: whether every other batch would meet it too: a bulk send stops at once, a campaign is
+            paused.
     """
 
     result: BatchResult | BulkResult | None = None
+    concerns_every_batch: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exception's own way calls cls(*args), which fails for every class with other arguments than its message.
@@ -273,6 +278,7 @@ class AccountRefusedError(RefusedError):
     """A refusal that every other batch of this account would meet too; a bulk send stops at once."""
 
     advice = "the gateway refuses this account's requests"
+    concerns_every_batch = True
 
 
 class AuthenticationError(AccountRefusedError):
@@ -306,7 +312,7 @@ class ExtnoRefusedError(AccountRefusedError):
 
 
 class AddressRefusedError(RefusedError):
-    """HTTP 400, 401, 403, 404, 405 or 411: what answers at the address does not take the request.
+    """HTTP 400, 401, 404, 405 or 411: what answers at the address does not take the request.
 
     Attributes:
         status: the HTTP status.
@@ -439,10 +445,22 @@ class UnexpectedStatusError(OutcomeUnknownError):
         status: the HTTP status.
     """
 
-    def __init__(self, status: int) -> None:
-        kind = "a redirect, which is never followed" if 300 <= status < 400 else "not an answer of the gateway"
-        super().__init__(f"HTTP {status}: {kind}")
+    def __init__(self, status: int, kind: str = "") -> None:
+        usual = "a redirect, which is never followed" if 300 <= status < 400 else "not an answer of the gateway"
+        super().__init__(f"HTTP {status}: {kind or usual}")
         self.status = status
+
+
+class ForbiddenError(UnexpectedStatusError):
+    """HTTP 403. A filter in front of the gateway says so, or one that holds back the gateway's answer.
+
+    Every other batch would meet it too: a bulk send stops at once, a campaign is paused.
+    """
+
+    concerns_every_batch = True
+
+    def __init__(self) -> None:
+        super().__init__(403, "forbidden, before or after the gateway took it; check base_url and what stands between")
 
 
 class UnreadableAnswerError(OutcomeUnknownError):

@@ -31,7 +31,7 @@ __all__ = ["Line", "Order", "RecordedBatch", "read_status", "stopped_error"]
 logger = logging.getLogger("qxt_async")
 
 # Statuses by which a server says that it did not handle the request (RFC 9110, 15.5).
-_ADDRESS_REFUSED = frozenset({400, 401, 403, 404, 405, 411})
+_ADDRESS_REFUSED = frozenset({400, 401, 404, 405, 411})
 _TOO_LARGE = frozenset({413, 414})
 
 
@@ -293,7 +293,7 @@ def read_status(
     """What the answer's head says about the numbers, ``None`` if its body is to be read.
 
     No 5xx is a refusal, with or without ``Retry-After``: a cache or a balancer sends one also after the gateway has
-    taken the request.
+    taken the request. No 403 is, either: a filter may hold back the gateway's answer.
     """
     status = exchange.status
     if 200 <= status < 300 and not exchange.encoded:
@@ -307,6 +307,8 @@ def read_status(
         return Answer(failed=everything, error=errors.AddressRefusedError(status))
     if status in _TOO_LARGE:
         return Answer(failed=everything, error=errors.RequestTooLargeError(status))
+    if status == 403:
+        return Answer(unknown=everything, error=errors.ForbiddenError())
     return Answer(unknown=everything, error=errors.UnexpectedStatusError(status))
 
 

@@ -24,6 +24,7 @@ NAMES = {
     "DeliveryState",
     "EmptyUserError",
     "ExtnoRefusedError",
+    "ForbiddenError",
     "ForeignAnswerError",
     "InsufficientBalanceError",
     "InvalidConfigurationError",

@@ -85,7 +85,8 @@ class Failures:
     Attributes:
         limit: how many are a reason to pause.
         in_a_row: how many there are; one acceptance begins anew.
-        reason: why to pause: a row was full. It stays until `begin_anew`, whatever is answered meanwhile.
+        reason: why to pause: a row was full, or one met what every batch would meet. It stays until `begin_anew`,
+            whatever is answered meanwhile.
     """
 
     limit: int
@@ -94,9 +95,11 @@ class Failures:
 
     def heed(self, result: BatchResult) -> None:
         """Count an answer; what was not sent is planned again, and counts when it is settled."""
-        if result.receipts:
+        if result.error is not None and result.error.concerns_every_batch:
+            self.reason = str(result.error)
+        elif result.receipts:
             self.in_a_row = 0
-        elif not isinstance(result.error, NotSentError | AccountRefusedError):
+        elif not isinstance(result.error, NotSentError):
             self._count(result.error)
 
     def heed_settled(self, execution: Execution) -> None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from qxt_async.errors import (
-    AccountRefusedError,
     InvalidRequestError,
     JournalBusyError,
     JournalUnavailableError,
@@ -218,14 +217,15 @@ class Run:
                     self._quiet = anyio.Event()
                     await self._quiet.wait()
                     await self._suffices(every)
-            except AccountRefusedError as error:
-                self._short = str(error)
             except (NotSentError, OutcomeUnknownError, RefusedError) as error:
-                self._balance_failures += 1
-                self._hold(self._options.retry.backoff, f"the balance cannot be asked: {error}")
-                if self._balance_failures < _BALANCE_TRIES:
-                    return
-                self._short = f"the balance cannot be asked: {error}"
+                if error.concerns_every_batch:
+                    self._short = str(error)
+                else:
+                    self._balance_failures += 1
+                    self._hold(self._options.retry.backoff, f"the balance cannot be asked: {error}")
+                    if self._balance_failures < _BALANCE_TRIES:
+                        return
+                    self._short = f"the balance cannot be asked: {error}"
             if not self._short:
                 self._unasked = self._balance_failures = 0
                 return

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from qxt_async.campaign import Failures, Fate
-from qxt_async.errors import AccountRefusedError, NotSentError, OutcomeUnknownError, RefusedError, ThrottledError
+from qxt_async.errors import NotSentError, OutcomeUnknownError, RefusedError, ThrottledError
 
 if TYPE_CHECKING:
     from qxt_async.campaign import Execution
     from qxt_async.client import QxtClient
+    from qxt_async.errors import QxtError
     from qxt_async.journal.campaigns import CampaignStore
 
     from .engine import Engine
@@ -95,10 +96,10 @@ class Guard:
                 return True
             try:
                 short = await self._shortage(campaign)
-            except AccountRefusedError as error:
-                await self._pause_all(error)
-                return False
             except (NotSentError, OutcomeUnknownError, RefusedError) as error:
+                if error.concerns_every_batch:
+                    await self._pause_all(error)
+                    return False
                 self._balance_failures += 1
                 self.hold(self._options.retry.backoff)
                 if self._balance_failures < _BALANCE_TRIES:
@@ -128,11 +129,10 @@ class Guard:
 
     async def account_for(self, campaign: int, execution: Execution) -> None:
         """Draw the consequences of what became of a batch."""
-        if execution.fate is Fate.REFUSED:
-            if isinstance(execution.error, AccountRefusedError):
-                await self._pause_all(execution.error)
-            else:
-                await self._pause(campaign, str(execution.error))
+        if execution.error is not None and execution.error.concerns_every_batch:
+            await self._pause_all(execution.error)
+        elif execution.fate is Fate.REFUSED:
+            await self._pause(campaign, str(execution.error))
         elif execution.fate is Fate.NOT_SENT:
             self._unreached += 1
             # Once is an accident, twice a gateway that cannot be reached: no use in trying every batch on it.
@@ -149,7 +149,7 @@ class Guard:
         # When it is run again, it begins anew.
         self._accounts.pop(campaign, None)
 
-    async def _pause_all(self, error: AccountRefusedError) -> None:
-        """What the account is refused for would meet every batch of every campaign."""
+    async def _pause_all(self, error: QxtError) -> None:
+        """Pause every campaign: what one batch met would meet every batch of each."""
         for campaign in await self._engine.running():
             await self._pause(campaign, str(error))

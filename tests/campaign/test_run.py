@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Literal
 
 import anyio
 import attrs
@@ -181,6 +182,26 @@ async def test_wrong_password(store: str) -> None:
         assert "does not accept the password" in tally.reason
         assert (await campaigns.batches(campaign))[0].error == "WrongPasswordError"
         assert (await run(campaigns, gateway, campaign)).accepted == 40
+    assert set(gateway.taken.values()) == {1}
+
+
+@pytest.mark.parametrize("of", ["send", "balance"])
+async def test_forbidden(store: str, of: Literal["send", "balance"]) -> None:
+    """A 403 pauses at once: what met it is unknown, and nothing else is begun; the balance is asked once."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("take-then-403" if of == "send" else "http-403", of=of)
+    async with opened(store) as (_, campaigns):
+        campaign = await planned(campaigns, *[2] * 20)
+        narrow = client_of(gateway, max_concurrency=1)
+        options = attrs.evolve(QUICK, check_balance=of == "balance")
+        tally = await CampaignRunner(_Journal(campaigns), narrow, options).run(campaign)
+        met = 2 if of == "send" else 0
+        assert (tally.state, tally.unknown, tally.planned) == (CampaignState.PAUSED, met, 40 - met)
+        assert tally.reason.endswith(
+            "HTTP 403: forbidden, before or after the gateway took it; check base_url and what stands between"
+        )
+        assert (await run(campaigns, gateway, campaign)).accepted == 40 - met
+    assert len(gateway.taken) == 40
     assert set(gateway.taken.values()) == {1}
 
 

@@ -54,7 +54,10 @@ UNKNOWN = {
     "protocol error": httpx.RemoteProtocolError("closed"),
     "read timeout": httpx.ReadTimeout("slow"),
     "anything else": OSError("odd"),
-    **{str(status): httpx.Response(status) for status in (100, 301, 302, 303, 307, 308, 418, 500, 502, 503, 504)},
+    **{
+        str(status): httpx.Response(status)
+        for status in (100, 300, 301, 302, 303, 307, 308, 403, 418, 500, 502, 503, 504)
+    },
     "503 with Retry-After": httpx.Response(503, headers={"retry-after": "0"}),
     "an answer nobody understands": "<html>",
     "an empty answer": "",
@@ -68,7 +71,7 @@ FAILED = {
     "extension number": "error:扩展号码错误",
     "too few": "error:moblie 提交数小于10，请重新提交!",
     "unlisted": "error:通道关闭",
-    **{str(status): httpx.Response(status) for status in (400, 401, 403, 404, 405, 411, 413, 414)},
+    **{str(status): httpx.Response(status) for status in (400, 401, 404, 405, 411, 413, 414)},
 }
 
 

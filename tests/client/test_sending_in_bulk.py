@@ -16,6 +16,7 @@ from qxt_async import (
     BulkResult,
     CallbackFailedError,
     ExtnoRefusedError,
+    ForbiddenError,
     InsufficientBalanceError,
     InvalidConfigurationError,
     InvalidRequestError,
@@ -249,11 +250,16 @@ async def test_single_batches_may_fail() -> None:
 
 
 @pytest.mark.parametrize(
-    ("refusal", "error"),
-    [("error:无此用户或者密码不对", WrongPasswordError), ("error:扩展号码错误", ExtnoRefusedError)],
+    ("refusal", "error", "outcome"),
+    [
+        ("error:无此用户或者密码不对", WrongPasswordError, "failed"),
+        ("error:扩展号码错误", ExtnoRefusedError, "failed"),
+        (httpx.Response(403), ForbiddenError, "unknown"),
+    ],
+    ids=["password", "extension number", "403"],
 )
-async def test_what_every_batch_would_meet_stops_it(refusal: str, error: type[QxtError]) -> None:
-    """A wrong password or extension number stops the send; the error has what was settled and what was read."""
+async def test_what_every_batch_would_meet_stops_it(refusal: Any, error: type[QxtError], outcome: str) -> None:
+    """A wrong password or extension number or a 403 stops the send; the error has what was settled and was read."""
     gateway = Gateway(ok(), refusal)
     source = Source(100_000)
     async with client(gateway, max_concurrency=1) as qxt:
@@ -262,8 +268,8 @@ async def test_what_every_batch_would_meet_stops_it(refusal: str, error: type[Qx
     result = caught.value.result
     assert isinstance(result, BulkResult)
     assert len(gateway.sends) == 2
-    assert [batch.outcome for batch in result.batches] == ["accepted", "failed"]
-    assert [*result.accepted, *result.failed, *result.unsent] == numbers(source.read)
+    assert [batch.outcome for batch in result.batches] == ["accepted", outcome]
+    assert [*result.accepted, *result.failed, *result.unknown, *result.unsent] == numbers(source.read)
     assert source.read <= 6000
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import attrs
@@ -340,6 +340,26 @@ async def test_a_wrong_password_pauses_every_campaign(setting: Setting) -> None:
         async with setting.working(attrs.evolve(OPTIONS, check_balance=check_balance), password="wrong"):
             await until(paused)
     assert not setting.gateway.taken
+
+
+@pytest.mark.parametrize("of", ["send", "balance"])
+async def test_a_403_pauses_every_campaign(setting: Setting, of: Literal["send", "balance"]) -> None:
+    """One is enough for all that run; what met it is unknown."""
+    campaigns = [await setting.plan(20), await setting.plan(20)]
+    for campaign in campaigns:
+        await setting.journal.campaigns.start(campaign)
+    setting.gateway.fail_share("take-then-403", 1.0, of="send")
+    setting.gateway.fail_share("http-403", 1.0, of="balance")
+
+    async def paused() -> bool:
+        states = [await setting.state(campaign) for campaign in campaigns]
+        return all(state is CampaignState.PAUSED and "HTTP 403" in reason for state, reason in states)
+
+    async with setting.working(attrs.evolve(OPTIONS, check_balance=of == "balance")):
+        await until(paused)
+    assert bool(setting.gateway.taken) == (of == "send")
+    tallies = [await setting.journal.campaigns.tally(campaign) for campaign in campaigns]
+    assert sum(tally.unknown for tally in tallies) == setting.gateway.taken.total()
 
 
 async def test_a_campaign_that_cannot_be_paid_is_paused(setting: Setting) -> None:

@@ -86,6 +86,17 @@ class Row:
     fresh: bool = attrs.field(default=False, kw_only=True)
     lanes: tuple[tuple[str, str], ...] = attrs.field(default=LANES, kw_only=True)
 
+    @property
+    def stops(self) -> bool:
+        """Whether every batch would meet it, so that a bulk send stops and a campaign is paused."""
+        return self.error is not None and self.error.concerns_every_batch
+
+    @property
+    def in_campaign(self) -> str:
+        """What becomes of a campaign's batch: what the account is refused for is sent when the account is right."""
+        refused = self.error is not None and issubclass(self.error, errors.AccountRefusedError)
+        return "planned" if refused else self.outcome
+
 
 # --- the table
 
@@ -243,9 +254,10 @@ def _rows() -> Iterator[Row]:
         plan = (functools.partial(c.redirect, status=status),)
         yield Row(16, f"redirect {status[:3]}", plan, "unknown", "none", STATUS, get=True)
 
-    for code in (400, 401, 403, 404, 405, 411, 413, 414):
+    for code in (400, 401, 404, 405, 411, 413, 414):
         refused = errors.RequestTooLargeError if code in (413, 414) else errors.AddressRefusedError
         yield Row(17, f"HTTP {code}", (c.refusing(f"{code} No"),), "failed", "none", refused, lanes=EACH_ONCE)
+    yield Row(17, "HTTP 403", (c.failing("403 No"),), "unknown", "all", errors.ForbiddenError, get=True)
 
     again = {"attempts": 2, "get": True}
     yield Row(18, "429", (c.refusing("429 Slow Down"),), "accepted", "all", **again)
@@ -304,10 +316,8 @@ def as_markdown() -> str:
     lines = ["| # | fault | `send`, `send_bulk` | campaign | taken | error |", "|---|---|---|---|---|---|"]
     for row in ROWS:
         error = "" if row.error is None else f"`{row.error.__name__}`"
-        outcome = row.outcome.replace("|", " or ")
-        # What every batch would meet stops a campaign, and is sent when the account is right again.
-        stops = row.error is not None and issubclass(row.error, errors.AccountRefusedError)
-        campaign = "planned, paused" if stops else outcome
+        outcome, campaign = (words.replace("|", " or ") for words in (row.outcome, row.in_campaign))
+        campaign += ", paused" if row.stops else ""
         lines.append(f"| {row.number} | {row.fault} | {outcome} | {campaign} | {row.taken} | {error} |")
     return "\n".join(lines)
 
@@ -515,8 +525,7 @@ def _check_outcome(row: Row, batches: tuple[BatchResult, ...], mode: str) -> Non
         assert all(other.outcome == "accepted" for other in others)
     else:
         assert all(other.outcome == row.outcome for other in others)
-    stopped = mode == "send_bulk" and row.error is not None and issubclass(row.error, errors.AccountRefusedError)
-    assert len(batches) == (1 if stopped or mode != "send_bulk" else 3)
+    assert len(batches) == (1 if row.stops or mode != "send_bulk" else 3)
     if row.number == 17 and isinstance(met.error, errors.AddressRefusedError):
         assert "check base_url" in str(met.error)
     if row.answer is not None:

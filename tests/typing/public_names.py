@@ -160,7 +160,7 @@ async def failing(client: qxt.QxtClient) -> None:  # noqa: C901
         pass
     except (qxt.AuthenticationError, qxt.AccountRefusedError) as error:
         assert_type(error.description, str)
-    except (qxt.AddressRefusedError, qxt.RequestTooLargeError, qxt.UnexpectedStatusError) as error:
+    except (qxt.AddressRefusedError, qxt.RequestTooLargeError, qxt.UnexpectedStatusError, qxt.ForbiddenError) as error:
         assert_type(error.status, int)
     except qxt.SubmitFailedError as error:
         assert_type(error.codes, tuple[str, ...])
