@@ -327,23 +327,33 @@ def parse_send(body: bytes, numbers: Sequence[str], tele: bytes, text: str = "")
 
 
 class _Lines:
-    """The lines of an answer, sorted by kind."""
+    """The lines of an answer, sorted by kind.
+
+    Attributes:
+        taken: mid and numbers of each ``ok:`` line.
+        failed: code and numbers of each ``fail:`` line.
+        refusals: the description of each ``error:`` line; none if there is a line that is not of the protocol, as in
+            a web page, which may have been made of anything and says nothing about the request.
+    """
 
     def __init__(self, text: str) -> None:
         self.taken: list[tuple[str, list[str]]] = []
         self.failed: list[tuple[str, list[str]]] = []
         self.refusals: list[str] = []
+        is_page = False
         for line in text.splitlines():
             keyword, colon, rest = line.strip().partition(":")
-            if not colon:
-                continue
             keyword = keyword.strip().lower()
-            if keyword in ("ok", "fail"):
+            if colon and keyword in ("ok", "fail"):
                 name, _, told = rest.partition(":")
                 numbers = [number for part in told.split(",") if (number := part.strip())]
                 (self.taken if keyword == "ok" else self.failed).append((name.strip(), numbers))
             elif (description := _description(line)) is not None:
                 self.refusals.append(description)
+            elif line.strip():
+                is_page = True
+        if is_page:
+            self.refusals.clear()
 
 
 def _description(line: str) -> str | None:
@@ -400,9 +410,8 @@ def parse_balance(body: bytes) -> Balance:
     text = decode(body)
     if found := re.match(r"\s*ok\s*:\s*sms\s*:\s*(-?\d{1,18})\s*:\s*mms\s*:\s*(-?\d{1,18})\s*$", text, re.ASCII):
         return Balance(int(found[1]), mms=int(found[2]))
-    for line in text.splitlines():
-        if (description := _description(line)) is not None:
-            raise refusal(description)
+    if refusals := _Lines(text).refusals:
+        raise refusal(refusals[0])
     raise errors.UnreadableAnswerError("nobody understands the answer", shown(text))
 
 

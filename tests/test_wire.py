@@ -224,6 +224,36 @@ def test_an_empty_answer_is_called_empty() -> None:
 
 
 @pytest.mark.parametrize(
+    "page",
+    [
+        "<html>\nerror: not found\n</html>",
+        "<p>busy</p>\nerror:无此用户或者密码不对",
+        "error:无此用户或者密码不对\n<!-- made by a filter -->",
+        "Service status\n\n error: the upstream is away\n",
+        "error: mobile\ncode: 500",
+        "error:closed\n:",
+    ],
+    ids=["HTML", "HTML, documented", "documented, HTML", "text", "YAML", "colon"],
+)
+def test_a_page_with_a_line_of_error_refuses_nothing(page: str) -> None:
+    """Where a line is not of the protocol, an ``error:`` line is no refusal, also a documented one: unknown."""
+    told = parse_send(page.encode("gbk"), ["13800138000"], b"13800138000")
+    assert isinstance(told.error, UnreadableAnswerError)
+    assert (told.failed, told.unknown) == ((), ("13800138000",))
+    assert told.error.answer
+    with pytest.raises(UnreadableAnswerError):
+        parse_balance(page.encode("gbk"))
+
+
+def test_a_refusal_of_several_lines() -> None:
+    """Empty lines and further ``error:`` lines are of the protocol; the first one tells the error."""
+    body = "\r\n失败:error:通道关闭\r\n \r\nerror:mobile\r\n".encode("gbk")
+    told = parse_send(body, ["13800138000"], b"13800138000")
+    assert isinstance(told.error, errors.UnknownRefusalError)
+    assert (told.error.description, told.failed) == ("通道关闭", ("13800138000",))
+
+
+@pytest.mark.parametrize(
     ("said", "shown"),
     [
         ("13800138000", "138****"),

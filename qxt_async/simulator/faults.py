@@ -175,6 +175,7 @@ def _spread(numbers: tuple[str, ...], share: float) -> tuple[tuple[str, ...], tu
 
 
 _HTML = b"<html><head><title>Welcome</title></head><body><h1>It works!</h1></body></html>"
+_ERROR_PAGE = b"<html>\n<pre>\nerror: the upstream is away\n</pre>\n</html>\n"
 
 
 def _named(*faults: Fault) -> dict[str, Fault]:
@@ -189,6 +190,7 @@ FAULTS = _named(
     Fault("take-then-hang", hangs=True),
     Fault("take-then-drip", drip=0.05),
     Fault("take-then-html", body=_HTML, headers=(("content-type", "text/html"),)),
+    Fault("take-then-error-page", body=_ERROR_PAGE, headers=(("content-type", "text/html"),)),
     Fault("take-then-json", body=b'{"code": 0, "message": "success"}', headers=(("content-type", "application/json"),)),
     Fault("take-then-empty", body=b""),
     Fault("take-then-redirect", status=302, body=b"", headers=(("location", "/elsewhere"),)),

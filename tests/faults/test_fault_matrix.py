@@ -268,7 +268,15 @@ def _rows() -> Iterator[Row]:
     later = c.failing("503 Busy", "Retry-After: 3600")
     yield Row(19, "HTTP 503, Retry-After: 3600", (later,), "unknown", "all", STATUS, get=True)
 
-    for name, page in (("HTML page", b"<html>hello"), ("empty", b""), ("JSON", b'{"ok": true}'), ("spaces", b" \n")):
+    pages = {
+        "HTML page": b"<html>hello",
+        "HTML page with a line error:": b"<html>\nerror: busy\n</html>",
+        "text page with a line error:": b"It works\nerror: none",
+        "empty": b"",
+        "JSON": b'{"ok": true}',
+        "spaces": b" \n",
+    }
+    for name, page in pages.items():
         plan = (c.saying(lambda _, page=page: page),)
         kept = page.decode().strip()
         yield Row(20, name, plan, "unknown", "all", UNREADABLE, answer=kept, lanes=EACH_ONCE)

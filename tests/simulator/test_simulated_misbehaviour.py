@@ -45,6 +45,7 @@ ANSWERS = [
     ("take-then-502", 502, b"", 4),
     ("take-then-503", 503, b"", 4),
     ("take-then-busy", 503, b"", 4),
+    ("take-then-error-page", 200, b"<html>\n<pre>\nerror: the upstream is away\n</pre>\n</html>\n", 4),
     ("take-then-504", 504, b"", 4),
     ("take-then-partial", 200, b"ok:6398619:13800138002,13800138004\n", 4),
     ("too-large-unread", 413, b"too large", 0),
