@@ -37,7 +37,7 @@
      │    ├── UnexpectedStatusError           a redirect, a 5xx
      │    │    └── ForbiddenError             HTTP 403; every batch would meet it: a bulk send stops
      │    ├── UnreadableAnswerError           nobody understands the answer
-     │    ├── ForeignAnswerError              the answer speaks of numbers that were not sent
+     │    ├── ForeignAnswerError              the answer is another request's, or out of a cache
      │    ├── PartialAnswerError              no line mentions some of the numbers
      │    └── CancelledInFlightError          the caller went away while it was under way
      ├── JournalError                         what must survive a crash cannot be kept or read
@@ -476,7 +476,7 @@ class UnreadableAnswerError(OutcomeUnknownError):
 
 
 class ForeignAnswerError(OutcomeUnknownError):
-    """The answer speaks of numbers that this request did not send, so none of it is believed."""
+    """The answer is another request's: it speaks of numbers that this one did not send, or a cache had kept it."""
 
 
 class PartialAnswerError(OutcomeUnknownError):

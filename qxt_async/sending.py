@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import random
 import time
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from .phones import Intake
     from .retrying import RetryPolicy
     from .transports import Transport
+    from .values import Secret
     from .wire import Form, Method
 
 __all__ = ["Line", "Order", "RecordedBatch", "read_status", "stopped_error"]
@@ -33,6 +36,9 @@ logger = logging.getLogger("qxt_async")
 # Statuses by which a server says that it did not handle the request (RFC 9110, 15.5).
 _ADDRESS_REFUSED = frozenset({400, 401, 404, 405, 411})
 _TOO_LARGE = frozenset({413, 414})
+
+_FROM_CACHE = "a cache has answered with what an earlier request was told; use POST"
+_GIVEN_MIDS = 10_000  # at 100 requests a second, those of the last 100 seconds; 2 MB
 
 
 class RecordedBatch(Value):
@@ -54,6 +60,30 @@ class RecordedBatch(Value):
         self._fill(message, numbers, until)
 
 
+class _GivenMids:
+    """Which mids the answers to GETs have last given to which address: a cache gives the same one again.
+
+    They are kept as digests, since the address of a GET has the text and the credential in it.
+    """
+
+    __slots__ = ("_digests",)
+
+    def __init__(self) -> None:
+        self._digests: OrderedDict[bytes, None] = OrderedDict()
+
+    def note(self, form: Secret[bytes], mids: Sequence[str]) -> bool:
+        """Note that a form got these mids; whether it had got one of them before."""
+        known = False
+        for mid in mids:
+            digest = hashlib.blake2b(b"%b\n%b" % (form.reveal(), mid.encode()), digest_size=16).digest()
+            known = known or digest in self._digests
+            self._digests[digest] = None
+            self._digests.move_to_end(digest)
+            if len(self._digests) > _GIVEN_MIDS:
+                self._digests.popitem(last=False)
+        return known
+
+
 class Line:
     """The way to the gateway that all requests of one client share.
 
@@ -63,9 +93,10 @@ class Line:
         slots: as many as requests may be in flight; the pool is as large, so that nothing waits in it.
         pace: the rate limits.
         treat_429_as_unknown: whether HTTP 429 leaves open if the gateway has taken the request.
+        given: the mids that GETs were given.
     """
 
-    __slots__ = ("_loop", "base_url", "keeps_deadline", "pace", "slots", "transport", "treat_429_as_unknown")
+    __slots__ = ("_loop", "base_url", "given", "keeps_deadline", "pace", "slots", "transport", "treat_429_as_unknown")
 
     def __init__(
         self,
@@ -81,6 +112,7 @@ class Line:
         self.slots = slots
         self.pace = pace
         self.treat_429_as_unknown = treat_429_as_unknown
+        self.given = _GivenMids()
         self.keeps_deadline: bool = getattr(transport, "keeps_deadline", False)
         self._loop: object = None
 
@@ -214,6 +246,8 @@ class Order:
             nonlocal answer
             answer = read_status(exchange, numbers, treat_429_as_unknown=line.treat_429_as_unknown)
             answer = answer or parse_send(exchange.body or b"", numbers, tele, self.form.text)
+            if request.method == "GET" and line.given.note(request.form, [taken.mid for taken in answer.receipts]):
+                answer = Answer(unknown=tuple(numbers), error=errors.ForeignAnswerError(_FROM_CACHE))
             return answer.trusted
 
         exchange = Exchange(request, line.base_url, on_answer, until=self.until, timeout=self.timeout)
@@ -296,9 +330,11 @@ def read_status(
     taken the request. No 403 is, either: a filter may hold back the gateway's answer.
     """
     status = exchange.status
+    everything = tuple(numbers)
+    if exchange.aged and exchange.request.method == "GET":
+        return Answer(unknown=everything, error=errors.ForeignAnswerError(_FROM_CACHE))
     if 200 <= status < 300 and not exchange.encoded:
         return None
-    everything = tuple(numbers)
     if 200 <= status < 300:
         return Answer(unknown=everything, error=errors.UnreadableAnswerError("the answer is compressed, unasked"))
     if status == 429 and not treat_429_as_unknown:

@@ -248,7 +248,7 @@ class AiohttpTransport:
         whole = False
         try:
             sent = response.reveal().headers.get
-            exchange.begin_answer(response.reveal().status, sent("retry-after"), sent("content-encoding"))
+            exchange.begin_answer(response.reveal().status, sent("retry-after"), sent("content-encoding"), sent("age"))
             del sent  # a redirect's has the address
             content = response.reveal().content
             body = b""

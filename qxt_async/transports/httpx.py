@@ -354,7 +354,10 @@ class HttpxTransport:
                 # The headers could not be written any more, and something was there to be read.
                 raise exchange.refused or UnaskedAnswerError
             exchange.begin_answer(
-                response.status_code, response.headers.get("retry-after"), response.headers.get("content-encoding")
+                response.status_code,
+                response.headers.get("retry-after"),
+                response.headers.get("content-encoding"),
+                response.headers.get("age"),
             )
             trusted = exchange.finish(await _whole(response))
             over_tls = exchange.base_url.startswith("https:")

@@ -37,8 +37,8 @@ KEEPALIVE = 15.0
 FORM_TYPE = "application/x-www-form-urlencoded; charset=GBK"
 """``Content-Type`` of a POST (PROTOCOL 1.2)."""
 
-HEADERS = {"accept": "*/*", "accept-encoding": "identity", "user-agent": "qxt_async"}
-"""Of each request. The answer has to come as it is: a small one can unpack to gigabytes."""
+HEADERS = {"accept": "*/*", "accept-encoding": "identity", "cache-control": "no-store", "user-agent": "qxt_async"}
+"""Of each request. The answer has to come as it is: a small one can unpack to gigabytes; and from no cache."""
 
 
 class NeverConnectedError(Exception):
@@ -84,6 +84,7 @@ class Exchange:
         status: HTTP status, 0 until there is an answer.
         retry_after: the header of that name.
         encoded: whether the answer has a content encoding, which we asked it not to have.
+        aged: whether it has spent time in a cache: an ``Age`` that is not 0.
         until: when the form has to have begun to leave, on `clocks.steady`; ``None`` for any time.
         body: the answer, whole, or ``None``.
         timeout: seconds that it may take in all, for a transport that keeps the deadline itself; ``None`` for no limit.
@@ -91,6 +92,7 @@ class Exchange:
 
     __slots__ = (
         "_begun",
+        "aged",
         "base_url",
         "body",
         "encoded",
@@ -124,6 +126,7 @@ class Exchange:
         self.status = 0
         self.retry_after: str | None = None
         self.encoded = False
+        self.aged = False
         self.body: bytes | None = None
 
     @property
@@ -170,7 +173,7 @@ class Exchange:
         self.refused = error
         return error
 
-    def begin_answer(self, status: int, retry_after: str | None, encoding: str | None) -> None:
+    def begin_answer(self, status: int, retry_after: str | None, encoding: str | None, age: str | None = None) -> None:
         """Note the head of the answer.
 
         Raises:
@@ -181,6 +184,7 @@ class Exchange:
         self.status = status
         self.retry_after = retry_after
         self.encoded = encoding not in (None, "", "identity")
+        self.aged = bool(age and age.strip(" 0"))
 
     def finish(self, body: bytes | bytearray) -> bool:
         """Note the whole answer; whether the connection may be used again."""

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from qxt_async import (
     BatchResult,
     ConnectionBrokenError,
+    ForeignAnswerError,
     Message,
     NotSentError,
     OutcomeUnknownError,
@@ -28,6 +29,7 @@ from qxt_async import (
     ThrottledError,
     UnexpectedStatusError,
     clocks,
+    sending,
 )
 from qxt_async.sending import RecordedBatch
 
@@ -234,6 +236,51 @@ async def test_a_get_has_no_witness() -> None:
     assert isinstance(caught.value.result, BatchResult)
     assert (caught.value.result.unknown, caught.value.result.attempts) == ((A,), 2)
     assert "closed" not in str(caught.value)  # the library's words might hold the address, and with it the digest
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("method", "age", "believed"),
+    [("GET", "1", False), ("GET", "0", True), ("GET", "", True), ("POST", "1", True)],
+)
+async def test_an_answer_to_a_get_that_has_an_age(method: Any, age: str, believed: bool) -> None:
+    """What a cache has kept for a while is no answer to this GET, whatever it says; the balance can be asked again."""
+    headers = {"age": age}
+    answers = [httpx.Response(200, text=f"ok:7:{A}", headers=headers), httpx.Response(404, headers=headers)]
+    gateway = Gateway(*answers, balance=httpx.Response(200, text="ok:sms:5:mms:0", headers=headers))
+    told: list[BatchResult] = []
+    async with client(gateway, method=method) as qxt:
+        for _ in answers:
+            with contextlib.suppress(QxtError):
+                await qxt.send([A], TEXT, on_result=told.append)
+        if believed:
+            assert (await qxt.balance()).sms == 5
+        else:
+            with pytest.raises(ForeignAnswerError, match="cache"):
+                await qxt.balance()
+    assert [result.outcome for result in told] == (["accepted", "failed"] if believed else ["unknown", "unknown"])
+    assert believed or isinstance(told[0].error, ForeignAnswerError)
+
+
+@pytest.mark.anyio
+async def test_a_get_is_not_given_the_same_mid_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mid that the same address was given before is a cache's; of the mids, so many are remembered, the last ones."""
+    monkeypatch.setattr(sending, "_GIVEN_MIDS", 2)
+    gateway = Gateway(*[ok("7")] * 8)
+    outcomes: list[str] = []
+    async with client(gateway, method="GET") as qxt:
+        for number in (A, B, A, C, A, B):  # A is remembered anew each time, so that C drives out B
+            with contextlib.suppress(ForeignAnswerError):
+                await qxt.send([number], TEXT, on_result=lambda result: outcomes.append(result.outcome))
+        gateway.script = [f"ok:8:{A}\nok:9:{B}", f"ok:9:{A}\nok:8:{B}", f"ok:8:{A}\nok:10:{B}"]
+        for _ in range(3):
+            with contextlib.suppress(ForeignAnswerError):
+                await qxt.send([A, B], TEXT, on_result=lambda result: outcomes.append(result.outcome))
+        gateway.script = [ok("7"), ok("7")]
+        for _ in range(2):
+            await qxt.send([A], TEXT, method="POST", on_result=lambda result: outcomes.append(result.outcome))
+    assert outcomes[:6] == ["accepted", "accepted", "unknown", "accepted", "unknown", "accepted"]
+    assert outcomes[6:] == ["accepted", "unknown", "unknown", "accepted", "accepted"]
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Rows of the fault matrix that are no server's doing: many tasks, the environment, signals."""
+"""Rows of the fault matrix that are no server's doing: many tasks, the environment, signals, a cache."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ import attrs
 import pytest
 from anyio import to_thread
 from faults.catalogue import take_and_stall
-from faults.server import DIGEST, FaultServer, normal
+from faults.server import DIGEST, FaultServer, Wire, http, normal, ok_line
 from faults.test_fault_campaigns import OPTIONS, plan
 from faults.test_fault_matrix import EACH_ONCE, LANES, STATES, number_run
 
-from qxt_async import QxtClient, RetryPolicy
+from qxt_async import ForeignAnswerError, QxtClient, RetryPolicy
 from qxt_async.campaign import CampaignRunner
 from qxt_async.journal import Journal, open_journal
 
@@ -94,6 +94,43 @@ async def test_row_29_a_proxy_of_the_environment_is_ignored(transport, call, mon
         assert [request.numbers for request in server.requests] == [tuple(number_run(0, 1))]
         assert [request.numbers for request in proxy.requests] == [tuple(number_run(1, 1))]
         assert proxy.requests[0].target.startswith(server.base_url)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("age", [("Age: 7",), ()], ids=["with Age", "without"])
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize(("anyio_backend", "transport"), EACH_ONCE)
+async def test_row_37_a_cache_that_answers_a_repeated_get(transport, call, age, tmp_path):
+    """A cache that answers a GET with what an earlier one was told accepts nothing: unknown; it is asked not to."""
+    kept: dict[str, bytes] = {}
+
+    async def cache(wire: Wire) -> None:
+        request = await wire.request()
+        headers = age if request.target in kept else ()
+        if request.target not in kept:
+            kept[request.target] = ok_line(wire.take(request), request.numbers)
+        await wire.send(http(kept[request.target], headers=headers))
+
+    numbers = number_run(0, 3)
+    with FaultServer(cache) as server:
+        async with (
+            open_journal(tmp_path / "qxt.db") as journal,
+            QxtClient(
+                "someone", password_md5=DIGEST, base_url=server.base_url, transport=transport, method="GET"
+            ) as client,
+        ):
+            assert await accepted(call, client, numbers, journal) == 3
+            for _ in range(2):
+                if call == "send":
+                    with pytest.raises(ForeignAnswerError):
+                        await accepted(call, client, numbers, journal)
+                else:
+                    assert await accepted(call, client, numbers, journal) == 0
+        await to_thread.run_sync(server.settle)
+        assert server.taken == dict.fromkeys(numbers, 1)
+        assert len(server.requests) == 3 * len(kept)
+        for request in server.requests:
+            assert ("cache-control", "no-store") in [(name.lower(), value) for name, value in request.headers]
 
 
 _CHILD = """

@@ -71,11 +71,12 @@ async def test_a_post_leaves_as_it_was_prepared(name):
         "host": f"127.0.0.1:{server.port}",
         "accept": "*/*",
         "accept-encoding": "identity",
+        "cache-control": "no-store",
         "user-agent": "qxt_async",
         "content-type": "application/x-www-form-urlencoded; charset=GBK",
         "content-length": str(len(FORM)),
     }
-    assert len(request.headers) == 6
+    assert len(request.headers) == 7
 
 
 @every_transport
@@ -87,7 +88,13 @@ async def test_a_get_leaves_as_it_was_prepared(name):
         await transport.aclose()
         (request,) = server.requests
     assert (request.method, request.target) == ("GET", f"/qxt/smssenderv2?{FORM.decode()}")
-    assert {header.lower() for header, _ in request.headers} == {"host", "accept", "accept-encoding", "user-agent"}
+    assert {header.lower() for header, _ in request.headers} == {
+        "host",
+        "accept",
+        "accept-encoding",
+        "cache-control",
+        "user-agent",
+    }
 
 
 @every_transport
