@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from .errors import CallbackFailedError, QxtError, SourceFailedError
+from .errors import CallbackFailedError, NotSentError, QxtError, SourceFailedError
 from .models import BulkResult, Progress
 
 if TYPE_CHECKING:
@@ -204,7 +204,6 @@ class BulkStream:
                 self._held_back = tuple(numbers or ())
                 return None
             if numbers is None:
-                self._ended = True
                 return None
             index, self._index = self._index, self._index + 1
             return index, numbers
@@ -220,8 +219,10 @@ class BulkStream:
     def _take_result(self, result: BatchResult) -> None:
         self._results.append(result)
         self._news.set()
-        if result.error is not None and result.error.concerns_every_batch:
-            self._stop(result.error)
+        error = result.error
+        is_closed = self._line.closed and isinstance(error, NotSentError)
+        if error is not None and (error.concerns_every_batch or is_closed):
+            self._stop(error)
         counts = self._counts
         counts["batches"] += 1
         counts["accepted"] += len(result.accepted)

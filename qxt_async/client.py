@@ -135,7 +135,6 @@ class QxtClient:
         # A few batches are recorded while all connections are at work, or each of those would lie idle for as long as a
         # commit takes; not more, since what is recorded and not sent when the process dies is unknown.
         self._recording = anyio.Semaphore(max_concurrency + max_concurrency // 4, fast_acquire=True)
-        self._closed = False
 
     @property
     def user(self) -> str:
@@ -196,11 +195,14 @@ class QxtClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections, unless the transport is the caller's. May be called more than once."""
-        if not self._closed:
+        """Close the connections, unless the transport is the caller's. May be called more than once.
+
+        What waits for its turn then, for a place, a rate limit or its next attempt, is not sent, and fails as such.
+        """
+        if not self._line.closed:
             if self._owns_transport:
                 self._line.bind()
-            self._closed = True
+            self._line.closed = True
             if self._owns_transport:
                 await self._line.transport.aclose()
 
@@ -227,7 +229,7 @@ class QxtClient:
             try:
                 return await self._ask_balance(form, limit)
             except NotSentError as error:
-                if attempt >= self._retry.attempts:
+                if attempt >= self._retry.attempts or self._line.closed:
                     raise
                 await anyio.sleep(self._retry.delay(attempt, error, random.random))
 
@@ -504,7 +506,7 @@ class QxtClient:
         return Intake(self._number_pattern, seen=seen, suppressed=suppressed, keep_invalid=keep_invalid)
 
     def _check_open(self) -> None:
-        if self._closed:
+        if self._line.closed:
             raise InvalidConfigurationError("the client is closed: use it inside its async with block")
 
 

@@ -94,9 +94,20 @@ class Line:
         pace: the rate limits.
         treat_429_as_unknown: whether HTTP 429 leaves open if the gateway has taken the request.
         given: the mids that GETs were given.
+        closed: the client is closed: what waits for its turn does not go out any more.
     """
 
-    __slots__ = ("_loop", "base_url", "given", "keeps_deadline", "pace", "slots", "transport", "treat_429_as_unknown")
+    __slots__ = (
+        "_loop",
+        "base_url",
+        "closed",
+        "given",
+        "keeps_deadline",
+        "pace",
+        "slots",
+        "transport",
+        "treat_429_as_unknown",
+    )
 
     def __init__(
         self,
@@ -113,6 +124,7 @@ class Line:
         self.pace = pace
         self.treat_429_as_unknown = treat_429_as_unknown
         self.given = _GivenMids()
+        self.closed = False
         self.keeps_deadline: bool = getattr(transport, "keeps_deadline", False)
         self._loop: object = None
 
@@ -138,6 +150,8 @@ class Line:
             What stopped it: ``None`` if the answer is there, `TimeoutError` at the deadline, else the transport's
             error. `exchange` tells how far it came.
         """
+        if self.closed:
+            return NeverConnectedError("the client was closed")
         try:
             if self.keeps_deadline:
                 await self.transport.exchange(exchange)
@@ -221,7 +235,7 @@ class Order:
         try:
             while True:
                 answer = await self._attempt(line, pending)
-                if answer.error is None or self._attempts >= self.retry.attempts:
+                if answer.error is None or self._attempts >= self.retry.attempts or line.closed:
                     break
                 again = self.retry.again(answer)
                 pending = [number for number in pending if number in again]
