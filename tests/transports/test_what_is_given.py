@@ -205,6 +205,24 @@ async def test_an_unasked_answer_before_the_body_is_seen_through_what_is_given(l
 
 
 @pytest.mark.parametrize("library", LIBRARIES)
+async def test_each_request_of_a_callers_pool_is_looked_at_on_its_own_connection(library):
+    """A request beside another one that is under way in the same pool goes out."""
+    with FaultServer() as server:
+        server.plan(c.answer_late)
+        async with (
+            library.AsyncClient() as own,
+            client_over(own, server.base_url) as client,
+            anyio.create_task_group() as group,
+        ):
+            group.start_soon(client.send, "13800138000", "hello")
+            await to_thread.run_sync(server.wait_for, lambda: len(server.requests) == 1)
+            result = await client.send("13800138001", "hello")
+            server.release()
+    assert (result.outcome, result.attempts) == ("accepted", 1)
+    assert server.taken == {"13800138000": 1, "13800138001": 1}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
 async def test_an_answer_of_a_connection_that_never_had_the_body_is_not_ours(library):
     """Where httpcore cannot write the headers it reads on all the same; what it finds was there before."""
 
