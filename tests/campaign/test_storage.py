@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import resource
 import signal
@@ -316,6 +317,8 @@ def test_stopped_past_its_lease(tmp_path: Path) -> None:
 def stopped_outside_of_a_transaction(runner: Runner, path: Path) -> bool:
     """Stop it; whether the journal is free then."""
     runner.process.send_signal(signal.SIGSTOP)
+    # A thread that waits for the disk stops when that is done, and may hold the lock by then.
+    os.waitpid(runner.process.pid, os.WUNTRACED)
     connection = sqlite3.connect(path, isolation_level=None, timeout=0.3)
     try:
         connection.execute("BEGIN IMMEDIATE")
