@@ -93,6 +93,38 @@ def test_every_number_once_in_order_and_no_batch_too_large_or_small(case: tuple[
         assert len(batches) == -(-total // size)
 
 
+@given(
+    st.integers(1, 60),
+    st.integers(1, 9),
+    st.data(),
+    st.integers(1, 5),
+    st.sampled_from(["generator", "async generator"]),
+)
+def test_small_reads_look_as_far_ahead(total: int, size: int, data: st.DataObject, read: int, kind: str) -> None:
+    """However few numbers a read brings, enough are in hand before a batch goes, and not more than a read too many."""
+    minimum = data.draw(st.integers(1, size))
+    source = Source(_numbers(total))
+    ahead = next(n for n in range(2, 99) if n * minimum <= (n - 1) * size + 1 or minimum == size) * size
+
+    async def cut() -> list[list[str]]:
+        batches = Batches(source if kind == "generator" else source.stream(), Intake(), size=size, minimum=minimum)
+        collected: list[list[str]] = []
+        while (batch := await batches.next()) is not None:
+            collected.append(list(batch))
+            assert source.read <= (len(collected) - 1) * size + ahead + read
+        return collected
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("qxt_async.batching._SLICE", read)
+        batches = anyio.run(cut)
+    assert [number for batch in batches for number in batch] == source.numbers
+    assert all(1 <= len(batch) <= size for batch in batches)
+    if _can_be_cut(total, size, minimum):
+        assert all(len(batch) >= minimum for batch in batches)
+    else:
+        assert len(batches) == -(-total // size)
+
+
 @given(st.integers(1, 5000), st.integers(1, 1000))
 def test_balanced(count: int, size: int) -> None:
     """The fewest batches, whose sizes differ by one at most, the larger first."""

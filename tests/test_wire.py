@@ -377,6 +377,15 @@ def test_numbers_that_would_change_the_form(number: str) -> None:
     assert number not in str(caught.value)
 
 
+def test_all_codes_are_told() -> None:
+    """Those of several lines, each once, in the order of the answer; not that of a line without numbers."""
+    body = b"fail:999:13800138000\nfail:7:13800138001\nfail:8:\nfail:999:13800138002"
+    answer = parse_send(body, ["13800138000", "13800138001", "13800138002"], b"-")
+    assert answer.codes == ("999", "7")
+    assert isinstance(answer.error, errors.SubmitFailedError)
+    assert (answer.error.codes, answer.error.count) == (("999", "7"), 3)
+
+
 def test_codes_are_masked() -> None:
     """Numbers in the place of a failure's code are not shown whole."""
     answer = parse_send(b"fail:13800138000:13800138000", ["13800138000"], b"13800138000")

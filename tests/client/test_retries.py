@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -117,6 +118,18 @@ async def test_what_may_have_arrived_is_never_sent_again(what: str) -> None:
 
 
 @pytest.mark.anyio
+async def test_the_body_of_a_status_300_is_not_believed() -> None:
+    """Under any status from 200 to 299 the body is the answer; under 300 it is not, whatever it says."""
+    gateway = Gateway(*[httpx.Response(status, text=f"ok:7:{A},{B}") for status in (200, 299, 300)])
+    async with client(gateway) as qxt:
+        assert [(await qxt.send([A, B], TEXT)).mid for _ in range(2)] == ["7", "7"]
+        with pytest.raises(UnexpectedStatusError, match="a redirect") as caught:
+            await qxt.send([A, B], TEXT)
+    assert isinstance(caught.value.result, BatchResult)
+    assert caught.value.result.unknown == (A, B)
+
+
+@pytest.mark.anyio
 async def test_429_is_unknown_on_demand() -> None:
     """With `treat_429_as_unknown` the numbers of a 429 are unknown in each kind of send, and none is sent again."""
     gateway = Gateway(*[httpx.Response(429, headers={"retry-after": "0"}) for _ in range(3)])
@@ -218,12 +231,67 @@ async def test_a_doubt_stays_a_doubt(second: Any) -> None:
 @pytest.mark.anyio
 async def test_a_doubt_that_is_settled_leaves_what_failed() -> None:
     """When what was unknown has been taken after all, the error is that of the numbers that the gateway refused."""
-    gateway = Gateway(f"fail:999:{A}\nok:1:{B}\n", ok())
+    again, other = numbers(2, 3)
+    gateway = Gateway(f"fail:999:{A}\nok:1:{B}\nfail:7:{other}\nfail:999:{again}", ok())
     async with client(gateway, retry=RetryPolicy(2, backoff=0, retry_unknown_may_send_twice=True)) as qxt:
-        result = await qxt.send([A, B, C], TEXT)
-    assert (result.accepted, result.failed, result.unknown) == ((B, C), (A,), ())
+        result = await qxt.send([A, B, C, again, other], TEXT)
+    assert (result.accepted, result.failed, result.unknown) == ((B, C), (A, again, other), ())
     assert isinstance(result.error, SubmitFailedError)
-    assert result.error.codes == ("999",)
+    assert (result.error.codes, result.error.count) == (("999", "7"), 3)
+
+
+@pytest.mark.anyio
+async def test_a_get_that_is_too_late_is_not_sent() -> None:
+    """A GET has no body to witness, but it has to get its address, and when it is too late it gets none."""
+    gateway = Gateway()
+
+    async def take() -> RecordedBatch:
+        return RecordedBatch(Message(TEXT), [A], until=clocks.steady())
+
+    async with client(gateway, method="GET") as qxt:
+        result = await qxt.send_recorded(take, on_result=lambda _: None)
+    assert result is not None
+    assert isinstance(result.error, NotSentError)
+    assert (result.failed, gateway.received) == ((A,), [])
+
+
+@pytest.mark.anyio
+async def test_elapsed_is_from_the_first_attempt_to_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for a place does not count, and what comes between two attempts does; a bulk send's has everything."""
+    now = 100.0
+
+    def clock() -> float:
+        return now
+
+    def takes(seconds: float, answer: Any) -> Any:
+        def answered(received: Received) -> Any:
+            nonlocal now
+            now += seconds
+            return answer(received) if callable(answer) else answer
+
+        return answered
+
+    monkeypatch.setattr("qxt_async.sending.time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr("qxt_async.client.time", SimpleNamespace(perf_counter=clock))
+    gateway = Gateway(takes(1, httpx.Response(429)), takes(2, ok()), takes(4, ok()))
+    told: dict[str, float] = {}
+
+    async with client(gateway, max_concurrency=1) as qxt:
+
+        async def send(number: str) -> None:
+            told[number] = (await qxt.send(number, TEXT)).elapsed
+
+        async with anyio.create_task_group() as group:
+            gateway.gate = anyio.Event()
+            group.start_soon(send, A)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(send, B)  # waits for its place while A's first attempt is under way
+            await anyio.wait_all_tasks_blocked()
+            gateway.gate.set()
+        gateway.script = [takes(16, ok()), takes(32, ok())]
+        bulk = await qxt.send_bulk([C, *numbers(19, 3)], TEXT, batch_size=10)
+    assert told == {A: 1 + 2 + 4, B: 2}  # B was sent between A's two attempts
+    assert ([batch.elapsed for batch in bulk.batches], bulk.elapsed) == ([16, 32], 48)
 
 
 @pytest.mark.anyio

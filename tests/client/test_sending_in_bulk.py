@@ -406,6 +406,41 @@ async def test_a_stream_is_entered_and_once() -> None:
             await stream.__aenter__()
 
 
+async def test_an_error_of_the_block_goes_before_the_streams() -> None:
+    """What the block raises is not replaced by what stopped the stream, which the results tell."""
+    async with client(Gateway("error:无此用户或者密码不对")) as qxt:
+        stream = qxt.stream_bulk(numbers(10), TEXT)
+
+        async def fail_in_block() -> None:
+            async with stream:
+                await anyio.wait_all_tasks_blocked()
+                raise LookupError("mine")
+
+        with pytest.raises(LookupError, match="mine"):
+            await fail_in_block()
+        assert [type(batch.error) for batch in stream.untaken] == [WrongPasswordError]
+
+
+async def test_two_consumers_of_one_stream_both_end() -> None:
+    """Tasks may share a stream: each batch comes to one of them, and none waits for ever."""
+    gateway = Gateway()
+    gateway.gate = anyio.Event()
+    taken: list[BatchResult] = []
+    async with client(gateway, max_concurrency=2) as qxt, qxt.stream_bulk(numbers(40), TEXT, batch_size=10) as stream:
+
+        async def consume() -> None:
+            async for batch in stream:
+                taken.append(batch)
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(consume)
+            await anyio.wait_all_tasks_blocked()
+            group.start_soon(consume)
+            await anyio.wait_all_tasks_blocked()
+            gateway.gate.set()
+    assert sorted(batch.index for batch in taken) == [0, 1, 2, 3]
+
+
 async def test_a_slow_consumer_slows_the_send() -> None:
     """No more batches are sent than there is room for results; each one taken makes room for one more."""
     gateway = Gateway()

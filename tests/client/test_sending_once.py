@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import httpx
@@ -32,6 +33,7 @@ from qxt_async import (
     UrlTooLongError,
     WrongPasswordError,
 )
+from qxt_async.transports import ANSWER_LIMIT
 
 pytestmark = pytest.mark.anyio
 
@@ -284,6 +286,20 @@ async def test_send_returns_when_anything_was_accepted(answer: Any, failed: Any,
         sent = await qxt.send([A, B], TEXT)
     assert (sent.accepted, sent.failed, sent.unknown) == ((A,), failed, unknown)
     assert isinstance(sent.error, error)
+
+
+async def test_an_answer_that_grows_beyond_the_limit_is_not_kept() -> None:
+    """Where there is no connection to end, the rest is read and thrown away: memory stays within a few limits."""
+    stream = Bloated()
+    stream.parts = 3000
+    async with client(Gateway(httpx.Response(200, stream=stream))) as qxt:
+        tracemalloc.start()
+        with pytest.raises(UnreadableAnswerError, match="larger than any answer"):
+            await qxt.send([A, B], TEXT)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 8 * ANSWER_LIMIT
+    assert stream.parts == 0
 
 
 async def test_several_mids() -> None:
