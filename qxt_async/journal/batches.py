@@ -135,13 +135,17 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
         failed=len(result.failed),
         **_said(result.error),
     )
+    mids = [receipt.mid for receipt in result.receipts]
     if not rows:
+        await transaction.change("know_mids", mids=mids)
         return False
     ((successor,),) = rows
     if successor and state is not BatchState.UNKNOWN and await take_back(transaction, claim.batch):
         await transaction.change("recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed))
         successor = None
-    if exceptions and not successor:
+    if successor:
+        await transaction.change("know_mids", mids=mids)
+    elif exceptions:
         await put_exceptions(transaction, claim.batch, exceptions)
     if claim.doubtful and refused:
         await _fall_back(transaction, claim.batch)
