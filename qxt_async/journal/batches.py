@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.clocks import steady
 from qxt_async.models import Message
+from qxt_async.phones import canonical
 
 from .moments import CLOCK_LEEWAY
 from .records import BatchState, Claim, NumberState
@@ -90,7 +91,9 @@ async def _leave_out(
 
     A batch of nobody else is settled with it.
     """
-    out = frozenset[str](number for (number,) in await transaction.rows("opted_out", numbers=list(numbers)))
+    phones = [canonical(number) for number in numbers]
+    opted_out = {phone for (phone,) in await transaction.rows("opted_out", numbers=phones)}
+    out = frozenset(number for number, phone in zip(numbers, phones, strict=True) if phone in opted_out)
     if not out:
         return out
     state = NumberState.UNKNOWN if doubtful else NumberState.SUPPRESSED
@@ -132,13 +135,17 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
         failed=len(result.failed),
         **_said(result.error),
     )
+    mids = [receipt.mid for receipt in result.receipts]
     if not rows:
+        await transaction.change("know_mids", mids=mids)
         return False
     ((successor,),) = rows
     if successor and state is not BatchState.UNKNOWN and await take_back(transaction, claim.batch):
         await transaction.change("recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed))
         successor = None
-    if exceptions and not successor:
+    if successor:
+        await transaction.change("know_mids", mids=mids)
+    elif exceptions:
         await put_exceptions(transaction, claim.batch, exceptions)
     if claim.doubtful and refused:
         await _fall_back(transaction, claim.batch)

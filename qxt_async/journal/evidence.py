@@ -2,31 +2,44 @@
 
 **The rule.** An unknown batch was accepted under a mid if
 
-1. no batch of the journal has that mid, and every report under it came after the batch's attempt began;
-2. every number reported under it is a number of the batch that was sent, and not refused;
-3. those are at least three, or all of these if there are fewer: a single text that somebody else sends to one of its
-   numbers must not speak for a thousand;
+1. no send that the journal recorded ever received that mid, whatever became of the send, and every report under it
+   came after the batch's attempt began;
+2. every number reported under it is a number of the batch that was sent, and not refused; numbers are compared as
+   phones (`phones.canonical`);
+3. of the n numbers that were sent, at least ``min(n, max(3, n / 20))`` are reported, rounded up: three, and five in a
+   hundred;
 4. no other batch whose outcome is open fits the mid as well, and no other mid fits the batch.
 
 Everything else stays unknown: with evidence that does not suffice (*ambiguous*), or without any (*silent*).
+
+**The error rate.** Without sends on the same account that the journal does not know, nothing is bound wrongly. Such a
+send of m numbers, k of them in a batch that the gateway did not take, is bound to that batch only if all that is
+reported of it before the journal looks lies in the batch: at most ``C(k, needed) / C(m, needed)``, about
+``(k / m) ** needed``. If half of its numbers are the batch's, that is 1 in 8 for a batch of 60 (3 needed), and below
+1 in 10 ** 15 for a batch of 1,000 (50 needed). If all of them are, nothing tells it from the batch. So one unrecorded
+text makes a batch of one number *accepted*.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import attrs
+
+from qxt_async.phones import canonical
 
 from .records import BatchState
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-__all__ = ["ENOUGH", "Doubt", "News", "Verdict", "news_of", "weigh"]
+__all__ = ["Doubt", "News", "Verdict", "needed_of", "news_of", "weigh"]
 
-ENOUGH: Final = 3
-"""Distinct numbers that have to be reported under a mid, unless the batch has fewer."""
+
+def needed_of(sent: int) -> int:
+    """How many distinct numbers have to be reported under a mid to bind a batch in which `sent` numbers were sent."""
+    return min(sent, max(3, -(-sent // 20)))
 
 
 @attrs.frozen
@@ -35,7 +48,8 @@ class Doubt:
 
     Attributes:
         batch: its key.
-        open: it is still being sent: it explains reports, but is not bound.
+        open: it explains reports, but is not bound: it is still being sent, or these are the numbers that its answer
+            did not mention.
         since: when its attempt began, microseconds.
         numbers: joined by commas.
         others: those of them that were not sent, or refused; likewise.
@@ -67,8 +81,8 @@ def weigh(doubts: Iterable[Doubt], reports: Mapping[str, Mapping[str, int]]) -> 
     """Apply the rule of the module's docstring.
 
     Args:
-        doubts: all batches without an outcome; read once.
-        reports: for each mid that no batch has, the numbers reported under it and when, in microseconds.
+        doubts: all batches without an outcome, and what answers did not mention; read once.
+        reports: for each mid that no recorded send has, the phones reported under it and when, in microseconds.
     """
     mids_of: defaultdict[str, list[str]] = defaultdict(list)
     for mid, numbers in reports.items():
@@ -79,13 +93,13 @@ def weigh(doubts: Iterable[Doubt], reports: Mapping[str, Mapping[str, int]]) -> 
     relevant: set[str] = set()
     needed: dict[int, int] = {}
     for doubt in doubts:
-        its_numbers = set(doubt.numbers.split(",")) - set(doubt.others.split(","))
+        its_numbers = set(map(canonical, doubt.numbers.split(","))) - set(map(canonical, doubt.others.split(",")))
         hits: defaultdict[str, int] = defaultdict(int)
         for number in its_numbers & mids_of.keys():
             for mid in mids_of[number]:
                 if reports[mid][number] >= doubt.since:
                     hits[mid] += 1
-        needed[doubt.batch] = min(ENOUGH, len(its_numbers))
+        needed[doubt.batch] = needed_of(len(its_numbers))
         for mid, count in hits.items():
             relevant.add(mid)
             touched.add(doubt.batch)
@@ -142,7 +156,7 @@ def news_of(
         campaign: which one to speak of.
         cursor: how far they are read.
         doubtful: rows: batch, campaign, state, when its attempt began, numbers, those not sent or refused.
-        orphans: mids of the stretch, and those kept before, that no batch has.
+        orphans: mids of the stretch, and those kept before, that no recorded send has.
         reports: as for `weigh`.
         more: there are others behind `cursor`.
     """

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+from qxt_async.phones import canonical
+
 from .batches import take_back
 from .evidence import news_of
 from .states import log_event, outlook
@@ -38,6 +40,10 @@ async def read_news(transaction: Transaction, campaign: int) -> News:
     for mid, mobile, at in await transaction.rows("reported_numbers", mids=orphans):
         reports.setdefault(mid, {})[mobile] = at
     doubts = [(*row, ",".join(not_sent[row[0]])) for row in doubtful]
+    unmentioned: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
+    for *batch, number in await transaction.rows("unmentioned") if doubtful else ():
+        unmentioned[tuple(batch)].append(number)
+    doubts.extend((*batch, ",".join(numbers), "") for batch, numbers in unmentioned.items())
     return news_of(campaign, until, doubts, orphans, reports, more=until < newest)
 
 
@@ -83,7 +89,8 @@ async def _confirm_numbers(transaction: Transaction, campaign: int) -> int:
     rows = await transaction.rows("confirmed_numbers", campaign=campaign)
     confirmed = 0
     # One may be reported under several mids.
-    for (batch, number), (mid, successor) in {row[:2]: row[2:] for row in rows}.items():
+    found = {(batch, number): last for batch, number, phone, *last in rows if canonical(number) == canonical(phone)}
+    for (batch, number), (mid, successor) in found.items():
         again = successor is not None
         if again:
             # It may have begun meanwhile.

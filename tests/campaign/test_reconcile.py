@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,8 +14,11 @@ from steps import (
     accepted,
     all_batches,
     claimed,
+    expired_and_ordered_again,
     opened,
+    order_again,
     ordered_again,
+    planned,
     reported,
     running,
     states,
@@ -24,7 +28,7 @@ from steps import (
 from qxt_async.errors import CampaignNotFoundError, ConnectionBrokenError, PartialAnswerError
 from qxt_async.journal import reconciling
 from qxt_async.journal.campaigns import CampaignStore
-from qxt_async.journal.evidence import Doubt, News, weigh
+from qxt_async.journal.evidence import Doubt, News, needed_of, weigh
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch, Reconciliation
 from qxt_async.models import BatchResult, Message, Receipt
 
@@ -57,6 +61,31 @@ def test_small_batch_needs_all() -> None:
     assert weigh([doubt(1, NUMBERS[:2])], under("m", NUMBERS[:1])).bound == {}
     assert weigh([doubt(1, NUMBERS[:2])], under("m", NUMBERS[:2])).bound == {1: "m"}
     assert weigh([doubt(1, NUMBERS[:1])], under("m", NUMBERS[:1])).bound == {1: "m"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "needed"), [(1, 1), (2, 2), (3, 3), (4, 3), (60, 3), (61, 4), (100, 5), (101, 6), (1000, 50)]
+)
+def test_three_and_five_in_a_hundred(sent: int, needed: int) -> None:
+    """A batch needs reports on three of its numbers, and on five in a hundred, rounded up; a small one on all."""
+    numbers = [f"138{place:08d}" for place in range(sent)]
+    assert needed_of(sent) == needed
+    assert weigh([doubt(1, numbers)], under("m", numbers[:needed])).bound == {1: "m"}
+    assert weigh([doubt(1, numbers)], under("m", numbers[: needed - 1])).bound == {}
+
+
+def test_only_what_was_sent_is_counted() -> None:
+    """Of a hundred numbers of which half were refused, three are enough; of those that were sent, five in a hundred."""
+    refused = Doubt(1, open=False, since=100, numbers=",".join(NUMBERS), others=",".join(NUMBERS[60:]))
+    assert weigh([refused], under("m", NUMBERS[:3])).bound == {1: "m"}
+    assert weigh([doubt(1, NUMBERS)], under("m", NUMBERS[:3])).bound == {}
+
+
+def test_numbers_are_compared_as_phones() -> None:
+    """A batch may have been sent to 86138…, and its reports name 138…; one that was refused in that form counts so."""
+    batch = Doubt(1, open=False, since=100, numbers=",".join(f"86{number}" for number in NUMBERS[:5]))
+    assert weigh([batch], under("m", NUMBERS[:3])).bound == {1: "m"}
+    assert weigh([attrs.evolve(batch, others=f"86{NUMBERS[0]}")], under("m", NUMBERS[:3])).bound == {}
 
 
 def test_foreign_number_speaks_against() -> None:
@@ -110,9 +139,10 @@ def test_nothing_false_is_proven(data: st.DataObject) -> None:
 # --- in the journal ----------------------------------------------------------------------------------------------
 
 
-async def doubtful(campaigns: CampaignStore, *sizes: int) -> int:
+async def doubtful(campaigns: CampaignStore, *sizes: int, numbers: Sequence[str] = NUMBERS) -> int:
     """A running campaign whose batches are all unknown."""
-    campaign = await running(campaigns, *sizes)
+    campaign = await planned(campaigns, *sizes, numbers=numbers)
+    await campaigns.start(campaign)
     for index in range(len(sizes)):
         claim = await claimed(campaigns, campaign, f"t{index}")
         await campaigns.settle(claim, unknown(claim))
@@ -328,6 +358,118 @@ async def test_single_numbers_that_are_being_sent_again(store: str) -> None:
         assert (await campaigns.tally(campaign)).sending == 3
         await campaigns.settle(second, accepted(second, "78"))
         assert (await campaigns.tally(campaign)).accepted == 4
+
+
+@pytest.mark.anyio
+async def test_mid_of_an_outcome_that_came_too_late(store: str) -> None:
+    """A mid that an attempt received is known, though its outcome is refused: reports under it bind nothing else."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 5)
+        late = await claimed(campaigns, campaign, "t1", lease=-1.0)
+        await campaigns.expire(campaign)
+        await campaigns.put_back(late, None)
+        now = await claimed(campaigns, campaign, "t2")
+        await campaigns.settle(now, unknown(now))
+        assert not await campaigns.settle(late, accepted(late, "m1"))
+        await reported(journal, "m1", NUMBERS[:5])
+        assert await campaigns.reconcile(campaign) == Reconciliation(silent=1)
+        assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN]
+
+
+@pytest.mark.anyio
+async def test_mids_of_an_outcome_whose_numbers_are_being_sent_again(store: str) -> None:
+    """A late answer of several lines has several mids: all are known, though the numbers are a second attempt's."""
+    async with opened(store) as (journal, campaigns):
+        campaign, late = await expired_and_ordered_again(campaigns)
+        second = await claimed(campaigns, campaign, "t2")
+        receipts = (Receipt("m1", late.numbers[:1]), Receipt("m2", late.numbers[1:]))
+        assert await campaigns.settle(late, BatchResult(0, late.numbers, receipts=receipts))
+        await campaigns.settle(second, accepted(second, "m3"))
+        other = await doubtful(campaigns, 1, numbers=late.numbers[1:])
+        await reported(journal, "m2", late.numbers[1:])
+        assert (await campaigns.reconcile(other)).batches == 0
+        assert await all_batches(campaigns, other) == [BatchState.UNKNOWN]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_an_answer_did_not_mention_explains_reports(store: str, again: bool) -> None:
+    """It may have been taken under a mid that nobody knows: such a mid binds no other batch."""
+    async with opened(store) as (journal, campaigns):
+        part = await running(campaigns, 4)
+        claim = await claimed(campaigns, part)
+        receipts = (Receipt("m1", claim.numbers[:1]),)
+        await campaigns.settle(
+            claim,
+            BatchResult(0, claim.numbers, receipts=receipts, unknown=claim.numbers[1:], error=PartialAnswerError(3)),
+        )
+        if again:
+            await order_again(campaigns, part)
+        whole = await doubtful(campaigns, 3, numbers=NUMBERS[1:4])
+        await reported(journal, "m2", NUMBERS[1:4])
+        assert (await campaigns.reconcile(whole)).ambiguous == 1
+        assert await all_batches(campaigns, whole) == [BatchState.UNKNOWN]
+
+
+@pytest.mark.anyio
+async def test_numbers_in_another_form(store: str) -> None:
+    """Reports name 138…, whatever form the batch has: it is bound, single numbers are confirmed, or not sent again."""
+    async with opened(store) as (journal, campaigns):
+        forms = [f"86{number}" for number in NUMBERS[:4]]
+        whole = await doubtful(campaigns, 4, numbers=forms)
+        await reported(journal, "m1", NUMBERS[:4])
+        assert (await campaigns.reconcile(whole)).batches == 1
+        part = await planned(campaigns, 4, numbers=forms)
+        await campaigns.start(part)
+        claim = await claimed(campaigns, part)
+        a, b, c, d = claim.numbers
+        half = BatchResult(0, forms, receipts=(Receipt("m2", (a,)),), unknown=(b, c, d), error=PartialAnswerError(3))
+        await campaigns.settle(claim, half)
+        await reported(journal, "m2", NUMBERS[1:2])
+        await campaigns.reconcile(part)
+        assert list((await states(campaigns, part)).values()) == ["accepted", "accepted", "unknown", "unknown"]
+        await order_again(campaigns, part)
+        await reported(journal, "m2", NUMBERS[2:3])
+        await campaigns.reconcile(part)
+        assert (await claimed(campaigns, part, "t2")).numbers == (d,)
+
+
+@pytest.mark.anyio
+async def test_single_numbers_need_a_mid_of_their_own(store: str) -> None:
+    """Under a mid that two recorded sends have, from two gateways, no single number is confirmed."""
+    async with opened(store) as (journal, campaigns):
+        other = await running(campaigns, 2)
+        claim = await claimed(campaigns, other, "t0")
+        receipts = (Receipt("m1", claim.numbers[:1]), Receipt("m2", claim.numbers[1:]))
+        await campaigns.settle(claim, BatchResult(0, claim.numbers, receipts=receipts))
+        for mid in ("m1", "m2"):
+            campaign = await running(campaigns, 2)
+            claim = await claimed(campaigns, campaign)
+            a, b = claim.numbers
+            half = BatchResult(
+                0, claim.numbers, receipts=(Receipt(mid, (a,)),), unknown=(b,), error=PartialAnswerError(1)
+            )
+            await campaigns.settle(claim, half)
+            await reported(journal, mid, [b])
+            await campaigns.reconcile(campaign)
+            assert (await states(campaigns, campaign))[b] == "unknown"
+
+
+@pytest.mark.anyio
+async def test_single_numbers_need_a_report_from_after_the_attempt(store: str) -> None:
+    """A gateway that was restarted gives a mid again: yesterday's report under it says nothing of today's number."""
+    async with opened(store) as (journal, campaigns):
+        await reported(journal, "m1", NUMBERS[1:2])
+        campaign = await running(campaigns, 3)
+        claim = await claimed(campaigns, campaign)
+        a, b, c = claim.numbers
+        half = BatchResult(
+            0, claim.numbers, receipts=(Receipt("m1", (a,)),), unknown=(b, c), error=PartialAnswerError(2)
+        )
+        await campaigns.settle(claim, half)
+        await reported(journal, "m1", [c])
+        await campaigns.reconcile(campaign)
+        assert list((await states(campaigns, campaign)).values()) == ["accepted", "unknown", "accepted"]
 
 
 @pytest.mark.anyio

@@ -360,6 +360,16 @@ async def test_disclaim(store: str) -> None:
         assert (await campaigns.tally(campaign)).planned == 2
 
 
+async def test_opted_out_in_another_form(store: str) -> None:
+    """Who opted out since the plan is left out, whatever form the batch has the number in."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, 3, numbers=[f"86{number}" for number in NUMBERS[:3]])
+        await campaigns.start(campaign)
+        await journal.suppress(NUMBERS[:1])
+        claim = await claimed(campaigns, campaign)
+        assert (claim.numbers, claim.suppressed) == ((f"86{NUMBERS[1]}", f"86{NUMBERS[2]}"), (f"86{NUMBERS[0]}",))
+
+
 async def test_opted_out_since_the_plan(store: str) -> None:
     """Who opts out between the plan and the sending gets nothing, and the export says so."""
     async with opened(store) as (journal, campaigns):

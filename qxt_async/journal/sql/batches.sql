@@ -63,6 +63,10 @@ WHERE id = :batch AND token = :token AND (
 )
 RETURNING successor;
 
+-- Mids that recorded sends received and no batch shows: the batch has another outcome. They can bind nothing.
+-- name: know_mids
+INSERT INTO known_mids (mid) SELECT value FROM EACH(:mids::text) WHERE TRUE ON CONFLICT (mid) DO NOTHING;
+
 -- name: recount
 UPDATE batches SET
     accepted = :accepted, failed = :failed,

@@ -35,7 +35,7 @@ SELECT cursor FROM reconciled;
 -- name: advance_cursor
 UPDATE reconciled SET cursor = :cursor WHERE cursor < :cursor;
 
--- Mids of reports behind the cursor that no batch has, with those that were kept before.
+-- Mids of reports behind the cursor that no recorded send has, with those that were kept before.
 -- name: orphans
 SELECT mid FROM (
     SELECT mid FROM orphan_mids
@@ -43,7 +43,8 @@ SELECT mid FROM (
     SELECT mid FROM reports WHERE seq > :after AND seq <= :until
 ) AS reported
 WHERE NOT EXISTS (SELECT 1 FROM batches WHERE batches.mid = reported.mid)
-    AND NOT EXISTS (SELECT 1 FROM batch_exceptions WHERE batch_exceptions.mid = reported.mid);
+    AND NOT EXISTS (SELECT 1 FROM batch_exceptions WHERE batch_exceptions.mid = reported.mid)
+    AND NOT EXISTS (SELECT 1 FROM known_mids WHERE known_mids.mid = reported.mid);
 
 -- name: newest_report
 SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM reports WHERE seq > :after ORDER BY seq LIMIT :limit) AS next;
@@ -64,10 +65,22 @@ WHERE b.campaign IN (SELECT id FROM campaigns) AND b.state IN ('sending', 'unkno
 SELECT batch, number FROM batch_exceptions
 WHERE batch IN EACH(:batches::bigint) AND state IN ('suppressed', 'failed', 'unknown');
 
+-- What an answer did not mention may have arrived under a mid that nobody knows: it explains reports, too, unless a
+-- second attempt at it does.
+-- name: unmentioned
+SELECT b.id, b.campaign, b.state, b.claimed_at, e.number
+FROM batches AS b
+JOIN batch_exceptions AS e ON e.batch = b.id
+LEFT JOIN batches AS second ON second.id = e.successor
+WHERE b.state = 'accepted' AND b.unknown + b.superseded > 0 AND e.state IN ('unknown', 'superseded')
+    AND coalesce(second.state, '') NOT IN ('sending', 'unknown');
+
 -- name: bind
 UPDATE batches SET state = 'accepted', mid = :mid, via_report = TRUE, settled_at = NOW
 WHERE id = :batch AND state = 'unknown' AND mid IS NULL
     AND NOT EXISTS (SELECT 1 FROM batches AS other WHERE other.mid = :mid)
+    AND NOT EXISTS (SELECT 1 FROM batch_exceptions AS other WHERE other.mid = :mid)
+    AND NOT EXISTS (SELECT 1 FROM known_mids AS other WHERE other.mid = :mid)
 RETURNING successor, campaign;
 
 -- Numbers that are unknown by themselves were not in the attempt, but in an earlier one.
@@ -89,6 +102,8 @@ INSERT INTO orphan_mids (mid) SELECT value FROM EACH(:mids::text) WHERE TRUE ON 
 DELETE FROM orphan_mids WHERE mid IN EACH(:mids::text);
 
 -- Numbers that an answer did not mention, reported under a mid of that answer, though they are planned a second time.
+-- A mid that another recorded send has too proves nothing, and nor does a report from before the attempt. Reports name
+-- the phone, which may be the end of the number that was sent: the caller compares them.
 -- name: confirmed_numbers
 WITH open AS (
     SELECT id, mid FROM batches WHERE campaign = :campaign AND state = 'accepted' AND unknown + superseded > 0
@@ -99,12 +114,15 @@ WITH open AS (
     JOIN batch_exceptions AS other ON other.batch = open.id
     WHERE other.mid IS NOT NULL
 )
-SELECT e.batch, e.number, its.mid, e.successor FROM its
+SELECT e.batch, e.number, r.mobile, its.mid, e.successor FROM its
 JOIN batches AS b ON b.id = its.batch
 JOIN batch_exceptions AS e ON e.batch = its.batch
-JOIN reports AS r ON r.mid = its.mid AND r.mobile = e.number
+JOIN reports AS r ON r.mid = its.mid AND r.mobile IN (e.number, substr(e.number, length(e.number) - 10))
 LEFT JOIN batches AS second ON second.id = e.successor
-WHERE e.state = 'unknown' OR (e.state = 'superseded' AND second.state = 'planned')
+WHERE (e.state = 'unknown' OR (e.state = 'superseded' AND second.state = 'planned'))
+    AND r.received_at >= b.claimed_at
+    AND NOT EXISTS (SELECT 1 FROM batches AS other WHERE other.mid = its.mid AND other.id <> its.batch)
+    AND NOT EXISTS (SELECT 1 FROM batch_exceptions AS other WHERE other.mid = its.mid AND other.batch <> its.batch)
 {hold_confirmed};
 
 -- name: confirm_number

@@ -152,6 +152,8 @@ ALTER TABLE batches ALTER COLUMN numbers SET STORAGE EXTERNAL;
 
 CREATE INDEX batches_by_state ON batches (campaign, state, id);
 CREATE INDEX batches_by_mid ON batches (mid) WHERE mid IS NOT NULL;
+-- Few: answers that did not mention every number.
+CREATE INDEX batches_in_part ON batches (id) WHERE state = 'accepted' AND unknown + superseded > 0;
 -- Few at any time: what an account is sending is counted at each of its claims.
 CREATE INDEX batches_by_account ON batches (account) WHERE account IS NOT NULL AND state = 'sending';
 CREATE INDEX batches_in_doubt ON batches (id) WHERE state IN ('sending', 'unknown') AND mid IS NULL;
@@ -199,7 +201,7 @@ CREATE TABLE campaign_events (
 CREATE INDEX campaign_events_by_campaign ON campaign_events (campaign, seq);
 
 -- Reconciling: how far the reports are read, and mids under which numbers of unknown batches were reported although no
--- batch has them.
+-- recorded send has them.
 CREATE TABLE reconciled (
     cursor bigint NOT NULL
 );
@@ -207,6 +209,12 @@ CREATE TABLE reconciled (
 INSERT INTO reconciled (cursor) VALUES (0);
 
 CREATE TABLE orphan_mids (
+    mid text COLLATE "C" PRIMARY KEY
+);
+
+-- Mids that recorded sends received and no batch shows, since the batch has another outcome: reports under them bind
+-- nothing.
+CREATE TABLE known_mids (
     mid text COLLATE "C" PRIMARY KEY
 );
 
