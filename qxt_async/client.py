@@ -147,6 +147,11 @@ class QxtClient:
         return self._max_concurrency
 
     @property
+    def number_pattern(self) -> str:
+        """What a number has to match."""
+        return self._number_pattern
+
+    @property
     def timeout(self) -> float:
         """Seconds that one request may take in all."""
         return self._timeout

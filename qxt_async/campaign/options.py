@@ -52,8 +52,8 @@ class RunOptions:
         balance_floor: messages that have to be left, and never fewer than the next `balance_every` batches cost.
         pause_after: so many batches in a row of which nothing was accepted pause the campaign.
         window: when batches may be begun; ``None`` for any time.
-        test_numbers: numbers that get the campaign's first message before everything else, once.
-        pause_after_test: pause then, so that somebody can look at the phone.
+        test_numbers: numbers that get their text before everybody else, once; see `CampaignStore.plan_test`.
+        pause_after_test: pause after a test that was accepted, so that somebody can look at the phone.
         wait_while_paused: go on when a paused campaign is resumed, instead of returning.
         retry: see `Executor`.
         margin, patience: see `Executor`.

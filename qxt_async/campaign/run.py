@@ -51,6 +51,7 @@ class CampaignRunner:
         Raises:
             CampaignNotFoundError: there is none of this id.
             CampaignStateError: it is being planned, or cancelled.
+            InvalidNumberError: a test number is none; nothing is changed or sent.
             JournalUnavailableError: the journal refused for longer than the patience. What had been sent then and
                 could not be written down becomes unknown.
 

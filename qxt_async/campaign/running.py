@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from qxt_async.errors import (
-    InvalidRequestError,
     JournalBusyError,
     JournalUnavailableError,
     NotSentError,
@@ -21,7 +20,7 @@ from qxt_async.errors import (
     ThrottledError,
 )
 from qxt_async.journal.records import CampaignState
-from qxt_async.retrying import NO_RETRIES
+from qxt_async.phones import normalize
 
 from .execute import Executor, Failures, Fate
 from .progress import Speedometer
@@ -86,10 +85,14 @@ class Run:
 
     async def run(self) -> Tally:
         """See `CampaignRunner.run`."""
+        testers = [normalize(number, pattern=self._client.number_pattern) for number in self._options.test_numbers]
         await self._campaigns.start(self._campaign, by=self._options.by)
         await self._campaigns.expire(self._campaign)
         await self._reconcile()  # what is planned again may be proven by now
-        await self._test()
+        if testers:
+            await self._campaigns.plan_test(
+                self._campaign, testers, pause_after=self._options.pause_after_test, by=self._options.by
+            )
         async with anyio.create_task_group() as watch:
             watch.start_soon(self._watch)
             watch.start_soon(self._keep_reconciling)
@@ -303,38 +306,3 @@ class Run:
             await self._campaigns.reconcile(self._campaign, deadline=self._options.report_deadline)
         except (JournalUnavailableError, JournalBusyError) as error:
             logger.warning("unknown batches are looked at later: %s", error)
-
-    # --- the test batch -----------------------------------------------------------------------------------------
-
-    async def _test(self) -> None:
-        """Send the first message to the chosen numbers, if that was not done before."""
-        options = self._options
-        if not options.test_numbers or not (await self._campaigns.outlook(self._campaign)).planned:
-            return
-        done = [event.what for event in await self._campaigns.events(self._campaign) if event.what.startswith("test-")]
-        count = len(options.test_numbers)
-        if done and done[-1] == "test-sending":
-            # Whoever began it died, or is about it: somebody has to look.
-            await self._end_test("test-unknown", "the run ended meanwhile", count, "the test batch may have been sent")
-            return
-        if done and done[-1] != "test-failed":
-            return
-        (first, *_) = await self._campaigns.messages(self._campaign, limit=1)
-        # Written down before: a run after a crash must not send it again.
-        await self._campaigns.record(self._campaign, "test-sending", by=options.by, count=count)
-        try:
-            result = await self._client.send(options.test_numbers, first.message, retry=NO_RETRIES)
-        except QxtError as error:
-            certain = isinstance(error, InvalidRequestError | RefusedError | NotSentError)
-            what = "test-failed" if certain else "test-unknown"
-            await self._end_test(what, str(error), count, f"the test batch was not accepted: {error}")
-            return
-        detail = f"mid {result.mid}: {len(result.accepted)} accepted"
-        why = f"the test batch was sent ({detail}): look at it, then resume" if options.pause_after_test else ""
-        await self._end_test("test-sent", detail, count, why)
-
-    async def _end_test(self, what: str, detail: str, count: int, why: str) -> None:
-        # Paused first: should this process die in between, the next run pauses once more.
-        if why:
-            await self._pause(why)
-        await self._campaigns.record(self._campaign, what, by=self._options.by, detail=detail, count=count)

@@ -69,7 +69,9 @@ _ONLY_OURS: Final = b"SET search_path TO qxt_engine"
 
 # A back-off that seems to last longer than any does comes from a clock that was set back, as for a claim.
 _DUE: Final = """
-    b.state = 'planned' AND (b.not_before <= qxt.micros(NULL) OR b.not_before > qxt.micros(NULL) + 600000000)
+    b.state = 'planned' AND (b.test > 0 OR NOT EXISTS (
+        SELECT FROM qxt.batches AS t WHERE t.campaign = b.campaign AND t.test > 0 AND t.state IN ('planned', 'sending')
+    )) AND (b.not_before <= qxt.micros(NULL) OR b.not_before > qxt.micros(NULL) + 600000000)
     AND EXISTS (SELECT FROM qxt.campaigns AS c WHERE c.id = b.campaign AND c.state = 'running')
 """
 

@@ -9,9 +9,9 @@ from qxt_async.models import Message
 from qxt_async.phones import canonical
 
 from .moments import CLOCK_LEEWAY
-from .records import BatchState, Claim, NumberState
+from .records import PAUSE_AFTER_TEST, BatchState, CampaignState, Claim, NumberState
 from .rows import fates, in_doubt
-from .states import reopen
+from .states import pause_from, reopen
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -25,6 +25,8 @@ __all__ = ["claim", "disclaim", "expire", "forgo", "put_back", "put_exceptions",
 
 _SECOND: Final = 1_000_000
 _DETAIL: Final = 300
+_TEST_EXPIRED: Final = "the test batch may have been sent: the process that sent it never said what became of it"
+_TEST_OPTED_OUT: Final = "the test batch was not sent: all of its numbers are on the suppression list"
 
 
 async def claim(
@@ -64,12 +66,14 @@ async def claim(
         )
         if not rows:
             return None
-        ((claimed, unsent, doubtful, joined, text, extno, addseqno, somebody_opted_out),) = rows
+        ((claimed, unsent, doubtful, test, joined, text, extno, addseqno, somebody_opted_out),) = rows
         numbers = tuple(joined.split(","))
         out: frozenset[str] = frozenset()
         if somebody_opted_out:
             out = await _leave_out(transaction, claimed, numbers, doubtful=bool(doubtful))
             if len(out) == len(numbers):
+                if test:
+                    await pause_from(transaction, campaign, CampaignState.RUNNING, _TEST_OPTED_OUT)
                 continue
         return Claim(
             batch=claimed,
@@ -81,6 +85,7 @@ async def claim(
             message=Message(text, extno=extno, addseqno=bool(addseqno)),
             numbers=tuple(number for number in numbers if number not in out) if out else numbers,
             suppressed=tuple(out),
+            test=test,
         )
 
 
@@ -149,7 +154,22 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
         await put_exceptions(transaction, claim.batch, exceptions)
     if claim.doubtful and refused:
         await _fall_back(transaction, claim.batch)
+    if claim.test:
+        await _end_test(transaction, claim, result)
     return True
+
+
+async def _end_test(transaction: Transaction, claim: Claim, result: BatchResult) -> None:
+    """Pause the campaign if its test was not accepted, or if somebody wants to look at it first."""
+    if not result.receipts:
+        what = "may have been sent" if result.unknown else "was not accepted"
+        reason = f"the test batch {what}: {result.error}"
+    elif claim.test == PAUSE_AFTER_TEST:
+        told = f"mid {result.mid}: {len(result.accepted)} accepted"
+        reason = f"the test batch was sent ({told}): look at it, then resume"
+    else:
+        return
+    await pause_from(transaction, claim.campaign, CampaignState.RUNNING, reason)
 
 
 async def take_back(transaction: Transaction, batch: int) -> bool:
@@ -204,7 +224,10 @@ async def disclaim(transaction: Transaction, campaign: int, token: str) -> bool:
 
 async def expire(transaction: Transaction, campaign: int, *, alive: Collection[str]) -> int:
     """Call unknown what has no outcome when its lease has run out; how many batches."""
-    return await transaction.change("expire", campaign=campaign, leeway=CLOCK_LEEWAY, alive=list(alive))
+    rows = await transaction.rows("expire", campaign=campaign, leeway=CLOCK_LEEWAY, alive=list(alive))
+    if any(test for (test,) in rows):
+        await pause_from(transaction, campaign, CampaignState.RUNNING, _TEST_EXPIRED)
+    return len(rows)
 
 
 async def forgo(transaction: Transaction, campaign: int) -> None:
@@ -217,6 +240,9 @@ async def _give_up(transaction: Transaction, claim: Claim, values: dict[str, Any
     given_up = bool(await transaction.change("give_up", **values))
     if given_up and claim.doubtful:
         await _fall_back(transaction, claim.batch)
+    if given_up and claim.test:
+        reason = f"the test batch was not sent: {values['detail']}"
+        await pause_from(transaction, claim.campaign, CampaignState.RUNNING, reason)
     return given_up
 
 

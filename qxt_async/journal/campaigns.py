@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import batches, figures, limits, planning, reading, reconciling, resending, states
+from . import batches, figures, limits, planning, reading, reconciling, resending, states, trial
 from .records import CampaignState, Reconciliation
 
 if TYPE_CHECKING:
@@ -262,6 +262,26 @@ class CampaignStore:
         return await self.database.write(
             partial(resending.resend, campaign=campaign, state=state, expected=expected, by=by)
         )
+
+    async def plan_test(self, campaign: int, numbers: Sequence[str], *, pause_after: bool = False, by: str = "") -> int:
+        """Plan the campaign's test: these numbers get the text before everybody else, in a batch like any other.
+
+        A number of the campaign gets its own text, and is left out of the batch that it was in. The others get the
+        campaign's first text. While the test is planned or being sent, no other batch is claimed. If it is not
+        accepted, the campaign is paused, and the next call plans a test that failed again. Otherwise a test is made
+        once.
+
+        Args:
+            campaign: which.
+            numbers: normalised; those that have the text already, or may have it, are left out.
+            pause_after: pause the campaign also when the test was accepted, so that somebody can look at the phone.
+            by: who ordered it.
+
+        Returns:
+            How many numbers it has; 0 if there is a test already or nothing is planned.
+        """
+        work = partial(trial.plan_test, campaign=campaign, numbers=numbers, pause_after=pause_after, by=by)
+        return await self.database.write(work)
 
     # --- sending ------------------------------------------------------------------------------------------------
 

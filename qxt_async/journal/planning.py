@@ -84,6 +84,7 @@ async def insert_batches(
     *,
     resend: bool = False,
     doubtful: bool = False,
+    test: int = 0,
 ) -> list[int]:
     """Insert planned batches, each the key of its message and its numbers; their keys, in order."""
     ids = [key for (key,) in await transaction.rows("new_batch_ids", count=len(batches))]
@@ -99,6 +100,7 @@ async def insert_batches(
                 "count": len(numbers),
                 "resend": resend,
                 "doubtful": doubtful,
+                "test": test,
                 "numbers": ",".join(numbers),
             }
             for key, (message, numbers) in zip(ids, joined, strict=True)

@@ -21,7 +21,7 @@ been, else *failed*.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import attrs
 
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from qxt_async.models import Message
 
 __all__ = [
+    "PAUSE_AFTER_TEST",
+    "TEST",
     "Batch",
     "BatchState",
     "Campaign",
@@ -52,6 +54,13 @@ __all__ = [
     "Resend",
     "Tally",
 ]
+
+
+TEST: Final = 1
+"""`Claim.test` of a test batch."""
+
+PAUSE_AFTER_TEST: Final = 2
+"""`Claim.test` of a test batch after which the campaign is paused, so that somebody can look at the phone."""
 
 
 class CampaignState(enum.StrEnum):
@@ -264,6 +273,7 @@ class Batch:
         successor: the batch that sends all of its numbers again, ``None`` if there is none.
         overdue: no report has spoken of its unknown numbers by the deadline.
         claimed_at, settled_at: when its last attempt began and when its outcome came, aware, UTC; ``None`` before.
+        test: it is a test, which is sent before the others.
     """
 
     id: int
@@ -286,6 +296,7 @@ class Batch:
     overdue: bool
     claimed_at: datetime | None
     settled_at: datetime | None
+    test: bool
 
 
 @attrs.frozen
@@ -330,7 +341,7 @@ class CampaignEvent:
     Attributes:
         at: when, aware, UTC.
         what: ``planned``, ``running``, ``paused``, ``cancelled``, ``done``, ``resend-unknown``, ``resend-failed``,
-            ``reconciled``, ``overdue``; a runner's: ``test-sending``, ``test-sent``.
+            ``reconciled``, ``overdue``; a runner's: ``test-planned``.
         by: who ordered it, as the caller said; empty if nobody did.
         detail: in words.
         count: numbers concerned, 0 if none in particular.
@@ -361,6 +372,7 @@ class Claim:
         numbers: to whom; what opted out since the plan is not among them.
         suppressed: what opted out since.
         doubtful: an earlier attempt, which is unknown, may have arrived: if this one fails, its numbers stay unknown.
+        test: it is the campaign's test; with 2 the campaign is paused after it.
     """
 
     batch: int
@@ -372,6 +384,7 @@ class Claim:
     numbers: tuple[str, ...] = attrs.field(repr=counted)
     suppressed: tuple[str, ...] = attrs.field(default=(), repr=counted)
     doubtful: bool = False
+    test: int = 0
 
 
 @attrs.frozen(kw_only=True)

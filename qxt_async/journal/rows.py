@@ -93,6 +93,7 @@ def batch_of(row: Sequence[Any]) -> Batch:
         overdue=bool(row[17]),
         claimed_at=_when(row[18]),
         settled_at=_when(row[19]),
+        test=bool(row[20]),
     )
 
 

@@ -26,6 +26,7 @@ __all__ = [
     "hold_state",
     "log_event",
     "outlook",
+    "pause_from",
     "paused",
     "reopen",
     "resumed",
@@ -132,7 +133,12 @@ async def complete(transaction: Transaction, campaign: int) -> bool:
     return found.state is CampaignState.DONE
 
 
+async def pause_from(transaction: Transaction, campaign: int, state: CampaignState, reason: str) -> None:
+    """Pause a campaign that is in this state."""
+    if await transaction.change("pause_from", campaign=campaign, state=state, reason=reason):
+        await log_event(transaction, campaign, CampaignState.PAUSED, detail=reason)
+
+
 async def reopen(transaction: Transaction, campaign: int) -> None:
     """After a batch was put back, pause a campaign that is done."""
-    if await transaction.change("reopen", campaign=campaign, reason=NOT_SENT_AFTER_ALL):
-        await log_event(transaction, campaign, CampaignState.PAUSED, detail=NOT_SENT_AFTER_ALL)
+    await pause_from(transaction, campaign, CampaignState.DONE, NOT_SENT_AFTER_ALL)

@@ -1,7 +1,7 @@
 -- Batches: claims and their outcomes.
 
 -- The compare-and-set on which everything rests. A back-off that seems to last longer than any does comes from a clock
--- that was set back. Opted out since the plan: a day of leeway for the clock.
+-- that was set back. Opted out since the plan: a day of leeway for the clock. A test batch comes before all others.
 -- name: claim
 UPDATE batches SET
     state = 'sending', token = :token, attempts = attempts + 1, claimed_at = NOW, lease_until = NOW + :lease,
@@ -10,11 +10,14 @@ WHERE state = 'planned' AND id = (
     SELECT id FROM batches
     WHERE campaign = :campaign AND state = 'planned' AND (not_before <= NOW OR not_before > NOW + :leeway) AND {where}
         AND EXISTS (SELECT 1 FROM campaigns WHERE id = :campaign AND state = 'running')
+        AND (test > 0 OR NOT EXISTS (
+            SELECT 1 FROM batches AS t WHERE t.campaign = :campaign AND t.test > 0 AND t.state IN ('planned', 'sending')
+        ))
     ORDER BY id LIMIT 1
     {hold_next}
 )
 RETURNING
-    id, unsent, doubtful, {its_numbers},
+    id, unsent, doubtful, test, {its_numbers},
     (SELECT text FROM campaign_messages WHERE id = batches.message),
     (SELECT extno FROM campaign_messages WHERE id = batches.message),
     (SELECT addseqno FROM campaign_messages WHERE id = batches.message),
@@ -98,7 +101,8 @@ UPDATE batches SET
     state = 'unknown', unknown = count - suppressed, settled_at = NOW, error = 'LeaseExpired',
     detail = 'the process that sent it never said what became of it'
 WHERE campaign = :campaign AND state = 'sending' AND (lease_until <= NOW OR claimed_at > NOW + :leeway)
-    AND NOT (token IN EACH(:alive::text));
+    AND NOT (token IN EACH(:alive::text))
+RETURNING test;
 
 -- name: withdraw_successor
 UPDATE batches SET state = 'withdrawn'
@@ -124,3 +128,37 @@ UPDATE batches SET
 WHERE campaign = :campaign AND state = 'planned' AND doubtful
     AND EXISTS (SELECT 1 FROM campaigns WHERE id = :campaign AND state = 'cancelled')
 RETURNING id;
+
+-- name: has_test
+SELECT EXISTS (
+    SELECT 1 FROM batches
+    WHERE campaign = :campaign AND test > 0 AND state IN ('planned', 'sending', 'accepted', 'unknown')
+);
+
+-- name: first_message
+SELECT min(id) FROM campaign_messages WHERE campaign = :campaign;
+
+-- A walk over all numbers of the campaign, once, before the test.
+-- name: batches_with
+SELECT b.id, b.message, b.state, n.numbers, b.resend, b.test
+FROM batches AS b
+JOIN batch_numbers AS n ON n.batch = b.id
+WHERE b.campaign = :campaign AND b.successor IS NULL AND b.state <> 'withdrawn' AND EXISTS (
+    SELECT 1 FROM EACH(:numbers::text)
+    WHERE replace(',' || n.numbers || ',', ',' || value || ',', '') <> ',' || n.numbers || ','
+)
+ORDER BY b.id;
+
+-- name: supersede_number
+UPDATE batches SET failed = failed - 1, superseded = superseded + 1 WHERE id = :batch;
+
+-- Testers who were in no batch are new to the plan. What is sent again is in it already.
+-- name: recount_plan
+UPDATE campaigns SET
+    (numbers, batches, credits) = (
+        SELECT coalesce(sum(b.count), 0), count(*), coalesce(sum(b.count * m.segments), 0)
+        FROM batches AS b
+        JOIN campaign_messages AS m ON m.id = b.message
+        WHERE b.campaign = :campaign AND NOT b.resend AND b.state <> 'withdrawn'
+    )
+WHERE id = :campaign;

@@ -60,8 +60,8 @@ FROM campaigns WHERE id = :campaign;
 -- name: set_state
 UPDATE campaigns SET state = :state, reason = :reason, changed_at = NOW WHERE id = :campaign;
 
--- name: reopen
-UPDATE campaigns SET state = 'paused', reason = :reason, changed_at = NOW WHERE id = :campaign AND state = 'done';
+-- name: pause_from
+UPDATE campaigns SET state = 'paused', reason = :reason, changed_at = NOW WHERE id = :campaign AND state = :state;
 
 -- name: insert_event
 INSERT INTO campaign_events (campaign, at, what, by, detail, count)
@@ -85,13 +85,13 @@ SELECT
         SELECT coalesce(sum(cost), 0) FROM (
             SELECT b.count * m.segments AS cost FROM batches AS b
             JOIN campaign_messages AS m ON m.id = b.message
-            WHERE b.campaign = :campaign AND b.state = 'planned'
+            WHERE b.campaign = :campaign AND b.state = 'planned' AND b.test = 0
             ORDER BY b.id LIMIT :limit
         ) AS ahead
     ) + (
         SELECT coalesce(sum(b.count * m.segments), 0) FROM batches AS b
         JOIN campaign_messages AS m ON m.id = b.message
-        WHERE b.campaign = :campaign AND b.state = 'sending'
+        WHERE b.campaign = :campaign AND (b.state = 'sending' OR (b.state = 'planned' AND b.test > 0))
     );
 
 -- name: deliveries
@@ -117,7 +117,7 @@ ORDER BY m.id LIMIT :limit;
 -- name: batches
 SELECT
     id, campaign, message, state, count, accepted, failed, unknown, suppressed, superseded, mid, via_report, attempts,
-    error, detail, resend, successor, overdue, claimed_at, settled_at
+    error, detail, resend, successor, overdue, claimed_at, settled_at, test
 FROM batches
 WHERE campaign = :campaign AND id > :after AND {where}
 ORDER BY id LIMIT :limit;

@@ -73,5 +73,5 @@ SELECT nextval(pg_get_serial_sequence('campaign_messages', 'id')) FROM generate_
 SELECT nextval(pg_get_serial_sequence('batches', 'id')) FROM generate_series(1, :count);
 
 -- name: insert_batches
-INSERT INTO batches (id, campaign, message, state, count, resend, doubtful, numbers)
-VALUES (:id, :campaign, :message, :state, :count, :resend, :doubtful, :numbers);
+INSERT INTO batches (id, campaign, message, state, count, resend, doubtful, test, numbers)
+VALUES (:id, :campaign, :message, :state, :count, :resend, :doubtful, :test, :numbers);

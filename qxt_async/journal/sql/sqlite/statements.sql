@@ -28,8 +28,8 @@ WITH RECURSIVE places (place) AS (SELECT 1 UNION ALL SELECT place + 1 FROM place
 SELECT place + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'batches'), 0) FROM places;
 
 -- name: insert_batches
-INSERT INTO batches (id, campaign, message, state, count, resend, doubtful)
-VALUES (:id, :campaign, :message, :state, :count, :resend, :doubtful);
+INSERT INTO batches (id, campaign, message, state, count, resend, doubtful, test)
+VALUES (:id, :campaign, :message, :state, :count, :resend, :doubtful, :test);
 INSERT INTO batch_numbers (batch, numbers) VALUES (:id, :numbers);
 
 -- One connection writes at a time: nothing has to be held.

@@ -1,0 +1,93 @@
+"""The test batch of a campaign: a batch like any other, sent before the others, once.
+
+While it is planned or being sent, no other batch of the campaign is claimed. If it is not accepted, or if somebody
+wants to look at the phone first, the campaign is paused in the transaction that stores its outcome.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
+
+from qxt_async.phones import canonical
+
+from .batches import put_exceptions
+from .planning import insert_batches
+from .records import PAUSE_AFTER_TEST, TEST, BatchState
+from .states import hold_state, log_event
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .database import Transaction
+
+__all__ = ["plan_test"]
+
+# The forms in which a number may stand in a batch, by what comes before its canonical form.
+_PREFIXES: Final = ("", "86", "0086")
+
+
+async def plan_test(
+    transaction: Transaction, campaign: int, *, numbers: Sequence[str], pause_after: bool, by: str
+) -> int:
+    """Plan the test batch; how many numbers it has, 0 if there is nothing to do."""
+    found = await hold_state(transaction, campaign)
+    ((done,),) = await transaction.rows("has_test", campaign=campaign)
+    if done or not found.planned:
+        return 0
+    testers = {canonical(number): number for number in numbers}
+    ((first,),) = await transaction.rows("first_message", campaign=campaign)
+    texts: defaultdict[int, list[str]] = defaultdict(list)
+    again: dict[str, int] = {}
+    for batch, message, number, state in await _places(transaction, campaign, testers):
+        del testers[canonical(number)]
+        if state == BatchState.PLANNED:
+            await transaction.change("leave_out", batch=batch)
+            await transaction.change("leave_out_number", batch=batch, number=number)
+        elif state == BatchState.FAILED:
+            await transaction.change("supersede_number", batch=batch)
+            again[number] = batch
+        else:
+            continue  # it has the text, or may have it
+        texts[message].append(number)
+    texts[first].extend(testers.values())
+    for message, its_numbers in texts.items():
+        for some in (
+            [number for number in its_numbers if number in again],
+            [number for number in its_numbers if number not in again],
+        ):
+            if some:
+                (key,) = await insert_batches(
+                    transaction,
+                    campaign,
+                    [(message, some)],
+                    resend=some[0] in again,
+                    test=PAUSE_AFTER_TEST if pause_after else TEST,
+                )
+                for number in some:
+                    if number in again:
+                        await put_exceptions(transaction, again[number], [(number, "superseded", None, key)])
+    planned = sum(map(len, texts.values()))
+    if planned:
+        await transaction.change("recount_plan", campaign=campaign)
+        await log_event(transaction, campaign, "test-planned", by=by, count=planned)
+    return planned
+
+
+async def _places(transaction: Transaction, campaign: int, testers: dict[str, str]) -> list[tuple[int, int, str, str]]:
+    """Where testers are in the campaign already: batch, message, the number as it stands there, its state."""
+    forms = [prefix + number for number in testers for prefix in _PREFIXES]
+    rows = await transaction.rows("batches_with", campaign=campaign, numbers=forms)
+    others: dict[tuple[int, str], str] = {
+        (batch, number): state
+        for batch, number, state, _ in await transaction.rows("exceptions_of", batches=[row[0] for row in rows])
+    }
+    found: dict[str, tuple[int, int, str, str]] = {}
+    for batch, message, own_state, joined, again, test in rows:
+        for number in joined.split(","):
+            state = others.get((batch, number), own_state)
+            if canonical(number) in testers and state != "superseded":
+                # Only a test is tried again by itself; a second attempt belongs to the first one.
+                kept = (state == BatchState.FAILED and not test) or (state == BatchState.PLANNED and again)
+                found[canonical(number)] = (batch, message, number, "" if kept else state)
+    return list(found.values())
