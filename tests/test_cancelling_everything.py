@@ -427,6 +427,7 @@ WRITES: dict[str, tuple[str, Callable[[Subject], Awaitable[Any]]]] = {
     "CampaignStore.record": ("planned", lambda s: s.campaigns.record(s.campaign, "looked")),
     "CampaignStore.start": ("planned", lambda s: s.campaigns.start(s.campaign)),
     "CampaignStore.pause": ("running", lambda s: s.campaigns.pause(s.campaign, "enough")),
+    "CampaignStore.plan_test": ("running", lambda s: s.campaigns.plan_test(s.campaign, ["13900139000"])),
     "CampaignStore.cancel": ("running", lambda s: s.campaigns.cancel(s.campaign)),
     "CampaignStore.claim": ("running", lambda s: s.claim_next()),
     "CampaignStore.settle": ("claimed", lambda s: s.campaigns.settle(s.claim, accepted(s.claim, s.name))),
