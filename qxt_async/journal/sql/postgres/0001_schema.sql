@@ -10,7 +10,8 @@ $$;
 -- One row a (mid, mobile), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
 -- cursor of the feed. A sequence alone does not do that, so whoever draws from it holds the lock of the feeds (name:
 -- lock_feeds) until the commit. A report that is superseded by another state is deleted and written anew, with a new
--- seq.
+-- seq. first_at is when the key was first reported, with whatever code: it counts as evidence. received_at is when the
+-- present code last came; a repeat within an hour does not move it.
 CREATE TABLE reports (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     mid         text COLLATE "C" NOT NULL,
@@ -20,6 +21,7 @@ CREATE TABLE reports (
     port        text,
     area        text,
     city        text,
+    first_at    bigint NOT NULL,
     received_at bigint NOT NULL,
     UNIQUE (mid, mobile)
 );
@@ -219,6 +221,27 @@ CREATE TABLE orphan_mids (
 -- nothing.
 CREATE TABLE known_mids (
     mid text COLLATE "C" PRIMARY KEY
+);
+
+-- Which reports are on a batch's numbers (matching.py): how far the reports are read; phones reported under a mid of a
+-- batch that did not send to them under it; mids of batches that have to be looked at again.
+CREATE TABLE matched (
+    cursor bigint NOT NULL
+);
+
+INSERT INTO matched (cursor) VALUES (0);
+
+CREATE TABLE stray_reports (
+    batch  bigint NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    mid    text COLLATE "C" NOT NULL,
+    mobile text COLLATE "C" NOT NULL,
+    PRIMARY KEY (batch, mid, mobile)
+);
+
+CREATE TABLE mids_to_match (
+    seq   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    batch bigint NOT NULL,
+    mid   text COLLATE "C" NOT NULL
 );
 
 -- What an account may do, for all processes together; NULL is no limit. Whoever claims for the account locks its row.

@@ -3,7 +3,8 @@
 
 -- One row a (mid, mobile), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
 -- cursor of the feed. A report that is superseded by another state is deleted and written anew, with a new seq, so
--- AUTOINCREMENT is meant: a seq must not come twice.
+-- AUTOINCREMENT is meant: a seq must not come twice. first_at is when the key was first reported, with whatever code: it
+-- counts as evidence. received_at is when the present code last came; a repeat within an hour does not move it.
 CREATE TABLE reports (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     mid         TEXT NOT NULL,
@@ -13,6 +14,7 @@ CREATE TABLE reports (
     port        TEXT,
     area        TEXT,
     city        TEXT,
+    first_at    INTEGER NOT NULL,
     received_at INTEGER NOT NULL,
     UNIQUE (mid, mobile)
 );
@@ -206,6 +208,27 @@ CREATE TABLE orphan_mids (
 -- nothing.
 CREATE TABLE known_mids (
     mid TEXT PRIMARY KEY
+);
+
+-- Which reports are on a batch's numbers (matching.py): how far the reports are read; phones reported under a mid of a
+-- batch that did not send to them under it; mids of batches that have to be looked at again.
+CREATE TABLE matched (
+    cursor INTEGER NOT NULL
+);
+
+INSERT INTO matched (cursor) VALUES (0);
+
+CREATE TABLE stray_reports (
+    batch  INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    mid    TEXT NOT NULL,
+    mobile TEXT NOT NULL,
+    PRIMARY KEY (batch, mid, mobile)
+) WITHOUT ROWID;
+
+CREATE TABLE mids_to_match (
+    seq   INTEGER PRIMARY KEY AUTOINCREMENT,
+    batch INTEGER NOT NULL,
+    mid   TEXT NOT NULL
 );
 
 -- What an account may do, for all processes together; NULL is no limit. free_at are the times, in microseconds since
