@@ -7,6 +7,7 @@ between them whatever happened in between.
 from __future__ import annotations
 
 import contextlib
+import math
 import random
 import time
 import urllib.request
@@ -30,6 +31,7 @@ from qxt_async.pushes import Push
 from qxt_async.sending import RecordedBatch
 from qxt_async.simulator import Fault, SimulatedGateway
 
+NUMBER_PATTERN = r"(86)?1[3-9][0-9]{9}"
 MARGIN = 60.0
 HOUR = 3_600_000_000
 OPTIONS = RunOptions(
@@ -121,6 +123,7 @@ class Plan:
         taken_before: how often it had been taken when the last such order was given.
         last: what was true of each number after the step before.
         ordered: numbers that the step under way has ordered to be sent again.
+        misled: numbers of batches to which the rule lets an unrecorded send speak: what is said of them proves nothing.
     """
 
     id: int
@@ -130,6 +133,7 @@ class Plan:
     taken_before: Counter[str] = attrs.field(factory=Counter)
     last: dict[str, NumberState] = attrs.field(factory=dict)
     ordered: set[str] = attrs.field(factory=set)
+    misled: set[str] = attrs.field(factory=set)
 
 
 class World:
@@ -152,6 +156,10 @@ class World:
         self.ghosts: list[Ghost] = []
         self.reports: dict[tuple[str, str], str] = {}
         self.barred: dict[str, int] = {}
+        # What nobody recorded: the phones under each mid.
+        self.unrecorded: dict[str, tuple[str, ...]] = {}
+        # Mids that attempts were told and wrote down, whether it was theirs to say or not.
+        self.received: set[str] = set()
         self._numbers = numbers
         self._sends_before = len(self.gateway.sends)
         self._journal: Journal | None = None
@@ -187,11 +195,14 @@ class World:
 
     # --- plans and orders -------------------------------------------------------------------------------------------
 
-    async def plan(self, sizes: Sequence[int], *, again: bool) -> None:
+    async def plan(self, sizes: Sequence[int], *, again: bool, form: str) -> None:
         """A campaign with batches of these sizes; with new numbers, or those of the campaign before."""
         text = f"【测试】您好{len(self.plans)}"
-        known = self.plans[-1].numbers if again and self.plans else ()
-        chosen = [*known, *(next(self._numbers) for _ in range(sum(sizes) - len(known)))][: sum(sizes)]
+        known = [phone_of(number) for number in self.plans[-1].numbers] if again and self.plans else []
+        phones = [*known, *(next(self._numbers) for _ in range(sum(sizes) - len(known)))][: sum(sizes)]
+        chosen = [
+            f"86{phone}" if form == "86" or (form == "mixed" and at % 2) else phone for at, phone in enumerate(phones)
+        ]
         batches, at = [], 0
         for place, size in enumerate(sizes):
             # Some with another extension, so that sending again has messages to keep apart.
@@ -289,7 +300,7 @@ class World:
         async def other() -> None:
             async with (
                 open_journal(self.place) as journal,
-                QxtClient("user", "password", base_url=self.url, timeout=TIMEOUT, max_concurrency=1) as client,
+                self._client(1) as client,
             ):
                 journal.campaigns.database.clock = self.now  # type: ignore[attr-defined]
                 beside = CampaignRunner(journal, client, OPTIONS)
@@ -307,7 +318,14 @@ class World:
                 watch.cancel_scope.cancel()
 
     def _client(self, concurrency: int) -> QxtClient:
-        return QxtClient("user", "password", base_url=self.url, timeout=TIMEOUT, max_concurrency=concurrency)
+        return QxtClient(
+            "user",
+            "password",
+            base_url=self.url,
+            timeout=TIMEOUT,
+            max_concurrency=concurrency,
+            number_pattern=NUMBER_PATTERN,
+        )
 
     async def _settle(self) -> None:
         """Wait until the gateway is through with what has arrived: what it reads after this, nobody has sent."""
@@ -351,6 +369,7 @@ class World:
             await self.campaigns.put_back(ghost.claim, error)
         else:
             await self.campaigns.settle(ghost.claim, ghost.result)
+            self.received.update(receipt.mid for receipt in ghost.result.receipts)
         if not keep:
             self.ghosts.remove(ghost)
 
@@ -367,18 +386,47 @@ class World:
 
     async def push_foreign(self, plan: Plan, size: int, code: str) -> None:
         """Reports on something that somebody else has sent to some of our numbers, and to others."""
+        await self._report(self._new_mid("foreign"), (*plan.numbers[:size], next(self._numbers)), code)
+
+    async def push_unrecorded(self, plan: Plan, begin: int, size: int, code: str) -> None:
+        """Reports on something that somebody else has sent to some of our numbers only."""
+        mid, at = self._new_mid("unrecorded"), begin % len(plan.numbers)
+        self.unrecorded[mid] = tuple(phone_of(number) for number in plan.numbers[at : at + size])
+        await self._report(mid, self.unrecorded[mid], code)
+
+    async def push_unrecorded_again(self, which: int, code: str) -> None:
+        """The same once more, perhaps better."""
+        if self.unrecorded:
+            elsewhere = list(self.unrecorded.items())
+            await self._report(*elsewhere[which % len(elsewhere)], code)
+
+    async def push_second_gateway(self, which: int, plan: Plan, begin: int, size: int, code: str) -> None:
+        """Reports by another gateway, of what nobody recorded, under a mid that a send of the journal has received."""
+        mids = {record.mid for each in self.plans async for record in self._every_record(each) if record.mid}
+        known = sorted((mids | self.received) - self.unrecorded.keys())
+        if known:
+            mid = known[which % len(known)]
+            texts = {send.text for send in self.gateway.sends[self._sends_before :] if send.mid == mid}
+            # Nothing tells two sends with one mid to one phone apart.
+            own = {phone_of(number) for each in self.plans if each.text in texts for number in each.numbers}
+            at = begin % len(plan.numbers)
+            phones = [phone_of(number) for number in plan.numbers[at : at + size]]
+            await self._report(mid, [phone for phone in phones if phone not in own], code)
+
+    def _new_mid(self, whose: str) -> str:
         self._tokens += 1
-        await self._report(f"foreign{self._tokens}", (*plan.numbers[:size], next(self._numbers)), code)
+        return f"{whose}{self._tokens}"
 
     async def _report(self, mid: str, numbers: Sequence[str], code: str) -> None:
+        phones = [phone_of(number) for number in numbers]
         received_at = datetime.fromtimestamp(self.now() / 1e6, UTC)
-        reports = tuple(StatusReport(mid, number, code=code, received_at=received_at) for number in numbers)
+        reports = tuple(StatusReport(mid, phone, code=code, received_at=received_at) for phone in phones)
         push = Push(query=b"", body=b"", reports=reports, received_at=received_at)
         await self.journal.record_push(push)
-        for number in numbers:
-            before = self.reports.get((mid, number))
+        for phone in phones:
+            before = self.reports.get((mid, phone))
             if before is None or CODES[code] > CODES[before]:
-                self.reports[mid, number] = code
+                self.reports[mid, phone] = code
 
     async def reconcile(self, plan: Plan, deadline: float | None) -> None:
         """Look at the reports."""
@@ -391,12 +439,13 @@ class World:
         """Somebody wants no more texts."""
         if by_reply:
             self._tokens += 1
-            reply = Reply(f"reply{self._tokens}", number, text="TD", port=None, area=None, city=None)
+            reply = Reply(f"reply{self._tokens}", phone_of(number), text="TD", port=None, area=None, city=None)
             push = Push(query=b"", body=b"", replies=(reply,), received_at=datetime.now(UTC))
             await self.journal.record_push(push, opted_out=(reply,))
         else:
             await self.journal.suppress([number])
-        self.barred.setdefault(number, self._taken_in_all()[number])
+        phone = phone_of(number)
+        self.barred.setdefault(phone, self._taken_in_all()[phone])
 
     async def opt_in(self, number: str) -> None:
         """Somebody wants them again."""
@@ -411,7 +460,7 @@ class World:
         return Counter(number for send in ours if send.text == plan.text for number in send.numbers)
 
     def _taken_in_all(self) -> Counter[str]:
-        return Counter(number for send in self.gateway.sends[self._sends_before :] for number in send.numbers)
+        return Counter(phone_of(number) for send in self.gateway.sends[self._sends_before :] for number in send.numbers)
 
     async def _every_record(self, plan: Plan) -> AsyncIterator[Any]:
         after = 0
@@ -444,12 +493,15 @@ class World:
         assert not [number for number, times in self.barred.items() if in_all[number] > times], "sent after opting out"
 
     async def _check_campaign(self, plan: Plan) -> None:
+        await self._find_misled(plan)
         records = await self.records(plan)
         taken = self.taken(plan)
         tally = await self.campaigns.tally(plan.id)
         assert records.keys() == set(plan.numbers), "a number was lost"
         for number, state in records.items():
             assert taken[number] <= plan.orders[number], "taken more often than ordered"
+            if number in plan.misled:
+                continue
             if taken[number] > plan.taken_before[number]:
                 assert state in {NumberState.ACCEPTED, NumberState.UNKNOWN}, f"taken, and {state}"
             assert state is not NumberState.ACCEPTED or taken[number], "accepted, and not taken"
@@ -490,7 +542,18 @@ class World:
         for send in self.gateway.sends[self._sends_before :]:
             mids[send.mid].update(send.numbers if send.text == plan.text else ())
         async for record in self._every_record(plan):
-            assert record.mid is None or record.number in mids[record.mid], "accepted under another's mid"
+            if record.number not in plan.misled:
+                assert record.mid is None or record.number in mids[record.mid], "accepted under another's mid"
+
+    async def _find_misled(self, plan: Plan) -> None:
+        """Which batches an unrecorded send has bound; only those for which the rule says that it may."""
+        batches = {batch.id: batch for batch in await self.campaigns.batches(plan.id)}
+        async for record in self._every_record(plan):
+            if record.mid in self.unrecorded:
+                sent = batches[record.batch].accepted
+                reported = len(self.unrecorded[record.mid])
+                assert reported >= min(sent, max(3, math.ceil(sent / 20))), "accepted by too few reports"
+                plan.misled.add(record.number)
 
     async def _sending(self, plan: Plan) -> dict[int, int]:
         """Batches that are being sent, as far as the journal knows, and since when."""
@@ -512,6 +575,11 @@ class _Journal:
 
 def _haste(name: str) -> dict[str, float]:
     return {"retry_after": 0.002} if name.startswith("throttle") else {"delay": 0.01} if name == "slow" else {}
+
+
+def phone_of(number: str) -> str:
+    """Which phone a number is."""
+    return number[-11:]
 
 
 def number_run() -> Iterator[str]:

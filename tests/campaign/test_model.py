@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from campaign_model import CODES, HOUR, Plan, Watched, World, number_run
+from campaign_model import CODES, HOUR, NUMBER_PATTERN, Plan, Watched, World, number_run
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -41,7 +41,9 @@ faults = st.lists(st.sampled_from(MISCHIEF), max_size=4)
 fault_or_none = st.sampled_from([None, *MISCHIEF]) | st.none()
 doubts = st.sampled_from(["take-then-close", "take-then-partial", "close"])
 concurrencies = st.sampled_from([1, 3])
-sizes = st.lists(st.integers(1, 6), min_size=1, max_size=5)
+# Of 70 numbers four have to be reported, of the others three, or all.
+sizes = st.lists(st.integers(1, 6) | st.just(70), min_size=1, max_size=5)
+forms = st.sampled_from(["", "86", "mixed"])
 
 
 class Life(RuleBasedStateMachine):
@@ -77,16 +79,16 @@ class Life(RuleBasedStateMachine):
 
     # --- what people do ---------------------------------------------------------------------------------------------
 
-    @initialize(sizes=sizes)
-    def begin(self, sizes: list[int]) -> None:
+    @initialize(sizes=sizes, form=forms)
+    def begin(self, sizes: list[int], form: str) -> None:
         """There is a campaign."""
-        self.do(self.world.plan, sizes, again=False)
+        self.do(self.world.plan, sizes, again=False, form=form)
 
     @precondition(lambda self: len(self.world.plans) < PLANS)
-    @rule(sizes=sizes, again=st.booleans())
-    def plan(self, sizes: list[int], again: bool) -> None:
+    @rule(sizes=sizes, again=st.booleans(), form=forms)
+    def plan(self, sizes: list[int], again: bool, form: str) -> None:
         """Plan another one."""
-        self.do(self.world.plan, sizes, again=again)
+        self.do(self.world.plan, sizes, again=again, form=form)
 
     @rule(at=indices, faults=faults, concurrency=concurrencies)
     def run(self, at: int, faults: list[str], concurrency: int) -> None:
@@ -173,7 +175,7 @@ class Life(RuleBasedStateMachine):
         """It was held for dead, its batch was ordered again and perhaps sent, or all was done, and then it goes on."""
         if len(self.world.plans) >= PLANS:
             return
-        self.plan(sizes, again=False)
+        self.plan(sizes, again=False, form="mixed")
         plan = self.world.plans[-1]
         self.haunt(-1, fault, sent, start=True)
         self.pass_time(2 * MINUTES)
@@ -196,7 +198,7 @@ class Life(RuleBasedStateMachine):
         """What is unknown was ordered again, somebody opted out since, and it is run."""
         if len(self.world.plans) >= PLANS:
             return
-        self.plan(sizes, again=False)
+        self.plan(sizes, again=False, form="mixed")
         plan = self.world.plans[-1]
         self.do(self.world.run, plan, [fault] * len(sizes), how="on", requests=0, concurrency=1)
         self.resend(-1, BatchState.UNKNOWN)
@@ -233,6 +235,27 @@ class Life(RuleBasedStateMachine):
         """It reports on what somebody else sent."""
         self.do(self.world.push_foreign, self.a_plan(at), size, code)
 
+    @rule(at=indices, begin=st.integers(0, 99), size=st.integers(1, 4), code=st.sampled_from(sorted(CODES)))
+    def push_unrecorded(self, at: int, begin: int, size: int, code: str) -> None:
+        """It reports on what somebody else sent, to people of ours only."""
+        self.do(self.world.push_unrecorded, self.a_plan(at), begin, size, code)
+
+    @rule(which=st.integers(0, 99), code=st.sampled_from(sorted(CODES)))
+    def push_unrecorded_again(self, which: int, code: str) -> None:
+        """It reports once more on that."""
+        self.do(self.world.push_unrecorded_again, which, code)
+
+    @rule(
+        which=st.integers(0, 99),
+        at=indices,
+        begin=st.integers(0, 99),
+        size=st.integers(1, 6),
+        code=st.sampled_from(sorted(CODES)),
+    )
+    def push_second_gateway(self, which: int, at: int, begin: int, size: int, code: str) -> None:
+        """Another gateway reports, under a mid that ours has given, on people of ours."""
+        self.do(self.world.push_second_gateway, which, self.a_plan(at), begin, size, code)
+
     # --- what must be true ------------------------------------------------------------------------------------------
 
     @invariant()
@@ -253,7 +276,7 @@ def test_any_order_of_events(backend: str, form: str, tmp_path: Path, request: p
             yield f"{folder}/qxt.db"
 
     places = file if form == "sqlite" else request.getfixturevalue("postgresql").journal
-    watched = Watched(SimulatedGateway())
+    watched = Watched(SimulatedGateway(number_pattern=NUMBER_PATTERN))
     with serve(watched) as url:  # type: ignore[arg-type]
         members = {"backend": backend, "watched": watched, "url": url, "numbers": number_run()}
         members["places"] = staticmethod(places)
