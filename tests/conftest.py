@@ -46,9 +46,13 @@ def anyio_backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run each test that takes a `store` on every form of the journal; the one on PostgreSQL knows asyncio only."""
+    """Run each test that takes a `store` on every form of the journal; the one on PostgreSQL knows asyncio only.
+
+    Not where a module has a `store` of its own: its tests are for that one.
+    """
     given = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
-    if "store" not in metafunc.fixturenames or any("store" in names for names in given):
+    chosen = hasattr(metafunc.module, "store") or any("store" in names for names in given)
+    if "store" not in metafunc.fixturenames or chosen:
         return
     # As marks: they go before the parameters that the fixture of that name has.
     if "anyio_backend" in metafunc.fixturenames and not any("anyio_backend" in names for names in given):

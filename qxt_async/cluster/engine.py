@@ -319,6 +319,8 @@ def _refused(error: ConnectorException) -> JournalUnavailableError:
 async def _configure(connection: AsyncConnection[Any]) -> None:
     # A statement is a transaction, unless said otherwise: two round trips less for each job, twice.
     await connection.set_autocommit(True)
+    # What announces takes a lock and must see what was committed before that, whatever the database's default is.
+    await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
     await connection.execute(_ONLY_OURS + b";" + BOUNDS)
 
 

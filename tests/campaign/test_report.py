@@ -110,10 +110,11 @@ async def test_a_report_shows_what_happened(journal: Journal, tmp_path: Path) ->
         assert shown in text, shown
 
 
-async def test_figures_are_counted_once(journal: Journal) -> None:
+async def test_figures_are_counted_once(store: str) -> None:
     """Over time, by delay, by province and by code: the sums are the number of reports."""
-    campaign = await sent_campaign(journal, 3400, size=100)
-    data = await report_data(journal, campaign)
+    async with open_journal(store) as journal:
+        campaign = await sent_campaign(journal, 3400, size=100)
+        data = await report_data(journal, campaign)
     figures, deliveries = data.figures, data.deliveries
     assert sum(moment.delivered for moment in figures.over_time) == deliveries.delivered
     assert sum(moment.other for moment in figures.over_time) == data.reports - deliveries.delivered

@@ -145,6 +145,35 @@ async def test_who_is_cut_off_while_announcing_holds_up_nobody(journal: Journal)
             await connection.execute(b"COMMIT\0")
 
 
+async def test_who_waits_to_announce_sees_what_was_announced(
+    journal: Journal, postgresql: Server, database: str
+) -> None:
+    """Whatever isolation the database has as its default: no batch gets a second job, and nobody is refused."""
+    name = database.rpartition("/")[2]
+    postgresql.ask(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'")
+    campaign = await running(journal.campaigns, 2)
+    waiting = f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{name}'"
+    announced: list[int] = []
+
+    async def announce(engine: Engine) -> None:
+        announced.append(await engine.announce(campaign))
+
+    async with (
+        Engine(require_postgres(journal)) as first,
+        Engine(require_postgres(journal)) as second,
+        Engine(require_postgres(journal)) as holding,
+        holding._pool.connection() as connection,
+        anyio.create_task_group() as group,
+        connection.transaction(),
+    ):
+        await connection.execute(module._LOCK_ANNOUNCEMENTS, {"campaign": campaign})
+        group.start_soon(announce, first)
+        group.start_soon(announce, second)
+        while await anyio.to_thread.run_sync(postgresql.ask, waiting) != [(2,)]:
+            await anyio.lowlevel.checkpoint()
+    assert sorted(announced) == [0, 1]
+
+
 async def test_a_job_is_ended_though_the_database_was_away(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tried again for a while; what somebody else ended is left, and nothing is raised into the engine."""
     monkeypatch.setattr(module, "_AGAIN", 0.01)

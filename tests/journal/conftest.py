@@ -1,4 +1,4 @@
-"""Journals on PostgreSQL, for tests that speak of nothing else."""
+"""Journals on either database."""
 
 from __future__ import annotations
 
@@ -6,19 +6,18 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from qxt_async.journal import Journal
-from qxt_async.journal.postgres.database import PostgresDatabase
+from qxt_async.journal import Journal, open_journal
 
 
 @pytest.fixture
-async def journal(journals: str) -> AsyncIterator[Journal]:
+async def journal(store: str) -> AsyncIterator[Journal]:
     """An open journal."""
-    async with Journal(PostgresDatabase(journals)) as opened:
+    async with open_journal(store) as opened:
         yield opened
 
 
 @pytest.fixture
-async def elsewhere(journals: str) -> AsyncIterator[Journal]:
+async def elsewhere(store: str) -> AsyncIterator[Journal]:
     """The same one, opened as another process would."""
-    async with Journal(PostgresDatabase(journals)) as opened:
+    async with open_journal(store) as opened:
         yield opened

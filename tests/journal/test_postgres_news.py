@@ -27,6 +27,12 @@ NEVER = 1e6
 
 
 @pytest.fixture
+def store(journals: str) -> str:
+    """Of PostgreSQL alone."""
+    return journals
+
+
+@pytest.fixture
 def anyio_backend() -> str:
     """What psycopg knows."""
     return "asyncio"

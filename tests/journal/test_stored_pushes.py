@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from raw import raw
 
 from qxt_async.errors import InvalidRequestError, JournalBusyError, JournalUnavailableError
-from qxt_async.journal import Entry, Journal, SuppressionReason, open_journal, pushes
+from qxt_async.journal import Entry, Journal, SuppressionReason, pushes
 from qxt_async.journal.moments import micros, moment
 from qxt_async.journal.sqlite import database as sqlite_database
 from qxt_async.journal.sqlite.database import SqliteDatabase, SqliteTransaction, drive, migrate
@@ -29,13 +29,6 @@ from qxt_async.pushes import Push, PushFlag, parse_push
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 A, B = "13800138000", "13800138001"
-
-
-@pytest.fixture
-async def journal(store: str) -> AsyncIterator[Journal]:
-    """An open journal of its own."""
-    async with open_journal(store) as opened:
-        yield opened
 
 
 @pytest.fixture
