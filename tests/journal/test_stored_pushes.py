@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+import types
+from collections.abc import AsyncIterator, Generator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from raw import raw
 
 from qxt_async.errors import InvalidRequestError, JournalBusyError, JournalUnavailableError
 from qxt_async.journal import Entry, Journal, SuppressionReason, open_journal, pushes
+from qxt_async.journal.database import Transaction
 from qxt_async.journal.moments import micros, moment
 from qxt_async.journal.sqlite import database as sqlite_database
 from qxt_async.journal.sqlite.database import SqliteDatabase, SqliteTransaction, drive, migrate
@@ -280,6 +282,28 @@ async def test_a_push_that_cannot_be_stored(journal: Journal) -> None:
     assert (kept.body, kept.flags) == (bad.body, (PushFlag.UNSTORABLE,))
     await journal.record_push(_push(("5", A, "DELIVRD")))
     assert len(await journal.reports()) == 6
+
+
+@pytest.mark.anyio
+async def test_an_operation_that_suspends_is_an_error_on_sqlite(file: Journal) -> None:
+    """In the writer's thread and in a reader's there is no event loop: the mistake is named, and nothing is written."""
+
+    async def suspend(transaction: Transaction) -> None:
+        await raw(transaction, "INSERT INTO suppressions VALUES ('1', 'manual', '', 0)")
+        await checkpoint()
+
+    async def look(_transaction: Transaction) -> None:
+        await checkpoint()
+
+    @types.coroutine
+    def checkpoint() -> Generator[None]:
+        yield
+
+    with pytest.raises(RuntimeError, match="awaits something else"):
+        await file.database.write(suspend)
+    with pytest.raises(RuntimeError, match="awaits something else"):
+        await file.database.read(look)
+    assert await file.database.read(lambda transaction: raw(transaction, "SELECT count(*) FROM suppressions")) == [(0,)]
 
 
 @pytest.mark.anyio
