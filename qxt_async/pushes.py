@@ -63,6 +63,7 @@ class PushFlag(enum.StrEnum):
     UNEQUAL_LISTS = "unequal-lists"
     UNKNOWN_FIELD = "unknown-field"
     UNKNOWN_TYPE = "unknown-type"
+    UNSTORABLE = "unstorable"
 
 
 @attrs.frozen(kw_only=True)

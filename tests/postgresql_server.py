@@ -76,6 +76,22 @@ class Server:
                 os.kill(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]), signal.SIGKILL)
             time.sleep(5)  # its children notice, and give the shared memory back
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped with all its children: it keeps its connections, accepts new ones, and answers nothing."""
+        first = int((self._folder / "data" / "postmaster.pid").read_text().split()[0])
+        os.kill(first, signal.SIGSTOP)  # first, so that it makes no more children
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        stopped = [first, *map(int, children)]
+        try:
+            for process in stopped[1:]:
+                os.kill(process, signal.SIGSTOP)
+            yield
+        finally:
+            for process in stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
+
     def address(self, database: str = "postgres", user: str = "qxt") -> str:
         """Where a database is."""
         return f"postgresql://{user}@127.0.0.1:{self.port}/{database}"

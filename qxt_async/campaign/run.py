@@ -86,7 +86,7 @@ async def run_until_signalled(
     Args:
         runner: of the journal.
         campaign: its id.
-        on_stopping: called with the first signal.
+        on_stopping: called with the first signal, and with the second.
 
     Returns:
         As `CampaignRunner.run`; ``None`` if the second signal cut it short. After a signal the campaign stays
@@ -100,12 +100,12 @@ async def run_until_signalled(
             heeding.set()
             stopping = False
             async for number in signals:
+                if on_stopping is not None:
+                    on_stopping(number)
                 if stopping:
                     break
                 stopping = True
                 runner.stop()
-                if on_stopping is not None:
-                    on_stopping(number)
         group.cancel_scope.cancel()
 
     heeding = anyio.Event()

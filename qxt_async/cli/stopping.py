@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
+import sys
+import threading
 from typing import TYPE_CHECKING
 
 import anyio
@@ -14,15 +18,17 @@ from qxt_async.retrying import RetryPolicy
 from qxt_async.values import put
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Generator
 
     from anyio.abc import TaskStatus
 
     from qxt_async.wire import Answer
 
-__all__ = ["Ended", "RetryingWithin", "run_until_stopped", "say_stopping"]
+__all__ = ["Ended", "RetryingWithin", "certain_end", "run_until_stopped", "say_stopping"]
 
 _GRACE = 5.0
+# Seconds after a second signal. As long as a claim or an outcome may take on a database that does not answer.
+_LONGEST_END = 10.0
 
 
 @attrs.frozen
@@ -41,6 +47,34 @@ class Ended:
 def say_stopping() -> None:
     """Answer a first signal, on stderr."""
     click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+
+
+@contextlib.contextmanager
+def certain_end() -> Generator[Callable[[signal.Signals], None]]:
+    """Give what is to be called with the second signal: the process ends soon after, whatever still waits.
+
+    A database that is frozen keeps everything waiting that must not be cut short. What is lost by ending is what a
+    killed process loses: what was being sent becomes *unknown* when its lease runs out.
+    """
+    timers: list[threading.Timer] = []
+
+    def arm(number: signal.Signals) -> None:
+        timer = threading.Timer(_LONGEST_END, _end, (number,))
+        timer.daemon = True
+        timer.start()
+        timers.append(timer)
+
+    try:
+        yield arm
+    finally:
+        for timer in timers:
+            timer.cancel()
+
+
+def _end(number: signal.Signals) -> None:
+    click.echo("ended without waiting any longer: the journal does not answer", err=True)
+    sys.stdout.flush()
+    os._exit(128 + number)
 
 
 class RetryingWithin(RetryPolicy):
@@ -62,6 +96,7 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
 
     The first signal asks to finish: what is under way is waited for, since an answer is worth more than an *unknown*.
     A second one, or 5 seconds, cut it off. After that, signals are ignored: what became of everything is being told.
+    Some seconds after a second one the process ends, even if it still waits.
 
     Args:
         work: gets a scope, cancelled by the first signal, in which it may begin and wait for new things; what it does
@@ -84,6 +119,7 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
                 async for number in signals:
                     if received is not None:
                         group.cancel_scope.cancel()
+                        arm(number)
                         continue
                     received = number
                     beginning.cancel()
@@ -100,5 +136,6 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
         for number in () if received is None else (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 
-    anyio.run(run)
+    with certain_end() as arm:
+        anyio.run(run)
     return Ended(received, error)

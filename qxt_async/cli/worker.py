@@ -11,9 +11,11 @@ import click
 from .journals import existing, journal_option
 from .options import account, account_options, guard_options, verbose
 from .program import FailedError
-from .stopping import say_stopping
+from .stopping import certain_end, say_stopping
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qxt_async import QxtClient
     from qxt_async.cluster import CampaignWorker
     from qxt_async.journal import AccountLimits
@@ -92,11 +94,12 @@ async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | N
         pause_after=options["pause_after"],
         window=SendWindow.parse(options["window"], options["zone"]) if options["window"] else None,
     )
-    async with existing(journal) as opened, client:
-        if limits is not None:
-            await opened.limits.set(client.user, limits)
-        worker = CampaignWorker(opened, client, worker_options)
-        return await _until_signalled(worker, None if options["no_check_balance"] else client)
+    with certain_end() as arm:
+        async with existing(journal) as opened, client:
+            if limits is not None:
+                await opened.limits.set(client.user, limits)
+            worker = CampaignWorker(opened, client, worker_options)
+            return await _until_signalled(worker, None if options["no_check_balance"] else client, arm)
 
 
 async def _sign_in(client: QxtClient) -> None:
@@ -115,12 +118,15 @@ async def _sign_in(client: QxtClient) -> None:
         click.echo(f"the account is not checked yet: {error}", err=True)
 
 
-async def _until_signalled(worker: CampaignWorker, client: QxtClient | None) -> signal.Signals | None:
+async def _until_signalled(
+    worker: CampaignWorker, client: QxtClient | None, arm: Callable[[signal.Signals], None]
+) -> signal.Signals | None:
     """Run until it has ended after a first signal; returns the second one if that cut it short.
 
     Args:
         worker: to run.
         client: whose account is checked before, if any.
+        arm: called with the second signal.
     """
     cut_short: signal.Signals | None = None
     error: Exception | None = None
@@ -133,6 +139,7 @@ async def _until_signalled(worker: CampaignWorker, client: QxtClient | None) -> 
             async for number in signals:
                 if worker.stopping:
                     cut_short = number
+                    arm(number)
                     break
                 say_stopping()
                 signing_in.cancel()

@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from qxt_async.errors import JournalUnavailableError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
     from typing import TypeAlias
 
-__all__ = ["Database", "Pending", "Transaction"]
+__all__ = ["Database", "Pending", "Transaction", "UnstorableError"]
 
 T = TypeVar("T")
 
 # What an operation is: a coroutine over a transaction.
 Work: TypeAlias = "Callable[[Transaction], Coroutine[Any, Any, T]]"
+
+
+class UnstorableError(JournalUnavailableError):
+    """The database refused a value, and would refuse it again: too long, or against a constraint."""
 
 
 class Transaction(Protocol):
@@ -82,6 +88,7 @@ class Pending(Protocol):
 
         Raises:
             JournalUnavailableError: the database refused; nothing is written.
+            UnstorableError: it refused a value.
         """
         ...
 

@@ -7,11 +7,14 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from qxt_async.errors import JournalBusyError
 from qxt_async.models import DeliveryState
 from qxt_async.phones import canonical
 from qxt_async.pushes import PushFlag
 
+from .database import UnstorableError
 from .moments import micros
 from .received import digest, outranks, state_of, suppressible
 
@@ -102,13 +105,29 @@ class PushWriter:
         self._waiting_bytes = 0
 
     async def record(self, push: Push, opted_out: Collection[Reply]) -> None:
-        """Store a push, with others; when this returns it is committed."""
+        """Store a push, with others; when this returns it is committed.
+
+        Where the database refuses a value of one of them, each is written by itself, and what cannot be stored is kept
+        raw: pushed again, it would be refused again.
+        """
+        try:
+            await self._queue(push, opted_out)
+        except UnstorableError:
+            try:
+                await self._queue(push, opted_out, alone=True)
+            except UnstorableError:
+                flags = tuple(sorted({*push.flags, PushFlag.UNSTORABLE}))
+                await self._queue(attrs.evolve(push, reports=(), replies=(), flags=flags), (), alone=True)
+
+    async def _queue(self, push: Push, opted_out: Collection[Reply], *, alone: bool = False) -> None:
         with self._lock:
             if self._waiting_pushes >= _WAITING_PUSHES or self._waiting_bytes >= _WAITING_BYTES:
                 raise JournalBusyError(f"{self._waiting_pushes} pushes already wait to be written")
-            group = self._group
+            group = None if alone else self._group
             if group is None or len(group.reports) >= _GROUP:
                 group = self._begin()
+            if not alone:
+                self._group = group
             before = group.bytes
             group.add(push, opted_out)
             self._waiting_pushes += 1
@@ -129,7 +148,6 @@ class PushWriter:
             shortcut=partial(self._write_in_one, group=group),
             on_done=lambda done: self._written(group, done=done),
         )
-        self._group = group
         return group
 
     def _leave(self, group: PushGroup) -> None:

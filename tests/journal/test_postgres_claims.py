@@ -14,7 +14,7 @@ from raw import raw
 
 from qxt_async import BatchResult, Receipt
 from qxt_async.errors import JournalUnavailableError, PartialAnswerError
-from qxt_async.journal import Journal, batches, resending
+from qxt_async.journal import Journal, batches, resending, states
 from qxt_async.journal.database import Transaction
 from qxt_async.journal.postgres.database import PostgresDatabase, PostgresTransaction
 from qxt_async.journal.records import BatchState, Claim, LeftOut, LeftOutReason
@@ -83,6 +83,32 @@ async def test_nothing_is_claimed_after_a_pause(
         await journal.database.write(claiming)
     assert await journal.campaigns.claim(campaign, token="t2", lease=60) is None
     assert await all_batches(journal.campaigns, campaign) == [BatchState.SENDING, BatchState.PLANNED]
+
+
+@pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
+async def test_nothing_is_claimed_after_a_pause_whatever_the_default_isolation(
+    postgresql: Server, database: str, isolation: str
+) -> None:
+    """A claim that waited for the pause's commit sees it, though the database's default shows older states."""
+    name = database.rpartition("/")[2]
+    postgresql.ask(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
+    async with Journal(PostgresDatabase(database)) as journal:
+        campaign = await running(journal.campaigns, 1, 1, 1)
+        claims: list[Claim | None] = []
+
+        async def claim(token: str) -> None:
+            claims.append(await journal.campaigns.claim(campaign, token=token, lease=60))
+
+        async def pausing(transaction: Transaction) -> None:
+            await states.change_state(transaction, campaign, states.paused, reason="stop", by="")
+            for token in ("t1", "t2", "t3"):
+                tasks.start_soon(claim, token)
+            await _waits_for_a_lock(postgresql, database)
+
+        async with anyio.create_task_group() as tasks:
+            await journal.database.write(pausing)
+        assert claims == [None, None, None]
+        assert await all_batches(journal.campaigns, campaign) == [BatchState.PLANNED] * 3
 
 
 async def test_the_databases_clock_holds(journals: str) -> None:

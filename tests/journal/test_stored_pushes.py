@@ -7,7 +7,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator
+import types
+from collections.abc import AsyncIterator, Generator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,12 +21,13 @@ from raw import raw
 
 from qxt_async.errors import InvalidRequestError, JournalBusyError, JournalUnavailableError
 from qxt_async.journal import Entry, Journal, SuppressionReason, pushes
+from qxt_async.journal.database import Transaction
 from qxt_async.journal.moments import micros, moment
 from qxt_async.journal.sqlite import database as sqlite_database
 from qxt_async.journal.sqlite.database import SqliteDatabase, SqliteTransaction, drive, migrate
 from qxt_async.journal.statements import migrations
 from qxt_async.models import DeliveryState, Reply, StatusReport
-from qxt_async.pushes import Push, PushFlag, parse_push
+from qxt_async.pushes import Push, PushFlag, PushLimits, parse_push
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 A, B = "13800138000", "13800138001"
@@ -303,6 +305,56 @@ async def test_raw(journal: Journal) -> None:
     assert (second.query, second.body, second.times) == (b"ab\xff", b"c", 1)
     assert await journal.raw_pushes(after=first.cursor) == [second]
     assert "ab" not in repr(first)
+
+
+@pytest.mark.anyio
+async def test_a_push_that_cannot_be_stored(journal: Journal) -> None:
+    """It is kept raw with a flag and acknowledged, and what was gathered with it is stored as ever."""
+    if isinstance(journal.database, SqliteDatabase):
+        # SQLite has no such limit by itself; PostgreSQL's index takes 2,704 bytes.
+        trigger = "CREATE TRIGGER short BEFORE INSERT ON reports WHEN length(NEW.mid) > 2704 BEGIN {} END"
+        statement = trigger.format("SELECT RAISE(ABORT, 'too long');")
+        await journal.database.write(lambda transaction: raw(transaction, statement))
+    mid = b"".join(b"%x" % (number**7) for number in range(1, 400))[:3500]
+    assert len(mid) == 3500
+    bad = parse_push(b"", b"type=4&mid=" + mid + b"&mobile=13800138000&msg=DELIVRD", limits=PushLimits(value=5000))
+    assert (len(bad.reports), bad.flags) == (1, ())
+    heard: list[StatusReport] = []
+    journal.subscribe(heard.extend)
+    async with anyio.create_task_group() as tasks:
+        for number in range(5):
+            tasks.start_soon(journal.record_push, _push((str(number), A, "DELIVRD")))
+        tasks.start_soon(journal.record_push, bad)
+        tasks.start_soon(journal.record_push, _reply("R"))
+    assert sorted(entry.value.mid for entry in await journal.reports()) == ["0", "1", "2", "3", "4"]
+    assert sorted(report.mid for report in heard) == ["0", "1", "2", "3", "4"]
+    assert [entry.value.text for entry in await journal.replies()] == ["R"]
+    (kept,) = await journal.raw_pushes()
+    assert (kept.body, kept.flags) == (bad.body, (PushFlag.UNSTORABLE,))
+    await journal.record_push(_push(("5", A, "DELIVRD")))
+    assert len(await journal.reports()) == 6
+
+
+@pytest.mark.anyio
+async def test_an_operation_that_suspends_is_an_error_on_sqlite(file: Journal) -> None:
+    """In the writer's thread and in a reader's there is no event loop: the mistake is named, and nothing is written."""
+
+    async def suspend(transaction: Transaction) -> None:
+        await raw(transaction, "INSERT INTO suppressions VALUES ('1', 'manual', '', 0)")
+        await checkpoint()
+
+    async def look(_transaction: Transaction) -> None:
+        await checkpoint()
+
+    @types.coroutine
+    def checkpoint() -> Generator[None]:
+        yield
+
+    with pytest.raises(RuntimeError, match="awaits something else"):
+        await file.database.write(suspend)
+    with pytest.raises(RuntimeError, match="awaits something else"):
+        await file.database.read(look)
+    assert await file.database.read(lambda transaction: raw(transaction, "SELECT count(*) FROM suppressions")) == [(0,)]
 
 
 @pytest.mark.anyio

@@ -159,6 +159,52 @@ async def test_unguarded_failure_undoes_the_transaction(store: Store, error: Exc
     await writer.close()
 
 
+class Starved(sqlite3.Connection):
+    """A connection that gets no memory for the statements in `failing`, once each."""
+
+    failing: set[str]
+
+    def execute(self, sql: str, *parameters: object) -> sqlite3.Cursor:  # type: ignore[override]
+        """Run it, or not."""
+        if sql in self.failing:
+            self.failing.remove(sql)
+            raise MemoryError
+        return super().execute(sql, *parameters)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "failing",
+    [
+        ["work"],
+        ["work", "ROLLBACK"],
+        ["work", "ROLLBACK TO job"],
+        ["BEGIN IMMEDIATE"],
+        ["COMMIT"],
+        ["COMMIT", "ROLLBACK"],
+    ],
+    ids=" ".join,
+)
+@pytest.mark.parametrize("guarded", [True, False], ids=["guarded", "unguarded"])
+async def test_without_memory(store: Store, failing: list[str], guarded: bool) -> None:
+    """A `MemoryError` in the thread ends the operation that met it; the next one finds the thread at work."""
+    store.connection.close()
+    connection = sqlite3.connect(store.path, isolation_level=None, check_same_thread=False, factory=Starved)
+    connection.failing = set(failing)
+    writer = Writer(connection)
+
+    def work(connection: sqlite3.Connection) -> None:
+        connection.execute("INSERT INTO words VALUES ('half')")
+        connection.execute("work")
+
+    with pytest.raises(JournalUnavailableError):
+        await writer.run(work, guarded=guarded)
+    connection.failing.clear()
+    assert await writer.submit(insert("a"), bare=True).result() == "a"
+    assert await writer.run(insert("b")) == "b"
+    await writer.close()
+    assert store.words() == ["a", "b"]
+
+
 async def test_bare(store: Store) -> None:
     """What wants no transaction has none when it is alone, its error is its own, and otherwise it shares one."""
     writer = Writer(store.connection)

@@ -10,7 +10,7 @@ import click
 
 from qxt_async.cli.display import draws_bars
 from qxt_async.cli.options import account, all_of, guard_options
-from qxt_async.cli.stopping import say_stopping
+from qxt_async.cli.stopping import certain_end, say_stopping
 
 from .shared import existing, finish, ordered_by, print_state
 
@@ -56,26 +56,30 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
     stopped: list[signal.Signals] = []
 
     def stop(number: signal.Signals) -> None:
+        if stopped:
+            arm(number)
+        else:
+            say_stopping()
         stopped.append(number)
-        say_stopping()
 
-    async with existing(journal) as opened, client:
-        with shown_progress(plain=verbose) as show:
-            run_options = RunOptions(
-                check_balance=not options["no_check_balance"],
-                balance_floor=options["balance_floor"],
-                pause_after=options["pause_after"],
-                window=window,
-                test_numbers=options["test_numbers"],
-                pause_after_test=options["pause_after_test"],
-                on_progress=show,
-                show_deliveries=True,
-                by=ordered_by(),
-            )
-            runner = CampaignRunner(opened, client, run_options)
-            await run_until_signalled(runner, campaign, on_stopping=stop)
-        tally = await print_state(opened, campaign, as_json=as_json)
-    finish(campaign, tally, *stopped)
+    with certain_end() as arm:
+        async with existing(journal) as opened, client:
+            with shown_progress(plain=verbose) as show:
+                run_options = RunOptions(
+                    check_balance=not options["no_check_balance"],
+                    balance_floor=options["balance_floor"],
+                    pause_after=options["pause_after"],
+                    window=window,
+                    test_numbers=options["test_numbers"],
+                    pause_after_test=options["pause_after_test"],
+                    on_progress=show,
+                    show_deliveries=True,
+                    by=ordered_by(),
+                )
+                runner = CampaignRunner(opened, client, run_options)
+                await run_until_signalled(runner, campaign, on_stopping=stop)
+            tally = await print_state(opened, campaign, as_json=as_json)
+    finish(campaign, tally, *stopped[:1])
 
 
 async def send_on_workers(campaign: int, journal: str, priority: int | None, as_json: bool, verbose: bool) -> None:

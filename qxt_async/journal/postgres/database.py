@@ -32,6 +32,7 @@ from qxt_async.errors import (
     JournalSchemaError,
     JournalUnavailableError,
 )
+from qxt_async.journal.database import UnstorableError
 from qxt_async.journal.statements import Dialect, Statements, migrations
 from qxt_async.tasks import in_a_task
 
@@ -97,13 +98,15 @@ _FIRST_WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 5.0
 # 22: data exceptions, 23: violated constraints. Their messages quote values.
 _QUOTING: Final = ("22", "23")
+# 54: beyond a limit of the server, such as a key of more than 2,704 bytes.
+_UNSTORABLE: Final = (*_QUOTING, "54")
 
 
 def unavailable(error: psycopg.Error) -> JournalUnavailableError:
     """The one place where an error of the database becomes one of ours. Its text names no values."""
     state = error.sqlstate or ""
-    if state.startswith(_QUOTING):
-        return JournalUnavailableError(f"the journal's database refused ({type(error).__name__}, {state})")
+    if state.startswith(_UNSTORABLE):
+        return UnstorableError(f"the journal's database refused a value ({type(error).__name__}, {state})")
     text = error.diag.message_primary or str(error).partition("\n")[0]
     return JournalUnavailableError(f"the journal's database refused ({type(error).__name__}: {text})")
 
@@ -274,8 +277,7 @@ class _Pending:
         await self._done.wait()
         if self._error is not None:
             # Each of those who wait gets an error of its own.
-            closed = isinstance(self._error, JournalClosedError)
-            kind = JournalClosedError if closed else JournalUnavailableError
+            kind = type(self._error) if isinstance(self._error, JournalError) else JournalUnavailableError
             raise kind(str(self._error)) from self._error
 
     async def _work(self) -> None:

@@ -21,6 +21,7 @@ from anyio import to_thread
 from anyio.lowlevel import checkpoint
 
 from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError
+from qxt_async.journal.database import UnstorableError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -33,11 +34,13 @@ T = TypeVar("T")
 
 # SQLite says with the latter that it got no memory.
 _REFUSALS: Final = (sqlite3.Error, MemoryError)
+_UNSTORABLE: Final = (sqlite3.DataError, sqlite3.IntegrityError)
 
 
 def unavailable(error: sqlite3.Error | MemoryError) -> JournalUnavailableError:
     """The one place where an error of the database becomes one of ours. Its text names no values."""
-    return JournalUnavailableError(f"the journal's database refused ({type(error).__name__}: {error})")
+    kind = UnstorableError if isinstance(error, _UNSTORABLE) else JournalUnavailableError
+    return kind(f"the journal's database refused ({type(error).__name__}: {error})")
 
 
 class _Bell:
@@ -254,17 +257,17 @@ class Writer:
 
     def _commit(self, group: Sequence[Job[Any]]) -> BaseException | None:
         """Write a group. Returns what undid all of it, ``None`` when it is committed."""
-        if len(group) == 1 and group[0].bare:
-            try:
-                group[0].run(self._connection)
-            except BaseException as error:  # noqa: BLE001  (it is raised where the result is awaited)
-                return error
-            return None
         try:
-            with transaction(self._connection):
-                for job in group:
-                    self._run(job)
-        except _REFUSALS as error:
+            if self._connection.in_transaction:
+                # Undoing the one before failed, as without memory it may: nothing may join it.
+                self._connection.execute("ROLLBACK")
+            if len(group) == 1 and group[0].bare:
+                group[0].run(self._connection)
+            else:
+                with transaction(self._connection):
+                    for job in group:
+                        self._run(job)
+        except BaseException as error:  # noqa: BLE001  (it is raised where the results are awaited)
             return error
         return None
 
@@ -304,6 +307,7 @@ def _announce(jobs: Sequence[Job[Any]]) -> None:
 
 
 def _whole(error: BaseException) -> sqlite3.Error:
-    if isinstance(error, sqlite3.Error):
+    # A value that was refused is the fault of the one that wrote it.
+    if isinstance(error, sqlite3.Error) and not isinstance(error, _UNSTORABLE):
         return error
     return sqlite3.OperationalError("another piece of work ended the transaction it was part of")
