@@ -13,6 +13,10 @@ changes nothing. Of two that differ, a final state wins over none, and *delivere
 phone that has the text has it, whatever a carrier's timer said before. Otherwise the first stays. What lost is kept
 (`Journal.conflicts`), and a report that won over another one appears in the feed again, with a new cursor.
 
+**Two times.** A report has the time at which its present code last came: the feed and the deliveries go by it. A repeat
+moves it if it comes more than an hour later, since a gateway that was restarted may use a mid again. The time at which
+the key was first reported, with whatever code, is kept beside it, and only that one counts as evidence.
+
 **Raw bytes** are kept for every push with a flag, each once with a count. Those of a clean push are not: the rows say
 all that it said, and keeping them would double what is written.
 """

@@ -3,7 +3,7 @@
 **The rule.** An unknown batch was accepted under a mid if
 
 1. no send that the journal recorded ever received that mid, whatever became of the send, and every report under it
-   came after the batch's attempt began;
+   was first heard after the batch's attempt began;
 2. every number reported under it is a number of the batch that was sent, and not refused; numbers are compared as
    phones (`phones.canonical`);
 3. of the n numbers that were sent, at least ``min(n, max(3, n / 20))`` are reported, rounded up: three, and five in a

@@ -30,7 +30,10 @@ _GROUP: Final = 1000
 _WAITING_PUSHES: Final = 10_000
 _WAITING_BYTES: Final = 16 * 1024 * 1024
 # The columns of ``reports``, without its seq, in the order in which they are written.
-_COLUMNS: Final = 8
+_COLUMNS: Final = 9
+# Microseconds after which a repeated report says something new: its mid may be that of another send by now, since a
+# gateway that was restarted may count from the beginning. A gateway's own repetitions come within minutes.
+_REPEATED: Final = 3_600_000_000
 
 
 class PushGroup:
@@ -68,6 +71,7 @@ class PushGroup:
                 report.port,
                 report.area,
                 report.city,
+                at,
                 at,
             )
         self.reports += push.reports
@@ -202,21 +206,24 @@ async def _write_reports(transaction: Transaction, values: list[Any]) -> None:
     rows = [values[start : start + _COLUMNS] for start in range(0, len(values), _COLUMNS)]
     if await transaction.merge("insert_reports", values, _COLUMNS) == len(rows):
         return
-    for (place,) in await transaction.rows("contradicting_reports", rows=rows):
+    for (place,) in await transaction.rows("reports_with_news", rows=rows, repeated=_REPEATED):
         await _settle(transaction, rows[place])
 
 
 async def _settle(transaction: Transaction, row: list[Any]) -> None:
-    """A report that says something else than the stored one: the rule of the package's docstring."""
-    mid, mobile, code, state, *_, at = row
+    """A report that says something else than the stored one, or the same much later: the package's docstring."""
+    mid, mobile, code, state, *details, _, at = row
     key = {"mid": mid, "mobile": mobile}
-    ((stored_code, stored_state, stored_at),) = await transaction.rows("stored_report", **key)
+    ((stored_code, stored_state, first_at, stored_at),) = await transaction.rows("stored_report", **key)
     if stored_code == code:
-        return  # another one of this group has brought it already
+        # Another one of this group may have brought it already.
+        if at - stored_at > _REPEATED:
+            await transaction.change("report_again", **key, at=at)
+        return
     loser, lost_at = code, at
     if outranks(DeliveryState(state), DeliveryState(stored_state)):
         await transaction.change("delete_report", **key)
-        await transaction.merge("insert_reports", row, _COLUMNS)
+        await transaction.merge("insert_reports", [mid, mobile, code, state, *details, first_at, at], _COLUMNS)
         loser, lost_at = stored_code, stored_at
     if loser:
         await transaction.change("keep_conflict", **key, code=loser, at=lost_at)

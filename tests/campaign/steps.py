@@ -95,10 +95,12 @@ async def states(campaigns: CampaignStore, campaign: int) -> dict[str, NumberSta
             found[record.number] = record.state
 
 
-async def reported(journal: Journal, mid: str, numbers: Sequence[str], code: str = "DELIVRD") -> None:
-    """Status reports as a push brings them."""
+async def reported(
+    journal: Journal, mid: str, numbers: Sequence[str], code: str = "DELIVRD", at: datetime | None = None
+) -> None:
+    """Status reports as a push brings them, now or at another time."""
     reports = tuple(StatusReport(mid, number, code=code) for number in numbers)
-    await journal.record_push(Push(query=b"", body=b"", reports=reports, received_at=datetime.now(UTC)))
+    await journal.record_push(Push(query=b"", body=b"", reports=reports, received_at=at or datetime.now(UTC)))
 
 
 async def all_batches(campaigns: CampaignStore, campaign: int) -> list[BatchState]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 import attrs
 import pytest
@@ -188,6 +189,18 @@ async def test_evidence_that_grows(store: str, monkeypatch: pytest.MonkeyPatch) 
         assert (await campaigns.reconcile(campaign)).batches == 1
         assert await campaigns.reconcile(campaign) == Reconciliation()
         assert await _orphans(campaigns) == []
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("code", ["DELIVRD", ""])
+async def test_report_that_replaced_another_is_no_evidence(store: str, code: str) -> None:
+    """Reports under yesterday's mid that come again, with a better code or the same, do not bind today's batch."""
+    async with opened(store) as (journal, campaigns):
+        await reported(journal, "m1", NUMBERS[:5], code="", at=datetime.now(UTC) - timedelta(days=1))
+        campaign = await doubtful(campaigns, 5)
+        await reported(journal, "m1", NUMBERS[:5], code=code)
+        assert (await campaigns.reconcile(campaign)).batches == 0
+        assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN]
 
 
 @pytest.mark.anyio

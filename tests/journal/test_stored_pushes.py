@@ -113,6 +113,46 @@ async def test_conflicts(journal: Journal) -> None:
         assert kept == ([(loser, lost_at)] if loser else [])
 
 
+async def _times(journal: Journal) -> list[tuple[int, int]]:
+    """Of every report: when its key was first reported, and when its present code last came."""
+    return [
+        tuple(row)
+        for row in await journal.database.read(
+            lambda transaction: raw(transaction, "SELECT first_at, received_at FROM reports ORDER BY mobile")
+        )
+    ]
+
+
+@pytest.mark.anyio
+async def test_a_report_has_two_times(journal: Journal) -> None:
+    """A report that replaces another one keeps the time of the first report; one that loses moves neither."""
+    later, latest = NOON + timedelta(minutes=5), NOON + timedelta(days=1)
+    await journal.record_push(_push(("1", A, ""), ("1", B, "DELIVRD")))
+    await journal.record_push(_push(("1", A, "UNDELIV"), ("1", B, "UNDELIV"), at=later))
+    assert await _times(journal) == [(micros(NOON), micros(later)), (micros(NOON), micros(NOON))]
+    await journal.record_push(_push(("1", A, "DELIVRD"), at=latest))
+    assert (await _times(journal))[0] == (micros(NOON), micros(latest))
+
+
+@pytest.mark.anyio
+async def test_a_repeat_after_an_hour_is_news(journal: Journal) -> None:
+    """The same code again within an hour changes nothing; later it moves the time of the report, but not its place."""
+    (before,) = await _recorded(journal, _push(("1", A, "DELIVRD")))
+    for minutes, moved in ((59, False), (61, True), (62, False)):
+        at = NOON + timedelta(minutes=minutes)
+        # Twice in one push, so that it does not matter how many are written together.
+        (entry,) = await _recorded(journal, _push(("1", A, "DELIVRD"), ("1", A, "DELIVRD"), at=at))
+        assert entry.cursor == before.cursor
+        assert (entry.value.received_at == at) is moved
+    assert await _times(journal) == [(micros(NOON), micros(NOON + timedelta(minutes=61)))]
+    assert await journal.conflicts() == []
+
+
+async def _recorded(journal: Journal, push: Push) -> list[Entry[StatusReport]]:
+    await journal.record_push(push)
+    return await journal.reports()
+
+
 @pytest.mark.anyio
 async def test_conflicts_within_a_group(journal: Journal) -> None:
     """Reports that contradict each other in one push follow the same rule."""

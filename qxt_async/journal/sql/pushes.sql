@@ -1,7 +1,10 @@
 -- What is written of pushes.
 
 -- name: stored_report
-SELECT code, state, received_at FROM reports WHERE mid = :mid AND mobile = :mobile;
+SELECT code, state, first_at, received_at FROM reports WHERE mid = :mid AND mobile = :mobile;
+
+-- name: report_again
+UPDATE reports SET received_at = :at WHERE mid = :mid AND mobile = :mobile;
 
 -- name: delete_report
 DELETE FROM reports WHERE mid = :mid AND mobile = :mobile;

@@ -50,7 +50,7 @@ WHERE NOT EXISTS (SELECT 1 FROM batches WHERE batches.mid = reported.mid)
 SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM reports WHERE seq > :after ORDER BY seq LIMIT :limit) AS next;
 
 -- name: reported_numbers
-SELECT mid, mobile, received_at FROM reports WHERE mid IN EACH(:mids::text);
+SELECT mid, mobile, first_at FROM reports WHERE mid IN EACH(:mids::text);
 
 -- What may have arrived: whole batches without a mid, of any campaign. That the campaign is there lets SQLite use the
 -- index of campaigns and states.

@@ -10,7 +10,8 @@ $$;
 -- One row a (mid, mobile), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
 -- cursor of the feed. A sequence alone does not do that, so whoever draws from it holds the lock of the feeds (name:
 -- lock_feeds) until the commit. A report that is superseded by another state is deleted and written anew, with a new
--- seq.
+-- seq. first_at is when the key was first reported, with whatever code: it counts as evidence. received_at is when the
+-- present code last came; a repeat within an hour does not move it.
 CREATE TABLE reports (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     mid         text COLLATE "C" NOT NULL,
@@ -20,6 +21,7 @@ CREATE TABLE reports (
     port        text,
     area        text,
     city        text,
+    first_at    bigint NOT NULL,
     received_at bigint NOT NULL,
     UNIQUE (mid, mobile)
 );

@@ -36,15 +36,15 @@ numbers;
 -- from there (COPY into this one fails whole on one report that is known), and a third of the work for us that arrays
 -- are. Of equal keys the first. What is known already draws no seq.
 -- name: insert_reports
-INSERT INTO reports (mid, mobile, code, state, port, area, city, received_at)
-SELECT mid, mobile, code, state, port, area, city, at
+INSERT INTO reports (mid, mobile, code, state, port, area, city, first_at, received_at)
+SELECT mid, mobile, code, state, port, area, city, first_at, at
 FROM (
     SELECT DISTINCT ON (mid, mobile) *
     FROM (
         SELECT
             (value ->> 0) COLLATE "C" AS mid, (value ->> 1) COLLATE "C" AS mobile, value ->> 2 AS code,
             value ->> 3 AS state, value ->> 4 AS port, value ->> 5 AS area, value ->> 6 AS city,
-            CAST(value ->> 7 AS bigint) AS at, place
+            CAST(value ->> 7 AS bigint) AS first_at, CAST(value ->> 8 AS bigint) AS at, place
         FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, place)
     ) AS report
     ORDER BY mid, mobile, place
@@ -52,11 +52,12 @@ FROM (
 WHERE NOT EXISTS (SELECT FROM reports AS known WHERE known.mid = first.mid AND known.mobile = first.mobile)
 ORDER BY place;
 
--- name: contradicting_reports
+-- name: reports_with_news
 SELECT given.place - 1
 FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, place)
 JOIN reports AS known ON known.mid = given.value ->> 0 AND known.mobile = given.value ->> 1
 WHERE known.code <> given.value ->> 2
+    OR known.received_at < CAST(given.value ->> 8 AS bigint) - CAST(:repeated AS bigint)
 ORDER BY given.place;
 
 -- name: find_reports

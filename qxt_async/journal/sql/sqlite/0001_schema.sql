@@ -3,7 +3,8 @@
 
 -- One row a (mid, mobile), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
 -- cursor of the feed. A report that is superseded by another state is deleted and written anew, with a new seq, so
--- AUTOINCREMENT is meant: a seq must not come twice.
+-- AUTOINCREMENT is meant: a seq must not come twice. first_at is when the key was first reported, with whatever code: it
+-- counts as evidence. received_at is when the present code last came; a repeat within an hour does not move it.
 CREATE TABLE reports (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     mid         TEXT NOT NULL,
@@ -13,6 +14,7 @@ CREATE TABLE reports (
     port        TEXT,
     area        TEXT,
     city        TEXT,
+    first_at    INTEGER NOT NULL,
     received_at INTEGER NOT NULL,
     UNIQUE (mid, mobile)
 );

@@ -3,15 +3,16 @@
 -- A group of reports is one statement, which SQLite works through without the interpreter's lock, and the event loop
 -- runs on meanwhile.
 -- name: insert_reports
-INSERT INTO reports (mid, mobile, code, state, port, area, city, received_at)
+INSERT INTO reports (mid, mobile, code, state, port, area, city, first_at, received_at)
 VALUES {rows}
 ON CONFLICT (mid, mobile) DO NOTHING;
 
--- name: contradicting_reports
+-- name: reports_with_news
 SELECT given.key
 FROM json_each(:rows) AS given
 JOIN reports ON reports.mid = json_extract(given.value, '$[0]') AND reports.mobile = json_extract(given.value, '$[1]')
 WHERE reports.code <> json_extract(given.value, '$[2]')
+    OR reports.received_at < json_extract(given.value, '$[8]') - :repeated
 ORDER BY given.key;
 
 -- name: find_reports
