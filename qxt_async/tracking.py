@@ -165,7 +165,7 @@ class DeliveryTracker:
     def _stored(self, reports: Sequence[StatusReport]) -> None:
         """This journal object has committed reports."""
         # Looked up and not taken as they are: another report on the same message may have won.
-        due = {key for report in reports if (key := (report.mid, report.mobile)) in self._waiting}
+        due = {key for report in reports if (key := (report.mid, canonical(report.mobile))) in self._waiting}
         if due:
             self._due |= due
             self._call.wake()

@@ -118,9 +118,10 @@ DO $$ BEGIN
     ELSE
         EXECUTE (
             SELECT 'TRUNCATE ' || string_agg('qxt.' || tablename, ', ') || ' RESTART IDENTITY'
-            FROM pg_tables WHERE schemaname = 'qxt' AND tablename NOT IN ('schema_version', 'reconciled')
+            FROM pg_tables WHERE schemaname = 'qxt' AND tablename NOT IN ('schema_version', 'reconciled', 'matched')
         );
         UPDATE qxt.reconciled SET cursor = 0;
+        UPDATE qxt.matched SET cursor = 0;
     END IF;
 END $$
 """

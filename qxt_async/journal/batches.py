@@ -144,7 +144,7 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
     if not rows:
         await transaction.change("know_mids", mids=mids)
         return False
-    ((successor,),) = rows
+    ((successor, matters),) = rows
     if successor and state is not BatchState.UNKNOWN and await take_back(transaction, claim.batch):
         await transaction.change("recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed))
         successor = None
@@ -152,6 +152,8 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
         await transaction.change("know_mids", mids=mids)
     elif exceptions:
         await put_exceptions(transaction, claim.batch, exceptions)
+    if matters or len(result.receipts) > 1:
+        await transaction.change("match_again", batch=claim.batch)
     if claim.doubtful and refused:
         await _fall_back(transaction, claim.batch)
     if claim.test:

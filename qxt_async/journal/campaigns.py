@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import batches, figures, limits, planning, reading, reconciling, resending, states, trial
+from . import batches, figures, limits, matching, planning, reading, reconciling, resending, states, trial
 from .records import CampaignState, Reconciliation
 
 if TYPE_CHECKING:
@@ -119,11 +119,19 @@ class CampaignStore:
 
     async def deliveries(self, campaign: int) -> Deliveries:
         """Status reports on it, counted. Costs a walk over its reports: about a second for a million."""
+        await self._match()
         return await self.database.read(partial(reading.deliveries, campaign=campaign))
 
     async def figures(self, campaign: int) -> Figures:
         """What its report draws, counted. Costs some walks over its reports: some seconds for a million."""
+        await self._match()
         return await self.database.read(partial(figures.figures, campaign=campaign))
+
+    async def _match(self) -> None:
+        """See to it that what is counted next counts no report on another batch's numbers."""
+        if await self.database.read(matching.anything_to_match):
+            while await self.database.write(matching.match):
+                pass
 
     async def messages(self, campaign: int, *, after: int = 0, limit: int = 1000) -> list[CampaignMessage]:
         """Its messages behind a key."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from qxt_async.phones import canonical
+
 from .moments import micros
 from .received import (
     Conflict,
@@ -50,8 +52,10 @@ _CONDITIONS: Final = {
 }
 
 
-def _filtered(**filters: Any) -> dict[str, Any]:
+def _filtered(*, mobile: Any = None, **filters: Any) -> dict[str, Any]:
     """The filters that are given, and the condition that they make."""
+    if isinstance(mobile, str):
+        filters["mobile"] = canonical(mobile)
     given = {
         name: micros(value) if isinstance(value, datetime) else value
         for name, value in filters.items()
@@ -84,7 +88,8 @@ async def cursor(transaction: Transaction, name: str) -> int:
 
 async def find_reports(transaction: Transaction, keys: Iterable[tuple[str, str]]) -> list[StatusReport]:
     """The reports on these (mid, mobile)."""
-    return [report_of(row) for row in await transaction.rows("find_reports", keys=list(keys))]
+    wanted = [(mid, canonical(mobile)) for mid, mobile in keys]
+    return [report_of(row) for row in await transaction.rows("find_reports", keys=wanted)]
 
 
 async def conflicts(transaction: Transaction, *, limit: int, mid: str | None, mobile: str | None) -> list[Conflict]:

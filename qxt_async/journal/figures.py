@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from .moments import moment
+from .moments import CLOCK_STEP, moment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,7 +77,7 @@ async def figures(transaction: Transaction, campaign: int) -> Figures:
     """Read them, each in one statement."""
 
     async def rows(name: str, **values: Any) -> list[Any]:
-        return await transaction.rows(name, campaign=campaign, **values)
+        return await transaction.rows(name, campaign=campaign, clock_step=CLOCK_STEP, **values)
 
     ((first, last),) = await rows("span")
     width = _width(first, last) if first is not None else _WIDTHS[0]

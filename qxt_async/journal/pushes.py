@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.errors import JournalBusyError
 from qxt_async.models import DeliveryState
+from qxt_async.phones import canonical
 from qxt_async.pushes import PushFlag
 
 from .moments import micros
@@ -65,7 +66,7 @@ class PushGroup:
             code = report.code
             self.values += (
                 report.mid,
-                report.mobile,
+                canonical(report.mobile),
                 code,
                 state_of(code),
                 report.port,
@@ -76,7 +77,8 @@ class PushGroup:
             )
         self.reports += push.reports
         if len(push.reports) > 1:
-            self.repeating |= len({(report.mid, report.mobile) for report in push.reports}) < len(push.reports)
+            keys = {(report.mid, canonical(report.mobile)) for report in push.reports}
+            self.repeating |= len(keys) < len(push.reports)
         if push.replies or push.flags:
             self.others.append((push, opted_out, at))
         self.pushes += 1
@@ -191,7 +193,7 @@ async def _write_reply(transaction: Transaction, reply: Reply, at: int) -> int:
     return await transaction.change(
         "insert_reply",
         mid=reply.mid,
-        mobile=reply.mobile,
+        mobile=canonical(reply.mobile),
         digest=digest(reply.text.encode("utf-8", "replace")),
         text=reply.text,
         port=reply.port,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from .moments import CLOCK_STEP
 from .records import CampaignState
 from .rows import (
     batch_of,
@@ -56,7 +57,7 @@ async def cost_ahead(transaction: Transaction, campaign: int, batches: int) -> i
 
 async def deliveries(transaction: Transaction, campaign: int) -> Deliveries:
     """Status reports on it, counted."""
-    return deliveries_of(await transaction.rows("deliveries", campaign=campaign))
+    return deliveries_of(await transaction.rows("deliveries", campaign=campaign, clock_step=CLOCK_STEP))
 
 
 async def messages(transaction: Transaction, campaign: int, *, after: int, limit: int) -> list[CampaignMessage]:

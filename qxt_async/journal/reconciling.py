@@ -56,6 +56,7 @@ async def write_news(transaction: Transaction, campaign: int, news: News) -> tup
         if not rows:
             continue
         ((successor, owner),) = rows
+        await transaction.change("match_again", batch=batch)
         if not successor or await take_back(transaction, batch):
             await transaction.change("recount_bound", batch=batch)
         ((accepted,),) = await transaction.rows("accepted_in", batch=batch)
@@ -99,5 +100,6 @@ async def _confirm_numbers(transaction: Transaction, campaign: int) -> int:
             await transaction.change("leave_out_number", batch=successor, number=number)
         await transaction.change("confirm_number", batch=batch, number=number, mid=mid)
         await transaction.change("count_confirmed", batch=batch, planned_again=int(again))
+        await transaction.change("match_again", batch=batch)
         confirmed += 1
     return confirmed

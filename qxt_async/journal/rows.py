@@ -7,8 +7,9 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.models import BatchResult, Message
+from qxt_async.phones import canonical
 
-from .moments import moment
+from .moments import CLOCK_STEP, micros, moment
 from .received import Entry
 from .records import (
     Batch,
@@ -211,12 +212,16 @@ def number_records(
     for batch in batches:
         own = _shown_state(batch, cancelled=cancelled)
         its_others = others.get(batch.id, {})
+        since = 0 if batch.claimed_at is None else micros(batch.claimed_at) - CLOCK_STEP
         for number in joined[batch.id].split(","):
             state, mid = its_others.get(number, (own, batch.mid))
             # What is unknown is the successor's, if there is one.
             if state is None or state == "superseded" or (own is None and state == NumberState.UNKNOWN):
                 continue
-            report = reported.get((mid, number)) if mid is not None else None
+            report = reported.get((mid, canonical(number))) if mid is not None else None
+            # As in its_reports: what was last heard before the attempt is on something else that had this mid.
+            if report is not None and report[4] < since:
+                report = None
             records.append(_number_record(batch, number, NumberState(state), mid, report))
     return records
 

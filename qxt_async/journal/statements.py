@@ -103,7 +103,7 @@ class Statements:
             return (dialect.in_list if match[1] else dialect.from_list).format(f":{match[2]}", match[3])
 
         text, clock = _CLOCK.subn(dialect.clock, _EACH.sub(each, _PART.sub(part, self._texts[name])))
-        json = tuple(_JSON.findall(text))
+        json = tuple(dict.fromkeys(_JSON.findall(text)))
         return Statement(_PARAMETER.sub(lambda match: dialect.parameter.format(match[1]), text), bool(clock), json)
 
 

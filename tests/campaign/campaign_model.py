@@ -471,6 +471,11 @@ class World:
             "done, with something left"
         )
         await self._check_attempts(plan)
+        deliveries = await self.campaigns.deliveries(plan.id)
+        exported = Counter([record.report_state async for record in self._every_record(plan)])
+        assert attrs.asdict(deliveries) == {
+            state: exported[state] for state in ("delivered", "rejected", "failed", "unknown")
+        }, "status and export say different numbers"
 
     def _check_change(self, plan: Plan, number: str, state: NumberState) -> None:
         before = plan.last.get(number)

@@ -230,6 +230,24 @@ async def test_filters(journal: Journal) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_phone_in_any_form(journal: Journal) -> None:
+    """What is recorded and what is asked for need not name a phone in the same form."""
+    long, short = f"+86 {A}", A
+    report = StatusReport("1", f"86{A}", code="", received_at=NOON)
+    reply = Reply("2", f"0086{A}", text="hm", port=None, area=None, city=None, received_at=NOON)
+    await journal.record_push(Push(query=b"", body=b"", reports=(report,), replies=(reply,), received_at=NOON))
+    await journal.record_push(_push(("1", A, "DELIVRD"), ("1", B, "")))
+    for form in (long, short):
+        (found,) = await journal.reports(mobile=form)
+        assert (found.value.mobile, found.value.code) == (A, "DELIVRD")
+        assert await journal.find_reports([("1", form)]) == [found.value]
+    await journal.record_push(_push(("1", A, "UNDELIV")))
+    for form in (long, short):
+        assert [conflict.code for conflict in await journal.conflicts(mobile=form)] == ["UNDELIV"]
+        assert [entry.value.mobile for entry in await journal.replies(mobile=form)] == [A]
+
+
+@pytest.mark.anyio
 async def test_replies_once(journal: Journal) -> None:
     """A reply that comes again is stored once; another text under the same mid is another reply."""
     assert await journal.reply_cursor() == 0

@@ -64,7 +64,10 @@ UPDATE batches SET
 WHERE id = :batch AND token = :token AND (
     state = 'sending' OR (state = 'unknown' AND error = 'LeaseExpired') OR (via_report AND :state <> 'unknown')
 )
-RETURNING successor;
+RETURNING
+    successor,
+    EXISTS (SELECT 1 FROM reports WHERE reports.mid = :mid)
+    OR EXISTS (SELECT 1 FROM batch_exceptions AS e WHERE e.batch = :batch AND e.mid IS NOT NULL);
 
 -- Mids that recorded sends received and no batch shows: the batch has another outcome. They can bind nothing.
 -- name: know_mids

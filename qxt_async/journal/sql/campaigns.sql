@@ -94,18 +94,6 @@ SELECT
         WHERE b.campaign = :campaign AND (b.state = 'sending' OR (b.state = 'planned' AND b.test > 0))
     );
 
--- name: deliveries
-SELECT reports.state, count(*)
-FROM (
-    SELECT mid FROM batches WHERE campaign = :campaign AND mid IS NOT NULL
-    UNION
-    SELECT e.mid FROM batch_exceptions AS e
-    JOIN batches AS b ON b.id = e.batch
-    WHERE e.mid IS NOT NULL AND b.campaign = :campaign
-) AS mids
-JOIN reports ON reports.mid = mids.mid
-GROUP BY reports.state;
-
 -- name: messages
 SELECT m.id, m.text, m.extno, m.addseqno, m.segments, sum(b.count), count(*)
 FROM campaign_messages AS m

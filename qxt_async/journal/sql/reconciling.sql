@@ -120,7 +120,7 @@ JOIN batch_exceptions AS e ON e.batch = its.batch
 JOIN reports AS r ON r.mid = its.mid AND r.mobile IN (e.number, substr(e.number, length(e.number) - 10))
 LEFT JOIN batches AS second ON second.id = e.successor
 WHERE (e.state = 'unknown' OR (e.state = 'superseded' AND second.state = 'planned'))
-    AND r.received_at >= b.claimed_at
+    AND r.first_at >= b.claimed_at
     AND NOT EXISTS (SELECT 1 FROM batches AS other WHERE other.mid = its.mid AND other.id <> its.batch)
     AND NOT EXISTS (SELECT 1 FROM batch_exceptions AS other WHERE other.mid = its.mid AND other.batch <> its.batch)
 {hold_confirmed};

@@ -223,6 +223,27 @@ CREATE TABLE known_mids (
     mid text COLLATE "C" PRIMARY KEY
 );
 
+-- Which reports are on a batch's numbers (matching.py): how far the reports are read; phones reported under a mid of a
+-- batch that did not send to them under it; mids of batches that have to be looked at again.
+CREATE TABLE matched (
+    cursor bigint NOT NULL
+);
+
+INSERT INTO matched (cursor) VALUES (0);
+
+CREATE TABLE stray_reports (
+    batch  bigint NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    mid    text COLLATE "C" NOT NULL,
+    mobile text COLLATE "C" NOT NULL,
+    PRIMARY KEY (batch, mid, mobile)
+);
+
+CREATE TABLE mids_to_match (
+    seq   bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    batch bigint NOT NULL,
+    mid   text COLLATE "C" NOT NULL
+);
+
 -- What an account may do, for all processes together; NULL is no limit. Whoever claims for the account locks its row.
 -- free_at are the times, in microseconds since 1970, from which on the next request, the next number, may leave.
 CREATE TABLE limits (

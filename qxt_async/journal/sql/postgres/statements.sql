@@ -8,6 +8,9 @@ SELECT pg_advisory_xact_lock(5331028, 1);
 -- name: lock_reconciling
 SELECT pg_advisory_xact_lock(5331028, 2);
 
+-- name: lock_matching
+SELECT pg_advisory_xact_lock(5331028, 3);
+
 -- Who claims holds this lock together with others, who changes the campaign's state holds it alone: once a pause is
 -- committed, nothing is claimed any more. Locks of rows would let a stream of claims keep the pause waiting for ever.
 -- name: lock_for_claim

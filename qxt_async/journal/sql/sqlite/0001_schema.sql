@@ -210,6 +210,27 @@ CREATE TABLE known_mids (
     mid TEXT PRIMARY KEY
 );
 
+-- Which reports are on a batch's numbers (matching.py): how far the reports are read; phones reported under a mid of a
+-- batch that did not send to them under it; mids of batches that have to be looked at again.
+CREATE TABLE matched (
+    cursor INTEGER NOT NULL
+);
+
+INSERT INTO matched (cursor) VALUES (0);
+
+CREATE TABLE stray_reports (
+    batch  INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    mid    TEXT NOT NULL,
+    mobile TEXT NOT NULL,
+    PRIMARY KEY (batch, mid, mobile)
+) WITHOUT ROWID;
+
+CREATE TABLE mids_to_match (
+    seq   INTEGER PRIMARY KEY AUTOINCREMENT,
+    batch INTEGER NOT NULL,
+    mid   TEXT NOT NULL
+);
+
 -- What an account may do, for all processes together; NULL is no limit. free_at are the times, in microseconds since
 -- 1970, from which on the next request, the next number, may leave.
 CREATE TABLE limits (
