@@ -18,7 +18,7 @@ import re
 import socket
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import anyio
 import psycopg
@@ -180,8 +180,9 @@ class PostgresTransaction:
         for key, value in values.items():
             if key in statement.json:
                 values[key] = json.dumps([[_storable(item) for item in row] for row in value], ensure_ascii=False)
-            elif type(value) is list:
-                values[key] = [_storable(item) for item in cast("list[Any]", value)]
+            elif isinstance(value, list):
+                items: list[Any] = value
+                values[key] = [_storable(item) for item in items]
             else:
                 values[key] = _storable(value)
         return await self.connection.execute(_bytes(name, where), values)
