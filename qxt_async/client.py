@@ -325,7 +325,8 @@ class QxtClient:
             on_result: told the outcome when it is settled, even if this call is being cancelled then.
 
         Returns:
-            What became of it, whatever that is; ``None`` if there was nothing to send.
+            What became of it, whatever that is; ``None`` if there was nothing to send. ``attempts`` is 0 if it waited
+            for more than a second, after it was recorded, for a connection to use: it was not sent, record it anew.
 
         Raises:
             InvalidRequestError: the batch cannot be sent as it is. No I/O was done; `on_result` was not told, or told
@@ -341,8 +342,19 @@ class QxtClient:
                 if batch is None:
                     return None
                 spend(len(batch.numbers))
+                turn = anyio.current_time()
             form = send_form(self._credentials, batch.message, channel_digits=self._channel_digits)
-            order = Order(0, batch.numbers, form, self._method, self._timeout, NO_RETRIES, on_result, until=batch.until)
+            order = Order(
+                0,
+                batch.numbers,
+                form,
+                self._method,
+                self._timeout,
+                NO_RETRIES,
+                on_result,
+                until=batch.until,
+                turn=turn,
+            )
             return await order.execute(self._line)
 
     def stream_bulk(

@@ -38,6 +38,11 @@ _ADDRESS_REFUSED = frozenset({400, 401, 404, 405, 411})
 _TOO_LARGE = frozenset({413, 414})
 
 _FROM_CACHE = "a cache has answered with what an earlier request was told; use POST"
+# Seconds that a recorded batch waits for a place, and for its turn if that is stale: who opts out after it was recorded
+# is not heeded any more, so it does not wait longer, but is recorded anew.
+_PATIENCE = 1.0
+# Seconds after which a turn of the rate limit is stale: batches that waited for the same place must not leave at once.
+_STALE = 0.1
 _GIVEN_MIDS = 10_000  # at 100 requests a second, those of the last 100 seconds; 2 MB
 
 
@@ -191,6 +196,7 @@ class Order:
         intake: the gate that the numbers have passed, if its counts belong into the result.
         until: when the body has to have begun to leave, on `clocks.steady`; later it stays here. A batch that has one
             is recorded, and has had its turn in the rate limits before that.
+        turn: when it had that turn, on the event loop's clock.
     """
 
     def __init__(
@@ -205,6 +211,7 @@ class Order:
         *,
         intake: Intake | None = None,
         until: float | None = None,
+        turn: float = 0.0,
     ) -> None:
         self.index = index
         self.numbers = numbers
@@ -215,6 +222,7 @@ class Order:
         self.on_result = on_result
         self.intake = intake
         self.until = until
+        self.turn = turn
         self._state: Answer | None = None
         self._attempts = 0
         self._began = time.perf_counter()
@@ -235,7 +243,7 @@ class Order:
         try:
             while True:
                 answer = await self._attempt(line, pending)
-                if answer.error is None or self._attempts >= self.retry.attempts or line.closed:
+                if answer.error is None or not self._attempts or self._attempts >= self.retry.attempts or line.closed:
                     break
                 again = self.retry.again(answer)
                 pending = [number for number in pending if number in again]
@@ -265,10 +273,11 @@ class Order:
             return answer.trusted
 
         exchange = Exchange(request, line.base_url, on_answer, until=self.until, timeout=self.timeout)
-        await line.slots.acquire()
+        if not await self._may_leave(line, len(numbers)):
+            known = Answer(failed=tuple(numbers), error=errors.NotSentError("it waited too long for a connection"))
+            self._learn(numbers, known)
+            return known
         try:
-            if self.until is None:
-                await line.pace.wait(len(numbers))
             if not self._attempts:
                 self._began = time.perf_counter()
             self._attempts += 1
@@ -283,6 +292,22 @@ class Order:
         if known.error is not None:
             logger.debug("batch %d: attempt %d: %s", self.index, self._attempts, known.error)
         return known
+
+    async def _may_leave(self, line: Line, count: int) -> bool:
+        """Wait for a place and for the rate limit; whether there is a place now, which is the caller's to release."""
+        ready = False
+        with anyio.CancelScope() as scope:
+            if self.until is not None:
+                scope.deadline = anyio.current_time() + _PATIENCE
+            await line.slots.acquire()
+            try:
+                if self.until is None or anyio.current_time() - self.turn > _STALE:
+                    await line.pace.wait(count)
+                ready = True
+            finally:
+                if not ready:
+                    line.slots.release()
+        return ready
 
     def _learn(self, numbers: Sequence[str], answer: Answer) -> None:
         """Replace what was known of these numbers by what an attempt brought."""

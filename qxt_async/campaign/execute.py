@@ -256,8 +256,9 @@ class Executor:
 
     async def _write_down(self, claim: Claim, result: BatchResult | None, *, given_up: bool) -> Execution:
         error = None if result is None else result.error
-        if result is None or (given_up and isinstance(error, NotSentError)):
-            # There was no request: cancelled, or too late, after a stop or a long wait for a connection.
+        if result is None or not result.attempts or (given_up and isinstance(error, NotSentError)):
+            # There was no request: cancelled, or too late, after a stop or a long wait for a connection. It is claimed
+            # anew, so that who has opted out meanwhile is left out.
             await self._insist(lambda: self._campaigns.put_back(claim, None))
             return Execution(fate=Fate.GIVEN_UP, numbers=claim.numbers)
         if isinstance(error, NotSentError):

@@ -31,12 +31,12 @@ class CampaignRunner:
 
     Args:
         journal: open.
-        client: open; its concurrency, rate and timeout hold.
+        client: open; its concurrency, rate and timeout hold, and the limits of its account (``journal.limits``).
         options: see `RunOptions`.
     """
 
     def __init__(self, journal: Journal, client: QxtClient, options: RunOptions | None = None) -> None:
-        self._campaigns = journal.campaigns
+        self._campaigns = journal.campaigns_of(client.user)
         self._client = client
         self._options = options or RunOptions()
         self._runs: set[Run] = set()

@@ -242,8 +242,10 @@ class Turns:
                 outcome = await self._try(claim)
                 if isinstance(outcome, Turn):
                     return outcome
-                if anyio.current_time() + outcome.wait > until:
+                left = until - anyio.current_time()
+                # Whoever is told that nothing may be claimed asks again at once.
+                await anyio.sleep(max(0.0, min(outcome.wait, left)))
+                if outcome.wait > left:
                     return None
-                await anyio.sleep(outcome.wait)
         finally:
             self._turn.release()

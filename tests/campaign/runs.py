@@ -64,6 +64,10 @@ class Troubled:
         self.trouble: dict[str, Callable[[bool], None]] = {}
         self.campaigns = self
 
+    def campaigns_of(self, _account: str) -> Troubled:
+        """No account has limits here."""
+        return self
+
     def __getattr__(self, name: str) -> Any:
         operation = getattr(self.real, name)
         if name not in self.trouble:

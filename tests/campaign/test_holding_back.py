@@ -12,10 +12,11 @@ import pytest
 from runs import SlowGateway, Troubled, client_of, quick, seen, times
 from steps import all_batches, opened, planned, set_time
 
-from qxt_async import RetryPolicy
+from qxt_async import RetryPolicy, sending
 from qxt_async.campaign import CampaignRunner, Executor, Fate, RunProgress, SendWindow, execute, running
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.campaigns import CampaignStore
+from qxt_async.journal.limits import AccountLimits
 from qxt_async.journal.records import BatchState, CampaignState, Tally
 from qxt_async.simulator import Fault, SimulatedGateway
 
@@ -78,6 +79,10 @@ class Outcomes:
         self.troubled = self.campaigns = Troubled(campaigns)
         self.written = 0
         self.troubled.trouble = dict.fromkeys(("settle", "put_back"), self._count)
+
+    def campaigns_of(self, _account: str) -> Troubled:
+        """No account has limits here."""
+        return self.campaigns
 
     def _count(self, done: bool) -> None:
         self.written += done
@@ -523,3 +528,66 @@ async def test_failures_to_ask_for_the_balance_begin_anew_after_a_pause(store: s
             await campaigns.resume(campaign)
         events = [event.what for event in await campaigns.events(campaign)]
         assert events == ["planned", "running", "paused", "running", "done"]
+
+
+async def test_who_opts_out_while_a_batch_waits_for_a_connection(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A claim that waits long is given back, however often, without an attempt, and claimed anew: a TD is heeded."""
+    monkeypatch.setattr(sending, "_PATIENCE", 0.02)
+    gateway = SlowGateway()
+    claims = 0
+
+    def count(done: bool) -> None:
+        nonlocal claims
+        claims += done
+
+    async with opened(store) as (journal, campaigns):
+        campaign = await planned(campaigns, *[1] * 5)
+        troubled = Troubled(campaigns)
+        troubled.trouble["claim"] = count
+        client = client_of(gateway, max_concurrency=4)
+        runner = CampaignRunner(troubled, client, quick(retry=RetryPolicy(1)))  # type: ignore[arg-type]
+        async with anyio.create_task_group() as group:
+            group.start_soon(runner.run, campaign)
+            await seen(lambda: claims >= 8)
+            sent = {number for batch in gateway.sends for number in batch.numbers}
+            records, _ = await campaigns.numbers(campaign)
+            (waiting,) = {record.number for record in records} - sent
+            await journal.suppress([waiting])
+            before = claims
+            await seen(lambda: claims >= before + 2)
+            gateway.answer.set()
+        tally = await campaigns.tally(campaign)
+        assert (tally.state, tally.accepted, tally.suppressed) == (CampaignState.DONE, 4, 1)
+    assert waiting not in gateway.taken
+
+
+async def test_limits_of_the_account_hold_here_too(store: str) -> None:
+    """A run in this process keeps the limits that the journal has for its account, and asks again, if slowly."""
+    gateway = SimulatedGateway()
+    async with opened(store) as (journal, campaigns):
+        await journal.limits.set("user", AccountLimits(max_request_rate=2))
+        campaign = await planned(campaigns, *[1] * 5)
+        tally = await run(journal, gateway, campaign)
+        assert (tally.state, tally.accepted) == (CampaignState.DONE, 5)
+        batches = await campaigns.batches(campaign)
+    claimed = sorted(batch.claimed_at for batch in batches if batch.claimed_at is not None)
+    assert all(later - earlier > timedelta(seconds=1) for earlier, later in zip(claimed, claimed[2:], strict=False))
+
+
+async def test_limits_that_allow_little(store: str) -> None:
+    """A turn that is further away than a claim waits is asked for about once a second."""
+    gateway = SimulatedGateway()
+    claims = 0
+
+    def count(done: bool) -> None:
+        nonlocal claims
+        claims += done
+
+    async with opened(store) as (journal, campaigns):
+        await journal.limits.set("user", AccountLimits(max_request_rate=0.4))
+        campaign = await planned(campaigns, 1, 1)
+        troubled = Troubled(journal.campaigns_of("user"))
+        troubled.trouble["claim"] = count
+        tally = await run(troubled, gateway, campaign)
+        assert (tally.state, tally.accepted) == (CampaignState.DONE, 2)
+    assert claims < 12

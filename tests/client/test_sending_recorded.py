@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import anyio
@@ -11,7 +12,7 @@ import trio
 import trio.testing
 from hand_gateway import TEXT, Gateway, Unread, client, numbers
 
-from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError, clocks
+from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError, clocks, sending
 from qxt_async.sending import RecordedBatch
 
 
@@ -167,3 +168,69 @@ def test_recording_keeps_the_rates() -> None:
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     times = [arrival - gateway.arrivals[0] for arrival in gateway.arrivals]
     assert times == pytest.approx([0, 10, 15, 16])
+
+
+@pytest.mark.anyio
+async def test_what_waits_long_for_a_place_is_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits too long for a connection after recording gets the batch back, without an attempt."""
+    monkeypatch.setattr(sending, "_PATIENCE", 0.01)
+    gateway = Gateway()
+    gateway.gate = anyio.Event()
+    _, take = _taking(*[_batch()] * 5)
+    async with client(gateway, max_concurrency=4) as qxt, anyio.create_task_group() as group:
+
+        async def send() -> None:
+            await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+
+        for _ in range(4):
+            group.start_soon(send)
+        await anyio.wait_all_tasks_blocked()
+        result = await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+        gateway.gate.set()
+    assert result is not None
+    assert (result.failed, result.attempts, len(gateway.sends)) == (tuple(numbers(2)), 0, 4)
+    assert isinstance(result.error, NotSentError)
+
+
+def _in_no_time(gateway: Gateway, sends: int, opens_at: float, **limits: float) -> list[BatchResult]:
+    """Record and send so many at once, on a clock that jumps, to a gateway that answers from that moment on."""
+    results: list[BatchResult] = []
+    _, take = _taking(*[_batch()] * sends)
+
+    async def main() -> None:
+        gateway.gate = anyio.Event()
+        async with client(gateway, **limits) as qxt, anyio.create_task_group() as group:
+
+            async def send() -> None:
+                await qxt.send_recorded(take, on_result=results.append)  # type: ignore[arg-type]
+
+            for _ in range(sends):
+                group.start_soon(send)
+            await anyio.sleep(opens_at)
+            gateway.gate.set()
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
+    return results
+
+
+def test_a_place_is_waited_for_a_second_each_time() -> None:
+    """While all connections are in use, what is recorded ahead is given back once a second, not in a busy loop."""
+    results = _in_no_time(Gateway(), 12, 3.5, max_concurrency=4)
+    assert [result.attempts for result in results].count(0) == 3
+
+
+def test_turns_do_not_pile_up() -> None:
+    """Batches that had their turn and waited for connections that come free together leave at the rate all the same."""
+    gateway = Gateway()
+    results = _in_no_time(gateway, 60, 8.95, max_concurrency=40, max_request_rate=5)
+    assert len(gateway.sends) == sum(result.attempts for result in results)
+    gaps = [later - earlier for earlier, later in itertools.pairwise(gateway.arrivals)]
+    assert min(gaps) == pytest.approx(0.2)
+
+
+def test_a_turn_that_would_come_late() -> None:
+    """Where the new turn is more than a second after the recording, the batch is given back, and its place is free."""
+    gateway = Gateway()
+    results = _in_no_time(gateway, 6, 8.5, max_concurrency=4, max_request_rate=0.5)
+    assert sorted(result.attempts for result in results) == [0, 1, 1, 1, 1, 1]
+    assert [arrival - gateway.arrivals[0] for arrival in gateway.arrivals] == pytest.approx([0, 2, 4, 6, 10])
