@@ -85,7 +85,7 @@ async def _places(transaction: Transaction, campaign: int, testers: dict[str, st
     found: dict[str, tuple[int, int, str, str]] = {}
     for batch, message, own_state, joined, again, test in rows:
         for number in joined.split(","):
-            state = others.get((batch, number), own_state)
+            state = str(others.get((batch, number), own_state))
             if canonical(number) in testers and state != "superseded":
                 # Only a test is tried again by itself; a second attempt belongs to the first one.
                 kept = (state == BatchState.FAILED and not test) or (state == BatchState.PLANNED and again)

@@ -18,7 +18,7 @@ import re
 import socket
 import sys
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import anyio
 import psycopg
@@ -181,8 +181,7 @@ class PostgresTransaction:
             if key in statement.json:
                 values[key] = json.dumps([[_storable(item) for item in row] for row in value], ensure_ascii=False)
             elif isinstance(value, list):
-                items: list[Any] = value
-                values[key] = [_storable(item) for item in items]
+                values[key] = [_storable(item) for item in cast("Sequence[Any]", value)]
             else:
                 values[key] = _storable(value)
         return await self.connection.execute(_bytes(name, where), values)
