@@ -37,7 +37,7 @@ from qxt_async.journal.statements import Dialect, Statements, migrations
 from qxt_async.tasks import in_a_task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
     from psycopg import AsyncConnection
 
