@@ -74,6 +74,7 @@ class PushLimits:
         fields: fields in query and body together; the protocol has seven.
         items: reports of one push. 64 KB of body hold about 2,000 real ones.
         value: characters of a mid, a phone, a code, a port, an area or a city; a reply's text may fill the body.
+            A journal keeps no mid, phone or code of more than 256.
     """
 
     fields: int = 64

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
-from anyio import to_thread
+from anyio import get_cancelled_exc_class, to_thread
 from anyio.lowlevel import current_token
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ async def in_a_task(function: Callable[[], Awaitable[T]]) -> T:
         group.start_soon(run)
     if raised:
         raise raised[0]
+    if not returned:
+        # Cancelled alone, as asyncio does with every task when its loop is made to end.
+        raise get_cancelled_exc_class()
     return returned[0]
 
 

@@ -17,6 +17,7 @@ HOUSE = [
     "errors",
     "clocks",
     "tasks",
+    "signals",
     "values",
     "words",
     "models",

@@ -6,17 +6,17 @@ goes on. Orders (`CampaignStore.pause`, `resume`, `cancel`) come through the jou
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING
 
 import anyio
 
-from qxt_async.errors import QxtError
+from qxt_async.signals import heeded
 
 from .options import RunOptions
 from .running import Run
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
 
     from qxt_async.client import QxtClient
@@ -93,30 +93,14 @@ async def run_until_signalled(
         *running*: run it again to go on.
     """
     tally: Tally | None = None
-    error: QxtError | None = None
+    running = anyio.CancelScope()
 
-    async def heed() -> None:
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            heeding.set()
-            stopping = False
-            async for number in signals:
-                if on_stopping is not None:
-                    on_stopping(number)
-                if stopping:
-                    break
-                stopping = True
-                runner.stop()
-        group.cancel_scope.cancel()
+    def heed(number: signal.Signals, stop: Callable[[], None]) -> None:
+        stop()
+        if on_stopping is not None:
+            on_stopping(number)
 
-    heeding = anyio.Event()
-    async with anyio.create_task_group() as group:
-        group.start_soon(heed)
-        await heeding.wait()
-        try:
+    async with heeded(lambda number: heed(number, runner.stop), lambda number: heed(number, running.cancel)):
+        with running:
             tally = await runner.run(campaign)
-        except QxtError as raised:  # as it is, not as a group of one
-            error = raised
-        group.cancel_scope.cancel()
-    if error is not None:
-        raise error
     return tally

@@ -15,12 +15,11 @@ import click
 
 from qxt_async.errors import QxtError
 from qxt_async.retrying import RetryPolicy
+from qxt_async.signals import heeded
 from qxt_async.values import put
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator
-
-    from anyio.abc import TaskStatus
 
     from qxt_async.wire import Answer
 
@@ -110,29 +109,25 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
 
     async def run() -> None:
         nonlocal error
-        beginning = anyio.CancelScope()
+        beginning, whole = anyio.CancelScope(), anyio.CancelScope()
 
-        async def watch(*, task_status: TaskStatus[None]) -> None:
+        def first(number: signal.Signals) -> None:
             nonlocal received
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                task_status.started()
-                async for number in signals:
-                    if received is not None:
-                        group.cancel_scope.cancel()
-                        arm(number)
-                        continue
-                    received = number
-                    beginning.cancel()
-                    group.cancel_scope.deadline = anyio.current_time() + _GRACE
-                    say_stopping()
+            received = number
+            beginning.cancel()
+            whole.deadline = anyio.current_time() + _GRACE
+            say_stopping()
 
-        async with anyio.create_task_group() as group:
-            await group.start(watch)
-            try:
-                await work(beginning)
-            except (QxtError, OSError) as raised:
-                error = raised
-            group.cancel_scope.cancel()
+        def second(number: signal.Signals) -> None:
+            whole.cancel()
+            arm(number)
+
+        async with heeded(first, second):
+            with whole:
+                try:
+                    await work(beginning)
+                except (QxtError, OSError) as raised:
+                    error = raised
         for number in () if received is None else (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import click
+
+from qxt_async.signals import heeded
 
 from .journals import existing, journal_option
 from .options import account, account_options, guard_options, verbose
@@ -14,6 +15,7 @@ from .program import FailedError
 from .stopping import certain_end, say_stopping
 
 if TYPE_CHECKING:
+    import signal
     from collections.abc import Callable
 
     from qxt_async import QxtClient
@@ -129,42 +131,25 @@ async def _until_signalled(
         arm: called with the second signal.
     """
     cut_short: signal.Signals | None = None
-    error: Exception | None = None
-    signing_in = anyio.CancelScope()
+    signing_in, whole = anyio.CancelScope(), anyio.CancelScope()
 
-    async def heed() -> None:
+    def first(_: signal.Signals) -> None:
+        say_stopping()
+        signing_in.cancel()
+        worker.stop()
+
+    def second(number: signal.Signals) -> None:
         nonlocal cut_short
-        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-            heeding.set()
-            async for number in signals:
-                if worker.stopping:
-                    cut_short = number
-                    arm(number)
-                    break
-                say_stopping()
-                signing_in.cancel()
-                worker.stop()
-        group.cancel_scope.cancel()
+        cut_short = number
+        whole.cancel()
+        arm(number)
 
-    heeding = anyio.Event()
-
-    async def work() -> None:
-        nonlocal error
-        try:
+    async with heeded(first, second):
+        with whole:
             with signing_in:
                 if client is not None:
                     await _sign_in(client)
             if not worker.stopping:
                 click.echo("working", err=True)
                 await worker.run()
-        except Exception as raised:  # noqa: BLE001  (as it is, not as a group of one)
-            error = raised
-        group.cancel_scope.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(heed)
-        await heeding.wait()
-        group.start_soon(work)
-    if error is not None:
-        raise error
     return cut_short

@@ -310,11 +310,6 @@ async def test_raw(journal: Journal) -> None:
 @pytest.mark.anyio
 async def test_a_push_that_cannot_be_stored(journal: Journal) -> None:
     """It is kept raw with a flag and acknowledged, and what was gathered with it is stored as ever."""
-    if isinstance(journal.database, SqliteDatabase):
-        # SQLite has no such limit by itself; PostgreSQL's index takes 2,704 bytes.
-        trigger = "CREATE TRIGGER short BEFORE INSERT ON reports WHEN length(NEW.mid) > 2704 BEGIN {} END"
-        statement = trigger.format("SELECT RAISE(ABORT, 'too long');")
-        await journal.database.write(lambda transaction: raw(transaction, statement))
     mid = b"".join(b"%x" % (number**7) for number in range(1, 400))[:3500]
     assert len(mid) == 3500
     bad = parse_push(b"", b"type=4&mid=" + mid + b"&mobile=13800138000&msg=DELIVRD", limits=PushLimits(value=5000))
@@ -333,6 +328,30 @@ async def test_a_push_that_cannot_be_stored(journal: Journal) -> None:
     assert (kept.body, kept.flags) == (bad.body, (PushFlag.UNSTORABLE,))
     await journal.record_push(_push(("5", A, "DELIVRD")))
     assert len(await journal.reports()) == 6
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("mid", "mobile", "code"), [("9" * 257, A, "DELIVRD"), ("9", "1" * 257, "DELIVRD"), ("9", A, "M" * 257)], ids="mpc"
+)
+async def test_keys_have_a_length(journal: Journal, mid: str, mobile: str, code: str) -> None:
+    """One character more than that is kept raw, on either database."""
+    for less in (True, False):
+        most = 256 if less else 257
+        report = StatusReport(mid[:most], mobile[:most], code=code[:most], received_at=NOON)
+        await journal.record_push(Push(query=b"as it came", body=b"", reports=(report,), received_at=NOON))
+        assert len(await journal.reports()) == 1
+        assert len(await journal.raw_pushes()) == (0 if less else 1)
+
+
+@pytest.mark.anyio
+async def test_half_a_surrogate_pair(journal: Journal) -> None:
+    """What UTF-8 cannot say is replaced on PostgreSQL and refused by SQLite, where the push is kept raw."""
+    reply = Reply("1", A, text="\ud83d", port=None, extno=None, area=None, city=None, received_at=NOON)
+    await journal.record_push(Push(query=b"as it came", body=b"", replies=(reply,), received_at=NOON))
+    texts = [entry.value.text for entry in await journal.replies()]
+    flags = [raw_push.flags for raw_push in await journal.raw_pushes()]
+    assert (texts, flags) in ((["?"], []), ([], [(PushFlag.UNSTORABLE,)]))
 
 
 @pytest.mark.anyio

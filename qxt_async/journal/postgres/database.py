@@ -249,6 +249,11 @@ class _Deadline:
             with contextlib.suppress(OSError), socket.socket(fileno=os.dup(self._connection.fileno())) as end:
                 end.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def left(self) -> float:
+        """Seconds until it is over."""
+        return max(self.at - asyncio.get_running_loop().time(), 0.001)
+
     def stop(self) -> None:
         """It ended in time."""
         self._timer.cancel()
@@ -467,7 +472,7 @@ class PostgresDatabase:
         """A transaction on a connection that is alive: all that lie in the pool may have died at once."""
         dead = 0
         while True:
-            connection = await pool.getconn(_PATIENCE)
+            connection = await pool.getconn(min(_PATIENCE, deadline.left))
             try:
                 deadline.watch(connection)
                 await connection.execute(begin, prepare=False)

@@ -34,10 +34,11 @@ T = TypeVar("T")
 
 # SQLite says with the latter that it got no memory.
 _REFUSALS: Final = (sqlite3.Error, MemoryError)
-_UNSTORABLE: Final = (sqlite3.DataError, sqlite3.IntegrityError)
+# The last one: half a surrogate pair, which UTF-8 cannot say.
+_UNSTORABLE: Final = (sqlite3.DataError, sqlite3.IntegrityError, UnicodeEncodeError)
 
 
-def unavailable(error: sqlite3.Error | MemoryError) -> JournalUnavailableError:
+def unavailable(error: sqlite3.Error | MemoryError | UnicodeEncodeError) -> JournalUnavailableError:
     """The one place where an error of the database becomes one of ours. Its text names no values."""
     kind = UnstorableError if isinstance(error, _UNSTORABLE) else JournalUnavailableError
     return kind(f"the journal's database refused ({type(error).__name__}: {error})")
@@ -121,7 +122,7 @@ class Job(Generic[T]):
             BaseException: what the function raised; nothing of this job is written.
         """
         await self._announced.wait()
-        if isinstance(self.error, _REFUSALS):
+        if isinstance(self.error, (*_REFUSALS, UnicodeEncodeError)):
             raise unavailable(self.error) from self.error
         if self.error is not None:
             raise self.error

@@ -1,6 +1,7 @@
 -- What the gateway pushed: status reports, replies, what could not be understood, and who wants no more texts.
 -- Times are bigint microseconds since 1970, UTC. mid and mobile are text, never numbers (PROTOCOL 2, 4.4), and compared
--- byte by byte, as SQLite does. The schema is that of the search path.
+-- byte by byte, as SQLite does. What is part of a key has a length: an index holds 2,700 bytes a row. The schema is that
+-- of the search path.
 
 -- The one clock of all machines. given is for whoever has to say what time it is: a test.
 CREATE FUNCTION micros(given bigint) RETURNS bigint LANGUAGE sql VOLATILE AS $$
@@ -23,7 +24,8 @@ CREATE TABLE reports (
     city        text,
     first_at    bigint NOT NULL,
     received_at bigint NOT NULL,
-    UNIQUE (mid, mobile)
+    UNIQUE (mid, mobile),
+    CHECK (length(mid) <= 256 AND length(mobile) <= 256 AND length(code) <= 256)
 );
 
 -- Codes that other pushes gave for a report whose code in reports is another one: refused or replaced.
@@ -34,7 +36,8 @@ CREATE TABLE report_conflicts (
     times    integer NOT NULL,
     first_at bigint NOT NULL,
     last_at  bigint NOT NULL,
-    PRIMARY KEY (mid, mobile, code)
+    PRIMARY KEY (mid, mobile, code),
+    CHECK (length(code) <= 256)
 );
 
 -- digest is the SHA-256 of the text in hex: it belongs to the key, since a gateway that repeats a reply's mid must not
@@ -50,7 +53,8 @@ CREATE TABLE replies (
     area        text,
     city        text,
     received_at bigint NOT NULL,
-    UNIQUE (mid, mobile, digest)
+    UNIQUE (mid, mobile, digest),
+    CHECK (length(mid) <= 256 AND length(mobile) <= 256)
 );
 
 -- Pushes with a flag, as they came. digest is the SHA-256 of query and body in hex; the same bytes are kept once.

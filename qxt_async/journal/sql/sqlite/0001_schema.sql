@@ -1,5 +1,6 @@
 -- What the gateway pushed: status reports, replies, what could not be understood, and who wants no more texts.
--- Times are integer microseconds since 1970, UTC. mid and mobile are text, never numbers (PROTOCOL 2, 4.4).
+-- Times are integer microseconds since 1970, UTC. mid and mobile are text, never numbers (PROTOCOL 2, 4.4). What is part
+-- of a key has a length: an index of PostgreSQL holds 2,700 bytes a row.
 
 -- One row a (mid, mobile), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
 -- cursor of the feed. A report that is superseded by another state is deleted and written anew, with a new seq, so
@@ -16,7 +17,8 @@ CREATE TABLE reports (
     city        TEXT,
     first_at    INTEGER NOT NULL,
     received_at INTEGER NOT NULL,
-    UNIQUE (mid, mobile)
+    UNIQUE (mid, mobile),
+    CHECK (length(mid) <= 256 AND length(mobile) <= 256 AND length(code) <= 256)
 );
 
 -- Codes that other pushes gave for a report whose code in reports is another one: refused or replaced.
@@ -27,7 +29,8 @@ CREATE TABLE report_conflicts (
     times    INTEGER NOT NULL,
     first_at INTEGER NOT NULL,
     last_at  INTEGER NOT NULL,
-    PRIMARY KEY (mid, mobile, code)
+    PRIMARY KEY (mid, mobile, code),
+    CHECK (length(code) <= 256)
 );
 
 -- digest is the SHA-256 of the text in hex: it belongs to the key, since a gateway that repeats a reply's mid must not
@@ -43,7 +46,8 @@ CREATE TABLE replies (
     area        TEXT,
     city        TEXT,
     received_at INTEGER NOT NULL,
-    UNIQUE (mid, mobile, digest)
+    UNIQUE (mid, mobile, digest),
+    CHECK (length(mid) <= 256 AND length(mobile) <= 256)
 );
 
 -- Pushes with a flag, as they came. digest is the SHA-256 of query and body in hex; the same bytes are kept once.
