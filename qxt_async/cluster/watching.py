@@ -52,7 +52,7 @@ async def run_on_workers(
     options = options or RunOptions()
     campaigns = journal.campaigns
     async with Engine(require_postgres(journal), connections=1) as engine:
-        await campaigns.start(campaign, by=options.by)
+        await campaigns.start(campaign, by=options.by, on_workers=True)
         if priority is not None:
             await engine.prioritise(campaign, priority)
         await engine.announce(campaign)

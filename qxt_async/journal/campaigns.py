@@ -190,24 +190,33 @@ class CampaignStore:
 
     # --- orders -------------------------------------------------------------------------------------------------
 
-    async def _order(self, campaign: int, decide: states.Decision, reason: str, by: str) -> tuple[Campaign, bool]:
+    async def _order(
+        self, campaign: int, decide: states.Decision, reason: str, by: str, *, on_workers: bool | None = None
+    ) -> tuple[Campaign, bool]:
         """Change the state as `decide` says; the campaign, and whether its state was changed."""
 
         async def order(transaction: Transaction) -> tuple[Campaign, bool]:
             wanted = await states.change_state(transaction, campaign, decide, reason=reason, by=by)
             if wanted is CampaignState.CANCELLED:
                 await batches.forgo(transaction, campaign)
+            if on_workers is not None:
+                await transaction.change("set_on_workers", campaign=campaign, on_workers=int(on_workers))
             return await states.find(transaction, campaign), wanted is not None
 
         return await self.database.write(order)
 
-    async def start(self, campaign: int, *, by: str = "") -> Campaign:
+    async def start(self, campaign: int, *, by: str = "", on_workers: bool = False) -> Campaign:
         """Let it be sent: *planned*, *paused*, *done* with something left → *running*.
+
+        Args:
+            campaign: which.
+            by: who orders it.
+            on_workers: whether workers are to send it, not the caller: `Campaign.on_workers`.
 
         Raises:
             CampaignStateError: it is being planned, or cancelled (`resume` takes that back).
         """
-        return (await self._order(campaign, states.started, "", by))[0]
+        return (await self._order(campaign, states.started, "", by, on_workers=on_workers))[0]
 
     async def pause(self, campaign: int, reason: str, *, by: str = "") -> bool:
         """*running* → *paused*: from the commit on no batch is claimed, by any process.

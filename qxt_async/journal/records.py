@@ -170,6 +170,7 @@ class Campaign:
         balance: what the account had at the time of the plan, ``None`` if it was not asked.
         sources: names of the files.
         warnings: what the plan found worth saying.
+        on_workers: whether its last run was left to workers.
     """
 
     id: int
@@ -187,6 +188,7 @@ class Campaign:
     balance: int | None
     sources: tuple[str, ...]
     warnings: tuple[str, ...]
+    on_workers: bool
 
 
 @attrs.frozen(kw_only=True)

@@ -68,6 +68,7 @@ def campaign_of(row: Sequence[Any]) -> Campaign:
         balance=row[12],
         sources=tuple(json.loads(row[13])),
         warnings=tuple(json.loads(row[14])),
+        on_workers=bool(row[15]),
     )
 
 

@@ -177,6 +177,7 @@ async def test_what_waits_long_for_a_place_is_recorded_anew(monkeypatch: pytest.
     gateway = Gateway()
     gateway.gate = anyio.Event()
     _, take = _taking(*[_batch()] * 5)
+    result: BatchResult | None = None
     async with client(gateway, max_concurrency=4) as qxt, anyio.create_task_group() as group:
 
         async def send() -> None:

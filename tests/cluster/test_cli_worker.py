@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import anyio
 import anyio.lowlevel
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from processes import plan
 
 from qxt_async.cli import worker as worker_command
@@ -110,6 +110,33 @@ def test_a_campaign_on_workers(start: Start, gateway: SimulatedGateway, database
     assert limits(database) == AccountLimits()
 
 
+def test_a_campaign_goes_back_to_the_workers(start: Start, gateway: SimulatedGateway, database: str) -> None:
+    """What was left to workers is left to them again by resume; status names the command; a run here ends that."""
+    campaign = str(planned(database))
+
+    async def order(*, on_workers: bool) -> None:
+        async with open_journal(database) as journal:
+            await journal.campaigns.start(int(campaign), on_workers=on_workers)
+
+    def command(*arguments: str) -> Result:
+        return CliRunner().invoke(qxt, ["campaign", *arguments])
+
+    anyio.run(lambda: order(on_workers=False))
+    assert f"qxt campaign run {campaign}\n" in command("status", campaign).output
+    anyio.run(lambda: order(on_workers=True))
+    assert f"qxt campaign run {campaign} --on-workers" in command("status", campaign).output
+    assert command("pause", campaign).exit_code == 0
+    refused = command("resume", campaign, "--pause-after", "3")
+    assert "--pause-after is an option of qxt worker" in refused.stderr
+    assert command("resume", campaign, "--order-only").exit_code == 0
+    assert gateway.sends == ()
+    start()
+    result = command("resume", campaign, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["accepted"] == 20
+    assert sum(gateway.taken.values()) == 20
+
+
 def test_a_second_signal_does_not_wait(start: Start, gateway: SimulatedGateway, database: str) -> None:
     """What is under way becomes unknown at once, and the exit code is that of the signal."""
     arrived = threading.Event()
@@ -140,7 +167,10 @@ def test_a_second_signal_does_not_wait(start: Start, gateway: SimulatedGateway, 
     ("arguments", "problem"),
     [
         (["worker", "--no-account-limits", "--account-rate", "5"], "contradict each other"),
-        (["campaign", "run", "1", "--on-workers", "--pause-after", "3"], "--pause-after is an option of qxt worker"),
+        (
+            ["campaign", "run", "1", "--on-workers", "--pause-after", "3"],
+            "--pause-after is an option of qxt worker: workers send",
+        ),
         (["campaign", "run", "1", "--on-workers"], "there is no campaign 1"),
         (["campaign", "run", "1", "--priority", "3"], "--priority is for --on-workers"),
     ],

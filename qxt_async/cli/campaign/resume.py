@@ -11,7 +11,7 @@ from qxt_async.cli.options import account_options, as_json, verbose
 from qxt_async.cli.program import FailedError
 from qxt_async.words import plural
 
-from .sending import send, sending_options
+from .sending import refuse_options_of_workers, send, send_on_workers, sending_options
 from .shared import existing, id_argument, journal_option, ordered_by
 
 if TYPE_CHECKING:
@@ -33,7 +33,10 @@ __all__ = ["command"]
 @journal_option
 @as_json
 @verbose
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     campaign: int,
     resend_unknown: bool,
     resend_failed: bool,
@@ -48,12 +51,21 @@ def command(
 
     What is unknown or failed is sent again only if ordered, with --resend-unknown, --resend-failed or both, after it
     was shown how many numbers that is and how many credits it costs. People may get the text twice.
+
+    A campaign whose last run was left to workers (qxt campaign run --on-workers) is left to them again.
     """
     states = [state for state, wanted in (("unknown", resend_unknown), ("failed", resend_failed)) if wanted]
+    on_workers = anyio.run(_is_on_workers, campaign, journal)
+    if on_workers:
+        refuse_options_of_workers(ctx, options)
     if states:
         _order_resend(campaign, journal, states, yes=yes)
     anyio.run(_resume, campaign, journal)
-    if not order_only:
+    if order_only:
+        return
+    if on_workers:
+        anyio.run(send_on_workers, campaign, journal, None, as_json, verbose)
+    else:
         anyio.run(send, campaign, journal, options, as_json, verbose)
 
 
@@ -81,6 +93,11 @@ def _order_resend(campaign: int, journal: str, states: Sequence[str], *, yes: bo
     if not yes:
         click.confirm("Send them again?", abort=True, err=True)
     anyio.run(order)
+
+
+async def _is_on_workers(campaign: int, journal: str) -> bool:
+    async with existing(journal) as opened:
+        return (await opened.campaigns.get(campaign)).on_workers
 
 
 async def _resume(campaign: int, journal: str) -> None:

@@ -6,11 +6,10 @@ from typing import Any
 
 import anyio
 import click
-from click.core import ParameterSource
 
 from qxt_async.cli.options import account_options, as_json, verbose
 
-from .sending import send, send_on_workers, sending_options
+from .sending import refuse_options_of_workers, send, send_on_workers, sending_options
 from .shared import id_argument, journal_option
 
 __all__ = ["command"]
@@ -44,7 +43,7 @@ def command(
     not wait. From another terminal: qxt campaign pause ID.
 
     With --on-workers the workers of a journal on PostgreSQL send (qxt worker has the options for how), and Ctrl-C
-    ends the watching only.
+    ends the watching only; qxt campaign resume leaves the campaign to them again.
 
     Exit codes: 0 all accepted, 1 something failed or is not sent yet, 2 usage, 3 something unknown, 130 or 143 stopped
     by Ctrl-C or SIGTERM.
@@ -53,7 +52,5 @@ def command(
         if priority is not None:
             raise click.UsageError("--priority is for --on-workers: here one campaign is sent.")
         anyio.run(send, campaign, journal, options, as_json, verbose)
-    for name in options:
-        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            raise click.UsageError(f"--{name.replace('_', '-')} is an option of qxt worker, not of --on-workers.")
+    refuse_options_of_workers(ctx, options)
     anyio.run(send_on_workers, campaign, journal, priority, as_json, verbose)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from qxt_async.cli.display import draws_bars
 from qxt_async.cli.options import account, all_of, guard_options
@@ -16,11 +17,11 @@ from .shared import existing, finish, ordered_by, print_state
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterable
 
     from qxt_async.campaign import RunProgress
 
-__all__ = ["send", "send_on_workers", "sending_options", "shown_progress"]
+__all__ = ["refuse_options_of_workers", "send", "send_on_workers", "sending_options", "shown_progress"]
 
 _SECONDS_BETWEEN_LINES = 30.0
 
@@ -80,6 +81,15 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
                 await run_until_signalled(runner, campaign, on_stopping=stop)
             tally = await print_state(opened, campaign, as_json=as_json)
     finish(campaign, tally, *stopped[:1])
+
+
+def refuse_options_of_workers(ctx: click.Context, options: Iterable[str]) -> None:
+    """Raise a usage error for what was given for sending here, though workers send."""
+    for name in options:
+        if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--{name.replace('_', '-')} is an option of qxt worker: workers send this campaign."
+            )
 
 
 async def send_on_workers(campaign: int, journal: str, priority: int | None, as_json: bool, verbose: bool) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from qxt_async.journal import Journal
     from qxt_async.journal.campaigns import CampaignStore
-    from qxt_async.journal.records import Deliveries, Outlook, Tally
+    from qxt_async.journal.records import Campaign, Deliveries, Outlook, Tally
 
 __all__ = [
     "STDOUT",
@@ -104,6 +104,7 @@ async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> Tall
     from qxt_async.journal.records import BatchState
 
     tally = await look(journal.campaigns, campaign, journal.campaigns.tally)
+    found = await journal.campaigns.get(campaign)
     deliveries = await journal.campaigns.deliveries(campaign)
     if as_json:
         click.echo(json_line(tally_values(campaign, tally, deliveries)))
@@ -119,11 +120,11 @@ async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> Tall
     rows.append(("credits", tally.credits))
     under_way = await journal.campaigns.batches(campaign, state=BatchState.SENDING)
     begun = [batch.claimed_at for batch in under_way if batch.claimed_at is not None]
-    print_table(rows, footer=_headline(campaign, tally, begun))
+    print_table(rows, footer=_headline(found, tally, begun))
     return tally
 
 
-def _headline(campaign: int, tally: Tally, begun: Sequence[datetime]) -> str:
+def _headline(campaign: Campaign, tally: Tally, begun: Sequence[datetime]) -> str:
     """A campaign's state in words: of one that is *running*, what the journal knows, which is batches, not processes.
 
     Args:
@@ -136,13 +137,14 @@ def _headline(campaign: int, tally: Tally, begun: Sequence[datetime]) -> str:
 
     state, reason = current_state(tally), current_reason(tally)
     if state is not CampaignState.RUNNING:
-        return f"campaign {campaign} is {state.value}{f' ({reason})' if reason else ''}"
+        return f"campaign {campaign.id} is {state.value}{f' ({reason})' if reason else ''}"
     sending = "nothing is being sent right now"
     if begun:
         sending = (
             f"{plural(len(begun), 'batch')} under way, the last one since {max(begun).astimezone():%Y-%m-%d %H:%M:%S}"
         )
-    return f"campaign {campaign} is not finished: {sending}; if no process is at it: qxt campaign run {campaign}"
+    again = f"run {campaign.id} --on-workers" if campaign.on_workers else f"run {campaign.id}"
+    return f"campaign {campaign.id} is not finished: {sending}; if no process is at it: qxt campaign {again}"
 
 
 def finish(campaign: int, tally: Tally, stopped: signal.Signals | None = None) -> NoReturn:

@@ -45,7 +45,7 @@ DELETE FROM campaigns WHERE id = :campaign;
 -- name: campaigns
 SELECT
     id, name, state, reason, created_at, changed_at, numbers, batches, credits, invalid, duplicates, suppressed,
-    balance, sources, warnings
+    balance, sources, warnings, on_workers
 FROM campaigns
 WHERE {where}
 ORDER BY id DESC;
@@ -62,6 +62,9 @@ UPDATE campaigns SET state = :state, reason = :reason, changed_at = NOW WHERE id
 
 -- name: pause_from
 UPDATE campaigns SET state = 'paused', reason = :reason, changed_at = NOW WHERE id = :campaign AND state = :state;
+
+-- name: set_on_workers
+UPDATE campaigns SET on_workers = :on_workers WHERE id = :campaign;
 
 -- name: insert_event
 INSERT INTO campaign_events (campaign, at, what, by, detail, count)

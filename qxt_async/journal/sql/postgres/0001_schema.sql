@@ -83,7 +83,7 @@ CREATE INDEX suppressions_by_time ON suppressions (added_at);
 
 -- changed_at moves with every addition to a plan; one that has not moved for long was broken off. sources and warnings
 -- are JSON arrays. The counts are those of the plan. Workers take the batches of the campaign with the higher priority
--- first.
+-- first. on_workers says that its last run was left to them.
 CREATE TABLE campaigns (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name       text NOT NULL,
@@ -99,6 +99,7 @@ CREATE TABLE campaigns (
     suppressed bigint NOT NULL DEFAULT 0,
     balance    bigint,
     priority   integer NOT NULL DEFAULT 0,
+    on_workers integer NOT NULL DEFAULT 0,
     sources    text NOT NULL DEFAULT '[]',
     warnings   text NOT NULL DEFAULT '[]'
 );

@@ -76,7 +76,7 @@ CREATE INDEX suppressions_by_time ON suppressions (added_at);
 
 -- changed_at moves with every addition to a plan; one that has not moved for long was broken off. sources and warnings
 -- are JSON arrays. The counts are those of the plan. Workers take the batches of the campaign with the higher priority
--- first.
+-- first. on_workers says that its last run was left to them.
 CREATE TABLE campaigns (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     name       TEXT NOT NULL,
@@ -92,6 +92,7 @@ CREATE TABLE campaigns (
     suppressed INTEGER NOT NULL DEFAULT 0,
     balance    INTEGER,
     priority   INTEGER NOT NULL DEFAULT 0,
+    on_workers INTEGER NOT NULL DEFAULT 0,
     sources    TEXT NOT NULL DEFAULT '[]',
     warnings   TEXT NOT NULL DEFAULT '[]'
 );
