@@ -74,8 +74,7 @@ async def _keep_strays(transaction: Transaction, pairs: set[tuple[int, str]], un
     """
     mids_of: defaultdict[int, list[str]] = defaultdict(list)
     for batch, mid in pairs:
-        if mid in under:
-            mids_of[batch].append(mid)
+        mids_of[batch].append(mid)
     keys = sorted(mids_of)
     for start in range(0, len(keys), _BATCHES):
         some = keys[start : start + _BATCHES]
@@ -86,7 +85,7 @@ async def _keep_strays(transaction: Transaction, pairs: set[tuple[int, str]], un
             {"batch": batch, "mid": mid, "mobile": mobile}
             for batch, own, joined in await transaction.rows("batches_to_match", batches=some)
             for mid in mids_of[batch]
-            for mobile in _strays(under[mid], mid, own, joined.split(","), others[batch])
+            for mobile in _strays(under.get(mid, set()), mid, own, joined.split(","), others[batch])
         ]
         if strays:
             await transaction.insert("keep_strays", strays)

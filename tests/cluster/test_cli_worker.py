@@ -216,6 +216,20 @@ def test_a_wrong_password_is_found_before_the_work(monkeypatch: pytest.MonkeyPat
     assert result.stderr.startswith("Error: the gateway does not accept the password")
 
 
+@pytest.mark.usefixtures("account")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_worker_that_was_cut_short_says_by_what(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second signal is the exit code, and it is said that something may be unknown."""
+
+    async def cut_short(*_: object) -> signal.Signals:
+        return number
+
+    monkeypatch.setattr(worker_command, "_work", cut_short)
+    result = CliRunner().invoke(qxt, ["worker"])
+    assert result.exit_code == 128 + number
+    assert f"stopped by {number.name}" in result.stderr
+
+
 def test_a_gateway_that_cannot_be_asked_yet_is_waited_for(
     gateway: SimulatedGateway, account: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

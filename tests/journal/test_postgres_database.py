@@ -315,6 +315,24 @@ async def test_cancelling_waits_for_the_end(database: str) -> None:
             assert await journal.suppressed_numbers() == frozenset()
 
 
+async def test_waiting_for_a_connection_has_a_deadline(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An operation that gets no connection in its time ends as unavailable, and nothing of it is written."""
+    monkeypatch.setattr(postgres_database, "_BRIEF", 0.2)
+    begun, go_on = anyio.Event(), anyio.Event()
+
+    async def slow(transaction: Transaction) -> None:
+        begun.set()
+        await go_on.wait()
+
+    async with Journal(PostgresDatabase(database, connections=1)) as journal, anyio.create_task_group() as tasks:
+        tasks.start_soon(journal.database.write, slow)
+        await begun.wait()
+        with pytest.raises(JournalUnavailableError, match=r"did not answer within 0\.2 seconds"):
+            await journal.record_push(REPORT)
+        go_on.set()
+        assert await journal.reports() == []
+
+
 async def test_closing_waits_for_what_is_under_way(database: str) -> None:
     """What has begun is finished; who waits for a connection, or comes later, hears that the journal is closed."""
     begun, go_on = anyio.Event(), anyio.Event()
