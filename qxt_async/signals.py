@@ -30,16 +30,14 @@ async def heeded(
 
     async def listen(signals: AsyncIterable[signal.Signals]) -> None:
         heard = 0
-        with listening:
-            async for number in signals:
-                heard += 1
-                if heard == 1:
-                    first(number)
-                elif heard == 2:
-                    second(number)
+        async for number in signals:
+            heard += 1
+            if heard == 1:
+                first(number)
+            elif heard == 2:
+                second(number)
 
     raised: Exception | None = None
-    listening = anyio.CancelScope()
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with anyio.create_task_group() as group:
             group.start_soon(listen, signals)
@@ -47,6 +45,6 @@ async def heeded(
                 yield
             except Exception as error:  # noqa: BLE001  (as it is, not as a group of one)
                 raised = error
-            listening.cancel()
+            group.cancel_scope.cancel()
         if raised is not None:
             raise raised

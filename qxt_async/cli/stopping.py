@@ -128,9 +128,9 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
                     await work(beginning)
                 except (QxtError, OSError) as raised:
                     error = raised
-        for number in () if received is None else (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)
 
     with certain_end() as arm:
         anyio.run(run)
+    for number in () if received is None else (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     return Ended(received, error)

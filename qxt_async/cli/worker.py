@@ -57,9 +57,10 @@ def command(journal: str, **options: Any) -> None:
     second one does not wait, and ends it with 130 or 143.
     """
     limits = _limits(options)
-    cut_short = anyio.run(_work, journal, options, limits)
-    if cut_short is not None:
-        raise FailedError(f"stopped by {cut_short.name}: what was under way may be unknown", 128 + cut_short)
+    cut_short: list[signal.Signals] = []
+    anyio.run(_work, journal, options, limits, cut_short.append)
+    for number in cut_short:
+        raise FailedError(f"stopped by {number.name}: what was under way may be unknown", 128 + number)
 
 
 def _limits(options: dict[str, Any]) -> AccountLimits | None:
@@ -78,7 +79,12 @@ def _limits(options: dict[str, Any]) -> AccountLimits | None:
     return None if given == AccountLimits() else given
 
 
-async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | None) -> signal.Signals | None:
+async def _work(
+    journal: str,
+    options: dict[str, Any],
+    limits: AccountLimits | None,
+    on_cut_short: Callable[[signal.Signals], None],
+) -> None:
     from qxt_async import QxtClient
     from qxt_async.campaign import SendWindow
     from qxt_async.cluster import CampaignWorker, WorkerOptions
@@ -97,11 +103,16 @@ async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | N
         window=SendWindow.parse(options["window"], options["zone"]) if options["window"] else None,
     )
     with certain_end() as arm:
+
+        def cut_short(number: signal.Signals) -> None:
+            on_cut_short(number)
+            arm(number)
+
         async with existing(journal) as opened, client:
             if limits is not None:
                 await opened.limits.set(client.user, limits)
             worker = CampaignWorker(opened, client, worker_options)
-            return await _until_signalled(worker, None if options["no_check_balance"] else client, arm)
+            await _until_signalled(worker, None if options["no_check_balance"] else client, cut_short)
 
 
 async def _sign_in(client: QxtClient) -> None:
@@ -121,16 +132,15 @@ async def _sign_in(client: QxtClient) -> None:
 
 
 async def _until_signalled(
-    worker: CampaignWorker, client: QxtClient | None, arm: Callable[[signal.Signals], None]
-) -> signal.Signals | None:
-    """Run until it has ended after a first signal; returns the second one if that cut it short.
+    worker: CampaignWorker, client: QxtClient | None, on_cut_short: Callable[[signal.Signals], None]
+) -> None:
+    """Run until it has ended after a first signal, or a second one has cut it short.
 
     Args:
         worker: to run.
         client: whose account is checked before, if any.
-        arm: called with the second signal.
+        on_cut_short: called with the second signal.
     """
-    cut_short: signal.Signals | None = None
     signing_in, whole = anyio.CancelScope(), anyio.CancelScope()
 
     def first(_: signal.Signals) -> None:
@@ -139,10 +149,8 @@ async def _until_signalled(
         worker.stop()
 
     def second(number: signal.Signals) -> None:
-        nonlocal cut_short
-        cut_short = number
         whole.cancel()
-        arm(number)
+        on_cut_short(number)
 
     async with heeded(first, second):
         with whole:
@@ -152,4 +160,3 @@ async def _until_signalled(
             if not worker.stopping:
                 click.echo("working", err=True)
                 await worker.run()
-    return cut_short
