@@ -7,6 +7,7 @@ import signal
 import anyio
 import pytest
 
+from qxt_async.cli.stopping import ignore
 from qxt_async.signals import heeded
 
 pytestmark = pytest.mark.anyio
@@ -46,3 +47,14 @@ async def test_errors_are_as_they_are() -> None:
     with pytest.raises(LookupError):
         async with heeded(print, print):
             raise LookupError
+
+
+def test_signals_are_ignored_while_results_are_told() -> None:
+    """What is ignored ends nothing."""
+    before = signal.getsignal(signal.SIGUSR1)
+    try:
+        ignore([signal.SIGUSR1])
+        signal.raise_signal(signal.SIGUSR1)
+        assert signal.getsignal(signal.SIGUSR1) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -19,7 +19,7 @@ from qxt_async.signals import heeded
 from qxt_async.values import put
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator
+    from collections.abc import Awaitable, Callable, Generator, Iterable
 
     from qxt_async.wire import Answer
 
@@ -74,6 +74,12 @@ def _end(number: signal.Signals) -> None:
     click.echo("ended without waiting any longer: the journal does not answer", err=True)
     sys.stdout.flush()
     os._exit(128 + number)
+
+
+def ignore(numbers: Iterable[signal.Signals]) -> None:
+    """Ignore these signals from now on."""
+    for number in numbers:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class RetryingWithin(RetryPolicy):
@@ -131,6 +137,5 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
 
     with certain_end() as arm:
         anyio.run(run)
-    for number in () if received is None else (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    ignore(() if received is None else (signal.SIGINT, signal.SIGTERM))
     return Ended(received, error)
