@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from qxt_async.wire import Answer
 
-__all__ = ["Ended", "RetryingWithin", "certain_end", "run_until_stopped", "say_stopping"]
+__all__ = ["Ended", "RetryingWithin", "certain_end", "ignore", "run_until_stopped", "say_stopping"]
 
 _GRACE = 5.0
 # Seconds after a second signal. As long as a claim or an outcome may take on a database that does not answer.
