@@ -425,6 +425,29 @@ async def test_what_an_answer_did_not_mention_explains_reports(store: str, again
 
 
 @pytest.mark.anyio
+async def test_what_an_answer_did_not_mention_explains_reports_while_it_is_sent_again(store: str) -> None:
+    """A second attempt has what two answers did not mention: reports on what one of these was about do not bind it."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 4, 4)
+        for mid in ("m1", "m2"):
+            claim = await claimed(campaigns, campaign)
+            half = BatchResult(
+                0,
+                claim.numbers,
+                receipts=(Receipt(mid, claim.numbers[:1]),),
+                unknown=claim.numbers[1:],
+                error=PartialAnswerError(3),
+            )
+            await campaigns.settle(claim, half)
+        await order_again(campaigns, campaign)
+        second = await claimed(campaigns, campaign, "t2")
+        await campaigns.settle(second, unknown(second))
+        await reported(journal, "m3", NUMBERS[1:4])
+        assert await campaigns.reconcile(campaign) == Reconciliation(ambiguous=1)
+        assert await all_batches(campaigns, campaign) == ["accepted", "accepted", "unknown"]
+
+
+@pytest.mark.anyio
 async def test_numbers_in_another_form(store: str) -> None:
     """Reports name 138…, whatever form the batch has: it is bound, single numbers are confirmed, or not sent again."""
     async with opened(store) as (journal, campaigns):

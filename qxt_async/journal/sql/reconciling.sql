@@ -65,15 +65,13 @@ WHERE b.campaign IN (SELECT id FROM campaigns) AND b.state IN ('sending', 'unkno
 SELECT batch, number FROM batch_exceptions
 WHERE batch IN EACH(:batches::bigint) AND state IN ('suppressed', 'failed', 'unknown');
 
--- What an answer did not mention may have arrived under a mid that nobody knows: it explains reports, too, unless a
--- second attempt at it does.
+-- What an answer did not mention may have arrived under a mid that nobody knows: it explains reports, too, also when it
+-- is being sent again, with what other answers did not mention.
 -- name: unmentioned
 SELECT b.id, b.campaign, b.state, b.claimed_at, e.number
 FROM batches AS b
 JOIN batch_exceptions AS e ON e.batch = b.id
-LEFT JOIN batches AS second ON second.id = e.successor
-WHERE b.state = 'accepted' AND b.unknown + b.superseded > 0 AND e.state IN ('unknown', 'superseded')
-    AND coalesce(second.state, '') NOT IN ('sending', 'unknown');
+WHERE b.state = 'accepted' AND b.unknown + b.superseded > 0 AND e.state IN ('unknown', 'superseded');
 
 -- name: bind
 UPDATE batches SET state = 'accepted', mid = :mid, via_report = TRUE, settled_at = NOW
