@@ -26,7 +26,7 @@ from qxt_async.clocks import steady
 from qxt_async.errors import AccountRefusedError, CampaignStateError, NotSentError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, Claim, NumberState, PlannedBatch
-from qxt_async.models import Reply, StatusReport
+from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.pushes import Push
 from qxt_async.sending import RecordedBatch
 from qxt_async.simulator import Fault, SimulatedGateway
@@ -156,8 +156,9 @@ class World:
         self.ghosts: list[Ghost] = []
         self.reports: dict[tuple[str, str], str] = {}
         self.barred: dict[str, int] = {}
-        # What nobody recorded: the phones under each mid.
+        # What nobody recorded: the phones under each mid. That of yesterday can prove nothing.
         self.unrecorded: dict[str, tuple[str, ...]] = {}
+        self.yesterday: dict[str, tuple[str, ...]] = {}
         # Mids that attempts were told and wrote down, whether it was theirs to say or not.
         self.received: set[str] = set()
         self._numbers = numbers
@@ -196,13 +197,19 @@ class World:
     # --- plans and orders -------------------------------------------------------------------------------------------
 
     async def plan(self, sizes: Sequence[int], *, again: bool, form: str) -> None:
-        """A campaign with batches of these sizes; with new numbers, or those of the campaign before."""
+        """A campaign with batches of these sizes; with new numbers, or those of the campaign before.
+
+        Yesterday somebody else sent to the people of its first batch.
+        """
         text = f"【测试】您好{len(self.plans)}"
         known = [phone_of(number) for number in self.plans[-1].numbers] if again and self.plans else []
         phones = [*known, *(next(self._numbers) for _ in range(sum(sizes) - len(known)))][: sum(sizes)]
         chosen = [
             f"86{phone}" if form == "86" or (form == "mixed" and at % 2) else phone for at, phone in enumerate(phones)
         ]
+        mid = self._new_mid("yesterday")
+        self.yesterday[mid] = tuple(phones[: sizes[0]])
+        await self._report(mid, self.yesterday[mid], "", hours_ago=24)
         batches, at = [], 0
         for place, size in enumerate(sizes):
             # Some with another extension, so that sending again has messages to keep apart.
@@ -395,10 +402,9 @@ class World:
         await self._report(mid, self.unrecorded[mid], code)
 
     async def push_unrecorded_again(self, which: int, code: str) -> None:
-        """The same once more, perhaps better."""
-        if self.unrecorded:
-            elsewhere = list(self.unrecorded.items())
-            await self._report(*elsewhere[which % len(elsewhere)], code)
+        """The same once more, perhaps better: it is as old as it was."""
+        elsewhere = [*self.yesterday.items(), *self.unrecorded.items()]
+        await self._report(*elsewhere[which % len(elsewhere)], code)
 
     async def push_second_gateway(self, which: int, plan: Plan, begin: int, size: int, code: str) -> None:
         """Reports by another gateway, of what nobody recorded, under a mid that a send of the journal has received."""
@@ -417,9 +423,9 @@ class World:
         self._tokens += 1
         return f"{whose}{self._tokens}"
 
-    async def _report(self, mid: str, numbers: Sequence[str], code: str) -> None:
+    async def _report(self, mid: str, numbers: Sequence[str], code: str, *, hours_ago: int = 0) -> None:
         phones = [phone_of(number) for number in numbers]
-        received_at = datetime.fromtimestamp(self.now() / 1e6, UTC)
+        received_at = datetime.fromtimestamp((self.now() - hours_ago * HOUR) / 1e6, UTC)
         reports = tuple(StatusReport(mid, phone, code=code, received_at=received_at) for phone in phones)
         push = Push(query=b"", body=b"", reports=reports, received_at=received_at)
         await self.journal.record_push(push)
@@ -523,11 +529,16 @@ class World:
             "done, with something left"
         )
         await self._check_attempts(plan)
-        deliveries = await self.campaigns.deliveries(plan.id)
-        exported = Counter([record.report_state async for record in self._every_record(plan)])
-        assert attrs.asdict(deliveries) == {
-            state: exported[state] for state in ("delivered", "rejected", "failed", "unknown")
-        }, "status and export say different numbers"
+        await self._check_deliveries(plan)
+
+    async def _check_deliveries(self, plan: Plan) -> None:
+        """What is counted is what the numbers say."""
+        found = Counter([record.report_state async for record in self._every_record(plan)])
+        counted = await self.campaigns.deliveries(plan.id)
+        said = {state: getattr(counted, str(state)) for state in DeliveryState}
+        assert said == {state: found[state] for state in DeliveryState}, (
+            "the counts of deliveries and the numbers differ"
+        )
 
     def _check_change(self, plan: Plan, number: str, state: NumberState) -> None:
         before = plan.last.get(number)

@@ -242,7 +242,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(which=st.integers(0, 99), code=st.sampled_from(sorted(CODES)))
     def push_unrecorded_again(self, which: int, code: str) -> None:
-        """It reports once more on that."""
+        """It reports once more on that, or on what somebody sent yesterday."""
         self.do(self.world.push_unrecorded_again, which, code)
 
     @rule(
