@@ -182,10 +182,11 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and what bandit looks for; then, if advisories can be had, `audit`."""
+    """Check style, formatting, imports and what bandit looks for; then, if advisories can be had, `audit`."""
     session.install(*_group("lint"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
+    session.run("lint-imports")
     session.notify("audit", posargs=["--if-answered"])
 
 

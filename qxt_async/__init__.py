@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qxt_async.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .bulk import BulkOptions, BulkStream
-    from .client import QxtClient
-    from .errors import (
+    from qxt_async.client import QxtClient
+    from qxt_async.errors import (
         AccountRefusedError,
         AddressRefusedError,
         AuthenticationError,
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
         UrlTooLongError,
         WrongPasswordError,
     )
-    from .models import (
+    from qxt_async.models import (
         Balance,
         BatchResult,
         BulkResult,
@@ -63,7 +63,8 @@ if TYPE_CHECKING:
         Reply,
         StatusReport,
     )
-    from .retrying import NO_RETRIES, RetryPolicy
+    from qxt_async.sending.bulk import BulkOptions, BulkStream
+    from qxt_async.sending.retry import NO_RETRIES, RetryPolicy
 
 __version__ = "0.1.0"
 
@@ -128,33 +129,66 @@ __all__ = [
 ]
 
 # Loaded when they are asked for: who needs an error or `qxt --help` does not pay for the client.
-_HOMES = {
-    "bulk": {"BulkOptions", "BulkStream"},
-    "client": {"QxtClient"},
-    "models": {
-        "Balance",
-        "BatchResult",
-        "BulkResult",
-        "DeliveryState",
-        "InvalidNumber",
-        "Message",
-        "Numbers",
-        "Progress",
-        "Receipt",
-        "Reply",
-        "StatusReport",
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "client": ("QxtClient",),
+        "errors": (
+            "AccountRefusedError",
+            "AddressRefusedError",
+            "AuthenticationError",
+            "BulkFailedError",
+            "CallbackFailedError",
+            "CancelledInFlightError",
+            "ConnectionBrokenError",
+            "DeadlineExceededError",
+            "EmptyUserError",
+            "ExtnoRefusedError",
+            "ForbiddenError",
+            "ForeignAnswerError",
+            "InsufficientBalanceError",
+            "InvalidConfigurationError",
+            "InvalidExtnoError",
+            "InvalidNumberError",
+            "InvalidRequestError",
+            "InvalidTextError",
+            "NoNumbersRefusedError",
+            "NoTextRefusedError",
+            "NoValidNumberError",
+            "NotSentError",
+            "NumberCountRefusedError",
+            "OutcomeUnknownError",
+            "PartialAnswerError",
+            "QxtError",
+            "RefusedError",
+            "RequestTooLargeError",
+            "SourceFailedError",
+            "SourceFileError",
+            "SubmitFailedError",
+            "ThrottledError",
+            "TooFewNumbersRefusedError",
+            "TooManyNumbersError",
+            "UnexpectedStatusError",
+            "UnknownRefusalError",
+            "UnknownUserError",
+            "UnreadableAnswerError",
+            "UrlTooLongError",
+            "WrongPasswordError",
+        ),
+        "models": (
+            "Balance",
+            "BatchResult",
+            "BulkResult",
+            "DeliveryState",
+            "InvalidNumber",
+            "Message",
+            "Numbers",
+            "Progress",
+            "Receipt",
+            "Reply",
+            "StatusReport",
+        ),
+        "sending.bulk": ("BulkOptions", "BulkStream"),
+        "sending.retry": ("NO_RETRIES", "RetryPolicy"),
     },
-    "retrying": {"NO_RETRIES", "RetryPolicy"},
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = next((module for module, names in _HOMES.items() if name in names), "errors")
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{home}"), name)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+)

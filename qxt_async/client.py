@@ -10,34 +10,35 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 import anyio
 
-from .batching import Batches
-from .bulk import BulkOptions, BulkStream
-from .errors import (
+from qxt_async.errors import (
     InsufficientBalanceError,
     InvalidConfigurationError,
     InvalidRequestError,
     NotSentError,
     QxtError,
 )
-from .models import Message
-from .pacing import Pace
-from .phones import MOBILE_PATTERN, Intake, SeenNumbers, is_mobile
-from .retrying import NO_RETRIES, RetryPolicy
-from .sending import Line, Order, RecordedBatch, read_status, stopped_error
-from .settings import checked_address, checked_method, checked_seconds
-from .texts import segments, substitute
-from .transports import Exchange, open_transport
-from .values import Secret
-from .wire import MAX_NUMBERS, Credentials, balance_form, join, parse_balance, send_form
+from qxt_async.models import Message
+from qxt_async.protocol.answers import parse_balance
+from qxt_async.protocol.numbers import MOBILE_PATTERN, Intake, SeenNumbers, is_mobile
+from qxt_async.protocol.requests import MAX_NUMBERS, Credentials, balance_form, join, send_form
+from qxt_async.protocol.texts import segments, substitute
+from qxt_async.protocol.validation import checked_address, checked_method, checked_seconds
+from qxt_async.sending.attempts import Line, Order, RecordedBatch, read_status, stopped_error
+from qxt_async.sending.batching import Batches
+from qxt_async.sending.bulk import BulkOptions, BulkStream
+from qxt_async.sending.rate_limit import Pace
+from qxt_async.sending.retry import NO_RETRIES, RetryPolicy
+from qxt_async.transports import Exchange, open_transport
+from qxt_async.values import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence
     from types import TracebackType
 
-    from .batching import NumberSource
-    from .models import Balance, BatchResult, BulkResult, Progress
-    from .transports import AnyTransport
-    from .wire import Form, Method
+    from qxt_async.models import Balance, BatchResult, BulkResult, Progress
+    from qxt_async.protocol.requests import Form, Method
+    from qxt_async.sending.batching import NumberSource
+    from qxt_async.transports import AnyTransport
 
 __all__ = ["QxtClient"]
 

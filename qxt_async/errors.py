@@ -64,8 +64,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .models import BatchResult, BulkResult
-    from .texts import BadCharacter
+    from qxt_async.models import BatchResult, BulkResult
+    from qxt_async.protocol.texts import BadCharacter
 
 __all__ = [
     "AccountRefusedError",

@@ -9,8 +9,8 @@ import enum
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .errors import BulkFailedError, QxtError
-from .values import Value, put
+from qxt_async.errors import BulkFailedError, QxtError
+from qxt_async.values import Value, put
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qxt_async.batching import Batches, balanced
 from qxt_async.errors import InvalidConfigurationError, InvalidRequestError
-from qxt_async.phones import Intake, SeenNumbers
+from qxt_async.protocol.numbers import Intake, SeenNumbers
+from qxt_async.sending.batching import Batches, balanced
 
 
 def _numbers(count: int, start: int = 0) -> list[str]:
@@ -115,7 +115,7 @@ def test_small_reads_look_as_far_ahead(total: int, size: int, data: st.DataObjec
         return collected
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qxt_async.batching._SLICE", read)
+        patch.setattr("qxt_async.sending.batching._SLICE", read)
         batches = anyio.run(cut)
     assert [number for batch in batches for number in batch] == source.numbers
     assert all(1 <= len(batch) <= size for batch in batches)

@@ -23,7 +23,7 @@ from faults import catalogue as c
 from faults.server import DIGEST, FaultServer, Wire, http, ok_line
 
 from qxt_async import Balance, BatchResult, BulkOptions, BulkResult, Message, QxtClient, RetryPolicy, errors
-from qxt_async.sending import RecordedBatch
+from qxt_async.sending.attempts import RecordedBatch
 from qxt_async.transports import Exchange
 
 CONCURRENCY = 3

@@ -35,14 +35,14 @@ from cancelling import SECRET, WAYS, Moments, moments_for, number_run, tasks_ali
 from qxt_async import BatchResult, Message, QxtClient, Receipt, Reply, StatusReport, errors
 from qxt_async.campaign import RunOptions, export_csv, export_left_out, export_parquet, report_data, write_report
 from qxt_async.campaign.export import numbers as exported_numbers
-from qxt_async.cluster import CampaignWorker, run_on_workers
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, Claim, LeftOut, LeftOutReason, PlannedBatch
-from qxt_async.pushes import Push, PushFlag
-from qxt_async.receiver import PushReceiver
+from qxt_async.protocol.pushes import Push, PushFlag
+from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving.tracking import DeliveryTracker
 from qxt_async.simulator import SimulatedGateway, run_server
-from qxt_async.tracking import DeliveryTracker
+from qxt_async.workers import CampaignWorker, run_on_workers
 
 pytestmark = pytest.mark.anyio
 

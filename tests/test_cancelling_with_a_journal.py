@@ -20,10 +20,10 @@ from qxt_async.campaign import CampaignRunner, Executor, RunOptions, plan, run_u
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
 from qxt_async.models import StatusReport
-from qxt_async.pushes import Push
-from qxt_async.receiver import PushReceiver
+from qxt_async.protocol.pushes import Push
+from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving.tracking import DeliveryTracker
 from qxt_async.simulator import Fault, SimulatedGateway, serve
-from qxt_async.tracking import DeliveryTracker
 
 OPTIONS = RunOptions(check_balance=False, poll=0.005, retry=RetryPolicy(9, backoff=0.001, max_backoff=0.002))
 FAULTS = ("take-then-reset", "take-then-502", "fail-999", "refuse", "partial", "http-500")

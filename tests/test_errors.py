@@ -25,7 +25,7 @@ from qxt_async.errors import (
     WrongPasswordError,
 )
 from qxt_async.models import BatchResult, BulkResult
-from qxt_async.texts import bad_characters
+from qxt_async.protocol.texts import bad_characters
 
 CLASSES = {
     name: value

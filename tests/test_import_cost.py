@@ -67,26 +67,29 @@ def test_the_client_costs_little_beside_httpx() -> None:
 
 def test_the_package_loads_what_is_asked_for() -> None:
     """`import qxt_async` loads nothing of it but itself, and an error only the errors."""
-    assert _ours("import qxt_async") == {"qxt_async"}
-    assert _ours("import qxt_async; qxt_async.NotSentError") == {"qxt_async", "qxt_async.errors"}
+    bare = {"qxt_async", "qxt_async.runtime", "qxt_async.runtime.lazy"}
+    assert _ours("import qxt_async") == bare
+    assert _ours("import qxt_async; qxt_async.NotSentError") == {*bare, "qxt_async.errors"}
 
 
 def test_the_command_line_loads_what_is_asked_for() -> None:
     """Of the library, `qxt --help` loads the errors, and not the client."""
     pytest.importorskip("click")
-    rooms = {name for name in _ours("import qxt_async.cli.program") if not name.startswith("qxt_async.cli")}
-    assert rooms == {"qxt_async", "qxt_async.errors"}
+    ours = {name for name in _ours("import qxt_async.cli.program") if not name.startswith("qxt_async.cli")}
+    assert ours == {"qxt_async", "qxt_async.errors", "qxt_async.runtime", "qxt_async.runtime.lazy"}
 
 
 def test_the_client_loads_no_room_that_it_does_not_need() -> None:
     """Receiver, journal, campaigns, simulator and command line are loaded by those who use them."""
-    rooms = {name.partition(".")[2].partition(".")[0] for name in _ours(CLIENT)}
-    assert rooms & {"campaign", "cli", "cluster", "journal", "pushes", "receiver", "simulator", "tracking"} == set()
+    ours = _ours(CLIENT)
+    folders = {name.partition(".")[2].partition(".")[0] for name in ours}
+    assert folders & {"campaign", "cli", "files", "journal", "receiving", "simulator", "workers"} == set()
+    assert "qxt_async.protocol.pushes" not in ours
 
 
 def test_bitmaps_are_loaded_when_many_numbers_may_be_remembered() -> None:
     """The extra `compact` is loaded by the first memory of many numbers, and not before."""
     pytest.importorskip("pyroaring")
-    few = "from qxt_async.phones import SeenNumbers; SeenNumbers(few=True).new(['13800138000'])"
+    few = "from qxt_async.protocol.numbers import SeenNumbers; SeenNumbers(few=True).new(['13800138000'])"
     assert "pyroaring" not in _loaded(few)
     assert "pyroaring" in _loaded(f"{few}; SeenNumbers()")

@@ -24,8 +24,8 @@ from qxt_async import NO_RETRIES, QxtClient, QxtError, Reply, RetryPolicy
 from qxt_async.campaign.export import export_csv
 from qxt_async.campaign.plan import plan
 from qxt_async.journal import open_journal
-from qxt_async.pushes import OptOut
-from qxt_async.receiver import PushReceiver
+from qxt_async.protocol.pushes import OptOut
+from qxt_async.receiving.receiver import PushReceiver
 
 PASSWORD = "correct horse"
 DIGEST = hashlib.md5(PASSWORD.encode()).hexdigest()

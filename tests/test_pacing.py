@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qxt_async.errors import InvalidConfigurationError
-from qxt_async.pacing import Pace
+from qxt_async.sending.rate_limit import Pace
 
 
 def _run(main: Callable[[], Any]) -> Any:

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from qxt_async import phones
 from qxt_async.errors import InvalidConfigurationError, InvalidNumberError
 from qxt_async.models import InvalidNumber
-from qxt_async.phones import (
+from qxt_async.protocol import numbers as phones
+from qxt_async.protocol.numbers import (
     MOBILE_PATTERN,
     Intake,
     SeenNumbers,

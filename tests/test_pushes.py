@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from qxt_async.errors import InvalidConfigurationError
 from qxt_async.models import DeliveryState, Reply, StatusReport
-from qxt_async.pushes import OptOut, Push, PushFlag, PushLimits, _ordinary, _Reading, decode, parse_push
+from qxt_async.protocol.pushes import OptOut, Push, PushFlag, PushLimits, _ordinary, _Reading, decode, parse_push
 
 SAMPLES = Path(__file__).parent / "samples" / "pushes"
 

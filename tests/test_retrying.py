@@ -18,8 +18,8 @@ from qxt_async.errors import (
     WrongPasswordError,
 )
 from qxt_async.models import Receipt
-from qxt_async.retrying import NO_RETRIES, RetryPolicy
-from qxt_async.wire import Answer
+from qxt_async.protocol.answers import Answer
+from qxt_async.sending.retry import NO_RETRIES, RetryPolicy
 
 ALL = ("13800138000", "13800138001")
 ACCEPTED = Answer((Receipt("1", ALL),))

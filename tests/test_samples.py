@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from qxt_async.errors import InvalidTextError, SourceFileError
-from qxt_async.phones import Intake, SeenNumbers
-from qxt_async.sources import open_numbers
-from qxt_async.templates import Template
-from qxt_async.texts import bad_characters, encode, segments
+from qxt_async.files.sources import open_numbers
+from qxt_async.files.templates import Template
+from qxt_async.protocol.numbers import Intake, SeenNumbers
+from qxt_async.protocol.texts import bad_characters, encode, segments
 
 SAMPLES = Path(__file__).parent / "samples"
 INDEX = tomllib.loads((SAMPLES / "index.toml").read_text(encoding="utf-8"))

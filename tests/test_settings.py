@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qxt_async.errors import InvalidConfigurationError
-from qxt_async.settings import checked_address, checked_method, checked_seconds
+from qxt_async.protocol.validation import checked_address, checked_method, checked_seconds
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from qxt_async.cli.stopping import ignore
-from qxt_async.signals import heeded
+from qxt_async.runtime.signals import heeded
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ import io
 
 import pytest
 
-from qxt_async.spreadsheets import harmless
+from qxt_async.files.spreadsheets import harmless
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "\r\n"])

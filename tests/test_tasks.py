@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from qxt_async.tasks import in_a_task
+from qxt_async.runtime.tasks import in_a_task
 
 
 def test_a_task_that_is_cancelled_alone() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qxt_async.errors import InvalidTextError
-from qxt_async.templates import Template, check_text, find_column, is_template, text_fault
+from qxt_async.files.templates import Template, check_text, find_column, is_template, text_fault
 
 
 def test_columns_are_filled_in() -> None:

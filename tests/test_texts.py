@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qxt_async.errors import InvalidConfigurationError, InvalidExtnoError, InvalidTextError
-from qxt_async.texts import SUBSTITUTIONS, BadCharacter, bad_characters, check_extno, encode, segments, substitute
+from qxt_async.protocol.texts import (
+    SUBSTITUTIONS,
+    BadCharacter,
+    bad_characters,
+    check_extno,
+    encode,
+    segments,
+    substitute,
+)
 
 
 def _in_gbk(character: str) -> bool:

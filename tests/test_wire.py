@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qxt_async import errors, wire
+from qxt_async import errors
 from qxt_async.errors import (
     InvalidConfigurationError,
     InvalidExtnoError,
@@ -27,7 +27,8 @@ from qxt_async.errors import (
     UrlTooLongError,
 )
 from qxt_async.models import Message
-from qxt_async.wire import Credentials, Form, balance_form, parse_balance, parse_send, send_form
+from qxt_async.protocol.answers import parse_balance, parse_send, shown
+from qxt_async.protocol.requests import URL_LIMIT, Credentials, Form, Method, balance_form, join, send_form
 
 SAMPLES = Path(__file__).parent / "samples"
 INDEX = tomllib.loads((SAMPLES / "index.toml").read_text(encoding="utf-8"))
@@ -56,13 +57,13 @@ def _tele(numbers: list[str]) -> bytes:
 
 @pytest.mark.parametrize(("entry", "file"), _files("request"))
 @pytest.mark.parametrize("method", ["POST", "GET"])
-def test_requests_have_exactly_these_bytes(entry: dict[str, Any], file: str, method: wire.Method) -> None:
+def test_requests_have_exactly_these_bytes(entry: dict[str, Any], file: str, method: Method) -> None:
     """A request's form is, byte for byte, the one written down from the document, as a body and as a query."""
     expected = (SAMPLES / "requests" / f"{file}.form").read_bytes()
     account = Credentials.from_password(entry["user"], INDEX["account"]["password"])
     if "text" in entry:
         message = Message(entry["text"], extno=entry.get("extno"), addseqno=entry.get("addseqno", False))
-        form, tele, endpoint = send_form(account, message), wire.join(entry["numbers"]), "smssenderv2"
+        form, tele, endpoint = send_form(account, message), join(entry["numbers"]), "smssenderv2"
     else:
         form, tele, endpoint = balance_form(account), b"", "surplus"
 
@@ -96,16 +97,16 @@ def test_a_get_is_refused_beyond_8000_bytes_of_url() -> None:
     base = "http://127.0.0.1:8080/qxt"
     form = send_form(ACCOUNT, Message("t"))
     head = len(f"{base}/smssenderv2?".encode() + form.request(b"").form.reveal())
-    many = [f"138{n:08d}" for n in range((wire.URL_LIMIT - head + 1) // 12)]
-    padded = Form(form.endpoint, form.head + b"x" * (wire.URL_LIMIT - head - len(_tele(many))), form.tail)
+    many = [f"138{n:08d}" for n in range((URL_LIMIT - head + 1) // 12)]
+    padded = Form(form.endpoint, form.head + b"x" * (URL_LIMIT - head - len(_tele(many))), form.tail)
 
     request = padded.request(_tele(many), method="GET", base_url=base)
-    assert len(f"{base}/smssenderv2?".encode() + request.form.reveal()) == wire.URL_LIMIT
+    assert len(f"{base}/smssenderv2?".encode() + request.form.reveal()) == URL_LIMIT
 
     with pytest.raises(UrlTooLongError) as caught:
         padded.request(_tele([*many, "13900000000"]), method="GET", base_url=base)
-    assert caught.value.length == wire.URL_LIMIT + 12
-    assert caught.value.limit == wire.URL_LIMIT
+    assert caught.value.length == URL_LIMIT + 12
+    assert caught.value.limit == URL_LIMIT
     assert caught.value.fits == len(many)
     assert f"at most {len(many)} numbers" in str(caught.value)
     assert "POST" in str(caught.value)
@@ -114,7 +115,7 @@ def test_a_get_is_refused_beyond_8000_bytes_of_url() -> None:
 def test_a_post_has_no_such_limit() -> None:
     """A thousand numbers and a long text go by POST."""
     form = send_form(ACCOUNT, Message("长" * 2000))
-    assert len(form.request(_tele([f"138{n:08d}" for n in range(1000)])).form.reveal()) > wire.URL_LIMIT
+    assert len(form.request(_tele([f"138{n:08d}" for n in range(1000)])).form.reveal()) > URL_LIMIT
 
 
 def test_a_text_alone_too_long_for_a_url() -> None:
@@ -134,9 +135,9 @@ def test_a_send_is_checked_before_it_is_built() -> None:
 
 def test_join_takes_a_thousand_numbers() -> None:
     """One request carries 1000 numbers and not one more."""
-    assert wire.join(["1"] * 1000) == b"1," * 999 + b"1"
+    assert join(["1"] * 1000) == b"1," * 999 + b"1"
     with pytest.raises(TooManyNumbersError, match="send_bulk"):
-        wire.join(["1"] * 1001)
+        join(["1"] * 1001)
 
 
 def test_credentials_from_a_digest() -> None:
@@ -254,7 +255,7 @@ def test_a_refusal_of_several_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "shown"),
+    ("said", "expected"),
     [
         ("13800138000", "138****"),
         ("call 1380013 now", "call 138**** now"),
@@ -278,9 +279,9 @@ def test_a_refusal_of_several_lines() -> None:
         (f"{'&#24744;' * 46} 5f4dcc3b5aa765d61d8327deb882cf99", "**** ****"),
     ],
 )
-def test_what_a_gateway_said_is_masked(said: str, shown: str) -> None:
+def test_what_a_gateway_said_is_masked(said: str, expected: str) -> None:
     """What is shown of an answer has no whole number, no digest and no encoded text, even if it repeats the request."""
-    assert wire.shown(said) == shown
+    assert shown(said) == expected
 
 
 @pytest.mark.parametrize(
@@ -328,13 +329,13 @@ CODE_TEXT = "【Acme】Your code is 482913, 密码勿告诉他人."
 )
 def test_what_is_repeated_in_another_form_is_not_shown(repeated: str) -> None:
     """Separated, full-width, upper-case, as entities or in base64: it is masked, and what is around is shown."""
-    assert wire.shown(f"so: [{repeated}] !", CODE_TEXT) in {"so: [****] !", "so: [&quot;****&quot;] !"}
+    assert shown(f"so: [{repeated}] !", CODE_TEXT) in {"so: [****] !", "so: [&quot;****&quot;] !"}
 
 
 @pytest.mark.parametrize("said", ["敏感词: 您 好", "code NullPointerException", "aGVsbG8gd29ybGQh", "R&D;", "482,91"])
 def test_what_is_not_repeated_is_shown(said: str) -> None:
     """Words of the gateway's own stay, whatever they look like."""
-    assert wire.shown(said, CODE_TEXT) == said
+    assert shown(said, CODE_TEXT) == said
 
 
 def test_a_long_text_costs_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,8 +345,7 @@ def test_a_long_text_costs_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -
     the codes of an answer ten are looked at.
     """
     codes = []
-    shown = wire.shown
-    monkeypatch.setattr(wire, "shown", lambda said, text: codes.append(said) or shown(said, text))
+    monkeypatch.setattr("qxt_async.protocol.answers.shown", lambda said, text: codes.append(said) or shown(said, text))
     lines = "".join(f"fail:{'ab' * 90}{place}:13800138000\n" for place in range(1000))
     text = "ab" * 15_000
     answer = parse_send(lines.encode(), ["13800138000"], b"13800138000", text)
@@ -373,7 +373,7 @@ def test_a_long_text_costs_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -
 def test_numbers_that_would_change_the_form(number: str) -> None:
     """Whatever is not a digit or an ASCII letter is refused, and shown masked."""
     with pytest.raises(InvalidNumberError, match="only digits and ASCII letters") as caught:
-        wire.join(["13800138000", number])
+        join(["13800138000", number])
     assert number not in str(caught.value)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qxt_async.words import plural, share
+from qxt_async.runtime.words import plural, share
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from fastapi import FastAPI, Request
 
 from qxt_async import QxtClient
 from qxt_async.campaign import plan
-from qxt_async.cluster import CampaignWorker
 from qxt_async.journal import Journal, open_journal
+from qxt_async.workers import CampaignWorker
 
 
 class State(TypedDict):

@@ -7,14 +7,13 @@
         tally = await CampaignRunner(journal, client).run(planned.id)
 """
 
-from .execute import Execution, Executor, Failures, Fate
-from .export import export_csv, export_left_out, export_parquet
-from .options import RunOptions, RunProgress
-from .plan import CampaignPlan, plan
-from .report import ReportData, render_report, report_data, write_report
-from .run import CampaignRunner, run_until_signalled
-from .tables import TableFile
-from .windows import SendWindow
+from qxt_async.campaign.execute import Execution, Executor, Failures, Fate
+from qxt_async.campaign.export import export_csv, export_left_out, export_parquet
+from qxt_async.campaign.options import RunOptions, RunProgress
+from qxt_async.campaign.plan import CampaignPlan, plan
+from qxt_async.campaign.report import ReportData, render_report, report_data, write_report
+from qxt_async.campaign.run import CampaignRunner, run_until_signalled
+from qxt_async.campaign.windows import SendWindow
 
 __all__ = [
     "CampaignPlan",
@@ -27,7 +26,6 @@ __all__ = [
     "RunOptions",
     "RunProgress",
     "SendWindow",
-    "TableFile",
     "export_csv",
     "export_left_out",
     "export_parquet",

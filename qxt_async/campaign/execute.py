@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
-from qxt_async.clocks import steady
 from qxt_async.errors import (
     AccountRefusedError,
     InvalidRequestError,
@@ -27,9 +26,10 @@ from qxt_async.errors import (
     QxtError,
 )
 from qxt_async.models import counted
-from qxt_async.sending import RecordedBatch
-from qxt_async.tasks import in_a_task
-from qxt_async.words import plural
+from qxt_async.runtime.clocks import steady
+from qxt_async.runtime.tasks import in_a_task
+from qxt_async.runtime.words import plural
+from qxt_async.sending.attempts import RecordedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Claim
     from qxt_async.models import BatchResult
-    from qxt_async.retrying import RetryPolicy
+    from qxt_async.sending.retry import RetryPolicy
 
 __all__ = ["Execution", "Executor", "Failures", "Fate"]
 

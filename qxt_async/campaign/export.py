@@ -17,10 +17,10 @@ import functools
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
+from qxt_async.files.spreadsheets import harmless
 from qxt_async.journal.records import LeftOutReason, NumberRecord, NumberState
-from qxt_async.phones import canonical
-from qxt_async.spreadsheets import harmless
-from qxt_async.tasks import in_a_thread
+from qxt_async.protocol.numbers import canonical
+from qxt_async.runtime.tasks import in_a_thread
 
 if TYPE_CHECKING:
     import os
@@ -172,7 +172,7 @@ async def export_parquet(journal: Journal, campaign: int, path: str | os.PathLik
         CampaignNotFoundError: there is none of that id; nothing was written.
         InvalidConfigurationError: the extra ``files`` is missing.
     """
-    from .parquet import ParquetWriter
+    from qxt_async.files.parquet import ParquetWriter
 
     await journal.campaigns.get(campaign)
     writer = ParquetWriter(path, _KINDS)

@@ -7,9 +7,9 @@ from itertools import groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
-from qxt_async.batching import balanced
 from qxt_async.journal.records import PlannedBatch
 from qxt_async.models import Message
+from qxt_async.sending.batching import balanced
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

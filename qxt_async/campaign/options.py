@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from qxt_async.retrying import RetryPolicy
+from qxt_async.sending.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from qxt_async.campaign.windows import SendWindow
     from qxt_async.journal.records import Deliveries, Tally
-
-    from .windows import SendWindow
 
 __all__ = ["RunOptions", "RunProgress"]
 

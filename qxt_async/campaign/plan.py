@@ -15,23 +15,21 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 import anyio
 import attrs
 
+from qxt_async.campaign.planner import Planner, Rules
 from qxt_async.errors import InvalidConfigurationError, InvalidRequestError, QxtError
-from qxt_async.phones import MOBILE_PATTERN, Intake
-from qxt_async.templates import Template
-from qxt_async.texts import check_extno, encode, substitute
-from qxt_async.wire import MAX_NUMBERS
-
-from .planner import Planner, Rules
-from .tables import TableFile
+from qxt_async.files.tables import TableFile
+from qxt_async.files.templates import Template
+from qxt_async.protocol.numbers import MOBILE_PATTERN, Intake
+from qxt_async.protocol.requests import MAX_NUMBERS
+from qxt_async.protocol.texts import check_extno, encode, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from qxt_async.client import QxtClient
+    from qxt_async.files.tables import RowSource
     from qxt_async.journal import Journal
     from qxt_async.journal.records import Campaign
-
-    from .tables import RowSource
 
 __all__ = ["CampaignPlan", "plan"]
 

@@ -10,25 +10,23 @@ from typing import TYPE_CHECKING, Final, cast
 
 import attrs
 
+from qxt_async.campaign.grouping import Grouping
 from qxt_async.errors import InvalidExtnoError, InvalidNumberError, NoValidNumberError, SourceFileError
+from qxt_async.files.tables import open_table, restored
 from qxt_async.journal.records import LeftOut, LeftOutReason
 from qxt_async.models import Message
-from qxt_async.phones import Intake, SeenNumbers, allowed, normalize
-from qxt_async.tasks import in_a_thread
-from qxt_async.texts import check_extno, segments, substitute
-from qxt_async.words import plural
-
-from .grouping import Grouping
-from .tables import open_table, restored
+from qxt_async.protocol.numbers import Intake, SeenNumbers, allowed, normalize
+from qxt_async.protocol.texts import check_extno, segments, substitute
+from qxt_async.runtime.tasks import in_a_thread
+from qxt_async.runtime.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 
+    from qxt_async.files.sources import NumberBlock
+    from qxt_async.files.tables import RowSource
+    from qxt_async.files.templates import Template
     from qxt_async.journal.records import PlannedBatch
-    from qxt_async.sources import NumberBlock
-    from qxt_async.templates import Template
-
-    from .tables import RowSource
 
 __all__ = ["Planner", "Rules"]
 

@@ -6,13 +6,12 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from .options import RunProgress
+from qxt_async.campaign.options import RunProgress
 
 if TYPE_CHECKING:
+    from qxt_async.campaign.options import RunOptions
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Tally
-
-    from .options import RunOptions
 
 __all__ = ["Speedometer"]
 

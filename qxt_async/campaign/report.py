@@ -18,12 +18,11 @@ import anyio
 import attrs
 from anyio import to_thread
 
+from qxt_async.campaign.charts import bars
+from qxt_async.campaign.state import current_reason, current_state
+from qxt_async.campaign.windows import find_zone
 from qxt_async.errors import InvalidConfigurationError
-from qxt_async.words import share
-
-from .charts import bars
-from .state import current_reason, current_state
-from .windows import find_zone
+from qxt_async.runtime.words import share
 
 if TYPE_CHECKING:
     import os

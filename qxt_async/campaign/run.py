@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from qxt_async.signals import heeded
-
-from .options import RunOptions
-from .running import Run
+from qxt_async.campaign.options import RunOptions
+from qxt_async.campaign.running import Run
+from qxt_async.runtime.signals import heeded
 
 if TYPE_CHECKING:
     import signal

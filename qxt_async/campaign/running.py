@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
+from qxt_async.campaign.execute import Executor, Failures, Fate
+from qxt_async.campaign.progress import Speedometer
 from qxt_async.errors import (
     JournalBusyError,
     JournalUnavailableError,
@@ -20,18 +22,14 @@ from qxt_async.errors import (
     ThrottledError,
 )
 from qxt_async.journal.records import CampaignState
-from qxt_async.phones import normalize
-
-from .execute import Executor, Failures, Fate
-from .progress import Speedometer
+from qxt_async.protocol.numbers import normalize
 
 if TYPE_CHECKING:
+    from qxt_async.campaign.execute import Execution
+    from qxt_async.campaign.options import RunOptions
     from qxt_async.client import QxtClient
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Tally
-
-    from .execute import Execution
-    from .options import RunOptions
 
 __all__ = ["Run"]
 

@@ -24,7 +24,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run ``qxt`` with the arguments of this process, and exit with its code."""
     try:
-        from .program import qxt
+        from qxt_async.cli.program import qxt
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .options import account, account_options, as_json, verbose
+from qxt_async.cli.options import account, account_options, as_json, verbose
 
 if TYPE_CHECKING:
     import anyio
 
     from qxt_async import Balance
-
-    from .stopping import Ended
+    from qxt_async.cli.stopping import Ended
 
 __all__ = ["command"]
 
@@ -35,9 +34,8 @@ def command(
     With --json: {"sms": …, "mms": …}.
     """
     from qxt_async import QxtClient
-
-    from .display import json_line
-    from .stopping import run_until_stopped
+    from qxt_async.cli.display import json_line
+    from qxt_async.cli.stopping import run_until_stopped
 
     options = account(user, base_url)
     found: list[Balance] = []

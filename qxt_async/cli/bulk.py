@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .journals import opted_out_option, say_left_out
-from .options import (
+from qxt_async.cli.journals import opted_out_option, say_left_out
+from qxt_async.cli.options import (
     account,
     account_options,
     as_json,
@@ -25,10 +25,9 @@ if TYPE_CHECKING:
     import anyio
 
     from qxt_async import BulkStream, QxtClient
-
-    from .ledger import Ledger
-    from .screening import FileNumbers
-    from .stopping import Ended
+    from qxt_async.cli.ledger import Ledger
+    from qxt_async.cli.screening import FileNumbers
+    from qxt_async.cli.stopping import Ended
 
 __all__ = ["command"]
 
@@ -99,16 +98,15 @@ def command(
     […], "errors": [{"error", "message", "numbers", "batches"}], "elapsed", "interrupted"}.
     """
     from qxt_async import QxtClient
-    from qxt_async.sources import TableFile, is_regular
-    from qxt_async.templates import check_text
-    from qxt_async.texts import segments
-    from qxt_async.texts import substitute as substituted
-
-    from .display import progress
-    from .ledger import Ledger, NumbersFile, keep_apart
-    from .reporting import finish
-    from .screening import FileNumbers, read_suppressed, survey
-    from .stopping import RetryingWithin, run_until_stopped
+    from qxt_async.cli.display import progress
+    from qxt_async.cli.ledger import Ledger, NumbersFile, keep_apart
+    from qxt_async.cli.reporting import finish
+    from qxt_async.cli.screening import FileNumbers, read_suppressed, survey
+    from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
+    from qxt_async.files.sources import TableFile, is_regular
+    from qxt_async.files.templates import check_text
+    from qxt_async.protocol.texts import segments
+    from qxt_async.protocol.texts import substitute as substituted
 
     if not literal:
         check_text(text)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from .journals import opted_out_option, say_left_out
-from .options import (
+from qxt_async.cli.journals import opted_out_option, say_left_out
+from qxt_async.cli.options import (
     as_json,
     file_argument,
     file_options,
@@ -50,14 +50,13 @@ def command(
     "credits", "unencodable": [{"character", "name", "line", "column", "substitute"}], "invalid_lines": [{"line",
     "number", "reason"}]}, the numbers masked, the first thousand lines.
     """
-    from qxt_async import texts
-    from qxt_async.sources import TableFile
-    from qxt_async.templates import text_fault
-    from qxt_async.wire import MAX_NUMBERS
-
-    from .display import json_line, print_table
-    from .program import ExitCode
-    from .screening import read_suppressed, survey
+    from qxt_async.cli.display import json_line, print_table
+    from qxt_async.cli.program import ExitCode
+    from qxt_async.cli.screening import read_suppressed, survey
+    from qxt_async.files.sources import TableFile
+    from qxt_async.files.templates import text_fault
+    from qxt_async.protocol import texts
+    from qxt_async.protocol.requests import MAX_NUMBERS
 
     if extno is not None:
         texts.check_extno(extno)

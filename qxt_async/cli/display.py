@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxt_async.words import plural, share
+from qxt_async.runtime.words import plural, share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Generator, Sequence
 
+    from qxt_async.cli.ledger import Ledger
     from qxt_async.models import Progress
-
-    from .ledger import Ledger
 
 __all__ = ["aligned", "count_markup", "draws_bars", "json_line", "print_table", "print_tally", "progress"]
 

@@ -13,11 +13,10 @@ import anyio
 import attrs
 import click
 
-from qxt_async.spreadsheets import harmless
-
-from .display import json_line
-from .journals import existing, journal_option
-from .options import bom_option
+from qxt_async.cli.display import json_line
+from qxt_async.cli.journals import existing, journal_option
+from qxt_async.cli.options import bom_option
+from qxt_async.files.spreadsheets import harmless
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -59,7 +58,7 @@ def _moment(_: click.Context, __: click.Parameter, value: str | None) -> datetim
 
 def _phone(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """A phone as the journal has it."""
-    from qxt_async.phones import canonical
+    from qxt_async.protocol.numbers import canonical
 
     return None if value is None else canonical(value)
 

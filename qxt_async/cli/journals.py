@@ -10,10 +10,9 @@ import anyio
 import click
 from click.core import ParameterSource
 
+from qxt_async.cli.options import all_of
+from qxt_async.cli.program import FailedError
 from qxt_async.errors import JournalError
-
-from .options import all_of
-from .program import FailedError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 import attrs
 import click
 
+from qxt_async.cli.display import json_line
+from qxt_async.cli.program import ExitCode
 from qxt_async.errors import NotSentError
 from qxt_async.models import masked
-from qxt_async.words import plural
-
-from .display import json_line
-from .program import ExitCode
+from qxt_async.runtime.words import plural
 
 if TYPE_CHECKING:
     import signal

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .journals import journal_option
-from .options import verbose
+from qxt_async.cli.journals import journal_option
+from qxt_async.cli.options import verbose
 
 if TYPE_CHECKING:
-    from .stopping import Ended
+    from qxt_async.cli.stopping import Ended
 
 __all__ = ["command"]
 
 
 def _print_secret(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        from qxt_async.receiver import new_secret
+        from qxt_async.receiving.receiver import new_secret
 
         click.echo(new_secret())
         ctx.exit()
@@ -87,12 +87,11 @@ def command(
     """
     import anyio
 
-    from qxt_async.pushes import OptOut
-    from qxt_async.receiver import PushReceiver
-
-    from .program import FailedError
-    from .serving import PushServer, listen
-    from .stopping import run_until_stopped
+    from qxt_async.cli.program import FailedError
+    from qxt_async.cli.serving import PushServer, listen
+    from qxt_async.cli.stopping import run_until_stopped
+    from qxt_async.protocol.pushes import OptOut
+    from qxt_async.receiving.receiver import PushReceiver
 
     path = (path or "").strip("/")
     if not path:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .feed import Feed, feed_options, show, when
+from qxt_async.cli.feed import Feed, feed_options, show, when
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxt_async.cli.display import print_tally
+from qxt_async.cli.program import ExitCode, FailedError
 from qxt_async.errors import InvalidRequestError
 
-from .display import print_tally
-from .program import ExitCode, FailedError
-
 if TYPE_CHECKING:
-    from .ledger import Ledger
-    from .stopping import Ended
+    from qxt_async.cli.ledger import Ledger
+    from qxt_async.cli.stopping import Ended
 
 __all__ = ["finish"]
 

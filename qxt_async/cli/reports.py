@@ -6,9 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qxt_async.cli.feed import Feed, feed_options, show, when
 from qxt_async.models import DeliveryState
-
-from .feed import Feed, feed_options, show, when
 
 if TYPE_CHECKING:
     from datetime import datetime

@@ -9,19 +9,18 @@ import anyio.lowlevel
 import attrs
 import click
 
+from qxt_async.cli.journals import opted_out
+from qxt_async.files.sources import NumberFile, TableFile, file_format, open_numbers
 from qxt_async.models import masked
-from qxt_async.phones import Intake, SeenNumbers
-from qxt_async.sources import NumberFile, TableFile, file_format, open_numbers
-from qxt_async.tasks import in_a_thread
-
-from .journals import opted_out
+from qxt_async.protocol.numbers import Intake, SeenNumbers
+from qxt_async.runtime.tasks import in_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
     from types import TracebackType
 
-    from qxt_async.campaign.tables import Reader
-    from qxt_async.sources import NumberBlock
+    from qxt_async.files.sources import NumberBlock
+    from qxt_async.files.tables import Reader
 
 __all__ = ["FileNumbers", "InvalidLine", "Screen", "read_suppressed", "survey"]
 
@@ -78,7 +77,7 @@ class Screen:
 def _open(file: TableFile) -> Reader:
     if file_format(file.path) == "text":
         return open_numbers(file.path, file.column, file.encoding)
-    from qxt_async.campaign.tables import open_reader
+    from qxt_async.files.tables import open_reader
 
     return open_reader(file)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .journals import opted_out, opted_out_option, say_left_out
-from .options import account, account_options, as_json, message_options, text_option, verbose
+from qxt_async.cli.journals import opted_out, opted_out_option, say_left_out
+from qxt_async.cli.options import account, account_options, as_json, message_options, text_option, verbose
 
 if TYPE_CHECKING:
     import anyio
@@ -45,13 +45,12 @@ def command(
     Prints the mid.
     """
     from qxt_async import BatchResult, QxtClient
+    from qxt_async.cli.ledger import Ledger
+    from qxt_async.cli.reporting import finish
+    from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
+    from qxt_async.files.templates import check_text
     from qxt_async.models import masked
-    from qxt_async.phones import Intake, SeenNumbers
-    from qxt_async.templates import check_text
-
-    from .ledger import Ledger
-    from .reporting import finish
-    from .stopping import RetryingWithin, run_until_stopped
+    from qxt_async.protocol.numbers import Intake, SeenNumbers
 
     if not literal:
         check_text(text)

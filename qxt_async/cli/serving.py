@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-    from qxt_async.receiver import PushReceiver
+    from qxt_async.receiving.receiver import PushReceiver
 
 __all__ = ["PushServer", "connection_limit", "listen"]
 
 # The receiver's own: what it says of connections belongs to what it says of pushes.
-logger = logging.getLogger("qxt_async.receiver")
+logger = logging.getLogger("qxt_async.receiving.receiver")
 
 _BACKLOG = 2048
 # Connections that asyncio accepts in one iteration of its loop. When the process runs out of files it tries so many

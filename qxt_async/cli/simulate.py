@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .options import as_json, verbose
+from qxt_async.cli.options import as_json, verbose
 
 __all__ = ["command"]
 
@@ -53,10 +53,9 @@ def command(
 
     import anyio
 
+    from qxt_async.cli.display import json_line, print_table
+    from qxt_async.cli.program import FailedError
     from qxt_async.simulator import SimulatedGateway, parse_share, run_server
-
-    from .display import json_line, print_table
-    from .program import FailedError
 
     try:
         gateway = SimulatedGateway(

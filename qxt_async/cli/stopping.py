@@ -14,14 +14,14 @@ import attrs
 import click
 
 from qxt_async.errors import QxtError
-from qxt_async.retrying import RetryPolicy
-from qxt_async.signals import heeded
+from qxt_async.runtime.signals import heeded
+from qxt_async.sending.retry import RetryPolicy
 from qxt_async.values import put
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Iterable
 
-    from qxt_async.wire import Answer
+    from qxt_async.protocol.answers import Answer
 
 __all__ = ["Ended", "RetryingWithin", "certain_end", "ignore", "run_until_stopped", "say_stopping"]
 

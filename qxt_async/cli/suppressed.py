@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
-from .display import json_line
-from .journals import existing, journal_option
-from .options import as_json, file_argument, file_options
+from qxt_async.cli.display import json_line
+from qxt_async.cli.journals import existing, journal_option
+from qxt_async.cli.options import as_json, file_argument, file_options
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -55,7 +55,7 @@ def list_command(journal: str, as_json: bool) -> None:
     With --json a line for each: {"number", "reason", "note", "added_at"}. reason is reply, manual or import; the note
     of a reply is its mid; added_at is UTC.
     """
-    from .feed import plain, when
+    from qxt_async.cli.feed import plain, when
 
     async def run() -> None:
         async with existing(journal) as opened:
@@ -77,7 +77,7 @@ def list_command(journal: str, as_json: bool) -> None:
 @journal_option
 def export_command(journal: str) -> None:
     """Print the numbers, one a line: for another system, or for `qxt suppressed import` elsewhere."""
-    from .feed import plain
+    from qxt_async.cli.feed import plain
 
     async def run() -> None:
         async with existing(journal) as opened:
@@ -119,7 +119,7 @@ def add_command(numbers: tuple[str, ...], note: str, journal: str, as_json: bool
     """
     from qxt_async.errors import InvalidNumberError
     from qxt_async.journal import SuppressionReason
-    from qxt_async.phones import normalize
+    from qxt_async.protocol.numbers import normalize
 
     try:
         wanted = {normalize(number): None for number in numbers}
@@ -145,11 +145,10 @@ def import_command(
 
     With --json: {"added", "known", "invalid"}.
     """
+    from qxt_async.cli.program import ExitCode, FailedError
+    from qxt_async.cli.screening import FileNumbers
+    from qxt_async.files.sources import TableFile
     from qxt_async.journal import SuppressionReason
-    from qxt_async.sources import TableFile
-
-    from .program import ExitCode, FailedError
-    from .screening import FileNumbers
 
     with FileNumbers(TableFile(file, column=column, encoding=encoding, sheet=sheet)) as source:
         wanted = {number: None for block in source.blocks() for number in block}

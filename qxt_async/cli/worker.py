@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
-from qxt_async.signals import heeded
-
-from .journals import existing, journal_option
-from .options import account, account_options, guard_options, verbose
-from .program import FailedError
-from .stopping import certain_end, say_stopping
+from qxt_async.cli.journals import existing, journal_option
+from qxt_async.cli.options import account, account_options, guard_options, verbose
+from qxt_async.cli.program import FailedError
+from qxt_async.cli.stopping import certain_end, say_stopping
+from qxt_async.runtime.signals import heeded
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Callable
 
     from qxt_async import QxtClient
-    from qxt_async.cluster import CampaignWorker
     from qxt_async.journal import AccountLimits
+    from qxt_async.workers import CampaignWorker
 
 __all__ = ["command"]
 
@@ -87,7 +86,7 @@ async def _work(
 ) -> None:
     from qxt_async import QxtClient
     from qxt_async.campaign import SendWindow
-    from qxt_async.cluster import CampaignWorker, WorkerOptions
+    from qxt_async.workers import CampaignWorker, WorkerOptions
 
     client = QxtClient.from_env(
         **account(options["user"], options["base_url"]),

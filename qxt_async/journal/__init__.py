@@ -26,10 +26,9 @@ from __future__ import annotations
 import os
 
 from qxt_async.errors import InvalidConfigurationError
-
-from .journal import Journal
-from .limits import AccountLimits
-from .received import Conflict, Entry, RawPush, Suppression, SuppressionReason
+from qxt_async.journal.journal import Journal
+from qxt_async.journal.limits import AccountLimits
+from qxt_async.journal.received import Conflict, Entry, RawPush, Suppression, SuppressionReason
 
 __all__ = [
     "AccountLimits",
@@ -58,7 +57,7 @@ def open_journal(target: str | os.PathLike[str]) -> Journal:
     kind, is_address, _ = path.partition("://")
     if is_address and kind in {"postgresql", "postgres"}:
         try:
-            from .postgres.database import PostgresDatabase
+            from qxt_async.journal.postgres.database import PostgresDatabase
         except ImportError as error:
             raise InvalidConfigurationError("a journal on PostgreSQL: pip install 'qxt_async[postgres]'") from error
         return Journal(PostgresDatabase(path))
@@ -70,6 +69,6 @@ def open_journal(target: str | os.PathLike[str]) -> Journal:
         raise InvalidConfigurationError("a journal has to survive its process: give the path of a file")
     if "password=" in path or "host=" in path:
         raise InvalidConfigurationError("give a journal on PostgreSQL as an address: postgresql://…")
-    from .sqlite.database import SqliteDatabase
+    from qxt_async.journal.sqlite.database import SqliteDatabase
 
     return Journal(SqliteDatabase(path))

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.clocks import steady
+from qxt_async.journal.moments import CLOCK_LEEWAY
+from qxt_async.journal.records import PAUSE_AFTER_TEST, BatchState, CampaignState, Claim, NumberState
+from qxt_async.journal.rows import fates, in_doubt
+from qxt_async.journal.states import pause_from, reopen
 from qxt_async.models import Message
-from qxt_async.phones import canonical
-
-from .moments import CLOCK_LEEWAY
-from .records import PAUSE_AFTER_TEST, BatchState, CampaignState, Claim, NumberState
-from .rows import fates, in_doubt
-from .states import pause_from, reopen
+from qxt_async.protocol.numbers import canonical
+from qxt_async.runtime.clocks import steady
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from qxt_async.errors import QxtError
+    from qxt_async.journal.database import Transaction
     from qxt_async.models import BatchResult
-
-    from .database import Transaction
 
 __all__ = ["claim", "disclaim", "expire", "forgo", "put_back", "put_exceptions", "settle", "take_back"]
 

@@ -5,19 +5,28 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from . import batches, figures, limits, matching, planning, reading, reconciling, resending, states, trial
-from .records import CampaignState, Reconciliation
+from qxt_async.journal import (
+    batches,
+    figures,
+    limits,
+    matching,
+    planning,
+    reading,
+    reconciling,
+    resending,
+    states,
+    trial,
+)
+from qxt_async.journal.records import CampaignState, Reconciliation
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from qxt_async.errors import QxtError
-    from qxt_async.models import BatchResult
-
-    from .database import Database, Transaction
-    from .figures import Figures
-    from .received import Entry
-    from .records import (
+    from qxt_async.journal.database import Database, Transaction
+    from qxt_async.journal.figures import Figures
+    from qxt_async.journal.received import Entry
+    from qxt_async.journal.records import (
         Batch,
         BatchState,
         Campaign,
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
         Resend,
         Tally,
     )
+    from qxt_async.models import BatchResult
 
 __all__ = ["CampaignStore"]
 

@@ -27,9 +27,8 @@ from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from qxt_async.phones import canonical
-
-from .records import BatchState
+from qxt_async.journal.records import BatchState
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

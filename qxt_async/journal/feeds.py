@@ -5,10 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.phones import canonical
-
-from .moments import micros
-from .received import (
+from qxt_async.journal.moments import micros
+from qxt_async.journal.received import (
     Conflict,
     Entry,
     RawPush,
@@ -21,14 +19,14 @@ from .received import (
     suppressible,
     suppression_of,
 )
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from qxt_async.journal.database import Transaction
+    from qxt_async.journal.received import SuppressionReason
     from qxt_async.models import Reply, StatusReport
-
-    from .database import Transaction
-    from .received import SuppressionReason
 
 __all__ = [
     "conflicts",

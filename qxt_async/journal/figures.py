@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from .moments import CLOCK_STEP, moment
+from qxt_async.journal.moments import CLOCK_STEP, moment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from datetime import datetime
     from typing import TypeAlias
 
-    from .database import Transaction
+    from qxt_async.journal.database import Transaction
 
 __all__ = ["Figures", "Moment", "figures"]
 

@@ -5,22 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Self
 
-from . import feeds
-from .campaigns import CampaignStore
-from .limits import Limits
-from .pushes import PushWriter
-from .received import SuppressionReason, several
+from qxt_async.journal import feeds
+from qxt_async.journal.campaigns import CampaignStore
+from qxt_async.journal.limits import Limits
+from qxt_async.journal.pushes import PushWriter
+from qxt_async.journal.received import SuppressionReason, several
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
     from datetime import datetime
     from types import TracebackType
 
+    from qxt_async.journal.database import Database
+    from qxt_async.journal.received import Conflict, Entry, RawPush, Suppression
     from qxt_async.models import DeliveryState, Reply, StatusReport
-    from qxt_async.pushes import Push
-
-    from .database import Database
-    from .received import Conflict, Entry, RawPush, Suppression
+    from qxt_async.protocol.pushes import Push
 
 __all__ = ["Journal"]
 

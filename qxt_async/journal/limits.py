@@ -21,16 +21,15 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
-from qxt_async.clocks import steady
 from qxt_async.errors import InvalidConfigurationError
-
-from . import batches
+from qxt_async.journal import batches
+from qxt_async.runtime.clocks import steady
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from .database import Database, Transaction
-    from .records import Claim
+    from qxt_async.journal.database import Database, Transaction
+    from qxt_async.journal.records import Claim
 
 __all__ = ["AccountLimits", "Limits", "RateLimited", "Turn", "Turns", "claim"]
 

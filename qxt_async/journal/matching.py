@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from qxt_async.phones import canonical
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from .database import Transaction
+    from qxt_async.journal.database import Transaction
 
 __all__ = ["anything_to_match", "match"]
 

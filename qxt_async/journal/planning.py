@@ -6,18 +6,16 @@ import json
 from typing import TYPE_CHECKING, Final
 
 from qxt_async.errors import CampaignStateError
-
-from .records import BatchState, CampaignState
-from .rows import message_digest
-from .states import find, hold_state, log_event
+from qxt_async.journal.records import BatchState, CampaignState
+from qxt_async.journal.rows import message_digest
+from qxt_async.journal.states import find, hold_state, log_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from qxt_async.journal.database import Transaction
+    from qxt_async.journal.records import Campaign, LeftOut, PlannedBatch
     from qxt_async.models import Message
-
-    from .database import Transaction
-    from .records import Campaign, LeftOut, PlannedBatch
 
 __all__ = ["add", "create", "discard", "finish", "insert_batches"]
 

@@ -10,21 +10,19 @@ from typing import TYPE_CHECKING, Any, Final
 import attrs
 
 from qxt_async.errors import JournalBusyError
+from qxt_async.journal.database import UnstorableError
+from qxt_async.journal.moments import micros
+from qxt_async.journal.received import digest, outranks, state_of, suppressible
 from qxt_async.models import DeliveryState
-from qxt_async.phones import canonical
-from qxt_async.pushes import PushFlag
-
-from .database import UnstorableError
-from .moments import micros
-from .received import digest, outranks, state_of, suppressible
+from qxt_async.protocol.numbers import canonical
+from qxt_async.protocol.pushes import PushFlag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
+    from qxt_async.journal.database import Database, Pending, Transaction
     from qxt_async.models import Reply, StatusReport
-    from qxt_async.pushes import Push
-
-    from .database import Database, Pending, Transaction
+    from qxt_async.protocol.pushes import Push
 
 __all__ = ["PushGroup", "PushWriter", "write_group"]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .moments import CLOCK_STEP
-from .records import CampaignState
-from .rows import (
+from qxt_async.journal.moments import CLOCK_STEP
+from qxt_async.journal.records import CampaignState
+from qxt_async.journal.rows import (
     batch_of,
     campaign_of,
     deliveries_of,
@@ -16,14 +16,14 @@ from .rows import (
     number_records,
     tally_of,
 )
-from .states import outlook
+from qxt_async.journal.states import outlook
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .database import Transaction
-    from .received import Entry
-    from .records import (
+    from qxt_async.journal.database import Transaction
+    from qxt_async.journal.received import Entry
+    from qxt_async.journal.records import (
         Batch,
         BatchState,
         Campaign,

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 import attrs
 
 from qxt_async.errors import InvalidRequestError
+from qxt_async.journal.moments import moment
 from qxt_async.models import DeliveryState, Reply, StatusReport, masked
-from qxt_async.phones import canonical
-from qxt_async.pushes import PushFlag
-
-from .moments import moment
+from qxt_async.protocol.numbers import canonical
+from qxt_async.protocol.pushes import PushFlag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

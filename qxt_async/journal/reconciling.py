@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from qxt_async.phones import canonical
-
-from .batches import take_back
-from .evidence import news_of
-from .states import log_event, outlook
+from qxt_async.journal.batches import take_back
+from qxt_async.journal.evidence import news_of
+from qxt_async.journal.states import log_event, outlook
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
-    from .database import Transaction
-    from .evidence import News
+    from qxt_async.journal.database import Transaction
+    from qxt_async.journal.evidence import News
 
 __all__ = ["finish", "read_news", "write_news"]
 

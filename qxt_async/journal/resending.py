@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 from qxt_async.errors import CampaignStateError, ConfirmationRequiredError
-
-from .batches import put_exceptions
-from .planning import insert_batches
-from .records import BatchState, CampaignState, Resend
-from .states import hold_state, log_event, outlook, set_state
+from qxt_async.journal.batches import put_exceptions
+from qxt_async.journal.planning import insert_batches
+from qxt_async.journal.records import BatchState, CampaignState, Resend
+from qxt_async.journal.states import hold_state, log_event, outlook, set_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .database import Transaction
+    from qxt_async.journal.database import Transaction
 
 __all__ = ["preview", "resend"]
 

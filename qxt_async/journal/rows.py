@@ -6,12 +6,9 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.models import BatchResult, Message
-from qxt_async.phones import canonical
-
-from .moments import CLOCK_STEP, micros, moment
-from .received import Entry
-from .records import (
+from qxt_async.journal.moments import CLOCK_STEP, micros, moment
+from qxt_async.journal.received import Entry
+from qxt_async.journal.records import (
     Batch,
     BatchState,
     Campaign,
@@ -25,6 +22,8 @@ from .records import (
     NumberState,
     Tally,
 )
+from qxt_async.models import BatchResult, Message
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

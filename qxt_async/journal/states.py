@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from qxt_async.errors import CampaignNotFoundError, CampaignStateError
-
-from .records import CampaignState, Outlook
-from .rows import campaign_of, event_of
+from qxt_async.journal.records import CampaignState, Outlook
+from qxt_async.journal.rows import campaign_of, event_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
-    from .database import Transaction
-    from .records import Campaign, CampaignEvent
+    from qxt_async.journal.database import Transaction
+    from qxt_async.journal.records import Campaign, CampaignEvent
 
 __all__ = [
     "NOT_SENT_AFTER_ALL",

@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from qxt_async.phones import canonical
-
-from .batches import put_exceptions
-from .planning import insert_batches
-from .records import PAUSE_AFTER_TEST, TEST, BatchState
-from .states import hold_state, log_event
+from qxt_async.journal.batches import put_exceptions
+from qxt_async.journal.planning import insert_batches
+from qxt_async.journal.records import PAUSE_AFTER_TEST, TEST, BatchState
+from qxt_async.journal.states import hold_state, log_event
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .database import Transaction
+    from qxt_async.journal.database import Transaction
 
 __all__ = ["plan_test"]
 

@@ -15,12 +15,12 @@ on a real socket::
 plugin brings the fixtures `qxt_gateway`, `qxt_client` and `qxt_gateway_url`.
 """
 
-from .books import SimulatedRequest, SimulatedSend, Submission
-from .faults import FAULTS, ConnectionDroppedError, Drop, Fault, parse_share
-from .gateway import SimulatedGateway
-from .over_httpx import GatewayTransport
-from .pushes import PushPlan
-from .server import run_server, serve
+from qxt_async.simulator.books import SimulatedRequest, SimulatedSend, Submission
+from qxt_async.simulator.faults import FAULTS, ConnectionDroppedError, Drop, Fault, parse_share
+from qxt_async.simulator.gateway import SimulatedGateway
+from qxt_async.simulator.over_httpx import GatewayTransport
+from qxt_async.simulator.pushes import PushPlan
+from qxt_async.simulator.server import run_server, serve
 
 __all__ = [
     "FAULTS",

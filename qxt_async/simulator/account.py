@@ -7,9 +7,9 @@ import re
 
 import attrs
 
-from . import codec
-from .books import Submission
-from .faults import DESCRIPTIONS
+from qxt_async.simulator import codec
+from qxt_async.simulator.books import Submission
+from qxt_async.simulator.faults import DESCRIPTIONS
 
 __all__ = ["Account", "RefusedError"]
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 import anyio
 
-from .faults import ConnectionDroppedError, Drop, Fault
+from qxt_async.simulator.faults import ConnectionDroppedError, Drop, Fault
 
 __all__ = ["EXTENSION", "Exchange", "ExchangeOverError", "Receive", "Send"]
 

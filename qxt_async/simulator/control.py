@@ -20,14 +20,14 @@ import json
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from . import codec
-from .faults import Fault
+from qxt_async.simulator import codec
+from qxt_async.simulator.faults import Fault
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from .answering import Exchange
-    from .gateway import SimulatedGateway
+    from qxt_async.simulator.answering import Exchange
+    from qxt_async.simulator.gateway import SimulatedGateway
 
 __all__ = ["answer_control"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from random import Random
 
-    from .books import Submission
+    from qxt_async.simulator.books import Submission
 
 __all__ = ["DESCRIPTIONS", "FAULTS", "ConnectionDroppedError", "Drop", "Fault", "FaultPlan", "Target", "parse_share"]
 

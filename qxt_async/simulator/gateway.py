@@ -10,23 +10,22 @@ import anyio
 import attrs
 
 from qxt_async.models import Reply, StatusReport
-
-from . import codec
-from .account import Account, RefusedError, user_of
-from .answering import Exchange, ExchangeOverError
-from .books import Books, SimulatedRequest, SimulatedSend, Submission
-from .control import answer_control
-from .faults import ConnectionDroppedError, Fault, FaultPlan, Target
-from .over_httpx import Caller, GatewayTransport
-from .pushes import PushPlan, PushRun
-from .taking import take
+from qxt_async.simulator import codec
+from qxt_async.simulator.account import Account, RefusedError, user_of
+from qxt_async.simulator.answering import Exchange, ExchangeOverError
+from qxt_async.simulator.books import Books, SimulatedRequest, SimulatedSend, Submission
+from qxt_async.simulator.control import answer_control
+from qxt_async.simulator.faults import ConnectionDroppedError, Fault, FaultPlan, Target
+from qxt_async.simulator.over_httpx import Caller, GatewayTransport
+from qxt_async.simulator.pushes import PushPlan, PushRun
+from qxt_async.simulator.taking import take
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Iterable
 
-    from .answering import Message, Receive, Send
-    from .over_httpx import ASGIApp
+    from qxt_async.simulator.answering import Message, Receive, Send
+    from qxt_async.simulator.over_httpx import ASGIApp
 
 __all__ = ["SimulatedGateway"]
 

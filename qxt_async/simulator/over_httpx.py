@@ -10,7 +10,7 @@ from typing import Any, Self
 import anyio
 import httpx
 
-from .faults import ConnectionDroppedError, Drop
+from qxt_async.simulator.faults import ConnectionDroppedError, Drop
 
 __all__ = ["ASGIApp", "Caller", "GatewayTransport"]
 

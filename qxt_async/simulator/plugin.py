@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from .gateway import SimulatedGateway
-from .server import serve
+from qxt_async.simulator.gateway import SimulatedGateway
+from qxt_async.simulator.server import serve
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -11,14 +11,13 @@ import anyio
 import attrs
 
 from qxt_async.models import Reply, StatusReport
-
-from .codec import encode_form
+from qxt_async.simulator.codec import encode_form
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from random import Random
 
-    from .over_httpx import Caller
+    from qxt_async.simulator.over_httpx import Caller
 
 __all__ = ["PushPlan", "PushRun", "push_form"]
 

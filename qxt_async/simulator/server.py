@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     import anyio.abc
 
-    from .gateway import SimulatedGateway
-    from .uvicorn_server import GatewayServer
+    from qxt_async.simulator.gateway import SimulatedGateway
+    from qxt_async.simulator.uvicorn_server import GatewayServer
 
 __all__ = ["run_server", "serve"]
 
@@ -39,7 +39,7 @@ def _listen(host: str, port: int) -> tuple[socket.socket, str]:
 
 def _server(gateway: SimulatedGateway, listener: socket.socket, on_listening: Callable[[], None]) -> GatewayServer:
     try:
-        from .uvicorn_server import GatewayServer
+        from qxt_async.simulator.uvicorn_server import GatewayServer
     except ModuleNotFoundError as error:
         listener.close()
         raise ModuleNotFoundError(

@@ -5,15 +5,15 @@ from __future__ import annotations
 from itertools import count
 from typing import TYPE_CHECKING
 
-from . import codec
-from .books import SimulatedSend, Submission
+from qxt_async.simulator import codec
+from qxt_async.simulator.books import SimulatedSend, Submission
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from random import Random
 
-    from .account import Account
-    from .faults import Fault
+    from qxt_async.simulator.account import Account
+    from qxt_async.simulator.faults import Fault
 
 __all__ = ["take"]
 

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any, cast
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from .answering import EXTENSION
-from .faults import Drop
+from qxt_async.simulator.answering import EXTENSION
+from qxt_async.simulator.faults import Drop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
-    from .over_httpx import ASGIApp
+    from qxt_async.simulator.over_httpx import ASGIApp
 
 __all__ = ["GatewayServer"]
 

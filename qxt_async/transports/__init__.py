@@ -10,8 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qxt_async.errors import InvalidConfigurationError
-
-from .seam import (
+from qxt_async.transports.base import (
     ANSWER_LIMIT,
     AnswerTooLargeError,
     Exchange,
@@ -109,15 +108,15 @@ def open_transport(
 def _own_type(name: str) -> Any:
     try:
         if name == "httpx":
-            from .httpx import HttpxTransport
+            from qxt_async.transports.httpx import HttpxTransport
 
             return HttpxTransport
         if name == "httpx2":
-            from .httpx2 import Httpx2Transport
+            from qxt_async.transports.httpx2 import Httpx2Transport
 
             return Httpx2Transport
         if name == "aiohttp":
-            from .aiohttp import AiohttpTransport
+            from qxt_async.transports.aiohttp import AiohttpTransport
 
             return AiohttpTransport
     except ImportError as error:

@@ -12,9 +12,7 @@ import anyio
 from yarl import URL
 
 from qxt_async.errors import InvalidConfigurationError
-from qxt_async.values import Secret
-
-from .seam import (
+from qxt_async.transports.base import (
     ANSWER_LIMIT,
     FORM_TYPE,
     HEADERS,
@@ -25,6 +23,7 @@ from .seam import (
     UnaskedAnswerError,
     watch,
 )
+from qxt_async.values import Secret
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter

@@ -18,10 +18,9 @@ from weakref import WeakKeyDictionary
 import anyio
 import httpx
 
-from qxt_async.tasks import in_a_task
-from qxt_async.wire import unrevealing
-
-from .seam import (
+from qxt_async.protocol.answers import unrevealing
+from qxt_async.runtime.tasks import in_a_task
+from qxt_async.transports.base import (
     ANSWER_LIMIT,
     FORM_TYPE,
     HEADERS,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import httpx2
 
-from .httpx import HttpxTransport
+from qxt_async.transports.httpx import HttpxTransport
 
 if TYPE_CHECKING:
     from types import ModuleType

@@ -72,8 +72,8 @@ def plain(path: Path) -> int:
 
 def compact(path: Path) -> int:
     """Ours."""
-    from qxt_async.phones import Intake, SeenNumbers
-    from qxt_async.sources import open_numbers
+    from qxt_async.files.sources import open_numbers
+    from qxt_async.protocol.numbers import Intake, SeenNumbers
 
     intake = Intake(seen=SeenNumbers(), keep_invalid=False)
     with open_numbers(path, "mobile") as file:

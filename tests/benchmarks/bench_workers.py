@@ -25,9 +25,9 @@ from worker_processes import workers
 
 from qxt_async import Message, QxtClient
 from qxt_async.campaign import CampaignRunner, RunOptions
-from qxt_async.cluster import run_on_workers
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
+from qxt_async.workers import run_on_workers
 
 LATENCY = 0.05
 CONCURRENCY = 2

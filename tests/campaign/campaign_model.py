@@ -22,13 +22,13 @@ from anyio import to_thread
 
 from qxt_async import BatchResult, Message, QxtClient, RetryPolicy
 from qxt_async.campaign import CampaignRunner, RunOptions
-from qxt_async.clocks import steady
 from qxt_async.errors import AccountRefusedError, CampaignStateError, NotSentError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, Claim, NumberState, PlannedBatch
 from qxt_async.models import DeliveryState, Reply, StatusReport
-from qxt_async.pushes import Push
-from qxt_async.sending import RecordedBatch
+from qxt_async.protocol.pushes import Push
+from qxt_async.runtime.clocks import steady
+from qxt_async.sending.attempts import RecordedBatch
 from qxt_async.simulator import Fault, SimulatedGateway
 
 NUMBER_PATTERN = r"(86)?1[3-9][0-9]{9}"

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from qxt_async.errors import ConnectionBrokenError, SubmitFailedError
 from qxt_async.journal.records import LeftOut, LeftOutReason, PlannedBatch
 from qxt_async.models import BatchResult, Message, Receipt, StatusReport
-from qxt_async.pushes import Push
+from qxt_async.protocol.pushes import Push
 
 START = datetime(2026, 11, 3, 0, 55, tzinfo=UTC)
 AREAS = {

@@ -14,7 +14,7 @@ from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.moments import micros
 from qxt_async.journal.records import BatchState, Claim, NumberState, PlannedBatch
 from qxt_async.models import BatchResult, Message, Receipt, StatusReport
-from qxt_async.pushes import Push
+from qxt_async.protocol.pushes import Push
 
 HELLO = Message("【测试】您好")
 NUMBERS = tuple(f"1380013{index:04d}" for index in range(100))

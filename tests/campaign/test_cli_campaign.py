@@ -26,7 +26,7 @@ from qxt_async.cli.program import qxt
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, Deliveries, Tally
 from qxt_async.models import BatchResult, Receipt, StatusReport
-from qxt_async.pushes import Push
+from qxt_async.protocol.pushes import Push
 from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
 
 TEXT = "【Acme】您好"

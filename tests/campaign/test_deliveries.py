@@ -28,7 +28,7 @@ from qxt_async.journal import matching
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import PlannedBatch
 from qxt_async.models import BatchResult, Receipt, Reply
-from qxt_async.pushes import Push
+from qxt_async.protocol.pushes import Push
 
 pytestmark = pytest.mark.anyio
 

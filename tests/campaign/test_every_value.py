@@ -28,7 +28,7 @@ from qxt_async.campaign.export import export_csv, export_parquet
 from qxt_async.errors import ConnectionBrokenError, DeadlineExceededError, PartialAnswerError
 from qxt_async.journal.records import BatchState, CampaignState, LeftOut, LeftOutReason, PlannedBatch
 from qxt_async.models import BatchResult, Message, Receipt, StatusReport
-from qxt_async.pushes import Push
+from qxt_async.protocol.pushes import Push
 
 pytestmark = pytest.mark.anyio
 

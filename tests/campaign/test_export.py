@@ -20,7 +20,7 @@ from qxt_async.errors import CampaignNotFoundError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import LeftOutReason
 from qxt_async.models import BatchResult, Receipt, StatusReport
-from qxt_async.pushes import Push
+from qxt_async.protocol.pushes import Push
 
 pytestmark = pytest.mark.anyio
 

@@ -12,12 +12,13 @@ import pytest
 from runs import SlowGateway, Troubled, client_of, quick, seen, times
 from steps import all_batches, opened, planned, set_time
 
-from qxt_async import RetryPolicy, sending
+from qxt_async import RetryPolicy
 from qxt_async.campaign import CampaignRunner, Executor, Fate, RunProgress, SendWindow, execute, running
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.limits import AccountLimits
 from qxt_async.journal.records import BatchState, CampaignState, Tally
+from qxt_async.sending import attempts
 from qxt_async.simulator import Fault, SimulatedGateway
 
 pytestmark = pytest.mark.anyio
@@ -532,7 +533,7 @@ async def test_failures_to_ask_for_the_balance_begin_anew_after_a_pause(store: s
 
 async def test_who_opts_out_while_a_batch_waits_for_a_connection(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim that waits long is given back, however often, without an attempt, and claimed anew: a TD is heeded."""
-    monkeypatch.setattr(sending, "_PATIENCE", 0.02)
+    monkeypatch.setattr(attempts, "_PATIENCE", 0.02)
     gateway = SlowGateway()
     claims = 0
 

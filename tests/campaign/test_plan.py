@@ -17,7 +17,6 @@ from qxt_async import QxtClient
 from qxt_async.campaign import planner
 from qxt_async.campaign.grouping import Grouping
 from qxt_async.campaign.plan import plan
-from qxt_async.campaign.tables import TableFile
 from qxt_async.errors import (
     InvalidConfigurationError,
     InvalidExtnoError,
@@ -27,6 +26,7 @@ from qxt_async.errors import (
     NoValidNumberError,
     SourceFileError,
 )
+from qxt_async.files.tables import TableFile
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, LeftOutReason
 from qxt_async.models import Message

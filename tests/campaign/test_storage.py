@@ -23,7 +23,7 @@ from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavai
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import BatchState, CampaignState, NumberState
 from qxt_async.models import BatchResult
-from qxt_async.sending import RecordedBatch
+from qxt_async.sending.attempts import RecordedBatch
 from qxt_async.simulator import SimulatedGateway
 
 QUICK = RunOptions(check_balance=False, poll=0.01, patience=0.3)

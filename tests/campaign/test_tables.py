@@ -15,7 +15,6 @@ import pytest
 import xlsxwriter
 
 from qxt_async.campaign import tables, workbooks
-from qxt_async.campaign.tables import TableFile, open_table, restored
 from qxt_async.errors import (
     InvalidConfigurationError,
     InvalidNumberError,
@@ -23,6 +22,7 @@ from qxt_async.errors import (
     InvalidTextError,
     SourceFileError,
 )
+from qxt_async.files.tables import TableFile, open_table, restored
 
 pytestmark = pytest.mark.anyio
 

@@ -11,7 +11,7 @@ import anyio
 
 from qxt_async.journal import open_journal
 from qxt_async.models import Reply
-from qxt_async.pushes import parse_push
+from qxt_async.protocol.pushes import parse_push
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -26,7 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qxt_async.cli import serving
 from qxt_async.cli.serving import PushServer, connection_limit, listen
-from qxt_async.receiver import PushReceiver, new_secret
+from qxt_async.receiving.receiver import PushReceiver, new_secret
 from qxt_async.simulator import PushPlan, SimulatedGateway, serve
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -440,7 +440,7 @@ class TestServer:
             release.set()
             for connection in (under_way, used, new):
                 assert answered(connection) == (200, b"ok")
-        told = [record.getMessage() for record in caplog.records if record.name == "qxt_async.receiver"]
+        told = [record.getMessage() for record in caplog.records if record.name == "qxt_async.receiving.receiver"]
         assert told[0] == "3 connections are open, the most that may be: closed 1 that had been idle longest"
 
     @pytest.mark.parametrize(

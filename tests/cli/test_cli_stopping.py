@@ -16,9 +16,10 @@ import anyio
 import pytest
 from command_line import PASSWORD, TEXT, Run, numbers
 
-from qxt_async import NotSentError, sending
+from qxt_async import NotSentError
 from qxt_async.cli import stopping
 from qxt_async.cli.stopping import run_until_stopped
+from qxt_async.sending import attempts
 from qxt_async.simulator import Fault, SimulatedGateway, Submission
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -245,7 +246,7 @@ def test_a_signal_before_another_attempt(
     gateway.fail_next("throttle-429")
     (tmp_path / "one.txt").write_text(*numbers(1), encoding="utf-8")
     noticed = anyio.Event()
-    monkeypatch.setattr(sending.anyio, "sleep", interrupted)
+    monkeypatch.setattr(attempts.anyio, "sleep", interrupted)
     monkeypatch.setattr(stopping, "click", SimpleNamespace(echo=lambda *_, **__: noticed.set()))
     source = {"send": numbers(1)[0], "bulk": tmp_path / "one.txt"}[command]
     ended = run(command, source, "--text", TEXT, "--json")
@@ -267,7 +268,7 @@ def test_a_number_that_provably_was_not_sent_is_kept_to_go_on_with(
     gateway.fail_next("throttle-429")
     (tmp_path / "one.txt").write_text(*numbers(1), encoding="utf-8")
     noticed = anyio.Event()
-    monkeypatch.setattr(sending.anyio, "sleep", interrupted)
+    monkeypatch.setattr(attempts.anyio, "sleep", interrupted)
     monkeypatch.setattr(stopping, "click", SimpleNamespace(echo=lambda *_, **__: noticed.set()))
     ended = run("bulk", "one.txt", "--text", TEXT, "--unsent-to", "unsent.txt", "--failed-to", "failed.txt")
     assert ended.exit_code == 130

@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qxt_async import InvalidConfigurationError, InvalidRequestError, SourceFileError, sources
-from qxt_async.sources import NumberBlock, NumberFile, file_format, is_regular, open_numbers
+from qxt_async import InvalidConfigurationError, InvalidRequestError, SourceFileError
+from qxt_async.files import sources
+from qxt_async.files.sources import NumberBlock, NumberFile, file_format, is_regular, open_numbers
 
 A, B, C = "13800138000", "13800138001", "13800138002"
 

@@ -27,7 +27,7 @@ from qxt_async import (
     ThrottledError,
     clocks,
 )
-from qxt_async.sending import RecordedBatch
+from qxt_async.sending.attempts import RecordedBatch
 
 pytestmark = pytest.mark.anyio
 

@@ -30,9 +30,9 @@ from qxt_async import (
     ThrottledError,
     UnexpectedStatusError,
     clocks,
-    sending,
 )
-from qxt_async.sending import RecordedBatch
+from qxt_async.sending import attempts
+from qxt_async.sending.attempts import RecordedBatch
 
 A, B, C = numbers(3)
 
@@ -271,7 +271,7 @@ async def test_elapsed_is_from_the_first_attempt_to_the_outcome(monkeypatch: pyt
 
         return answered
 
-    monkeypatch.setattr("qxt_async.sending.time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr("qxt_async.sending.attempts.time", SimpleNamespace(perf_counter=clock))
     monkeypatch.setattr("qxt_async.client.time", SimpleNamespace(perf_counter=clock))
     gateway = Gateway(takes(1, httpx.Response(429)), takes(2, ok()), takes(4, ok()))
     told: dict[str, float] = {}
@@ -333,7 +333,7 @@ async def test_an_answer_to_a_get_that_has_an_age(method: Any, age: str, believe
 @pytest.mark.anyio
 async def test_a_get_is_not_given_the_same_mid_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mid that the same address was given before is a cache's; of the mids, so many are remembered, the last ones."""
-    monkeypatch.setattr(sending, "_GIVEN_MIDS", 2)
+    monkeypatch.setattr(attempts, "_GIVEN_MIDS", 2)
     gateway = Gateway(*[ok("7")] * 8)
     outcomes: list[str] = []
     async with client(gateway, method="GET") as qxt:

@@ -12,8 +12,10 @@ import trio
 import trio.testing
 from hand_gateway import TEXT, Gateway, Unread, client, numbers
 
-from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError, clocks, sending
-from qxt_async.sending import RecordedBatch
+from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError
+from qxt_async.runtime import clocks
+from qxt_async.sending import attempts
+from qxt_async.sending.attempts import RecordedBatch
 
 
 def _batch(count: int = 2, *, until: float = 60.0) -> RecordedBatch:
@@ -173,7 +175,7 @@ def test_recording_keeps_the_rates() -> None:
 @pytest.mark.anyio
 async def test_what_waits_long_for_a_place_is_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits too long for a connection after recording gets the batch back, without an attempt."""
-    monkeypatch.setattr(sending, "_PATIENCE", 0.01)
+    monkeypatch.setattr(attempts, "_PATIENCE", 0.01)
     gateway = Gateway()
     gateway.gate = anyio.Event()
     _, take = _taking(*[_batch()] * 5)

@@ -20,10 +20,10 @@ from processes import plan
 
 from qxt_async.cli import worker as worker_command
 from qxt_async.cli.program import qxt
-from qxt_async.cluster import CampaignWorker
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal import AccountLimits, open_journal
 from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
+from qxt_async.workers import CampaignWorker
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., "subprocess.Popen[str]"]

@@ -15,12 +15,12 @@ from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
 from steps import accepted, claimed, running, set_clock, unknown
 
-from qxt_async.cluster import engine as module
-from qxt_async.cluster import require_postgres
-from qxt_async.cluster.engine import Engine
 from qxt_async.errors import InvalidConfigurationError, JournalSchemaError, JournalUnavailableError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.models import BatchResult, Receipt
+from qxt_async.workers import engine as module
+from qxt_async.workers import require_postgres
+from qxt_async.workers.engine import Engine
 
 pytestmark = pytest.mark.anyio
 
@@ -201,8 +201,8 @@ async def test_a_job_is_ended_though_the_database_was_away(journal: Journal, mon
 
 def test_without_the_extra_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not a missing module of somebody else's."""
-    for name in [name for name in sys.modules if name.startswith("qxt_async.cluster")]:
+    for name in [name for name in sys.modules if name.startswith("qxt_async.workers")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "procrastinate", None)
     with pytest.raises(InvalidConfigurationError, match=r"qxt_async\[postgres\]"):
-        importlib.import_module("qxt_async.cluster")
+        importlib.import_module("qxt_async.workers")

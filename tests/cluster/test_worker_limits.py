@@ -14,9 +14,9 @@ from processes import gateway, plan
 from worker_processes import workers
 
 from qxt_async.campaign import RunOptions
-from qxt_async.cluster import run_on_workers
 from qxt_async.journal import AccountLimits, open_journal
 from qxt_async.journal.records import CampaignState
+from qxt_async.workers import run_on_workers
 
 CHAOS = bool(os.environ.get("QXT_CHAOS"))
 RATE = 20 if CHAOS else 10

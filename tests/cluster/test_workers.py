@@ -18,9 +18,6 @@ from steps import accepted, claimed
 
 from qxt_async import BatchResult, QxtClient, RetryPolicy, SubmitFailedError
 from qxt_async.campaign import Execution, Executor, Fate, RunOptions, SendWindow
-from qxt_async.cluster import CampaignWorker, WorkerOptions, require_postgres, run_on_workers
-from qxt_async.cluster.engine import BATCHES, SEND, UPKEEP, Engine
-from qxt_async.cluster.guarding import Guard
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -33,6 +30,9 @@ from qxt_async.journal import AccountLimits, Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.simulator import Fault, SimulatedGateway, serve
+from qxt_async.workers import CampaignWorker, WorkerOptions, require_postgres, run_on_workers
+from qxt_async.workers.engine import BATCHES, SEND, UPKEEP, Engine
+from qxt_async.workers.guarding import Guard
 
 pytestmark = pytest.mark.anyio
 
@@ -498,7 +498,7 @@ async def test_nothing_is_begun_outside_of_the_window(setting: Setting, monkeypa
         return asked > 2
 
     monkeypatch.setattr(SendWindow, "closed_for", closed_for)
-    monkeypatch.setattr("qxt_async.cluster.worker.LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("qxt_async.workers.worker.LONGEST_WAIT", 0.1)
     campaign = await setting.plan(20)
     options = attrs.evolve(OPTIONS, window=SendWindow.parse("08:00-21:00", "Asia/Shanghai"))
     async with setting.working(options):
@@ -574,7 +574,7 @@ async def test_a_database_that_is_away_is_an_error_at_first(
     setting: Setting, postgresql: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that cannot begin says so."""
-    monkeypatch.setattr("qxt_async.cluster.engine._PATIENCE", 0.2)
+    monkeypatch.setattr("qxt_async.workers.engine._PATIENCE", 0.2)
     async with QxtClient("user", "password", base_url=setting.url) as client:
         worker = CampaignWorker(setting.journal, client)
         postgresql.stop()
@@ -666,8 +666,8 @@ async def test_the_engines_worker_is_started_again(setting: Setting, monkeypatch
     """It ends when the database goes away, with an error or without: both halves come back."""
     began: list[str] = []
     run = Worker.run
-    monkeypatch.setattr("qxt_async.cluster.worker.SILENCE", 0.0)
-    monkeypatch.setattr("qxt_async.cluster.worker._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("qxt_async.workers.worker.SILENCE", 0.0)
+    monkeypatch.setattr("qxt_async.workers.worker._FIRST_WAIT", 0.01)
 
     async def end_first(half: Worker) -> None:
         began.append(str(half.worker_name))
@@ -677,7 +677,7 @@ async def test_the_engines_worker_is_started_again(setting: Setting, monkeypatch
             await run(half)
 
     monkeypatch.setattr(Worker, "run", end_first)
-    monkeypatch.setattr("qxt_async.cluster.worker.Worker", lambda *a, **k: Worker(*a, **k | UNHURRIED))
+    monkeypatch.setattr("qxt_async.workers.worker.Worker", lambda *a, **k: Worker(*a, **k | UNHURRIED))
     campaign = await setting.plan(20)
     async with setting.working():
         tally = await run_on_workers(setting.journal, campaign, WATCHING)

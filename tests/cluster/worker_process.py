@@ -13,9 +13,9 @@ import anyio
 from anyio.abc import TaskStatus
 
 from qxt_async import QxtClient, RetryPolicy
-from qxt_async.cluster import CampaignWorker, WorkerOptions
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal import open_journal
+from qxt_async.workers import CampaignWorker, WorkerOptions
 
 OPTIONS = WorkerOptions(
     check_balance=False,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from qxt_async.errors import OutcomeUnknownError, QxtError, RefusedError, UnreadableAnswerError
-from qxt_async.wire import parse_balance, parse_send
+from qxt_async.protocol.answers import parse_balance, parse_send
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "answers"
 

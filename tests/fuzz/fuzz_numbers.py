@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import cast
 
 from qxt_async.errors import SourceFileError
-from qxt_async.phones import Intake, SeenNumbers
-from qxt_async.sources import NumberFile
+from qxt_async.files.sources import NumberFile
+from qxt_async.protocol.numbers import Intake, SeenNumbers
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "numbers"
 

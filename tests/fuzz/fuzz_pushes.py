@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from qxt_async.pushes import OptOut, PushFlag, PushLimits, parse_push
+from qxt_async.protocol.pushes import OptOut, PushFlag, PushLimits, parse_push
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "pushes"
 

@@ -11,8 +11,8 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from qxt_async.errors import InvalidExtnoError, InvalidTextError
-from qxt_async.templates import Template, is_template
-from qxt_async.texts import bad_characters, check_extno, encode, segments, substitute
+from qxt_async.files.templates import Template, is_template
+from qxt_async.protocol.texts import bad_characters, check_extno, encode, segments, substitute
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "texts"
 

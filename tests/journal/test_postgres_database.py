@@ -27,7 +27,7 @@ from qxt_async.journal.database import Transaction
 from qxt_async.journal.postgres import database as postgres_database
 from qxt_async.journal.postgres.database import PostgresDatabase, connection_parameters, migrate
 from qxt_async.journal.statements import migrations
-from qxt_async.pushes import parse_push
+from qxt_async.protocol.pushes import parse_push
 
 pytestmark = pytest.mark.anyio
 

@@ -10,12 +10,12 @@ from typing import Any
 import anyio
 import pytest
 
-from qxt_async.clocks import steady
 from qxt_async.errors import InvalidConfigurationError
 from qxt_async.journal import AccountLimits, Journal
 from qxt_async.journal import limits as limits_module
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState, Claim
+from qxt_async.runtime.clocks import steady
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
 

@@ -27,7 +27,7 @@ from qxt_async.journal.sqlite import database as sqlite_database
 from qxt_async.journal.sqlite.database import SqliteDatabase, SqliteTransaction, drive, migrate
 from qxt_async.journal.statements import migrations
 from qxt_async.models import DeliveryState, Reply, StatusReport
-from qxt_async.pushes import Push, PushFlag, PushLimits, parse_push
+from qxt_async.protocol.pushes import Push, PushFlag, PushLimits, parse_push
 
 NOON = datetime(2024, 6, 1, 12, tzinfo=UTC)
 A, B = "13800138000", "13800138001"
@@ -532,7 +532,7 @@ async def test_readers_cannot_write(file: Journal) -> None:
 _WRITER = """
 import sys, anyio
 from qxt_async.journal import open_journal
-from qxt_async.pushes import parse_push
+from qxt_async.protocol.pushes import parse_push
 
 async def main(path, name):
     async with open_journal(path) as journal:

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from qxt_async.journal import Journal, open_journal
-from qxt_async.pushes import PushLimits, parse_push
-from qxt_async.receiver import PushReceiver
+from qxt_async.protocol.pushes import PushLimits, parse_push
+from qxt_async.receiving.receiver import PushReceiver
 
 
 @contextmanager

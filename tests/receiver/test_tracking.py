@@ -16,8 +16,8 @@ from anyio import wait_all_tasks_blocked
 from qxt_async.errors import DeliveryTimeoutError, JournalUnavailableError
 from qxt_async.journal import Entry, Journal, open_journal
 from qxt_async.models import DeliveryState, StatusReport
-from qxt_async.pushes import parse_push
-from qxt_async.tracking import DeliveryTracker
+from qxt_async.protocol.pushes import parse_push
+from qxt_async.receiving.tracking import DeliveryTracker
 
 pytestmark = pytest.mark.anyio
 A, B = "13800138000", "13800138001"
@@ -340,7 +340,7 @@ async def test_feed_cancelled(journal: Journal) -> None:
 _OTHER = """
 import sys, anyio
 from qxt_async.journal import open_journal
-from qxt_async.pushes import parse_push
+from qxt_async.protocol.pushes import parse_push
 
 async def main(path):
     async with open_journal(path) as journal:

@@ -15,7 +15,7 @@ from canaries import Canaries
 from watching import DIGESTS, PATH_SECRET, TEXTS, secret_in, shown_by
 
 from qxt_async import InvalidTextError, Message
-from qxt_async.phones import unique
+from qxt_async.protocol.numbers import unique
 
 NUMBER = "13800138000"
 LEAKS = {

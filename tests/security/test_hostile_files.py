@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from qxt_async.campaign import parquet
-from qxt_async.campaign.tables import TableFile, open_table
 from qxt_async.errors import SourceFileError
-from qxt_async.sources import open_numbers
+from qxt_async.files.sources import open_numbers
+from qxt_async.files.tables import TableFile, open_table
 
 NUMBER = "13800138000"
 

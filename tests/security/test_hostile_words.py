@@ -11,12 +11,13 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 
-from qxt_async import DeliveryState, PartialAnswerError, QxtClient, Reply, StatusReport, wire
+from qxt_async import DeliveryState, PartialAnswerError, QxtClient, Reply, StatusReport
 from qxt_async.campaign.plan import plan
 from qxt_async.cli.program import qxt
 from qxt_async.errors import QxtError
 from qxt_async.journal import open_journal
-from qxt_async.pushes import Push
+from qxt_async.protocol import parse_balance, parse_send
+from qxt_async.protocol.pushes import Push
 
 NUMBER = "13800138000"
 HOSTILE = [
@@ -113,10 +114,10 @@ def test_exports_are_their_owners_alone(desk: Path) -> None:
 def test_a_mid_that_could_steer_a_terminal_is_none(mid: str) -> None:
     """A mid goes to logs and terminals, so one that is not printable, or endless, makes its numbers unknown."""
     for indent in ("", " "):
-        answer = wire.parse_send(f"{indent}ok:{mid}:{NUMBER}".encode(), [NUMBER], NUMBER.encode())
+        answer = parse_send(f"{indent}ok:{mid}:{NUMBER}".encode(), [NUMBER], NUMBER.encode())
         assert answer.unknown == (NUMBER,)
         assert isinstance(answer.error, PartialAnswerError)
-    assert wire.parse_send(f"ok:{'9' * 128}:{NUMBER}".encode(), [NUMBER], NUMBER.encode()).receipts[0].mid == "9" * 128
+    assert parse_send(f"ok:{'9' * 128}:{NUMBER}".encode(), [NUMBER], NUMBER.encode()).receipts[0].mid == "9" * 128
 
 
 @pytest.mark.anyio
@@ -159,7 +160,7 @@ async def test_an_answer_cannot_forge_a_line_of_a_log(said: str, caplog: pytest.
 )
 def test_no_answer_takes_minutes_to_read(body: bytes) -> None:
     """The largest answer that is taken, made of what patterns could be slow on, is read within a test's time."""
-    answer = wire.parse_send(body, [NUMBER], NUMBER.encode())
+    answer = parse_send(body, [NUMBER], NUMBER.encode())
     assert len(answer.receipts) <= 1
     with pytest.raises(QxtError):
-        wire.parse_balance(body)
+        parse_balance(body)

@@ -15,10 +15,10 @@ import pytest
 import qxt_async
 from qxt_async import BatchResult, BulkResult, Message, QxtClient, QxtError, Receipt, Reply, StatusReport
 from qxt_async.journal import open_journal
-from qxt_async.receiver import PushReceiver
+from qxt_async.protocol.requests import Credentials, send_form
+from qxt_async.receiving.receiver import PushReceiver
 from qxt_async.simulator import SimulatedGateway
 from qxt_async.values import Secret
-from qxt_async.wire import Credentials, send_form
 
 CANARY = "canary-that-must-not-sing"
 
@@ -97,7 +97,7 @@ def test_a_repr_shows_only_what_is_harmless(cls: type[Any]) -> None:
 
 def test_there_is_much_to_look_at() -> None:
     """The walk above finds the values, public and private."""
-    assert {"qxt_async.models.BatchResult", "qxt_async.wire.Answer", "qxt_async.journal.records.Batch"} < set(CLASSES)
+    assert {"qxt_async.models.BatchResult", "qxt_async.protocol.answers.Answer"} < set(CLASSES)
     assert len(CLASSES) > 60
 
 

@@ -35,10 +35,10 @@ from qxt_async.campaign import CampaignRunner, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, PlannedBatch
 from qxt_async.models import StatusReport
-from qxt_async.pushes import Push
-from qxt_async.receiver import PushReceiver
+from qxt_async.protocol.pushes import Push
+from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving.tracking import DeliveryTracker
 from qxt_async.simulator import FAULTS
-from qxt_async.tracking import DeliveryTracker
 
 SECRET = "0123456789abcdefghij"
 TEXT = "【测试】您好"

@@ -19,6 +19,7 @@ from faults import catalogue as c
 from faults.server import DIGEST, FaultServer, http, normal
 from faults.tls import TlsFront, client_context, server_context
 
+from qxt_async.protocol.requests import WireRequest
 from qxt_async.transports import (
     ANSWER_LIMIT,
     AnswerTooLargeError,
@@ -30,7 +31,6 @@ from qxt_async.transports import (
     seam,
 )
 from qxt_async.values import Secret
-from qxt_async.wire import WireRequest
 
 LANES = (
     ("asyncio", "httpx"),

@@ -31,7 +31,7 @@ from qxt_async.errors import (
     UnreadableAnswerError,
 )
 from qxt_async.transports import RepeatedError
-from qxt_async.transports.seam import watch
+from qxt_async.transports.base import watch
 
 pytestmark = pytest.mark.anyio
 LIBRARIES = [pytest.param(httpx, id="httpx"), pytest.param(httpx2, id="httpx2")]

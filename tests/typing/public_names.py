@@ -8,7 +8,9 @@ from typing import Literal, assert_type
 import httpx
 
 import qxt_async as qxt
-from qxt_async import phones, texts, transports
+from qxt_async import transports
+from qxt_async.protocol import numbers as phones
+from qxt_async.protocol import texts
 
 
 def numbers() -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import click
 
-from .shared import existing, id_argument, journal_option, ordered_by
+from qxt_async.cli.campaign.shared import existing, id_argument, journal_option, ordered_by
 
 __all__ = ["command"]
 

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, TextIO, cast
 import anyio
 import click
 
+from qxt_async.cli.campaign.shared import STDOUT, existing, id_argument, journal_option, refuse_overwriting
 from qxt_async.cli.options import bom_option, force_option
-
-from .shared import STDOUT, existing, id_argument, journal_option, refuse_overwriting
 
 if TYPE_CHECKING:
     import io

@@ -8,11 +8,10 @@ import anyio
 import attrs
 import click
 
+from qxt_async.cli.campaign.shared import existing, journal_option, look
 from qxt_async.cli.display import aligned, json_line
 from qxt_async.cli.feed import plain
 from qxt_async.cli.options import as_json
-
-from .shared import existing, journal_option, look
 
 if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from qxt_async.cli.campaign.shared import journal_option
 from qxt_async.cli.display import json_line, print_table
 from qxt_async.cli.options import (
     as_json,
@@ -20,8 +21,6 @@ from qxt_async.cli.options import (
     text_option,
     verbose,
 )
-
-from .shared import journal_option
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -81,8 +80,9 @@ def command(
     "duplicates", "suppressed", "faulty", "balance", "enough", "warnings": […]}.
     """
     from qxt_async import QxtClient
-    from qxt_async.campaign import TableFile, plan
+    from qxt_async.campaign import plan
     from qxt_async.cli.screening import read_suppressed
+    from qxt_async.files import TableFile
     from qxt_async.journal import open_journal
 
     sources = [TableFile(file, column=column, encoding=encoding, sheet=sheet) for file in files]

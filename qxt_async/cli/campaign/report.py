@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from qxt_async.cli.campaign.shared import STDOUT, existing, id_argument, journal_option, refuse_overwriting
 from qxt_async.cli.options import force_option
-
-from .shared import STDOUT, existing, id_argument, journal_option, refuse_overwriting
 
 if TYPE_CHECKING:
     from qxt_async.campaign.report import Language

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import click
 
+from qxt_async.cli.campaign.sending import refuse_options_of_workers, send, send_on_workers, sending_options
+from qxt_async.cli.campaign.shared import existing, id_argument, journal_option, ordered_by
 from qxt_async.cli.options import account_options, as_json, verbose
 from qxt_async.cli.program import FailedError
-from qxt_async.words import plural
-
-from .sending import refuse_options_of_workers, send, send_on_workers, sending_options
-from .shared import existing, id_argument, journal_option, ordered_by
+from qxt_async.runtime.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,10 +7,9 @@ from typing import Any
 import anyio
 import click
 
+from qxt_async.cli.campaign.sending import refuse_options_of_workers, send, send_on_workers, sending_options
+from qxt_async.cli.campaign.shared import id_argument, journal_option
 from qxt_async.cli.options import account_options, as_json, verbose
-
-from .sending import refuse_options_of_workers, send, send_on_workers, sending_options
-from .shared import id_argument, journal_option
 
 __all__ = ["command"]
 

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from qxt_async.cli.campaign.shared import existing, finish, ordered_by, print_state
 from qxt_async.cli.display import draws_bars
 from qxt_async.cli.options import account, all_of, guard_options
 from qxt_async.cli.stopping import certain_end, say_stopping
-
-from .shared import existing, finish, ordered_by, print_state
 
 if TYPE_CHECKING:
     import signal
@@ -95,7 +94,7 @@ def refuse_options_of_workers(ctx: click.Context, options: Iterable[str]) -> Non
 async def send_on_workers(campaign: int, journal: str, priority: int | None, as_json: bool, verbose: bool) -> None:
     """Let workers elsewhere send a campaign, show how far it is, and end the command with its exit code."""
     from qxt_async.campaign import RunOptions
-    from qxt_async.cluster import run_on_workers
+    from qxt_async.workers import run_on_workers
 
     async with existing(journal) as opened:
         with shown_progress(plain=verbose) as show:
@@ -154,7 +153,7 @@ def _bar() -> Generator[Callable[[RunProgress], None]]:
     from rich.progress import BarColumn, Progress, TextColumn
 
     from qxt_async.cli.display import count_markup
-    from qxt_async.words import share
+    from qxt_async.runtime.words import share
 
     columns = (
         BarColumn(None),

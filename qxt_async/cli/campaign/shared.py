@@ -12,7 +12,7 @@ import click
 from qxt_async.cli.display import json_line, print_table
 from qxt_async.cli.journals import existing, journal_option
 from qxt_async.cli.program import ExitCode, FailedError
-from qxt_async.words import plural
+from qxt_async.runtime.words import plural
 
 if TYPE_CHECKING:
     import signal

@@ -7,9 +7,8 @@ import sys
 import anyio
 import click
 
+from qxt_async.cli.campaign.shared import existing, id_argument, journal_option, print_state
 from qxt_async.cli.options import as_json
-
-from .shared import existing, id_argument, journal_option, print_state
 
 __all__ = ["command"]
 

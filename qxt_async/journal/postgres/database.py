@@ -34,7 +34,7 @@ from qxt_async.errors import (
 )
 from qxt_async.journal.database import UnstorableError
 from qxt_async.journal.statements import Dialect, Statements, migrations
-from qxt_async.tasks import in_a_task
+from qxt_async.runtime.tasks import in_a_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence

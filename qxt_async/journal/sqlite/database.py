@@ -20,10 +20,9 @@ import anyio
 from anyio import to_thread
 
 from qxt_async.errors import JournalClosedError, JournalSchemaError
+from qxt_async.journal.sqlite.writer import Writer, transaction, unavailable
 from qxt_async.journal.statements import Dialect, Statements, migrations, split
-from qxt_async.tasks import in_a_task, run_in_thread
-
-from .writer import Writer, transaction, unavailable
+from qxt_async.runtime.tasks import in_a_task, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping

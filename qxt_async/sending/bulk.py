@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from .errors import CallbackFailedError, NotSentError, QxtError, SourceFailedError
-from .models import BulkResult, Progress
+from qxt_async.errors import CallbackFailedError, NotSentError, QxtError, SourceFailedError
+from qxt_async.models import BulkResult, Progress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Sequence
     from types import TracebackType
 
-    from .batching import Batches
-    from .models import BatchResult
-    from .phones import Intake
-    from .retrying import RetryPolicy
-    from .sending import Line, Order
-    from .wire import Method
+    from qxt_async.models import BatchResult
+    from qxt_async.protocol.numbers import Intake
+    from qxt_async.protocol.requests import Method
+    from qxt_async.sending.attempts import Line, Order
+    from qxt_async.sending.batching import Batches
+    from qxt_async.sending.retry import RetryPolicy
 
 __all__ = ["BulkOptions", "BulkStream"]
 

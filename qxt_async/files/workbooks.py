@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.parsers import expat
 
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
-
-from .tables import RowCutter, shown
+from qxt_async.files.tables import RowCutter, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from qxt_async.sources import NumberBlock
+    from qxt_async.files.sources import NumberBlock
 
 __all__ = ["WorkbookReader"]
 

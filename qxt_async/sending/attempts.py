@@ -11,23 +11,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import anyio
 
-from . import errors
-from .models import BatchResult, counted
-from .tasks import current_loop
-from .transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, UnaskedAnswerError
-from .values import Value
-from .wire import Answer, join, parse_send, shown
+from qxt_async import errors
+from qxt_async.models import BatchResult, counted
+from qxt_async.protocol.answers import Answer, parse_send, shown
+from qxt_async.protocol.requests import join
+from qxt_async.runtime.tasks import current_loop
+from qxt_async.transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, UnaskedAnswerError
+from qxt_async.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from .models import Message
-    from .pacing import Pace
-    from .phones import Intake
-    from .retrying import RetryPolicy
-    from .transports import Transport
-    from .values import Secret
-    from .wire import Form, Method
+    from qxt_async.models import Message
+    from qxt_async.protocol.numbers import Intake
+    from qxt_async.protocol.requests import Form, Method
+    from qxt_async.sending.rate_limit import Pace
+    from qxt_async.sending.retry import RetryPolicy
+    from qxt_async.transports import Transport
+    from qxt_async.values import Secret
 
 __all__ = ["Line", "Order", "RecordedBatch", "read_status", "stopped_error"]
 

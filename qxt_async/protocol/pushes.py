@@ -30,9 +30,9 @@ from urllib.parse import unquote_to_bytes
 
 import attrs
 
-from .errors import InvalidConfigurationError
-from .models import Reply, StatusReport
-from .phones import canonical
+from qxt_async.errors import InvalidConfigurationError
+from qxt_async.models import Reply, StatusReport
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

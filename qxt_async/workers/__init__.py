@@ -9,9 +9,9 @@
 from qxt_async.errors import InvalidConfigurationError
 
 try:
-    from .options import WorkerOptions
-    from .watching import run_on_workers
-    from .worker import CampaignWorker, require_postgres
+    from qxt_async.workers.options import WorkerOptions
+    from qxt_async.workers.watching import run_on_workers
+    from qxt_async.workers.worker import CampaignWorker, require_postgres
 except ModuleNotFoundError as error:
     raise InvalidConfigurationError("workers need an extra: pip install 'qxt_async[postgres]'") from error
 

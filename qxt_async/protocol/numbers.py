@@ -14,8 +14,8 @@ from collections.abc import Set as AbstractSet
 from itertools import compress
 from typing import Any
 
-from .errors import InvalidConfigurationError, InvalidNumberError, NoValidNumberError
-from .models import InvalidNumber, masked
+from qxt_async.errors import InvalidConfigurationError, InvalidNumberError, NoValidNumberError
+from qxt_async.models import InvalidNumber, masked
 
 __all__ = ["MOBILE_PATTERN", "Intake", "SeenNumbers", "canonical", "mask", "normalize", "unique"]
 

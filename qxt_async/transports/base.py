@@ -5,12 +5,12 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Protocol
 
-from qxt_async.clocks import steady
+from qxt_async.runtime.clocks import steady
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxt_async.wire import WireRequest
+    from qxt_async.protocol.requests import WireRequest
 
 __all__ = [
     "ANSWER_LIMIT",

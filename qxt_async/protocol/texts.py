@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from .errors import InvalidConfigurationError, InvalidExtnoError, InvalidTextError
-from .values import Value
+from qxt_async.errors import InvalidConfigurationError, InvalidExtnoError, InvalidTextError
+from qxt_async.values import Value
 
 __all__ = [
     "EXTNO_DIGITS",

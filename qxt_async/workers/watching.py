@@ -11,9 +11,8 @@ from qxt_async.campaign import RunOptions
 from qxt_async.campaign.progress import Speedometer
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.records import CampaignState
-
-from .engine import Engine
-from .worker import require_postgres
+from qxt_async.workers.engine import Engine
+from qxt_async.workers.worker import require_postgres
 
 if TYPE_CHECKING:
     from qxt_async.journal import Journal

@@ -25,10 +25,9 @@ from qxt_async.errors import (
     QxtError,
 )
 from qxt_async.journal.postgres.database import PostgresDatabase
-
-from .engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, Engine
-from .guarding import Guard
-from .options import WorkerOptions
+from qxt_async.workers.engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, Engine
+from qxt_async.workers.guarding import Guard
+from qxt_async.workers.options import WorkerOptions
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 
-from .errors import DeliveryTimeoutError, JournalError
-from .models import DeliveryState, StatusReport, masked
-from .phones import canonical
+from qxt_async.errors import DeliveryTimeoutError, JournalError
+from qxt_async.models import DeliveryState, StatusReport, masked
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from .journal import Entry, Journal
+    from qxt_async.journal import Entry, Journal
 
 __all__ = ["DeliveryTracker", "ReportFeed"]
 

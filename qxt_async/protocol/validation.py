@@ -6,10 +6,10 @@ import math
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from .errors import InvalidConfigurationError
+from qxt_async.errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
-    from .wire import Method
+    from qxt_async.protocol.requests import Method
 
 __all__ = ["checked_address", "checked_method", "checked_seconds"]
 

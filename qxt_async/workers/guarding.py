@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from qxt_async.client import QxtClient
     from qxt_async.errors import QxtError
     from qxt_async.journal.campaigns import CampaignStore
-
-    from .engine import Engine
-    from .options import WorkerOptions
+    from qxt_async.workers.engine import Engine
+    from qxt_async.workers.options import WorkerOptions
 
 __all__ = ["Guard"]
 

@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Literal, Self, cast
 
 import attrs
 
-from .columns import NumberColumn, column_position, is_header
-from .errors import InvalidConfigurationError, SourceFileError
+from qxt_async.errors import InvalidConfigurationError, SourceFileError
+from qxt_async.files.columns import NumberColumn, column_position, is_header
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

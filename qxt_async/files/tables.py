@@ -1,7 +1,8 @@
 """Rows with phone numbers, of whatever kind of source, as one kind of table.
 
-Text and CSV files are read by `qxt_async.sources`, with its rules for columns and encodings; XLSX and Parquet files by
-libraries of the extra ``files``; in Python any iterable or async iterable of numbers or of mappings is a source too.
+Text and CSV files are read by `qxt_async.files.sources`, with its rules for columns and encodings; XLSX and Parquet
+files by libraries of the extra ``files``; in Python any iterable or async iterable of numbers or of mappings is a
+source too.
 
 What a spreadsheet made of a phone number is taken back where nothing is lost, and only there:
 
@@ -22,12 +23,12 @@ import anyio.lowlevel
 import attrs
 from anyio import to_thread
 
-from qxt_async.columns import NumberColumn, column_position
 from qxt_async.errors import InvalidNumberError, InvalidRequestError, SourceFileError
+from qxt_async.files.columns import NumberColumn, column_position
+from qxt_async.files.sources import NumberBlock, TableFile, file_format, open_numbers
+from qxt_async.files.templates import find_column
 from qxt_async.models import masked
-from qxt_async.sources import NumberBlock, TableFile, file_format, open_numbers
-from qxt_async.tasks import in_a_thread
-from qxt_async.templates import find_column
+from qxt_async.runtime.tasks import in_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,11 +130,11 @@ def open_reader(file: TableFile) -> Reader:
     path, column = os.fspath(file.path), column_position(file.column)
     found = file_format(path)
     if found == "xlsx":
-        from .workbooks import WorkbookReader
+        from qxt_async.files.workbooks import WorkbookReader
 
         return WorkbookReader(path, column, file.sheet)
     if found == "parquet":
-        from .parquet import ParquetReader
+        from qxt_async.files.parquet import ParquetReader
 
         return ParquetReader(path, column)
     return open_numbers(path, column, file.encoding, rows=True)
@@ -275,7 +276,7 @@ class _ItemTable:
 
 
 class RowCutter:
-    """Rows of values to numbers with rows: finds the column by the rules of `qxt_async.sources`.
+    """Rows of values to numbers with rows: finds the column by the rules of `qxt_async.files.sources`.
 
     Args:
         name: of the table, for errors.

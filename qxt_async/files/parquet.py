@@ -5,16 +5,15 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.columns import shown_column
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
-
-from .tables import RowCutter, shown
+from qxt_async.files.columns import shown_column
+from qxt_async.files.tables import RowCutter, shown
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping, Sequence
 
-    from qxt_async.sources import NumberBlock
+    from qxt_async.files.sources import NumberBlock
 
 __all__ = ["ParquetReader", "ParquetWriter"]
 

@@ -17,7 +17,7 @@ Slow headers and idle connections are the server's and the proxy's business.
 journal cannot keep up, so that the gateway pushes again (PROTOCOL 4.5). So handlers see a report at least once, and may
 see it twice.
 
-Log lines (``qxt_async.receiver``) have neither the secret, nor a number, nor a text.
+Log lines (``qxt_async.receiving.receiver``) have neither the secret, nor a number, nor a text.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar, cast
 
 import anyio
 
-from .errors import InvalidConfigurationError, JournalBusyError, JournalError
-from .journal import open_journal
-from .models import Reply, StatusReport
-from .pushes import DEFAULT_LIMITS, OptOut, parse_push
-from .tasks import run_in_thread
+from qxt_async.errors import InvalidConfigurationError, JournalBusyError, JournalError
+from qxt_async.journal import open_journal
+from qxt_async.models import Reply, StatusReport
+from qxt_async.protocol.pushes import DEFAULT_LIMITS, OptOut, parse_push
+from qxt_async.runtime.tasks import run_in_thread
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from .journal import Journal
-    from .pushes import Push, PushLimits
+    from qxt_async.journal import Journal
+    from qxt_async.protocol.pushes import Push, PushLimits
 
 __all__ = ["PushReceiver", "new_secret"]
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from qxt_async.retrying import RetryPolicy
+from qxt_async.sending.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from qxt_async.campaign import SendWindow

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from .errors import InvalidConfigurationError
+from qxt_async.errors import InvalidConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable

@@ -1,12 +1,12 @@
-"""Which column of a table has the phone numbers; the rules stand in `qxt_async.sources`."""
+"""Which column of a table has the phone numbers; the rules stand in `qxt_async.files.sources`."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import InvalidConfigurationError, InvalidNumberError, SourceFileError
-from .models import masked
-from .phones import normalize
+from qxt_async.errors import InvalidConfigurationError, InvalidNumberError, SourceFileError
+from qxt_async.models import masked
+from qxt_async.protocol.numbers import normalize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

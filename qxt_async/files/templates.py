@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from .columns import shown_columns
-from .errors import InvalidTextError
-from .texts import bad_characters
+from qxt_async.errors import InvalidTextError
+from qxt_async.files.columns import shown_columns
+from qxt_async.protocol.texts import bad_characters
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import anyio.lowlevel
 
-from .errors import InvalidConfigurationError, InvalidRequestError
-from .wire import MAX_NUMBERS
+from qxt_async.errors import InvalidConfigurationError, InvalidRequestError
+from qxt_async.protocol.requests import MAX_NUMBERS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .phones import Intake
+    from qxt_async.protocol.numbers import Intake
 
 __all__ = ["Batches", "NumberSource", "balanced"]
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .errors import InvalidConfigurationError, NotSentError, ThrottledError
-from .values import Value
+from qxt_async.errors import InvalidConfigurationError, NotSentError, ThrottledError
+from qxt_async.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .errors import QxtError
-    from .wire import Answer
+    from qxt_async.errors import QxtError
+    from qxt_async.protocol.answers import Answer
 
 __all__ = ["NO_RETRIES", "RetryPolicy"]
 

@@ -1,0 +1,1 @@
+"""Sending: one batch with its attempts, many batches, batching, retries, the rate limit."""
