@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         WrongPasswordError,
     )
     from qxt_async.models import (
+        Acceptance,
         Balance,
         BatchResult,
         BulkResult,
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
         Message,
         Numbers,
         Progress,
-        Receipt,
         Reply,
         StatusReport,
     )
@@ -70,6 +70,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "NO_RETRIES",
+    "Acceptance",
     "AccountRefusedError",
     "AddressRefusedError",
     "AuthenticationError",
@@ -107,7 +108,6 @@ __all__ = [
     "Progress",
     "QxtClient",
     "QxtError",
-    "Receipt",
     "RefusedError",
     "Reply",
     "RequestTooLargeError",
@@ -184,7 +184,7 @@ __getattr__, __dir__ = lazy_names(
             "Message",
             "Numbers",
             "Progress",
-            "Receipt",
+            "Acceptance",
             "Reply",
             "StatusReport",
         ),

@@ -19,24 +19,24 @@ from qxt_async.errors import (
 )
 from qxt_async.models import Message
 from qxt_async.protocol.answers import parse_balance
-from qxt_async.protocol.numbers import MOBILE_PATTERN, Intake, SeenNumbers, is_mobile
+from qxt_async.protocol.numbers import MOBILE_PATTERN, Deduplicator, NumberFilter, is_mobile
 from qxt_async.protocol.requests import MAX_NUMBERS, Credentials, balance_form, join, send_form
 from qxt_async.protocol.texts import segments, substitute
 from qxt_async.protocol.validation import checked_address, checked_method, checked_seconds
-from qxt_async.sending.attempts import Line, Order, RecordedBatch, read_status, stopped_error
+from qxt_async.runtime.secret import Secret
+from qxt_async.sending.attempts import BatchSend, ClaimedBatch, Dispatcher, read_status, stopped_error
 from qxt_async.sending.batching import Batches
 from qxt_async.sending.bulk import BulkOptions, BulkStream
-from qxt_async.sending.rate_limit import Pace
+from qxt_async.sending.rate_limit import RateLimiter
 from qxt_async.sending.retry import NO_RETRIES, RetryPolicy
 from qxt_async.transports import Exchange, open_transport
-from qxt_async.values import Secret
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Mapping, Sequence
     from types import TracebackType
 
     from qxt_async.models import Balance, BatchResult, BulkResult, Progress
-    from qxt_async.protocol.requests import Form, Method
+    from qxt_async.protocol.requests import FormTemplate, Method
     from qxt_async.sending.batching import NumberSource
     from qxt_async.transports import AnyTransport
 
@@ -117,7 +117,7 @@ class QxtClient:
         self._max_concurrency = max_concurrency
         self._retry = retry or RetryPolicy()
         self._channel_digits = channel_digits
-        self._number_pattern = Intake(number_pattern).pattern
+        self._number_pattern = NumberFilter(number_pattern).pattern
         opened, self._owns_transport = open_transport(
             transport,
             max_concurrency=max_concurrency,
@@ -126,11 +126,11 @@ class QxtClient:
             plain_http=self._base_url.startswith("http:"),
             reuse_connections=reuse_connections,
         )
-        self._line = Line(
+        self._dispatcher = Dispatcher(
             opened,
             self._base_url,
             anyio.Semaphore(max_concurrency, fast_acquire=True),
-            Pace(max_request_rate=max_request_rate, max_rate=max_rate),
+            RateLimiter(max_request_rate=max_request_rate, max_rate=max_rate),
             treat_429_as_unknown=treat_429_as_unknown,
         )
         # A few batches are recorded while all connections are at work, or each of those would lie idle for as long as a
@@ -205,12 +205,12 @@ class QxtClient:
 
         What waits for its turn then, for a place, a rate limit or its next attempt, is not sent, and fails as such.
         """
-        if not self._line.closed:
+        if not self._dispatcher.closed:
             if self._owns_transport:
-                self._line.bind()
-            self._line.closed = True
+                self._dispatcher.bind()
+            self._dispatcher.closed = True
             if self._owns_transport:
-                await self._line.transport.aclose()
+                await self._dispatcher.transport.aclose()
 
     async def balance(self, *, timeout: float | None = None) -> Balance:
         """Ask for the balance (PROTOCOL 3).
@@ -226,7 +226,7 @@ class QxtClient:
         Cancelling is safe at any time.
         """
         self._check_open()
-        self._line.bind()
+        self._dispatcher.bind()
         form = balance_form(self._credentials)
         limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         attempt = 0
@@ -235,16 +235,16 @@ class QxtClient:
             try:
                 return await self._ask_balance(form, limit)
             except NotSentError as error:
-                if attempt >= self._retry.attempts or self._line.closed:
+                if attempt >= self._retry.attempts or self._dispatcher.closed:
                     raise
                 await anyio.sleep(self._retry.delay(attempt, error, random.random))
 
-    async def _ask_balance(self, form: Form, timeout: float) -> Balance:
+    async def _ask_balance(self, form: FormTemplate, timeout: float) -> Balance:
         request = form.request(b"", method=self._method, base_url=self._base_url)
         exchange = Exchange(request, self._base_url, lambda _: True, timeout=timeout)
-        async with self._line.slots:
-            await self._line.pace.wait(0)
-            stopped = await self._line.exchange(exchange)
+        async with self._dispatcher.slots:
+            await self._dispatcher.rate_limiter.wait(0)
+            stopped = await self._dispatcher.exchange(exchange)
         if exchange.body is None:
             raise stopped_error(exchange, stopped)
         if (refused := read_status(exchange)) is not None and refused.error is not None:
@@ -297,25 +297,25 @@ class QxtClient:
         had not begun to leave; `on_result` is told which.
         """
         self._check_open()
-        self._line.bind()
+        self._dispatcher.bind()
         message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
         form = send_form(self._credentials, message, channel_digits=self._channel_digits)
-        clean, intake = self._screened(numbers, suppressed)
+        clean, number_filter = self._screened(numbers, suppressed)
         chosen = self._method if method is None else checked_method(method)
         limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
         if chosen == "GET" or len(clean) > MAX_NUMBERS:
             form.request(join(clean), method=chosen, base_url=self._base_url)  # refused before any I/O
         if check_balance:
             await self._check_balance(len(clean), message)
-        order = Order(0, clean, form, chosen, limit, retry or self._retry, on_result, intake=intake)
-        result = await order.execute(self._line)
-        if result.error is not None and not result.receipts:
+        order = BatchSend(0, clean, form, chosen, limit, retry or self._retry, on_result, number_filter=number_filter)
+        result = await order.execute(self._dispatcher)
+        if result.error is not None and not result.acceptances:
             result.error.result = result
             raise result.error
         return result
 
     async def send_recorded(
-        self, take: Callable[[], Awaitable[RecordedBatch | None]], *, on_result: Callable[[BatchResult], None]
+        self, take: Callable[[], Awaitable[ClaimedBatch | None]], *, on_result: Callable[[BatchResult], None]
     ) -> BatchResult | None:
         """Send a batch that has to be on record before it leaves: one request, never repeated, nothing left out.
 
@@ -336,16 +336,16 @@ class QxtClient:
         Cancelling: as for `send`.
         """
         self._check_open()
-        self._line.bind()
+        self._dispatcher.bind()
         async with self._recording:
-            async with self._line.pace.turn() as spend:
+            async with self._dispatcher.rate_limiter.turn() as spend:
                 batch = await take()
                 if batch is None:
                     return None
                 spend(len(batch.numbers))
                 turn = anyio.current_time()
             form = send_form(self._credentials, batch.message, channel_digits=self._channel_digits)
-            order = Order(
+            order = BatchSend(
                 0,
                 batch.numbers,
                 form,
@@ -356,7 +356,7 @@ class QxtClient:
                 until=batch.until,
                 turn=turn,
             )
-            return await order.execute(self._line)
+            return await order.execute(self._dispatcher)
 
     def stream_bulk(
         self,
@@ -365,7 +365,7 @@ class QxtClient:
         *,
         extno: str | None = None,
         addseqno: bool = False,
-        unique: bool = True,
+        deduplicate: bool = True,
         suppressed: Container[str] = (),
         substitute: bool = False,
         batch_size: int = MAX_NUMBERS,
@@ -387,8 +387,8 @@ class QxtClient:
             text: the text, or a `Message`.
             extno: extension number, digits.
             addseqno: see `Message`.
-            unique: leave out the numbers of phones that came before. What was met is remembered: about 7 bytes a number
-                with the extra ``compact``, 56 without.
+            deduplicate: leave out the numbers of phones that came before. What was met is remembered: about 7 bytes a
+                number with the extra ``compact``, 56 without.
             suppressed: phones to leave out, as 11 digits (what `phones.canonical` gives).
             substitute: replace the usual characters outside GBK instead of refusing.
             batch_size: numbers in a request at most.
@@ -397,7 +397,7 @@ class QxtClient:
             method: for this call instead of the client's.
             timeout: likewise.
             retry: likewise.
-            keep_invalid: keep what was invalid in ``batches.intake.invalid``, not only count it.
+            keep_invalid: keep what was invalid in ``batches.number_filter.invalid``, not only count it.
             on_result: told each outcome when it is settled, even if the send is being cancelled then.
             on_progress: told how far the send is, after each batch.
 
@@ -415,8 +415,8 @@ class QxtClient:
         form = send_form(self._credentials, message, channel_digits=self._channel_digits)
         chosen = self._method if method is None else checked_method(method)
         limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
-        intake = self._intake(unique=unique, suppressed=suppressed, keep_invalid=keep_invalid)
-        batches = Batches(numbers, intake, size=batch_size, minimum=min(min_batch, batch_size))
+        number_filter = self._number_filter(deduplicate=deduplicate, suppressed=suppressed, keep_invalid=keep_invalid)
+        batches = Batches(numbers, number_filter, size=batch_size, minimum=min(min_batch, batch_size))
         if self._number_pattern == MOBILE_PATTERN:
             # A GET that is too long for its URL would fail in every batch: better before the first.
             full = b",".join([b"0" * 11] * batch_size)
@@ -425,11 +425,11 @@ class QxtClient:
         if concurrency < 1:
             raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
 
-        def order(index: int, batch: Sequence[str], told: Callable[[BatchResult], None]) -> Order:
-            return Order(index, batch, form, chosen, limit, retry or self._retry, told)
+        def order(index: int, batch: Sequence[str], told: Callable[[BatchResult], None]) -> BatchSend:
+            return BatchSend(index, batch, form, chosen, limit, retry or self._retry, told)
 
         return BulkStream(
-            batches, self._line, order, concurrency=concurrency, on_result=on_result, on_progress=on_progress
+            batches, self._dispatcher, order, concurrency=concurrency, on_result=on_result, on_progress=on_progress
         )
 
     async def send_bulk(
@@ -475,7 +475,7 @@ class QxtClient:
             error.result = stream.result(results, time.perf_counter() - began)
             raise
         if not results:
-            raise stream.intake.nothing_left()
+            raise stream.number_filter.nothing_left()
         return stream.result(results, time.perf_counter() - began)
 
     async def _check_bulk_balance(self, numbers: NumberSource, text: str | Message, options: BulkOptions) -> None:
@@ -484,10 +484,12 @@ class QxtClient:
                 "check_balance reads the numbers twice: pass a list or a set, or ask balance() yourself"
             )
         suppressed: Container[str] = options.get("suppressed", ())
-        intake = self._intake(unique=options.get("unique", True), suppressed=suppressed, keep_invalid=False)
-        count = len(intake.admit(list(numbers)))
+        number_filter = self._number_filter(
+            deduplicate=options.get("deduplicate", True), suppressed=suppressed, keep_invalid=False
+        )
+        count = len(number_filter.filter(list(numbers)))
         if not count:
-            raise intake.nothing_left()
+            raise number_filter.nothing_left()
         message = _message(
             text,
             extno=options.get("extno"),
@@ -504,27 +506,27 @@ class QxtClient:
 
     def _screened(
         self, numbers: str | Iterable[str], suppressed: Container[str]
-    ) -> tuple[tuple[str, ...], Intake | None]:
+    ) -> tuple[tuple[str, ...], NumberFilter | None]:
         """The numbers of one request, and the gate that they have passed; one clean number needs none."""
         if isinstance(numbers, str):
             plain = self._number_pattern == MOBILE_PATTERN and is_mobile(numbers)
             if plain and numbers not in suppressed:
                 return (numbers,), None
             numbers = [numbers]
-        intake = self._intake(unique=True, suppressed=suppressed, few=True)
-        clean = tuple(intake.admit(list(numbers)))
+        number_filter = self._number_filter(deduplicate=True, suppressed=suppressed, few=True)
+        clean = tuple(number_filter.filter(list(numbers)))
         if not clean:
-            raise intake.nothing_left()
-        return clean, intake
+            raise number_filter.nothing_left()
+        return clean, number_filter
 
-    def _intake(
-        self, *, unique: bool, suppressed: Container[str], keep_invalid: bool = True, few: bool = False
-    ) -> Intake:
-        seen = SeenNumbers(self._number_pattern, few=few) if unique else None
-        return Intake(self._number_pattern, seen=seen, suppressed=suppressed, keep_invalid=keep_invalid)
+    def _number_filter(
+        self, *, deduplicate: bool, suppressed: Container[str], keep_invalid: bool = True, few: bool = False
+    ) -> NumberFilter:
+        seen = Deduplicator(self._number_pattern, few=few) if deduplicate else None
+        return NumberFilter(self._number_pattern, seen=seen, suppressed=suppressed, keep_invalid=keep_invalid)
 
     def _check_open(self) -> None:
-        if self._line.closed:
+        if self._dispatcher.closed:
             raise InvalidConfigurationError("the client is closed: use it inside its async with block")
 
 

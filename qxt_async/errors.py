@@ -162,9 +162,9 @@ class InvalidNumberError(InvalidRequestError):
         reason: what is wrong with it.
     """
 
-    def __init__(self, masked: str, reason: str) -> None:
-        super().__init__(f"{masked!r} is not a mobile number: {reason}")
-        self.masked = masked
+    def __init__(self, masked_number: str, reason: str) -> None:
+        super().__init__(f"{masked_number!r} is not a mobile number: {reason}")
+        self.masked_number = masked_number
         self.reason = reason
 
 
@@ -328,7 +328,7 @@ class AddressRefusedError(RefusedError):
 
 
 class NoNumbersRefusedError(RefusedError):
-    """PROTOCOL 2.1, description 3 (``mobile``)."""
+    """PROTOCOL 2.1, description 3 (``number``)."""
 
     advice = "the gateway saw no numbers in the request"
 
@@ -591,10 +591,10 @@ class DeliveryTimeoutError(QxtError):
         timeout: seconds waited.
     """
 
-    def __init__(self, mid: str, masked: str, timeout: float) -> None:
-        super().__init__(f"no status report for mid {mid}, {masked}, within {timeout:g} s: it may still come")
+    def __init__(self, mid: str, masked_number: str, timeout: float) -> None:
+        super().__init__(f"no status report for mid {mid}, {masked_number}, within {timeout:g} s: it may still come")
         self.mid = mid
-        self.masked = masked
+        self.masked_number = masked_number
         self.timeout = timeout
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
 __all__ = [
+    "Acceptance",
     "Balance",
     "BatchResult",
     "BulkResult",
@@ -24,7 +25,6 @@ __all__ = [
     "Message",
     "Numbers",
     "Progress",
-    "Receipt",
     "Reply",
     "StatusReport",
 ]
@@ -36,12 +36,12 @@ def _hidden(text: object) -> str:
     return "None" if text is None else f"<{type(text).__name__}>"
 
 
-def counted(values: Collection[object]) -> str:
+def repr_count(values: Collection[object]) -> str:
     """Show a collection of what is not to be shown: by its size."""
     return f"<{len(values)}>"
 
 
-def masked(number: str) -> str:
+def mask(number: str) -> str:
     """Show a number the way it may be shown: ``138****8000``.
 
     Args:
@@ -96,7 +96,7 @@ class InvalidNumber(Value):
     """
 
     __slots__ = ("position", "raw", "reason")
-    _shown: ClassVar[dict[str, Any]] = {"raw": masked}
+    _shown: ClassVar[dict[str, Any]] = {"raw": mask}
     position: int
     raw: str
     reason: str
@@ -105,11 +105,11 @@ class InvalidNumber(Value):
         self._fill(position, raw, reason)
 
 
-class Receipt(Value):
+class Acceptance(Value):
     """One ``ok:MID:…`` line: the mid and the numbers that the gateway took under it."""
 
     __slots__ = ("mid", "numbers")
-    _shown: ClassVar[dict[str, Any]] = {"numbers": counted}
+    _shown: ClassVar[dict[str, Any]] = {"numbers": repr_count}
     mid: str
     numbers: tuple[str, ...]
 
@@ -124,7 +124,7 @@ class BatchResult(Value):
     Attributes:
         index: which batch of the send, from 0.
         numbers: the numbers of the batch, normalised, in order.
-        receipts: what the gateway took; one receipt as a rule.
+        acceptances: what the gateway took, a mid with its numbers each; one as a rule.
         failed: numbers that the gateway refused, or that provably never left.
         unknown: numbers that may have arrived; never sent again by themselves.
         error: why some are not accepted, ``None`` if all are.
@@ -137,7 +137,7 @@ class BatchResult(Value):
     __slots__ = (
         "index",
         "numbers",
-        "receipts",
+        "acceptances",
         "failed",
         "unknown",
         "error",
@@ -147,10 +147,10 @@ class BatchResult(Value):
         "duplicates",
         "suppressed",
     )
-    _shown: ClassVar[dict[str, Any]] = {"numbers": counted, "failed": counted, "unknown": counted}
+    _shown: ClassVar[dict[str, Any]] = {"numbers": repr_count, "failed": repr_count, "unknown": repr_count}
     index: int
     numbers: tuple[str, ...]
-    receipts: tuple[Receipt, ...]
+    acceptances: tuple[Acceptance, ...]
     failed: tuple[str, ...]
     unknown: tuple[str, ...]
     error: QxtError | None
@@ -165,7 +165,7 @@ class BatchResult(Value):
         index: int,
         numbers: tuple[str, ...],
         *,
-        receipts: tuple[Receipt, ...] = (),
+        acceptances: tuple[Acceptance, ...] = (),
         failed: tuple[str, ...] = (),
         unknown: tuple[str, ...] = (),
         error: QxtError | None = None,
@@ -177,7 +177,7 @@ class BatchResult(Value):
     ) -> None:
         put(self, "index", index)
         put(self, "numbers", numbers)
-        put(self, "receipts", receipts)
+        put(self, "acceptances", acceptances)
         put(self, "failed", failed)
         put(self, "unknown", unknown)
         put(self, "error", error)
@@ -190,19 +190,19 @@ class BatchResult(Value):
     @property
     def accepted(self) -> tuple[str, ...]:
         """The numbers that the gateway took, in the order of its answer."""
-        if len(self.receipts) == 1:
-            return self.receipts[0].numbers
-        return tuple(number for receipt in self.receipts for number in receipt.numbers)
+        if len(self.acceptances) == 1:
+            return self.acceptances[0].numbers
+        return tuple(number for acceptance in self.acceptances for number in acceptance.numbers)
 
     @property
     def mid(self) -> str | None:
         """The gateway's message id; the first, should the answer have several; ``None`` if nothing was accepted."""
-        return self.receipts[0].mid if self.receipts else None
+        return self.acceptances[0].mid if self.acceptances else None
 
     @property
     def mids(self) -> tuple[str, ...]:
         """All message ids of the batch."""
-        return tuple(receipt.mid for receipt in self.receipts)
+        return tuple(acceptance.mid for acceptance in self.acceptances)
 
     @property
     def outcome(self) -> str:
@@ -210,7 +210,7 @@ class BatchResult(Value):
         states = [
             name
             for name, numbers in (
-                ("accepted", self.receipts),
+                ("accepted", self.acceptances),
                 ("failed", self.failed),
                 ("unknown", self.unknown),
             )
@@ -257,7 +257,7 @@ class BulkResult(Value):
     """
 
     __slots__ = ("batches", "invalid", "duplicates", "suppressed", "unsent", "elapsed")
-    _shown: ClassVar[dict[str, Any]] = {"invalid": counted, "unsent": counted}
+    _shown: ClassVar[dict[str, Any]] = {"invalid": repr_count, "unsent": repr_count}
     batches: tuple[BatchResult, ...]
     invalid: tuple[InvalidNumber, ...]
     duplicates: int
@@ -370,11 +370,11 @@ class DeliveryState(enum.StrEnum):
 
 
 class StatusReport(Value):
-    """One phone's report on one message (PROTOCOL 4, type 4); its key is (mid, mobile).
+    """One phone's report on one message (PROTOCOL 4, type 4); its key is (mid, number).
 
     Attributes:
         mid: the message id that the send returned.
-        mobile: the phone.
+        number: the phone.
         code: the gateway's word: ``DELIVRD``, ``REJECT``, or the carrier's code; empty if the report came without one.
         port: the number the phone saw, channel and extension; ``None`` if not given.
         area: province; ``None`` if not given.
@@ -382,10 +382,10 @@ class StatusReport(Value):
         received_at: when the receiver took it, aware, UTC; ``None`` before that.
     """
 
-    __slots__ = ("mid", "mobile", "code", "port", "area", "city", "received_at")
-    _shown: ClassVar[dict[str, Any]] = {"mobile": masked}
+    __slots__ = ("mid", "number", "code", "port", "area", "city", "received_at")
+    _shown: ClassVar[dict[str, Any]] = {"number": mask}
     mid: str
-    mobile: str
+    number: str
     code: str
     port: str | None
     area: str | None
@@ -395,7 +395,7 @@ class StatusReport(Value):
     def __init__(
         self,
         mid: str,
-        mobile: str,
+        number: str,
         *,
         code: str,
         port: str | None = None,
@@ -403,7 +403,7 @@ class StatusReport(Value):
         city: str | None = None,
         received_at: datetime | None = None,
     ) -> None:
-        self._fill(mid, mobile, code, port, area, city, received_at)
+        self._fill(mid, number, code, port, area, city, received_at)
 
     @property
     def state(self) -> DeliveryState:
@@ -416,7 +416,7 @@ class Reply(Value):
 
     Attributes:
         mid: the id of the reply.
-        mobile: the phone.
+        number: the phone.
         text: what it wrote.
         port: the number it wrote to: channel number and extension; ``None`` if not given.
         extno: the extension, split off `port` when the channel's number is known; ``None`` otherwise.
@@ -425,10 +425,10 @@ class Reply(Value):
         received_at: when the receiver took it, aware, UTC; ``None`` before that.
     """
 
-    __slots__ = ("mid", "mobile", "text", "port", "extno", "area", "city", "received_at")
-    _shown: ClassVar[dict[str, Any]] = {"mobile": masked, "text": _hidden}
+    __slots__ = ("mid", "number", "text", "port", "extno", "area", "city", "received_at")
+    _shown: ClassVar[dict[str, Any]] = {"number": mask, "text": _hidden}
     mid: str
-    mobile: str
+    number: str
     text: str
     port: str | None
     extno: str | None
@@ -439,7 +439,7 @@ class Reply(Value):
     def __init__(
         self,
         mid: str,
-        mobile: str,
+        number: str,
         *,
         text: str,
         port: str | None = None,
@@ -448,4 +448,4 @@ class Reply(Value):
         city: str | None = None,
         received_at: datetime | None = None,
     ) -> None:
-        self._fill(mid, mobile, text, port, extno, area, city, received_at)
+        self._fill(mid, number, text, port, extno, area, city, received_at)

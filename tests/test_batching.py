@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qxt_async.errors import InvalidConfigurationError, InvalidRequestError
-from qxt_async.protocol.numbers import Intake, SeenNumbers
+from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 from qxt_async.sending.batching import Batches, balanced
 
 
@@ -83,7 +83,7 @@ def test_every_number_once_in_order_and_no_batch_too_large_or_small(case: tuple[
     total, size, minimum = case
     numbers = _numbers(total)
 
-    batches = anyio.run(_all, Batches(KINDS[kind](numbers), Intake(), size=size, minimum=minimum))
+    batches = anyio.run(_all, Batches(KINDS[kind](numbers), NumberFilter(), size=size, minimum=minimum))
 
     assert [number for batch in batches for number in batch] == numbers
     assert all(1 <= len(batch) <= size for batch in batches)
@@ -107,7 +107,9 @@ def test_small_reads_look_as_far_ahead(total: int, size: int, data: st.DataObjec
     ahead = next(n for n in range(2, 99) if n * minimum <= (n - 1) * size + 1 or minimum == size) * size
 
     async def cut() -> list[list[str]]:
-        batches = Batches(source if kind == "generator" else source.stream(), Intake(), size=size, minimum=minimum)
+        batches = Batches(
+            source if kind == "generator" else source.stream(), NumberFilter(), size=size, minimum=minimum
+        )
         collected: list[list[str]] = []
         while (batch := await batches.next()) is not None:
             collected.append(list(batch))
@@ -144,9 +146,9 @@ def test_a_little_more_than_a_batch_is_halved() -> None:
 async def test_the_gate_stands_before_the_cut() -> None:
     """What is invalid or repeated leaves no gap: batches are cut from what passes."""
     dirty = [x for number in _numbers(30) for x in (number, number, "nobody")]
-    batches = Batches(dirty, Intake(seen=SeenNumbers()), size=10)
+    batches = Batches(dirty, NumberFilter(seen=Deduplicator()), size=10)
     assert [len(batch) for batch in await _all(batches)] == [10, 10, 10]
-    assert (batches.intake.duplicates, batches.intake.invalid_count) == (30, 30)
+    assert (batches.number_filter.duplicates, batches.number_filter.invalid_count) == (30, 30)
 
 
 @pytest.mark.anyio
@@ -158,7 +160,7 @@ async def test_reading_ahead_is_bounded(kind: str, size: int, minimum: int, ahea
     """After k batches no more was read than k batches, what balancing needs to look ahead, and one read of 1000."""
     source = Source(_numbers(12_000))
     async with aclosing(source.stream()) as stream:
-        batches = Batches(source if kind == "sync" else stream, Intake(), size=size, minimum=minimum)
+        batches = Batches(source if kind == "sync" else stream, NumberFilter(), size=size, minimum=minimum)
         assert source.read == 0
         for taken in range(1, 5):
             await batches.next()
@@ -184,7 +186,7 @@ async def _broken_stream(after: int) -> AsyncIterator[str]:
 @pytest.mark.parametrize("after", [0, 5, 1000, 2500, 4321])
 async def test_a_source_that_raises_loses_nothing(source: Any, after: int) -> None:
     """What the source raises passes through, and what was read before is in a batch or in the rest."""
-    batches = Batches(source(after), Intake(), size=1000, minimum=10)
+    batches = Batches(source(after), NumberFilter(), size=1000, minimum=10)
     given_out: list[str] = []
 
     async def read() -> None:
@@ -210,7 +212,7 @@ async def test_a_cancelled_read_loses_nothing(before: int) -> None:
         stuck.set()
         await anyio.sleep_forever()
 
-    batches = Batches(source(), Intake(), size=1000)
+    batches = Batches(source(), NumberFilter(), size=1000)
     given_out: list[str] = []
 
     async def read() -> None:
@@ -238,7 +240,7 @@ async def test_a_source_of_nothing_but_rejects_lets_others_run() -> None:
 
     async with anyio.create_task_group() as group:
         group.start_soon(others)
-        batches = Batches(("13800138000" for _ in range(20_000)), Intake(seen=SeenNumbers()))
+        batches = Batches(("13800138000" for _ in range(20_000)), NumberFilter(seen=Deduplicator()))
         assert await batches.next() == ["13800138000"]
         group.cancel_scope.cancel()
     assert turns >= 10
@@ -248,7 +250,7 @@ async def test_a_source_of_nothing_but_rejects_lets_others_run() -> None:
 def test_what_is_no_source(source: Any) -> None:
     """One string is refused rather than read letter by letter, and so is what cannot be iterated."""
     with pytest.raises(InvalidRequestError, match="pass a"):
-        Batches(source, Intake())
+        Batches(source, NumberFilter())
 
 
 @pytest.mark.parametrize(
@@ -263,4 +265,4 @@ def test_what_is_no_source(source: Any) -> None:
 def test_sizes_that_cannot_work(size: int, minimum: int, complaint: str) -> None:
     """Sizes beyond what a request carries, and minimums beyond the size, are refused."""
     with pytest.raises(InvalidConfigurationError, match=complaint):
-        Batches([], Intake(), size=size, minimum=minimum)
+        Batches([], NumberFilter(), size=size, minimum=minimum)

@@ -23,7 +23,7 @@ from faults import catalogue as c
 from faults.server import DIGEST, FaultServer, Wire, http, ok_line
 
 from qxt_async import Balance, BatchResult, BulkOptions, BulkResult, Message, QxtClient, RetryPolicy, errors
-from qxt_async.sending.attempts import RecordedBatch
+from qxt_async.sending.attempts import ClaimedBatch
 from qxt_async.transports import Exchange
 
 CONCURRENCY = 3
@@ -53,7 +53,7 @@ def client_for(server: FaultServer, transport: Any, **options: Any) -> QxtClient
     return QxtClient("someone", password_md5=DIGEST, base_url=server.base_url, transport=transport, **options)
 
 
-class Books:
+class RequestLog:
     """What the client told of each number, against what the server took."""
 
     def __init__(self) -> None:
@@ -103,7 +103,7 @@ def leisurely(seed: int) -> Callable[[Wire], Awaitable[None]]:
     return fault
 
 
-async def check_pool(client: QxtClient, server: FaultServer, books: Books) -> None:
+async def check_pool(client: QxtClient, server: FaultServer, books: RequestLog) -> None:
     """All of the client's requests in flight are possible at once, each is answered, and no connection is left over."""
     after = set(number_run(9_000_000, CONCURRENCY))
     server.default = c.answer_late
@@ -119,14 +119,14 @@ async def check_pool(client: QxtClient, server: FaultServer, books: Books) -> No
     await to_thread.run_sync(server.wait_for, lambda: server.open <= CONCURRENCY)
 
 
-def calls_of(server: FaultServer, transport: Any, client: QxtClient, books: Books) -> dict[str, Call]:
+def calls_of(server: FaultServer, transport: Any, client: QxtClient, books: RequestLog) -> dict[str, Call]:
     """What is done to some numbers under each of the names."""
     options: BulkOptions = {"batch_size": 4, "min_batch": 1, "on_result": books.tell}
 
     async def send_recorded(numbers: list[str]) -> Any:
-        async def take() -> RecordedBatch:
+        async def take() -> ClaimedBatch:
             await checkpoint()
-            return RecordedBatch(Message("hello"), numbers, until=inf)
+            return ClaimedBatch(Message("hello"), numbers, until=inf)
 
         return await client.send_recorded(take, on_result=books.tell)
 
@@ -172,7 +172,7 @@ def broken_connections() -> Iterator[None]:
 @every_way
 async def test_any_moment(transport, way, anyio_backend):
     """At any moment: no number is taken that is not told of, no other error comes, every slot is usable after."""
-    books = Books()
+    books = RequestLog()
     times = moments_for(anyio_backend, [each.values[0] for each in WAYS], few=8)
     with FaultServer(leisurely(SEED)) as server:
         before = tasks_alive(anyio_backend)
@@ -220,7 +220,7 @@ def at(monkeypatch):
 )
 async def test_at_a_step_of_the_exchange(transport, way, step, outcome, at):
     """From the first pull of the body it may have arrived; from the answer's last byte the answer counts."""
-    books = Books()
+    books = RequestLog()
     with FaultServer() as server:
         async with client_for(server, transport) as client:
             reached = anyio.Event()
@@ -247,7 +247,7 @@ async def test_at_a_step_of_the_exchange(transport, way, step, outcome, at):
 @pytest.mark.parametrize("step", ["begin", "pull", "finish"])
 async def test_every_turn(transport, way, step, at):
     """At each turn of the event loop from a step on, one after the other: told, and the slot is usable after."""
-    books = Books()
+    books = RequestLog()
     with FaultServer() as server:
         async with client_for(server, transport) as client:
             for turns in range(36):
@@ -283,7 +283,7 @@ async def _head_first(go_on: threading.Event, wire: Wire) -> None:
 @pytest.mark.parametrize(("anyio_backend", "transport"), LANES)
 async def test_with_the_last_result(transport):
     """A send that is cancelled while its last result is told does not end as if nothing were."""
-    books = Books()
+    books = RequestLog()
     with FaultServer() as server:
         async with client_for(server, transport) as client:
             with anyio.CancelScope() as scope:
@@ -300,7 +300,7 @@ async def test_with_the_last_result(transport):
 @every_way
 async def test_while_connecting(transport, way):
     """Before a connection stands nothing has left: not sent, and told so."""
-    books = Books()
+    books = RequestLog()
     with FaultServer() as server, addresses.full_backlog(server) as base_url:
         async with QxtClient("someone", password_md5=DIGEST, base_url=base_url, transport=transport) as client:
             ended = await cancel_at(
@@ -314,7 +314,7 @@ async def test_while_connecting(transport, way):
 @every_way
 async def test_while_backing_off(transport, way):
     """Between two attempts nothing is under way: not sent."""
-    books = Books()
+    books = RequestLog()
     with FaultServer() as server, addresses.closed_port(server) as base_url:
         client = QxtClient(
             "someone", password_md5=DIGEST, base_url=base_url, transport=transport, retry=RetryPolicy(9, backoff=9)
@@ -331,7 +331,7 @@ async def test_while_backing_off(transport, way):
 @every_way
 async def test_while_waiting_for_a_slot(transport, way):
     """Who waits for a connection is not sent, and those before and after him are not the worse for it."""
-    books = Books()
+    books = RequestLog()
     with FaultServer(c.answer_late) as server:
         async with client_for(server, transport, max_concurrency=1) as client, anyio.create_task_group() as group:
             group.start_soon(lambda: client.send("13800138000", "first", on_result=books.tell))
@@ -352,7 +352,7 @@ async def test_while_waiting_for_a_slot(transport, way):
 @every_way
 async def test_while_waiting_for_the_rate(transport, way):
     """The rate limit's turn goes to the next, and nothing is used up."""
-    books = Books()
+    books = RequestLog()
     with FaultServer() as server:
         async with client_for(server, transport, max_request_rate=0.001) as client:
             await client.send("13800138000", "hello", on_result=books.tell)
@@ -385,9 +385,9 @@ async def test_while_the_answer_is_being_closed(transport, way, monkeypatch):
                 pass
             return httpx.Response(200, stream=Body())
 
-    books = Books()
+    books = RequestLog()
     with FaultServer() as server:
         async with client_for(server, Slow()) as client:
             await cancel_at(way, lambda: client.send("13800138000", "hello", on_result=books.tell), closing.wait)
-            assert client._line.slots.value == CONCURRENCY
+            assert client._dispatcher.slots.value == CONCURRENCY
     assert books.outcomes == ["accepted"]

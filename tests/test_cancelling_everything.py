@@ -32,12 +32,12 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 from cancelling import SECRET, WAYS, Moments, moments_for, number_run, tasks_alive
 
-from qxt_async import BatchResult, Message, QxtClient, Receipt, Reply, StatusReport, errors
+from qxt_async import Acceptance, BatchResult, Message, QxtClient, Reply, StatusReport, errors
 from qxt_async.campaign import RunOptions, export_csv, export_left_out, export_parquet, report_data, write_report
 from qxt_async.campaign.export import numbers as exported_numbers
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
-from qxt_async.journal.records import BatchState, Claim, LeftOut, LeftOutReason, PlannedBatch
+from qxt_async.journal.records import BatchState, Claim, ExcludedNumber, ExclusionReason, PlannedBatch
 from qxt_async.protocol.pushes import Push, PushFlag
 from qxt_async.receiving.receiver import PushReceiver
 from qxt_async.receiving.tracking import DeliveryTracker
@@ -124,7 +124,7 @@ async def world_in(journal: Journal, folder: Path) -> World:
     numbers = number_run(0, 8)
     campaigns = journal.campaigns
     campaign = await campaigns.create(name="autumn")
-    left_out = [LeftOut(numbers[7], reason=LeftOutReason.SUPPRESSED, detail="", source="", line=1)]
+    left_out = [ExcludedNumber(numbers[7], reason=ExclusionReason.SUPPRESSED, detail="", source="", line=1)]
     batches = [PlannedBatch(HELLO, numbers[at : at + 2]) for at in (0, 2, 4)]
     await campaigns.add(campaign, batches, left_out)
     await campaigns.finish(campaign)
@@ -143,7 +143,7 @@ async def world_in(journal: Journal, folder: Path) -> World:
 
 def accepted(claim: Claim, mid: str) -> BatchResult:
     """All of it taken."""
-    return BatchResult(0, claim.numbers, receipts=(Receipt(mid, claim.numbers),))
+    return BatchResult(0, claim.numbers, acceptances=(Acceptance(mid, claim.numbers),))
 
 
 async def _all_exported(w: World) -> Any:
@@ -330,7 +330,8 @@ class Subject:
     async def fill(self) -> None:
         """Two batches, and two numbers left out."""
         left_out = [
-            LeftOut(number, reason=LeftOutReason.INVALID, detail="", source="", line=1) for number in self.numbers[4:]
+            ExcludedNumber(number, reason=ExclusionReason.INVALID, detail="", source="", line=1)
+            for number in self.numbers[4:]
         ]
         batches = [PlannedBatch(HELLO, self.numbers[at : at + 2]) for at in (0, 2)]
         await self.campaigns.add(self.campaign, batches, left_out)
@@ -592,7 +593,7 @@ async def test_workers(way: str, anyio_backend: str, store: str) -> None:
             subject = Subject(journal, store, index)
             await subject.reach("planned")
             campaign = subject.campaign
-            options = RunOptions(poll=0.01)
+            options = RunOptions(poll_interval=0.01)
             ended = await waiting.cancel(way, lambda c=campaign, o=options: run_on_workers(journal, c, o))
             assert ended.cut
             await subject.campaigns.start(campaign)

@@ -16,7 +16,7 @@ from anyio.lowlevel import checkpoint
 from cancelling import SECRET, SEED, WAYS, Moments, moments_for, number_run, tasks_alive
 
 from qxt_async import Message, QxtClient, RetryPolicy
-from qxt_async.campaign import CampaignRunner, Executor, RunOptions, plan, run_until_signalled
+from qxt_async.campaign import BatchSender, CampaignRunner, RunOptions, plan, run_until_signalled
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
 from qxt_async.models import StatusReport
@@ -25,7 +25,7 @@ from qxt_async.receiving.receiver import PushReceiver
 from qxt_async.receiving.tracking import DeliveryTracker
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 
-OPTIONS = RunOptions(check_balance=False, poll=0.005, retry=RetryPolicy(9, backoff=0.001, max_backoff=0.002))
+OPTIONS = RunOptions(check_balance=False, poll_interval=0.005, retry=RetryPolicy(9, backoff=0.001, max_backoff=0.002))
 FAULTS = ("take-then-reset", "take-then-502", "fail-999", "refuse", "partial", "http-500")
 
 pytestmark = [
@@ -67,7 +67,7 @@ def _run_until_signalled(journal: Journal, client: QxtClient, campaign: int) -> 
 
 async def _execute(journal: Journal, client: QxtClient, campaign: int) -> None:
     await journal.campaigns.start(campaign)
-    executor = Executor(journal.campaigns, client, retry=OPTIONS.retry, margin=15.0, patience=60.0)
+    executor = BatchSender(journal.campaigns, client, retry=OPTIONS.retry, lease_margin=15.0, patience=60.0)
     for _ in range(4):
         await executor.execute(campaign)
 
@@ -75,7 +75,7 @@ async def _execute(journal: Journal, client: QxtClient, campaign: int) -> None:
 RUNS: dict[str, Callable[[Journal, QxtClient, int], Awaitable[Any]]] = {
     "CampaignRunner.run": _run,
     "run_until_signalled": _run_until_signalled,
-    "Executor.execute": _execute,
+    "BatchSender.execute": _execute,
 }
 
 
@@ -114,7 +114,7 @@ async def test_campaign_runs(run: str, through: str, way: str, anyio_backend: st
                     gateway.fail_next(slow)
                 gateway.fail_next(dice.choice(FAULTS))
                 await moments.cancel(way, lambda campaign=campaign: RUNS[run](journal, client, campaign))
-                gateway.behave()
+                gateway.clear_faults()
                 assert not await campaigns.batches(campaign, state=BatchState.SENDING)
                 states = await states_of(journal, campaign)
                 taken = Counter(number for number in gateway.taken.elements() if number in states)

@@ -46,7 +46,7 @@ NAMES = {
     "Progress",
     "QxtClient",
     "QxtError",
-    "Receipt",
+    "Acceptance",
     "RefusedError",
     "Reply",
     "RequestTooLargeError",

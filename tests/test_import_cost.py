@@ -90,6 +90,6 @@ def test_the_client_loads_no_room_that_it_does_not_need() -> None:
 def test_bitmaps_are_loaded_when_many_numbers_may_be_remembered() -> None:
     """The extra `compact` is loaded by the first memory of many numbers, and not before."""
     pytest.importorskip("pyroaring")
-    few = "from qxt_async.protocol.numbers import SeenNumbers; SeenNumbers(few=True).new(['13800138000'])"
+    few = "from qxt_async.protocol.numbers import Deduplicator; Deduplicator(few=True).new(['13800138000'])"
     assert "pyroaring" not in _loaded(few)
-    assert "pyroaring" in _loaded(f"{few}; SeenNumbers()")
+    assert "pyroaring" in _loaded(f"{few}; Deduplicator()")

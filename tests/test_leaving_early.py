@@ -11,7 +11,7 @@ from anyio import to_thread
 from cancelling import number_run
 from faults import catalogue as c
 from faults.server import FaultServer, Wire, http
-from test_cancellation import LANES, Books, client_for
+from test_cancellation import LANES, RequestLog, client_for
 
 from qxt_async import BatchResult, SourceFailedError, errors
 
@@ -26,7 +26,7 @@ class LeavingError(Exception):
 @pytest.mark.parametrize("leave", ["break", "exception"])
 async def test_leaving_a_stream_waits_for_what_is_under_way(transport, leave):
     """No new batch is begun; those under way are answered, and told of; the rest is not sent."""
-    books = Books()
+    books = RequestLog()
     numbers = number_run(0, 200)
     with FaultServer() as server:
         server.plan(c.answer_taken, c.answer_late, c.answer_late)
@@ -45,7 +45,7 @@ async def test_leaving_a_stream_waits_for_what_is_under_way(transport, leave):
                             break
                         raise LeavingError
             assert books.outcomes == ["accepted"] * 3
-            assert len(taken) + len(stream.untaken) == 3
+            assert len(taken) + len(stream.unconsumed) == 3
             assert len(server.requests) == 3
             assert [*stream.unsent] == numbers[30 : 30 + len(stream.unsent)]
         await to_thread.run_sync(server.settle)
@@ -57,7 +57,7 @@ async def test_nobody_waits_for_a_source_that_has_nothing(why):
     """A source that may not yield for hours is cancelled when the stream is left, refused or broken."""
     given = number_run(0, 2000)  # four batches, of which the last two are kept for balancing
     closed = anyio.Event()
-    books = Books()
+    books = RequestLog()
 
     async def source() -> AsyncIterator[str]:
         try:
@@ -142,7 +142,7 @@ async def test_a_source_that_fails_lets_the_others_end():
             yield number
         raise LeavingError
 
-    books = Books()
+    books = RequestLog()
     with FaultServer() as server:
         async with client_for(server, "httpx") as client:
             with pytest.raises(SourceFailedError) as caught:

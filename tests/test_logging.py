@@ -274,8 +274,8 @@ async def test_nothing_leaks_from_asyncio_in_debug_mode(transport: str, tmp_path
         receiver = PushReceiver(
             journal,
             path_secret="pushes",
-            guessable=True,
-            on_report=lambda report: report.mobile,
+            allow_weak_secret=True,
+            on_report=lambda report: report.number,
             on_reply=fail,
             opt_out=OptOut([TEXT]),
         )

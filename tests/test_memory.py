@@ -46,10 +46,10 @@ print((peak() - before) / 1_000_000)
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads what /proc says of a process")
-@pytest.mark.parametrize(("memory", "megabytes"), [("constant", 30), ("unique", 40)])
+@pytest.mark.parametrize(("memory", "megabytes"), [("constant", 30), ("deduplicate", 40)])
 def test_a_million_numbers_in_constant_memory(memory: str, megabytes: int) -> None:
     """From a generator through `stream_bulk`, remembering nothing or remembering in the compact set."""
-    if memory == "unique":
+    if memory == "deduplicate":
         pytest.importorskip("pyroaring")
     done = subprocess.run([sys.executable, "-c", PROGRAM, memory], check=True, capture_output=True, text=True)
     assert float(done.stdout) < megabytes

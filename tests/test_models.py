@@ -13,6 +13,7 @@ import pytest
 from qxt_async import models
 from qxt_async.errors import BulkFailedError, PartialAnswerError
 from qxt_async.models import (
+    Acceptance,
     Balance,
     BatchResult,
     BulkResult,
@@ -21,18 +22,17 @@ from qxt_async.models import (
     Message,
     Numbers,
     Progress,
-    Receipt,
     Reply,
     StatusReport,
 )
 
 A, B, C, D = "13800138000", "13800138001", "13800138002", "13800138003"
 
-WHOLE = BatchResult(0, (A, B), receipts=(Receipt("007", (A, B)),))
+WHOLE = BatchResult(0, (A, B), acceptances=(Acceptance("007", (A, B)),))
 MIXED = BatchResult(
     1,
     (A, B, C, D),
-    receipts=(Receipt("8", (B,)), Receipt("9", (A,))),
+    acceptances=(Acceptance("8", (B,)), Acceptance("9", (A,))),
     failed=(C,),
     unknown=(D,),
     error=PartialAnswerError(1),
@@ -47,7 +47,7 @@ def test_a_batch_with_one_mid() -> None:
 
 
 def test_a_batch_with_several_mids() -> None:
-    """Several receipts are read in the order of the answer; `mid` is the first."""
+    """Several acceptances are read in the order of the answer; `mid` is the first."""
     assert (MIXED.mid, MIXED.mids, MIXED.accepted, MIXED.outcome) == ("8", ("8", "9"), (B, A), "mixed")
 
 
@@ -88,7 +88,7 @@ VALUES = [
     Balance(1, mms=2),
     Message("secret", extno="1"),
     InvalidNumber(0, "138001380001", reason="it has 12 digits"),
-    Receipt("007", (A,)),
+    Acceptance("007", (A,)),
     WHOLE,
     MIXED,
     BULK,

@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from qxt_async.errors import InvalidConfigurationError
-from qxt_async.sending.rate_limit import Pace
+from qxt_async.sending.rate_limit import RateLimiter
 
 
 def _run(main: Callable[[], Any]) -> Any:
@@ -20,7 +20,7 @@ def _run(main: Callable[[], Any]) -> Any:
     return trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
 
 
-def _passed(pace: Callable[[], Pace], sizes: list[int]) -> list[tuple[float, int]]:
+def _passed(pace: Callable[[], RateLimiter], sizes: list[int]) -> list[tuple[float, int]]:
     """When each of these batches passes, counted from the first, all asking at once, in this order."""
     passed: list[tuple[float, int]] = []
 
@@ -51,7 +51,7 @@ def test_no_window_sees_more_than_the_rate_and_one_batch(
     sizes: list[int], requests: float | None, numbers: float | None
 ) -> None:
     """In any stretch of T seconds no more than rate x T passes, and one batch, of requests and of numbers alike."""
-    passed = _passed(lambda: Pace(max_request_rate=requests, max_rate=numbers), sizes)
+    passed = _passed(lambda: RateLimiter(max_request_rate=requests, max_rate=numbers), sizes)
 
     assert len(passed) == len(sizes)
     for first in range(len(passed)):
@@ -66,7 +66,7 @@ def test_no_window_sees_more_than_the_rate_and_one_batch(
 
 def test_the_rate_is_used_in_full() -> None:
     """Batches pass as soon as the slower of the two limits allows, in the order of asking."""
-    passed = _passed(lambda: Pace(max_request_rate=10, max_rate=100), [10, 50, 1, 1, 20])
+    passed = _passed(lambda: RateLimiter(max_request_rate=10, max_rate=100), [10, 50, 1, 1, 20])
     assert passed == [
         (0.0, 10),
         (pytest.approx(0.1), 50),
@@ -80,7 +80,7 @@ def test_nothing_is_saved_up() -> None:
     """After an idle hour there is no burst."""
 
     async def main() -> list[float]:
-        pace = Pace(max_request_rate=2, max_rate=None)
+        pace = RateLimiter(max_request_rate=2, max_rate=None)
         await pace.wait(1)
         await anyio.sleep(3600)
         began = anyio.current_time()
@@ -97,7 +97,7 @@ def test_a_request_without_numbers() -> None:
     """A balance query counts as a request, and neither waits for the limit of numbers nor uses it up."""
 
     async def main() -> tuple[float, float]:
-        pace = Pace(max_request_rate=10, max_rate=1)
+        pace = RateLimiter(max_request_rate=10, max_rate=1)
         began = anyio.current_time()
         await pace.wait(100)
         await pace.wait(0)
@@ -112,7 +112,7 @@ def test_cancelling_uses_nothing_up() -> None:
     """One who stops waiting leaves the turn, and the time, to the next."""
 
     async def main() -> float:
-        pace = Pace(max_request_rate=1, max_rate=None)
+        pace = RateLimiter(max_request_rate=1, max_rate=None)
         began = anyio.current_time()
         await pace.wait(1)
         with anyio.move_on_after(0.5) as scope:
@@ -127,7 +127,7 @@ def test_cancelling_uses_nothing_up() -> None:
 @pytest.mark.anyio
 async def test_no_limit_does_not_wait() -> None:
     """Without limits there is nothing to wait for, not even another task's turn."""
-    pace = Pace(max_request_rate=None, max_rate=None)
+    pace = RateLimiter(max_request_rate=None, max_rate=None)
     with anyio.CancelScope() as scope:
         scope.cancel()
         await pace.wait(1000)  # cancelled at the first checkpoint, if there were one
@@ -139,4 +139,4 @@ async def test_no_limit_does_not_wait() -> None:
 def test_rates_that_cannot_work(rate: float, name: str) -> None:
     """A rate of nothing would wait for ever; the error names the option."""
     with pytest.raises(InvalidConfigurationError, match=f"{name} is {rate}"):
-        Pace(**{"max_rate": None, "max_request_rate": None, name: rate})  # type: ignore[arg-type]
+        RateLimiter(**{"max_rate": None, "max_request_rate": None, name: rate})  # type: ignore[arg-type]

@@ -14,14 +14,14 @@ from qxt_async.models import InvalidNumber
 from qxt_async.protocol import numbers as phones
 from qxt_async.protocol.numbers import (
     MOBILE_PATTERN,
-    Intake,
-    SeenNumbers,
+    Deduplicator,
+    NumberFilter,
     _all_mobile,
     allowed,
     canonical,
+    deduplicate,
     mask,
     normalize,
-    unique,
 )
 
 NUMBER = st.integers(13_000_000_000, 19_999_999_999).map(str)
@@ -87,7 +87,7 @@ def test_normalize_says_what_is_wrong(raw: str, reason: str) -> None:
     with pytest.raises(InvalidNumberError) as caught:
         normalize(raw)
     assert reason in caught.value.reason
-    assert caught.value.masked == mask(raw)
+    assert caught.value.masked_number == mask(raw)
     assert not re.search(r"\d{8}", str(caught.value))
 
 
@@ -134,8 +134,8 @@ def test_mask(number: str, shown: str) -> None:
 
 def test_unique() -> None:
     """The first number of each phone stays where it was, in its form."""
-    assert unique(["2", "1", "2", "3", "1"]) == ["2", "1", "3"]
-    assert unique(["+86 13800138000", "13800138000", "13800138001"]) == ["+86 13800138000", "13800138001"]
+    assert deduplicate(["2", "1", "2", "3", "1"]) == ["2", "1", "3"]
+    assert deduplicate(["+86 13800138000", "13800138000", "13800138001"]) == ["+86 13800138000", "13800138001"]
 
 
 # --- the same phone --------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ def compact(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_extra_is_used_where_it_is_installed(compact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many mobile numbers are remembered in a bitmap if there is one, else and if they are few in a set."""
     monkeypatch.setattr(phones, "_IN_SET", 2)
-    seen = SeenNumbers()
+    seen = Deduplicator()
     seen.new(["13800138000", "13800138001"])
     assert isinstance(seen._keys, set)
     seen.new(["13800138000", "13800138002"])
@@ -256,7 +256,7 @@ def test_the_extra_is_used_where_it_is_installed(compact: bool, monkeypatch: pyt
 
 
 def _agrees(pattern: str, chunks: list[list[str]]) -> None:
-    seen = SeenNumbers(pattern)
+    seen = Deduplicator(pattern)
     fresh = [number for chunk in chunks for number in seen.new(chunk)]
     every = list(dict.fromkeys(number for chunk in chunks for number in chunk))
     assert fresh == every
@@ -289,7 +289,7 @@ def test_seen_numbers_of_another_pattern() -> None:
 
 def test_one_phone_in_several_forms_is_met_once() -> None:
     """Whatever forms a pattern admits, only the first number of a phone is new."""
-    seen = SeenNumbers(ANY_FORM)
+    seen = Deduplicator(ANY_FORM)
     assert list(seen.new(["8613800138000", "13800138000", "13800138001"])) == ["8613800138000", "13800138001"]
     assert list(seen.new(["008613800138000", "8613800138001", "85291234567"])) == ["85291234567"]
     assert len(seen) == 3
@@ -300,10 +300,10 @@ def test_one_phone_in_several_forms_is_met_once() -> None:
 
 def test_the_gate_counts_what_it_leaves_out() -> None:
     """Invalid, repeated and suppressed numbers are left out, counted, and the invalid ones kept with their place."""
-    gate = Intake(seen=SeenNumbers(), suppressed={"13800138003"})
+    gate = NumberFilter(seen=Deduplicator(), suppressed={"13800138003"})
 
-    first = gate.admit(["13800138000", "nobody", "+8613800138000", "13800138001"])
-    second = gate.admit(["13800138001", "13800138002", "13800138003", ""])
+    first = gate.filter(["13800138000", "nobody", "+8613800138000", "13800138001"])
+    second = gate.filter(["13800138001", "13800138002", "13800138003", ""])
 
     assert list(first) == ["13800138000", "13800138001"]
     assert list(second) == ["13800138002"]
@@ -318,27 +318,27 @@ def test_the_gate_counts_what_it_leaves_out() -> None:
 def test_the_gate_lets_a_clean_chunk_pass_untouched() -> None:
     """A chunk in which nothing is to be done is handed on as it is, not copied."""
     chunk = ["13800138000", "13800138001"]
-    assert Intake(seen=SeenNumbers(), suppressed=frozenset({"13900139000"})).admit(chunk) is chunk
-    assert Intake().admit([]) == []
+    assert NumberFilter(seen=Deduplicator(), suppressed=frozenset({"13900139000"})).filter(chunk) is chunk
+    assert NumberFilter().filter([]) == []
 
 
 def test_the_gate_may_only_count_the_invalid() -> None:
     """With `keep_invalid` off, what is invalid takes no memory."""
-    gate = Intake(keep_invalid=False)
-    assert gate.admit(["x"] * 3) == []
+    gate = NumberFilter(keep_invalid=False)
+    assert gate.filter(["x"] * 3) == []
     assert (gate.invalid, gate.invalid_count) == ([], 3)
 
 
 def test_the_gate_without_a_memory() -> None:
     """Without `seen`, repeated numbers pass."""
-    assert Intake().admit(["13800138000", "13800138000"]) == ["13800138000", "13800138000"]
+    assert NumberFilter().filter(["13800138000", "13800138000"]) == ["13800138000", "13800138000"]
 
 
 @pytest.mark.parametrize("kind", [set, frozenset, list, tuple, dict.fromkeys])
 def test_the_gate_takes_any_container_of_suppressed_numbers(kind: type) -> None:
     """A set is asked once for a chunk, any other container for each number."""
-    gate = Intake(suppressed=kind(["13800138001"]))
-    assert gate.admit(["13800138000", "13800138001"]) == ["13800138000"]
+    gate = NumberFilter(suppressed=kind(["13800138001"]))
+    assert gate.filter(["13800138000", "13800138001"]) == ["13800138000"]
     assert gate.suppressed_count == 1
 
 
@@ -346,8 +346,8 @@ def test_the_gate_takes_any_container_of_suppressed_numbers(kind: type) -> None:
 @pytest.mark.parametrize("listed", ["13800138001", "8613800138001"])
 def test_the_gate_knows_a_suppressed_phone_in_any_form(kind: type, listed: str) -> None:
     """With a pattern that admits several forms the canonical form suppresses each, and a form suppresses itself."""
-    gate = Intake(ANY_FORM, suppressed=kind([listed]))
-    assert gate.admit(["8613800138000", "8613800138001", "85291234567"]) == ["8613800138000", "85291234567"]
+    gate = NumberFilter(ANY_FORM, suppressed=kind([listed]))
+    assert gate.filter(["8613800138000", "8613800138001", "85291234567"]) == ["8613800138000", "85291234567"]
     assert gate.suppressed_count == 1
 
 
@@ -362,19 +362,19 @@ def test_what_is_allowed() -> None:
 
 def test_the_gate_reports_what_is_no_text() -> None:
     """Something that is not text is one invalid number, wherever it comes from."""
-    gate = Intake()
-    assert gate.admit(["13800138000", 13800138001]) == ["13800138000"]  # type: ignore[list-item]
+    gate = NumberFilter()
+    assert gate.filter(["13800138000", 13800138001]) == ["13800138000"]  # type: ignore[list-item]
     assert gate.invalid == [InvalidNumber(1, "13800138001", reason="it is int, not str")]
 
 
 def test_the_gates_pattern_has_to_be_one() -> None:
     """A pattern that is no regular expression is refused at once."""
     with pytest.raises(InvalidConfigurationError, match="number_pattern is not a regular expression"):
-        Intake("1[3-")
+        NumberFilter("1[3-")
 
 
 def test_the_gates_repr_shows_no_number() -> None:
     """The gate can be logged: neither suppressed nor met nor invalid numbers are in its repr."""
-    gate = Intake(seen=SeenNumbers(), suppressed={"13800138003"})
-    gate.admit(["13800138000", "1380013800x"])
+    gate = NumberFilter(seen=Deduplicator(), suppressed={"13800138003"})
+    gate.filter(["13800138000", "1380013800x"])
     assert "1380013" not in repr(gate)

@@ -51,11 +51,11 @@ def test_a_phone_is_named_in_its_canonical_form(named: str, more: str) -> None:
     second = more.startswith(",")
     mid, code = ("1,2", "DELIVRD,REJECT") if second else ("1", "DELIVRD")
     push = parse_push(f"type=4&mid={mid}&msg={code}&mobile={named}{more}".encode(), b"")
-    assert [report.mobile for report in push.reports] == ["13800138000", "13800138001"][: 1 + second]
+    assert [report.number for report in push.reports] == ["13800138000", "13800138001"][: 1 + second]
     assert push.flags == ()
     if not second:
         reply = parse_push(f"type=1&mid=1&msg=TD&mobile={named}{more}".encode(), b"")
-        assert [one.mobile for one in reply.replies] == ["13800138000"]
+        assert [one.number for one in reply.replies] == ["13800138000"]
 
 
 def test_too_many_fields() -> None:
@@ -188,7 +188,7 @@ def test_never_raises(query: bytes, body: bytes) -> None:
     assert len(push.replies) <= 1
     for report in push.reports:
         assert 1 <= len(report.mid) <= 10
-        assert 1 <= len(report.mobile) <= 10
+        assert 1 <= len(report.number) <= 10
         assert "\0" not in repr(report) + report.code
     assert parse_push(query, body, limits=limits, channel_number="10") == push
 

@@ -17,12 +17,12 @@ from qxt_async.errors import (
     ThrottledError,
     WrongPasswordError,
 )
-from qxt_async.models import Receipt
+from qxt_async.models import Acceptance
 from qxt_async.protocol.answers import Answer
 from qxt_async.sending.retry import NO_RETRIES, RetryPolicy
 
 ALL = ("13800138000", "13800138001")
-ACCEPTED = Answer((Receipt("1", ALL),))
+ACCEPTED = Answer((Acceptance("1", ALL),))
 NOT_SENT = Answer(failed=ALL, error=NotSentError("refused"))
 THROTTLED = Answer(failed=ALL, error=ThrottledError(429, None))
 REFUSED = Answer(failed=ALL, error=WrongPasswordError("x"))
@@ -48,9 +48,9 @@ def test_what_is_tried_again(
     answer: Answer, by_default: tuple[str, ...], failed: tuple[str, ...], unknown: tuple[str, ...]
 ) -> None:
     """By itself only what never left; what failed, and what is unknown, only by the option of that name."""
-    assert RetryPolicy().again(answer) == set(by_default)
-    assert RetryPolicy(retry_failed=True).again(answer) == set(failed)
-    assert RetryPolicy(retry_unknown_may_send_twice=True).again(answer) == set(unknown)
+    assert RetryPolicy().retryable_numbers(answer) == set(by_default)
+    assert RetryPolicy(retry_failed=True).retryable_numbers(answer) == set(failed)
+    assert RetryPolicy(retry_unknown_may_send_twice=True).retryable_numbers(answer) == set(unknown)
 
 
 def test_no_retries() -> None:

@@ -12,7 +12,7 @@ import pytest
 from qxt_async.errors import InvalidTextError, SourceFileError
 from qxt_async.files.sources import open_numbers
 from qxt_async.files.templates import Template
-from qxt_async.protocol.numbers import Intake, SeenNumbers
+from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 from qxt_async.protocol.texts import bad_characters, encode, segments
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -43,7 +43,7 @@ def test_numbers(entry: dict[str, Any], file: str) -> None:
         return
     found = _found(file)
     assert found == entry["found"]
-    assert list(Intake(seen=SeenNumbers(few=True)).admit([number for number, _ in found])) == entry["admitted"]
+    assert list(NumberFilter(seen=Deduplicator(few=True)).filter([number for number, _ in found])) == entry["admitted"]
 
 
 def _filled(text: str, row: dict[str, str]) -> str:

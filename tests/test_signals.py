@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from qxt_async.cli.stopping import ignore
-from qxt_async.runtime.signals import heeded
+from qxt_async.runtime.signals import handle_signals
 
 pytestmark = pytest.mark.anyio
 
@@ -26,7 +26,7 @@ async def test_a_third_signal_during_a_long_clean_up() -> None:
         heard.append(("second", number))
         whole.cancel()
 
-    async with heeded(first, second):
+    async with handle_signals(first, second):
         with whole:
             signal.raise_signal(signal.SIGTERM)
             await asked.wait()
@@ -45,7 +45,7 @@ async def test_a_third_signal_during_a_long_clean_up() -> None:
 async def test_errors_are_as_they_are() -> None:
     """What the block raises is in no group."""
     with pytest.raises(LookupError):
-        async with heeded(print, print):
+        async with handle_signals(print, print):
             raise LookupError
 
 

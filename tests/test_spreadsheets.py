@@ -7,13 +7,13 @@ import io
 
 import pytest
 
-from qxt_async.files.spreadsheets import harmless
+from qxt_async.files.spreadsheets import escape_formula
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n", "\r\n"])
 def test_a_formula_gets_an_apostrophe(start: str) -> None:
     """What a spreadsheet takes for a formula, or trims until it is one, begins with an apostrophe instead."""
-    assert harmless(f"{start}1+1").startswith("'")
+    assert escape_formula(f"{start}1+1").startswith("'")
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_a_formula_gets_an_apostrophe(start: str) -> None:
 )
 def test_anything_else_stays(value: str) -> None:
     """What is no formula is left as it is."""
-    assert harmless(value) == value
+    assert escape_formula(value) == value
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
@@ -35,7 +35,7 @@ def test_no_cell_is_a_formula_however_cells_are_separated(delimiter: str, start:
     Read in that way, a value ends where the separator stands in it, and quotes do not protect it.
     """
     row = ["b", "b"]
-    row[place] = harmless(f"{before}{start}1+1,c")
+    row[place] = escape_formula(f"{before}{start}1+1,c")
     written = io.StringIO()
     csv.writer(written, lineterminator="\n").writerow(row)
     cells = [
@@ -50,12 +50,12 @@ def test_no_cell_is_a_formula_however_cells_are_separated(delimiter: str, start:
 @pytest.mark.parametrize("part", [";", "\t", "\n", ';"', "; ", '"', " "])
 def test_a_long_value_takes_no_minutes(part: str) -> None:
     """A value of a million characters is looked at within a test's time, whatever they are."""
-    assert harmless(f"a{part * 500_000}=").endswith("'=" if part not in {'"', " "} else "=")
+    assert escape_formula(f"a{part * 500_000}=").endswith("'=" if part not in {'"', " "} else "=")
 
 
 def test_a_carriage_return_ends_no_row() -> None:
     """A value cannot smuggle a formula into the beginning of a row, whichever line end the file has."""
     written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerow([harmless("a\r=1\r\n=2"), "b"])
+    csv.writer(written, lineterminator="\n").writerow([escape_formula("a\r=1\r\n=2"), "b"])
     assert "\r" not in written.getvalue()
     assert list(csv.reader(io.StringIO(written.getvalue(), newline=""))) == [["a\n'=1\n'=2", "b"]]

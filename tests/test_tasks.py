@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from qxt_async.runtime.tasks import in_a_task
+from qxt_async.runtime.tasks import run_in_own_task
 
 
 def test_a_task_that_is_cancelled_alone() -> None:
@@ -20,6 +20,6 @@ def test_a_task_that_is_cancelled_alone() -> None:
             await asyncio.sleep(0)
 
         with pytest.raises(asyncio.CancelledError):
-            await in_a_task(work)
+            await run_in_own_task(work)
 
     asyncio.run(main())

@@ -27,8 +27,8 @@ from qxt_async.errors import (
     UrlTooLongError,
 )
 from qxt_async.models import Message
-from qxt_async.protocol.answers import parse_balance, parse_send, shown
-from qxt_async.protocol.requests import URL_LIMIT, Credentials, Form, Method, balance_form, join, send_form
+from qxt_async.protocol.answers import parse_balance, parse_send, redact
+from qxt_async.protocol.requests import URL_LIMIT, Credentials, FormTemplate, Method, balance_form, join, send_form
 
 SAMPLES = Path(__file__).parent / "samples"
 INDEX = tomllib.loads((SAMPLES / "index.toml").read_text(encoding="utf-8"))
@@ -87,9 +87,9 @@ def _samples(kind: str) -> list[Path]:
 
 def test_every_documented_refusal_has_samples_and_an_error_of_its_own() -> None:
     """The eight descriptions of PROTOCOL 2.1 map to eight different errors, each shown by a sample."""
-    shown = {entry["error"] for entry in INDEX["answer"] if entry["rule"].startswith("2.1 n.")}
-    assert len(shown) == 8
-    assert all(issubclass(getattr(errors, name), RefusedError) for name in shown)
+    redact = {entry["error"] for entry in INDEX["answer"] if entry["rule"].startswith("2.1 n.")}
+    assert len(redact) == 8
+    assert all(issubclass(getattr(errors, name), RefusedError) for name in redact)
 
 
 def test_a_get_is_refused_beyond_8000_bytes_of_url() -> None:
@@ -98,7 +98,7 @@ def test_a_get_is_refused_beyond_8000_bytes_of_url() -> None:
     form = send_form(ACCOUNT, Message("t"))
     head = len(f"{base}/smssenderv2?".encode() + form.request(b"").form.reveal())
     many = [f"138{n:08d}" for n in range((URL_LIMIT - head + 1) // 12)]
-    padded = Form(form.endpoint, form.head + b"x" * (URL_LIMIT - head - len(_tele(many))), form.tail)
+    padded = FormTemplate(form.endpoint, form.head + b"x" * (URL_LIMIT - head - len(_tele(many))), form.tail)
 
     request = padded.request(_tele(many), method="GET", base_url=base)
     assert len(f"{base}/smssenderv2?".encode() + request.form.reveal()) == URL_LIMIT
@@ -172,9 +172,9 @@ def test_reprs_hide_what_is_secret() -> None:
     form = send_form(ACCOUNT, Message("secret text"))
     request = form.request(b"13800138000")
     answer = parse_send(b"ok:1:13800138000\nfail:2:13800138001", ["13800138000", "13800138001", "13800138002"], b"-")
-    shown = repr((ACCOUNT, form, request, answer))
+    redact = repr((ACCOUNT, form, request, answer))
     for secret in (ACCOUNT.digest.reveal(), "secret", "13800138000", "13800138001", "13800138002"):
-        assert secret not in shown
+        assert secret not in redact
 
 
 # --- answers --------------------------------------------------------------------------------------------------------
@@ -187,14 +187,16 @@ def test_answers_mean_what_the_document_says(entry: dict[str, Any], file: str) -
 
     answer = parse_send(_answer(file), numbers, _tele(numbers))
 
-    assert [[receipt.mid, list(receipt.numbers)] for receipt in answer.receipts] == entry.get("receipts", [])
+    assert [[acceptance.mid, list(acceptance.numbers)] for acceptance in answer.acceptances] == entry.get(
+        "acceptances", []
+    )
     assert list(answer.failed) == entry.get("failed", [])
     assert list(answer.unknown) == entry.get("unknown", [])
     assert list(answer.codes) == entry.get("codes", [])
     assert (None if answer.error is None else type(answer.error).__name__) == entry.get("error")
     assert answer.trusted is entry.get("trusted", True)
-    if "shown" in entry:
-        assert _shown(answer.error) == entry["shown"]
+    if "redact" in entry:
+        assert _shown(answer.error) == entry["redact"]
 
 
 @pytest.mark.parametrize(("entry", "file"), _files("balance"))
@@ -207,8 +209,8 @@ def test_balances_mean_what_the_document_says(entry: dict[str, Any], file: str) 
     with pytest.raises(QxtError) as caught:
         parse_balance(_answer(file))
     assert type(caught.value).__name__ == entry["error"]
-    if "shown" in entry:
-        assert _shown(caught.value) == entry["shown"]
+    if "redact" in entry:
+        assert _shown(caught.value) == entry["redact"]
 
 
 def _shown(error: object) -> str:
@@ -281,7 +283,7 @@ def test_a_refusal_of_several_lines() -> None:
 )
 def test_what_a_gateway_said_is_masked(said: str, expected: str) -> None:
     """What is shown of an answer has no whole number, no digest and no encoded text, even if it repeats the request."""
-    assert shown(said) == expected
+    assert redact(said) == expected
 
 
 @pytest.mark.parametrize(
@@ -329,13 +331,13 @@ CODE_TEXT = "【Acme】Your code is 482913, 密码勿告诉他人."
 )
 def test_what_is_repeated_in_another_form_is_not_shown(repeated: str) -> None:
     """Separated, full-width, upper-case, as entities or in base64: it is masked, and what is around is shown."""
-    assert shown(f"so: [{repeated}] !", CODE_TEXT) in {"so: [****] !", "so: [&quot;****&quot;] !"}
+    assert redact(f"so: [{repeated}] !", CODE_TEXT) in {"so: [****] !", "so: [&quot;****&quot;] !"}
 
 
 @pytest.mark.parametrize("said", ["敏感词: 您 好", "code NullPointerException", "aGVsbG8gd29ybGQh", "R&D;", "482,91"])
 def test_what_is_not_repeated_is_shown(said: str) -> None:
     """Words of the gateway's own stay, whatever they look like."""
-    assert shown(said, CODE_TEXT) == said
+    assert redact(said, CODE_TEXT) == said
 
 
 def test_a_long_text_costs_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -344,8 +346,9 @@ def test_a_long_text_costs_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -
     Counted are calls of Python, per character of a text of 30,000: ten times the text may cost ten times as much. Of
     the codes of an answer ten are looked at.
     """
-    codes = []
-    monkeypatch.setattr("qxt_async.protocol.answers.shown", lambda said, text: codes.append(said) or shown(said, text))
+    codes: list[str] = []
+    append = codes.append
+    monkeypatch.setattr("qxt_async.protocol.answers.redact", lambda said, text: append(said) or redact(said, text))
     lines = "".join(f"fail:{'ab' * 90}{place}:13800138000\n" for place in range(1000))
     text = "ab" * 15_000
     answer = parse_send(lines.encode(), ["13800138000"], b"13800138000", text)
@@ -361,7 +364,7 @@ def test_a_long_text_costs_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -
 
         sys.setprofile(step)
         try:
-            shown("ab" * 150 + "b" + "a" * 300, "ab" * size)
+            redact("ab" * 150 + "b" + "a" * 300, "ab" * size)
         finally:
             sys.setprofile(None)
         return count
@@ -423,14 +426,14 @@ def plausible_answers(draw: st.DrawFn) -> tuple[list[str], bytes]:
 def _holds(numbers: list[str], body: bytes) -> None:
     """The numbers, each as often as it was sent, are shared out over the three outcomes, and nothing else is there."""
     answer = parse_send(body, numbers, _tele(numbers))
-    accepted = [number for receipt in answer.receipts for number in receipt.numbers]
+    accepted = [number for acceptance in answer.acceptances for number in acceptance.numbers]
     assert Counter([*accepted, *answer.failed, *answer.unknown]) == Counter(numbers)
     assert not set(accepted) & set(answer.failed)
     assert not set(accepted) & set(answer.unknown)
     assert not set(answer.failed) & set(answer.unknown)
     assert (answer.error is None) == (Counter(accepted) == Counter(numbers))
     assert not answer.unknown or isinstance(answer.error, errors.OutcomeUnknownError)
-    assert all(receipt.mid and receipt.numbers for receipt in answer.receipts)
+    assert all(acceptance.mid and acceptance.numbers for acceptance in answer.acceptances)
 
 
 @given(NUMBERS, st.binary(max_size=200))
@@ -451,7 +454,9 @@ def test_the_fast_way_and_the_slow_way_agree(numbers: list[str], mid: str, end: 
     tele = _tele(numbers)
     fast = parse_send(f"ok:{mid}:".encode() + tele + end.encode(), numbers, tele)
     slow = parse_send(f" ok:{mid}:".encode() + tele + end.encode(), numbers, tele)
-    assert [(r.mid, sorted(r.numbers)) for r in fast.receipts] == [(r.mid, sorted(r.numbers)) for r in slow.receipts]
+    assert [(r.mid, sorted(r.numbers)) for r in fast.acceptances] == [
+        (r.mid, sorted(r.numbers)) for r in slow.acceptances
+    ]
     assert (fast.failed, fast.unknown, fast.error) == (slow.failed, slow.unknown, slow.error) == ((), (), None)
 
 

@@ -7,7 +7,7 @@
         tally = await CampaignRunner(journal, client).run(planned.id)
 """
 
-from qxt_async.campaign.execute import Execution, Executor, Failures, Fate
+from qxt_async.campaign.execute import AttemptOutcome, AttemptResult, BatchSender, Failures
 from qxt_async.campaign.export import export_csv, export_left_out, export_parquet
 from qxt_async.campaign.options import RunOptions, RunProgress
 from qxt_async.campaign.plan import CampaignPlan, plan
@@ -16,12 +16,12 @@ from qxt_async.campaign.run import CampaignRunner, run_until_signalled
 from qxt_async.campaign.windows import SendWindow
 
 __all__ = [
+    "AttemptOutcome",
+    "AttemptResult",
+    "BatchSender",
     "CampaignPlan",
     "CampaignRunner",
-    "Execution",
-    "Executor",
     "Failures",
-    "Fate",
     "ReportData",
     "RunOptions",
     "RunProgress",

@@ -25,11 +25,11 @@ from qxt_async.errors import (
     NotSentError,
     QxtError,
 )
-from qxt_async.models import counted
-from qxt_async.runtime.clocks import steady
-from qxt_async.runtime.tasks import in_a_task
+from qxt_async.models import repr_count
+from qxt_async.runtime.clocks import boottime
+from qxt_async.runtime.tasks import run_in_own_task
 from qxt_async.runtime.words import plural
-from qxt_async.sending.attempts import RecordedBatch
+from qxt_async.sending.attempts import ClaimedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from qxt_async.models import BatchResult
     from qxt_async.sending.retry import RetryPolicy
 
-__all__ = ["Execution", "Executor", "Failures", "Fate"]
+__all__ = ["AttemptOutcome", "AttemptResult", "BatchSender", "Failures"]
 
 logger = logging.getLogger("qxt_async")
 
@@ -48,7 +48,7 @@ _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 5.0
 
 
-class Fate(enum.StrEnum):
+class AttemptOutcome(enum.StrEnum):
     """What an execution came to."""
 
     SETTLED = "settled"
@@ -58,7 +58,7 @@ class Fate(enum.StrEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Execution:
+class AttemptResult:
     """What became of a claimed batch.
 
     Attributes:
@@ -71,8 +71,8 @@ class Execution:
         delay: seconds before the batch is claimed again, for *not sent*.
     """
 
-    fate: Fate
-    numbers: tuple[str, ...] = attrs.field(repr=counted)
+    fate: AttemptOutcome
+    numbers: tuple[str, ...] = attrs.field(repr=repr_count)
     result: BatchResult | None = None
     error: QxtError | None = None
     delay: float = 0.0
@@ -93,16 +93,16 @@ class Failures:
     in_a_row: int = 0
     reason: str = ""
 
-    def heed(self, result: BatchResult) -> None:
+    def record(self, result: BatchResult) -> None:
         """Count an answer; what was not sent is planned again, and counts when it is settled."""
         if result.error is not None and result.error.concerns_every_batch:
             self.reason = str(result.error)
-        elif result.receipts:
+        elif result.acceptances:
             self.in_a_row = 0
         elif not isinstance(result.error, NotSentError):
             self._count(result.error)
 
-    def heed_settled(self, execution: Execution) -> None:
+    def heed_settled(self, execution: AttemptResult) -> None:
         """Count what was tried for the last time and not sent then, either."""
         if isinstance(execution.error, NotSentError):
             self._count(execution.error)
@@ -118,7 +118,7 @@ class Failures:
             self.reason = f"{plural(self.in_a_row, 'batch')} in a row {were} not accepted: {error}"
 
 
-class Executor:
+class BatchSender:
     """Sends batches of campaigns, one a call; any number of calls may be under way.
 
     Args:
@@ -140,13 +140,13 @@ class Executor:
         client: QxtClient,
         *,
         retry: RetryPolicy,
-        margin: float,
+        lease_margin: float,
         patience: float,
     ) -> None:
         self._campaigns = campaigns
         self._client = client
         self._retry = retry
-        self._margin = margin
+        self._lease_margin = lease_margin
         self._patience = patience
         self._alive: set[str] = set()
         self._unclear: dict[str, int] = {}
@@ -165,7 +165,7 @@ class Executor:
         batch: int | None = None,
         still: Callable[[], bool] = lambda: True,
         on_result: Callable[[BatchResult], None] = lambda _: None,
-    ) -> Execution | None:
+    ) -> AttemptResult | None:
         """Claim the next batch, or this one, send it, and write down what became of it.
 
         Args:
@@ -184,11 +184,11 @@ class Executor:
         Cancelling: what the gateway answered is written down, or what was provably not sent is planned again; if the
         journal does not take it at once, the batch will be unknown.
         """
-        return await in_a_task(lambda: self._execute(campaign, batch, still, on_result))
+        return await run_in_own_task(lambda: self._execute(campaign, batch, still, on_result))
 
     async def _execute(
         self, campaign: int, batch: int | None, still: Callable[[], bool], on_result: Callable[[BatchResult], None]
-    ) -> Execution | None:
+    ) -> AttemptResult | None:
         await self._take_back_unclear()
         token = secrets.token_hex(16)
         claim: Claim | None = None
@@ -196,7 +196,7 @@ class Executor:
         wanted = True
         until = float("inf")
 
-        async def take() -> RecordedBatch | None:
+        async def take() -> ClaimedBatch | None:
             nonlocal claim, wanted, until
             wanted = not self.unwritten and still()
             if not wanted:
@@ -204,8 +204,8 @@ class Executor:
             claim = await self._claim(campaign, batch, token)
             if claim is None:
                 return None
-            until = claim.since + self._margin
-            return RecordedBatch(claim.message, claim.numbers, until=until)
+            until = claim.since + self._lease_margin
+            return ClaimedBatch(claim.message, claim.numbers, until=until)
 
         def tell(result: BatchResult) -> None:
             nonlocal told
@@ -225,15 +225,15 @@ class Executor:
             raise
         else:
             if not wanted:
-                return Execution(fate=Fate.GIVEN_UP, numbers=())
-            late = steady() >= until
+                return AttemptResult(fate=AttemptOutcome.GIVEN_UP, numbers=())
+            late = boottime() >= until
             return None if claim is None else await self._write_down(claim, told, given_up=late)
         finally:
             self._alive.discard(token)
 
     async def _claim(self, campaign: int, batch: int | None, token: str) -> Claim | None:
         claim: Claim | None = None
-        lease = self._client.timeout + self._margin
+        lease = self._client.timeout + self._lease_margin
         # A claim that is committed and not known here would be a batch that nobody knows anything of.
         with anyio.CancelScope(shield=True):
             try:
@@ -249,29 +249,29 @@ class Executor:
             await self._campaigns.disclaim(campaign, token)
             self._unclear.pop(token, None)
 
-    async def _refused(self, claim: Claim, error: InvalidRequestError) -> Execution:
+    async def _refused(self, claim: Claim, error: InvalidRequestError) -> AttemptResult:
         """The batch cannot be sent as it is, by this client: none of its kind can."""
         await self._insist(lambda: self._campaigns.put_back(claim, error))
-        return Execution(fate=Fate.REFUSED, numbers=claim.numbers, error=error)
+        return AttemptResult(fate=AttemptOutcome.REFUSED, numbers=claim.numbers, error=error)
 
-    async def _write_down(self, claim: Claim, result: BatchResult | None, *, given_up: bool) -> Execution:
+    async def _write_down(self, claim: Claim, result: BatchResult | None, *, given_up: bool) -> AttemptResult:
         error = None if result is None else result.error
         if result is None or not result.attempts or (given_up and isinstance(error, NotSentError)):
             # There was no request: cancelled, or too late, after a stop or a long wait for a connection. It is claimed
             # anew, so that who has opted out meanwhile is left out.
             await self._insist(lambda: self._campaigns.put_back(claim, None))
-            return Execution(fate=Fate.GIVEN_UP, numbers=claim.numbers)
+            return AttemptResult(fate=AttemptOutcome.GIVEN_UP, numbers=claim.numbers)
         if isinstance(error, NotSentError):
             delay = self._retry.delay(claim.unsent + 1, error, random.random)
             attempts = self._retry.attempts
             await self._insist(lambda: self._campaigns.put_back(claim, error, delay=delay, attempts=attempts))
-            fate = Fate.NOT_SENT if claim.unsent + 1 < attempts else Fate.SETTLED
-            return Execution(fate=fate, numbers=claim.numbers, result=result, error=error, delay=delay)
+            fate = AttemptOutcome.NOT_SENT if claim.unsent + 1 < attempts else AttemptOutcome.SETTLED
+            return AttemptResult(fate=fate, numbers=claim.numbers, result=result, error=error, delay=delay)
         if isinstance(error, AccountRefusedError):
             await self._insist(lambda: self._campaigns.put_back(claim, error))
-            return Execution(fate=Fate.REFUSED, numbers=claim.numbers, result=result, error=error)
+            return AttemptResult(fate=AttemptOutcome.REFUSED, numbers=claim.numbers, result=result, error=error)
         await self._insist(lambda: self._campaigns.settle(claim, result))
-        return Execution(fate=Fate.SETTLED, numbers=claim.numbers, result=result, error=error)
+        return AttemptResult(fate=AttemptOutcome.SETTLED, numbers=claim.numbers, result=result, error=error)
 
     async def _insist(self, write: Callable[[], Awaitable[bool]]) -> None:
         """Write until the journal takes it. Cancelling cuts the waiting between two tries short, not a try."""

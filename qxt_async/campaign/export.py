@@ -17,8 +17,8 @@ import functools
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
-from qxt_async.files.spreadsheets import harmless
-from qxt_async.journal.records import LeftOutReason, NumberRecord, NumberState
+from qxt_async.files.spreadsheets import escape_formula
+from qxt_async.journal.records import ExclusionReason, NumberRecord, NumberState
 from qxt_async.protocol.numbers import canonical
 from qxt_async.runtime.tasks import in_a_thread
 
@@ -68,7 +68,7 @@ async def numbers(journal: Journal, campaign: int) -> AsyncGenerator[list[Number
         yield records
     after = 0
     while entries := await journal.campaigns.left_out(
-        campaign, reason=LeftOutReason.SUPPRESSED, after=after, limit=_LEFT_OUT
+        campaign, reason=ExclusionReason.SUPPRESSED, after=after, limit=_LEFT_OUT
     ):
         after = entries[-1].cursor
         yield [_suppressed(entry.value.raw) for entry in entries]
@@ -113,13 +113,13 @@ def _moment(at: datetime | None) -> str:
 
 def _line(record: NumberRecord) -> tuple[object, ...]:
     return (
-        harmless(canonical(record.number)),
+        escape_formula(canonical(record.number)),
         record.state.value,
-        harmless(record.mid or ""),
+        escape_formula(record.mid or ""),
         record.report_state or "",
-        harmless(record.report or ""),
-        harmless(record.area or ""),
-        harmless(record.city or ""),
+        escape_formula(record.report or ""),
+        escape_formula(record.area or ""),
+        escape_formula(record.city or ""),
         record.error,
         "yes" if record.via_report else "",
         "" if record.batch is None else record.batch,
@@ -189,7 +189,7 @@ async def export_parquet(journal: Journal, campaign: int, path: str | os.PathLik
 
 
 async def export_left_out(
-    journal: Journal, campaign: int, stream: TextIO, *, reason: LeftOutReason | None = None
+    journal: Journal, campaign: int, stream: TextIO, *, reason: ExclusionReason | None = None
 ) -> int:
     """Write as CSV what the plan left out, and why: ``number,reason,detail,source,line``.
 
@@ -213,7 +213,13 @@ async def export_left_out(
         after = entries[-1].cursor
         count += len(entries)
         rows: Sequence[Any] = [
-            (harmless(one.raw), one.reason.value, harmless(one.detail), harmless(one.source), one.line)
+            (
+                escape_formula(one.raw),
+                one.reason.value,
+                escape_formula(one.detail),
+                escape_formula(one.source),
+                one.line,
+            )
             for one in (entry.value for entry in entries)
         ]
         await in_a_thread(functools.partial(writer.writerows, rows))

@@ -48,14 +48,14 @@ class RunOptions:
         check_balance: ask for the balance before the start and every `balance_every` batches, and pause when it does
             not suffice: an empty account answers ``ok`` and delivers nothing (PROTOCOL 2.2).
         balance_every: batches between two questions.
-        balance_floor: messages that have to be left, and never fewer than the next `balance_every` batches cost.
-        pause_after: so many batches in a row of which nothing was accepted pause the campaign.
+        min_balance: messages that have to be left, and never fewer than the next `balance_every` batches cost.
+        max_consecutive_failures: so many batches in a row of which nothing was accepted pause the campaign.
         window: when batches may be begun; ``None`` for any time.
         test_numbers: numbers that get their text before everybody else, once; see `CampaignStore.plan_test`.
         pause_after_test: pause after a test that was accepted, so that somebody can look at the phone.
         wait_while_paused: go on when a paused campaign is resumed, instead of returning.
-        retry: see `Executor`.
-        margin, patience: see `Executor`.
+        retry: see `BatchSender`.
+        margin, patience: see `BatchSender`.
         poll: seconds between two looks at the journal, within which orders are noticed.
         reconcile_every: seconds between two looks at the status reports for unknown batches.
         report_deadline: seconds after which an unknown batch without a status report is called overdue.
@@ -67,16 +67,16 @@ class RunOptions:
 
     check_balance: bool = True
     balance_every: int = 50
-    balance_floor: int = 0
-    pause_after: int = 10
+    min_balance: int = 0
+    max_consecutive_failures: int = 10
     window: SendWindow | None = None
     test_numbers: Sequence[str] = attrs.field(default=(), repr=False)
     pause_after_test: bool = False
     wait_while_paused: bool = False
     retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))
-    margin: float = 15.0
+    lease_margin: float = 15.0
     patience: float = 60.0
-    poll: float = 0.5
+    poll_interval: float = 0.5
     reconcile_every: float = 30.0
     report_deadline: float = 72 * 3600.0
     on_progress: Callable[[RunProgress], None] | None = None

@@ -19,7 +19,7 @@ from qxt_async.campaign.planner import Planner, Rules
 from qxt_async.errors import InvalidConfigurationError, InvalidRequestError, QxtError
 from qxt_async.files.tables import TableFile
 from qxt_async.files.templates import Template
-from qxt_async.protocol.numbers import MOBILE_PATTERN, Intake
+from qxt_async.protocol.numbers import MOBILE_PATTERN, NumberFilter
 from qxt_async.protocol.requests import MAX_NUMBERS
 from qxt_async.protocol.texts import check_extno, encode, substitute
 
@@ -137,14 +137,14 @@ async def plan(
     if not 1 <= batch_size <= MAX_NUMBERS:
         raise InvalidConfigurationError(f"batch_size is {batch_size}: a request carries 1 to {MAX_NUMBERS} numbers")
     listed = _listed(sources)
-    intake = Intake(number_pattern)  # checks the pattern
+    number_filter = NumberFilter(number_pattern)  # checks the pattern
     names = [os.fspath(source.path) for source in listed if isinstance(source, TableFile)]
     listed_numbers = await journal.suppressed_numbers()
     campaign = await journal.campaigns.create(name=name, sources=names)
     planner = Planner(
         functools.partial(journal.campaigns.add, campaign),
         rules,
-        number_pattern=intake.pattern,
+        number_pattern=number_filter.pattern,
         suppressed=(listed_numbers, suppressed),
         batch_size=batch_size,
         skip_faulty=skip_faulty,

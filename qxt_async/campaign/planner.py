@@ -13,9 +13,9 @@ import attrs
 from qxt_async.campaign.grouping import Grouping
 from qxt_async.errors import InvalidExtnoError, InvalidNumberError, NoValidNumberError, SourceFileError
 from qxt_async.files.tables import open_table, restored
-from qxt_async.journal.records import LeftOut, LeftOutReason
+from qxt_async.journal.records import ExcludedNumber, ExclusionReason
 from qxt_async.models import Message
-from qxt_async.protocol.numbers import Intake, SeenNumbers, allowed, normalize
+from qxt_async.protocol.numbers import Deduplicator, NumberFilter, allowed, normalize
 from qxt_async.protocol.texts import check_extno, segments, substitute
 from qxt_async.runtime.tasks import in_a_thread
 from qxt_async.runtime.words import plural
@@ -82,7 +82,7 @@ class Planner:
 
     def __init__(
         self,
-        add: Callable[[Sequence[PlannedBatch], Sequence[LeftOut]], Awaitable[None]],
+        add: Callable[[Sequence[PlannedBatch], Sequence[ExcludedNumber]], Awaitable[None]],
         rules: Rules,
         *,
         number_pattern: str,
@@ -98,10 +98,10 @@ class Planner:
         self._suppressed = suppressed
         self._skip_faulty = skip_faulty
         self._on_progress = on_progress
-        self._seen = SeenNumbers(number_pattern)
+        self._seen = Deduplicator(number_pattern)
         self._batches: list[PlannedBatch] = []
         self._batched = 0
-        self._left_out: list[LeftOut] = []
+        self._left_out: list[ExcludedNumber] = []
         self._faults: list[tuple[str, int, str]] = []
         self._example = ""
         self._read = 0
@@ -170,18 +170,18 @@ class Planner:
             self._write_texts(rows, block.rows)
         fresh = self._seen.new(rows.numbers)
         if len(fresh) < len(rows.numbers):
-            rows.keep(_first(rows.numbers, fresh), self._leave(rows, LeftOutReason.DUPLICATE))
+            rows.keep(_first(rows.numbers, fresh), self._leave(rows, ExclusionReason.DUPLICATE))
         for suppressed in self._suppressed:
             if (wanted := allowed(rows.numbers, suppressed, self._pattern)) is not None:
-                rows.keep(wanted, self._leave(rows, LeftOutReason.SUPPRESSED))
+                rows.keep(wanted, self._leave(rows, ExclusionReason.SUPPRESSED))
         self._group(rows)
 
     def _clean(self, block: NumberBlock, source: str) -> _Rows:
         given = block.numbers
-        intake = Intake(self._pattern, keep_invalid=False)
-        numbers = intake.admit(given)
+        number_filter = NumberFilter(self._pattern, keep_invalid=False)
+        numbers = number_filter.filter(given)
         rows = _Rows(source, numbers, block.lines, range(len(given)), given)
-        if not intake.invalid_count:
+        if not number_filter.invalid_count:
             return rows
         rows.numbers = given
         clean: list[str] = []
@@ -195,7 +195,7 @@ class Planner:
         if reasons and not self._example:
             place, reason = next(iter(reasons.items()))
             self._example = f"; the first of them, {source}, line {block.lines[place]}: {reason}"
-        rows.keep([place not in reasons for place in rows.places], self._leave(rows, LeftOutReason.INVALID, reasons))
+        rows.keep([place not in reasons for place in rows.places], self._leave(rows, ExclusionReason.INVALID, reasons))
         rows.numbers = [number for number in clean if number]
         return rows
 
@@ -210,7 +210,7 @@ class Planner:
         if not self._skip_faulty:
             room = _SHOWN_FAULTS - len(self._faults)
             self._faults += [(rows.source, rows.lines[place], fault) for place, fault in islice(faults.items(), room)]
-        rows.keep([place not in faults for place in rows.places], self._leave(rows, LeftOutReason.INVALID, faults))
+        rows.keep([place not in faults for place in rows.places], self._leave(rows, ExclusionReason.INVALID, faults))
 
     def _new_message(self, values: tuple[str, ...]) -> tuple[Message, int] | str:
         made = self._rules.message(values)
@@ -236,13 +236,13 @@ class Planner:
         self._put(self.grouping.add(message, count, numbers))
 
     def _leave(
-        self, rows: _Rows, reason: LeftOutReason, details: Mapping[int, str] | None = None
+        self, rows: _Rows, reason: ExclusionReason, details: Mapping[int, str] | None = None
     ) -> Callable[[int], None]:
         def leave(place: int) -> None:
             detail = "" if details is None else details[place]
             raw = str(rows.given[place])
             self._left_out.append(
-                LeftOut(raw, reason=reason, detail=detail, source=rows.source, line=rows.lines[place])
+                ExcludedNumber(raw, reason=reason, detail=detail, source=rows.source, line=rows.lines[place])
             )
 
         return leave

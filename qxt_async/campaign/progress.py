@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Tally
 
-__all__ = ["Speedometer"]
+__all__ = ["ProgressReporter"]
 
 # The speed that is told is that of the last so many seconds.
 _SPEED_OVER: Final = 30.0
@@ -23,7 +23,7 @@ _SHARE: Final = 0.05
 _LONGEST_REST: Final = 30.0
 
 
-class Speedometer:
+class ProgressReporter:
     """Tells `RunOptions.on_progress`.
 
     Attributes:

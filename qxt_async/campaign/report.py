@@ -76,8 +76,8 @@ class ReportData:
     @property
     def reports(self) -> int:
         """Status reports of any kind."""
-        counted = self.deliveries
-        return counted.delivered + counted.rejected + counted.failed + counted.unknown
+        repr_count = self.deliveries
+        return repr_count.delivered + repr_count.rejected + repr_count.failed + repr_count.unknown
 
     def within(self, share: float) -> int | None:
         """Seconds within which this share of the deliveries was reported; ``None`` if there are none."""

@@ -12,7 +12,7 @@ import anyio
 
 from qxt_async.campaign.options import RunOptions
 from qxt_async.campaign.running import Run
-from qxt_async.runtime.signals import heeded
+from qxt_async.runtime.signals import handle_signals
 
 if TYPE_CHECKING:
     import signal
@@ -94,12 +94,14 @@ async def run_until_signalled(
     tally: Tally | None = None
     running = anyio.CancelScope()
 
-    def heed(number: signal.Signals, stop: Callable[[], None]) -> None:
+    def record(number: signal.Signals, stop: Callable[[], None]) -> None:
         stop()
         if on_stopping is not None:
             on_stopping(number)
 
-    async with heeded(lambda number: heed(number, runner.stop), lambda number: heed(number, running.cancel)):
+    async with handle_signals(
+        lambda number: record(number, runner.stop), lambda number: record(number, running.cancel)
+    ):
         with running:
             tally = await runner.run(campaign)
     return tally

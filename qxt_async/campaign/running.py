@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 
-from qxt_async.campaign.execute import Executor, Failures, Fate
-from qxt_async.campaign.progress import Speedometer
+from qxt_async.campaign.execute import AttemptOutcome, BatchSender, Failures
+from qxt_async.campaign.progress import ProgressReporter
 from qxt_async.errors import (
     JournalBusyError,
     JournalUnavailableError,
@@ -25,7 +25,7 @@ from qxt_async.journal.records import CampaignState
 from qxt_async.protocol.numbers import normalize
 
 if TYPE_CHECKING:
-    from qxt_async.campaign.execute import Execution
+    from qxt_async.campaign.execute import AttemptResult
     from qxt_async.campaign.options import RunOptions
     from qxt_async.client import QxtClient
     from qxt_async.journal.campaigns import CampaignStore
@@ -49,16 +49,16 @@ class Run:
         self._client = client
         self._options = options
         self._campaign = campaign
-        self._executor = Executor(
-            campaigns, client, retry=options.retry, margin=options.margin, patience=options.patience
+        self._executor = BatchSender(
+            campaigns, client, retry=options.retry, lease_margin=options.lease_margin, patience=options.patience
         )
-        self._speedometer = Speedometer(campaigns, campaign, options)
+        self._speedometer = ProgressReporter(campaigns, campaign, options)
         self._stopped = anyio.Event()
         self._look = anyio.Event()
         self._work_to_do = anyio.Event()
         self._busy = 0
         self._quiet = anyio.Event()
-        self._failures = Failures(options.pause_after)
+        self._failures = Failures(options.max_consecutive_failures)
         self._unreached = 0
         self._hold_until = float("-inf")
         self._held_for = ""
@@ -128,7 +128,7 @@ class Run:
             self._busy += 1
             try:
                 execution = await self._executor.execute(
-                    self._campaign, still=self._still, on_result=self._failures.heed
+                    self._campaign, still=self._still, on_result=self._failures.record
                 )
             finally:
                 self._busy -= 1
@@ -136,7 +136,7 @@ class Run:
                     self._quiet.set()
             if execution is None:
                 await self._idle()
-            elif execution.fate is Fate.GIVEN_UP:
+            elif execution.fate is AttemptOutcome.GIVEN_UP:
                 self._unasked -= 1
                 if self._executor.unwritten:
                     self._hold(_JOURNAL_REST, "the journal does not take an outcome")
@@ -156,10 +156,10 @@ class Run:
             self._look.set()
         await self._work_to_do.wait()
 
-    async def _account_for(self, execution: Execution) -> None:
-        if execution.fate is Fate.REFUSED:
+    async def _account_for(self, execution: AttemptResult) -> None:
+        if execution.fate is AttemptOutcome.REFUSED:
             await self._pause(str(execution.error))
-        elif execution.fate is Fate.NOT_SENT:
+        elif execution.fate is AttemptOutcome.NOT_SENT:
             self._unreached += 1
             # Once is an accident, twice a gateway that cannot be reached: no use in trying every batch on it.
             if self._unreached > 1 or isinstance(execution.error, ThrottledError):
@@ -238,7 +238,7 @@ class Run:
         cost = await self._campaigns.cost_ahead(self._campaign, batches)
         self._short = ""
         if cost:
-            floor = max(cost, self._options.balance_floor)
+            floor = max(cost, self._options.min_balance)
             balance = self._speedometer.balance = (await self._client.balance()).sms
             if balance < floor:
                 self._short = f"the balance is {balance}, at least {floor} are wanted"
@@ -268,9 +268,9 @@ class Run:
             except Exception as error:  # noqa: BLE001
                 self._fail(error)
             if self.stopping:
-                await anyio.sleep(self._options.poll)
+                await anyio.sleep(self._options.poll_interval)
                 continue
-            with anyio.move_on_after(self._options.poll):
+            with anyio.move_on_after(self._options.poll_interval):
                 await self._look.wait()
             if not self.stopping:
                 self._look = anyio.Event()

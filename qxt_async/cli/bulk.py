@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import anyio
 
     from qxt_async import BulkStream, QxtClient
-    from qxt_async.cli.ledger import Ledger
+    from qxt_async.cli.ledger import SendSummary
     from qxt_async.cli.screening import FileNumbers
     from qxt_async.cli.stopping import Ended
 
@@ -99,7 +99,7 @@ def command(
     """
     from qxt_async import QxtClient
     from qxt_async.cli.display import progress
-    from qxt_async.cli.ledger import Ledger, NumbersFile, keep_apart
+    from qxt_async.cli.ledger import NumbersFile, SendSummary, keep_apart
     from qxt_async.cli.reporting import finish
     from qxt_async.cli.screening import FileNumbers, read_suppressed, survey
     from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
@@ -112,7 +112,7 @@ def command(
         check_text(text)
     options = account(user, base_url)
     left_out = read_suppressed(suppressed, journal)
-    ledger = Ledger(
+    ledger = SendSummary(
         NumbersFile(failed_to, "--failed-to"),
         NumbersFile(unknown_to, "--unknown-to"),
         NumbersFile(unsent_to, "--unsent-to"),
@@ -126,7 +126,7 @@ def command(
         if not regular:
             raise click.UsageError("--check-balance reads FILE twice, and this one can be read once only.")
         first_look, valid = survey(table, left_out)
-        total = first_look.screen.intake.read
+        total = first_look.screen.number_filter.read
         needed = valid * segments(substituted(text) if substitute else text, addseqno=addseqno)
     elif regular:
         with FileNumbers(table) as to_count:
@@ -161,14 +161,14 @@ def command(
             for stream in streams:
                 if ledger.unsent_to.path is not None:
                     _keep_unsent(stream, source, ledger, regular=regular)
-                ledger.duplicates = stream.intake.duplicates
-                ledger.suppressed = stream.intake.suppressed_count
+                ledger.duplicates = stream.number_filter.duplicates
+                ledger.suppressed = stream.number_filter.suppressed_count
             ledger.close()
-            intake = source.screen.intake
-            ledger.invalid = intake.invalid_count
+            number_filter = source.screen.number_filter
+            ledger.invalid = number_filter.invalid_count
             # What was read and not given on, or never read, was not sent either.
             handled = ledger.settled + ledger.invalid + ledger.duplicates + ledger.suppressed
-            ledger.unsent = max(total or 0, intake.read) - handled
+            ledger.unsent = max(total or 0, number_filter.read) - handled
             for line in source.screen.remarks():
                 click.echo(line, err=True)
             say_left_out(ledger.suppressed, journal, suppressed)
@@ -177,7 +177,7 @@ def command(
         tell(run_until_stopped(work))
 
 
-def _keep_unsent(stream: BulkStream, source: FileNumbers, ledger: Ledger, *, regular: bool) -> None:
+def _keep_unsent(stream: BulkStream, source: FileNumbers, ledger: SendSummary, *, regular: bool) -> None:
     """Write down what was not begun. Of a pipe that is what was read: it may give no more for hours."""
     from qxt_async import QxtError
 
@@ -186,7 +186,7 @@ def _keep_unsent(stream: BulkStream, source: FileNumbers, ledger: Ledger, *, reg
         file.write(stream.unsent)
         for numbers in source.blocks() if regular else (source.ready(),):
             # Through the same gate as all before: who got the text already is not in the file.
-            file.write(stream.intake.admit(numbers))
+            file.write(stream.number_filter.filter(numbers))
     except (QxtError, OSError) as error:
         click.echo(f"{file.option} {file.path}: not all of the numbers that were not sent are in it: {error}", err=True)
 
@@ -199,7 +199,7 @@ async def _require(client: QxtClient, needed: int) -> None:
         raise InsufficientBalanceError(needed, available)
 
 
-async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: Ledger) -> None:
+async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: SendSummary) -> None:
     """Send until the source ends; when `beginning` is cancelled, wait for what is under way."""
     from qxt_async import CallbackFailedError, QxtError, SourceFailedError
 

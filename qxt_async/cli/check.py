@@ -70,9 +70,9 @@ def command(
     found = {
         "sendable": bool(valid and text.strip() and not bad and not fault),
         "valid": valid,
-        "invalid": screen.intake.invalid_count,
-        "duplicates": screen.intake.duplicates,
-        "suppressed": screen.intake.suppressed_count,
+        "invalid": screen.number_filter.invalid_count,
+        "duplicates": screen.number_filter.duplicates,
+        "suppressed": screen.number_filter.suppressed_count,
         "batches": -(-valid // MAX_NUMBERS),
         "characters": len(text),
         "segments": segments,
@@ -95,7 +95,7 @@ def command(
         print_table([(name, count) for name, count in found.items() if name != "sendable"])
         for line in screen.remarks():
             click.echo(line, err=True)
-    say_left_out(screen.intake.suppressed_count, journal, suppressed)
+    say_left_out(screen.number_filter.suppressed_count, journal, suppressed)
     for each in bad:
         advice = "" if each.substitute is None else f"; --substitute would put {each.substitute!r}"
         click.echo(f"text, line {each.line}, column {each.column}: GBK has no {each.name}{advice}", err=True)

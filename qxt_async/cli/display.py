@@ -16,7 +16,7 @@ from qxt_async.runtime.words import plural, share
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Generator, Sequence
 
-    from qxt_async.cli.ledger import Ledger
+    from qxt_async.cli.ledger import SendSummary
     from qxt_async.models import Progress
 
 __all__ = ["aligned", "count_markup", "draws_bars", "json_line", "print_table", "print_tally", "progress"]
@@ -169,7 +169,7 @@ def print_table(rows: Sequence[tuple[str, int | str]], *, footer: str = "") -> N
         click.echo(footer)
 
 
-def print_tally(ledger: Ledger) -> None:
+def print_tally(ledger: SendSummary) -> None:
     """Print what became of the numbers on stdout, and why some are not accepted on stderr."""
     names = ("accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "unsent")
     always = ("accepted", "failed", "unknown")

@@ -16,7 +16,7 @@ import click
 from qxt_async.cli.display import json_line
 from qxt_async.cli.journals import existing, journal_option
 from qxt_async.cli.options import bom_option
-from qxt_async.files.spreadsheets import harmless
+from qxt_async.files.spreadsheets import escape_formula
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -200,7 +200,7 @@ def _as_csv(feed: Feed[Any], rows: list[Values] | None) -> str:
     if rows is None:
         writer.writerow(("cursor", *feed.columns))
     else:
-        writer.writerows((row["cursor"], *(harmless(row[name] or "") for name in feed.columns)) for row in rows)
+        writer.writerows((row["cursor"], *(escape_formula(row[name] or "") for name in feed.columns)) for row in rows)
     return written.getvalue()
 
 

@@ -14,7 +14,7 @@ import click
 from qxt_async.cli.display import json_line
 from qxt_async.cli.program import ExitCode
 from qxt_async.errors import NotSentError
-from qxt_async.models import masked
+from qxt_async.models import mask
 from qxt_async.runtime.words import plural
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from qxt_async.models import BatchResult
 
-__all__ = ["Ledger", "NumbersFile", "keep_apart"]
+__all__ = ["NumbersFile", "SendSummary", "keep_apart"]
 
 _SHOWN = 3
 _SHOWN_ERRORS = 10
@@ -109,7 +109,7 @@ class _Met:
 
 
 @attrs.define
-class Ledger:
+class SendSummary:
     """Counts results as they come, in constant memory but for the mids.
 
     Attributes:
@@ -151,7 +151,7 @@ class Ledger:
         self.mids.extend(result.mids)
         for state, numbers in (("failed", result.failed), ("unknown", result.unknown)):
             examples = self._examples[state]
-            examples.extend(masked(number) for number in numbers[: _SHOWN - len(examples)])
+            examples.extend(mask(number) for number in numbers[: _SHOWN - len(examples)])
         if result.error is not None:
             met = self._errors.setdefault(type(result.error), _Met(type(result.error).__name__, str(result.error)))
             met.numbers += len(result.failed) + len(result.unknown)

@@ -218,16 +218,14 @@ guard_options = all_of(
     click.option("--window", metavar="FROM-TO", help="Begin batches only then, such as 08:00-21:00."),
     click.option("--zone", default="Asia/Shanghai", show_default=True, metavar="TZ", help="Time zone of --window."),
     click.option(
-        "--pause-after",
+        "--max-consecutive-failures",
         type=click.IntRange(min=1),
         default=10,
         show_default=True,
         metavar="N",
         help="Pause after so many batches in a row without success.",
     ),
-    click.option(
-        "--balance-floor", type=click.IntRange(min=0), default=0, metavar="N", help="Pause when less is left."
-    ),
+    click.option("--min-balance", type=click.IntRange(min=0), default=0, metavar="N", help="Pause when less is left."),
     click.option("--no-check-balance", is_flag=True, help="Never ask for the balance."),
 )
 
@@ -250,7 +248,7 @@ def account(user: str | None, base_url: str | None) -> dict[str, Any]:
     if not (os.environ.get("QXT_PASSWORD") or os.environ.get("QXT_PASSWORD_MD5")):
         if not sys.stdin.isatty():
             raise click.UsageError("no password: set QXT_PASSWORD, or QXT_PASSWORD_MD5 (its md5 in lowercase).")
-        from qxt_async.values import Secret
+        from qxt_async.runtime.secret import Secret
 
         found["password"] = Secret(click.prompt(f"Password of {user}", hide_input=True, err=True))
     return found

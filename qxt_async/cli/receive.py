@@ -106,7 +106,7 @@ def command(
         trusted_proxies=trusted_proxies,
         channel_number=channel_number,
         opt_out=None if no_opt_out else opt_out,
-        guessable=_only_here(host) and not trusted_proxies,
+        allow_weak_secret=_only_here(host) and not trusted_proxies,
     )
     try:
         listener, address = listen(host, port)
@@ -115,9 +115,9 @@ def command(
 
     def tell() -> None:
         # What is printed may be kept, with the rest of a container's or a service's output.
-        shown = path if receiver.guessable else f"{path[:4]}****"
+        shown = path if receiver.allow_weak_secret else f"{path[:4]}****"
         click.echo(f"listening on {address}/{shown}", err=True)
-        if receiver.guessable:
+        if receiver.allow_weak_secret:
             click.echo("the path can be guessed: before strangers can reach it, see --new-secret", err=True)
 
     async def work(beginning: anyio.CancelScope) -> None:

@@ -32,7 +32,7 @@ def command(mid: str | None, number: str | None, since: datetime | None, until: 
     """
 
     async def read(journal: Journal, after: int, limit: int) -> list[Entry[Reply]]:
-        return await journal.replies(after=after, limit=limit, mid=mid, mobile=number, since=since, until=until)
+        return await journal.replies(after=after, limit=limit, mid=mid, number=number, since=since, until=until)
 
     async def newest(journal: Journal) -> int:
         return await journal.reply_cursor()
@@ -42,7 +42,7 @@ def command(mid: str | None, number: str | None, since: datetime | None, until: 
 
 def _values(reply: Reply) -> dict[str, Any]:
     return {
-        "number": reply.mobile,
+        "number": reply.number,
         "text": reply.text,
         "mid": reply.mid,
         "port": reply.port,

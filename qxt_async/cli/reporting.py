@@ -11,13 +11,13 @@ from qxt_async.cli.program import ExitCode, FailedError
 from qxt_async.errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from qxt_async.cli.ledger import Ledger
+    from qxt_async.cli.ledger import SendSummary
     from qxt_async.cli.stopping import Ended
 
 __all__ = ["finish"]
 
 
-def finish(ledger: Ledger, ended: Ended, *, as_json: bool) -> None:
+def finish(ledger: SendSummary, ended: Ended, *, as_json: bool) -> None:
     """Print the tally and end the command. Without any result and without a signal, an error stands alone.
 
     Args:

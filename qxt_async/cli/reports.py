@@ -48,7 +48,7 @@ def command(
             after=after,
             limit=limit,
             mid=mid,
-            mobile=number,
+            number=number,
             state=None if state is None else DeliveryState(state),
             since=since,
             until=until,
@@ -62,7 +62,7 @@ def command(
 
 def _values(report: StatusReport) -> dict[str, Any]:
     return {
-        "number": report.mobile,
+        "number": report.number,
         "state": report.state.value,
         "mid": report.mid,
         "code": report.code,

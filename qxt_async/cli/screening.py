@@ -11,8 +11,8 @@ import click
 
 from qxt_async.cli.journals import opted_out
 from qxt_async.files.sources import NumberFile, TableFile, file_format, open_numbers
-from qxt_async.models import masked
-from qxt_async.protocol.numbers import Intake, SeenNumbers
+from qxt_async.models import mask
+from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 from qxt_async.runtime.tasks import in_a_thread
 
 if TYPE_CHECKING:
@@ -51,26 +51,26 @@ class Screen:
         intake: what the valid numbers pass, too; lets repeated ones pass by default.
     """
 
-    def __init__(self, name: str, intake: Intake | None = None) -> None:
+    def __init__(self, name: str, number_filter: NumberFilter | None = None) -> None:
         self.name = name
-        self.intake = intake or Intake()
+        self.number_filter = number_filter or NumberFilter()
         self.invalid: list[InvalidLine] = []
 
-    def admit(self, block: NumberBlock) -> Sequence[str]:
+    def filter(self, block: NumberBlock) -> Sequence[str]:
         """The valid numbers of a block, normalised."""
-        before = self.intake.read
-        numbers = self.intake.admit(block.numbers)
-        for each in self.intake.invalid[: _KEPT - len(self.invalid)]:
+        before = self.number_filter.read
+        numbers = self.number_filter.filter(block.numbers)
+        for each in self.number_filter.invalid[: _KEPT - len(self.invalid)]:
             line = block.lines[each.position - before]
-            self.invalid.append(InvalidLine(line, masked(each.raw), each.reason))
-        self.intake.invalid.clear()
+            self.invalid.append(InvalidLine(line, mask(each.raw), each.reason))
+        self.number_filter.invalid.clear()
         return numbers
 
     def remarks(self, limit: int = _SHOWN) -> list[str]:
         """One line for each invalid number, up to a limit."""
         lines = [f"{self.name}, line {each.line}: {each.number!r}: {each.reason}" for each in self.invalid[:limit]]
-        if self.intake.invalid_count > limit:
-            lines.append(f"{self.name}: {self.intake.invalid_count - limit:,} more lines without a valid number")
+        if self.number_filter.invalid_count > limit:
+            lines.append(f"{self.name}: {self.number_filter.invalid_count - limit:,} more lines without a valid number")
         return lines
 
 
@@ -101,14 +101,14 @@ class FileNumbers:
     def __init__(
         self,
         file: TableFile,
-        intake: Intake | None = None,
+        number_filter: NumberFilter | None = None,
         *,
         on_header: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
         self._reader = _open(file)
         self._on_header = on_header
         name = self._reader.name if isinstance(self._reader, NumberFile) else str(file.path)
-        self.screen = Screen(name, intake)
+        self.screen = Screen(name, number_filter)
         self._ready: Iterator[str] = iter(())
 
     def __enter__(self) -> Self:
@@ -166,7 +166,7 @@ class FileNumbers:
         if self._on_header is not None and block.numbers:
             self._on_header(self.header)
             self._on_header = None
-        self._ready = iter(self.screen.admit(block))
+        self._ready = iter(self.screen.filter(block))
         return True
 
     async def _read_on(self) -> bool:
@@ -186,7 +186,7 @@ def survey(file: TableFile, suppressed: Container[str]) -> tuple[FileNumbers, in
     Raises:
         SourceFileError: it cannot be read.
     """
-    with FileNumbers(file, Intake(seen=SeenNumbers(), suppressed=suppressed)) as numbers:
+    with FileNumbers(file, NumberFilter(seen=Deduplicator(), suppressed=suppressed)) as numbers:
         return numbers, sum(map(len, numbers.blocks()))
 
 

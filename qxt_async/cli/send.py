@@ -45,21 +45,21 @@ def command(
     Prints the mid.
     """
     from qxt_async import BatchResult, QxtClient
-    from qxt_async.cli.ledger import Ledger
+    from qxt_async.cli.ledger import SendSummary
     from qxt_async.cli.reporting import finish
     from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
     from qxt_async.files.templates import check_text
-    from qxt_async.models import masked
-    from qxt_async.protocol.numbers import Intake, SeenNumbers
+    from qxt_async.models import mask
+    from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 
     if not literal:
         check_text(text)
     options = account(user, base_url)
     left_out = frozenset[str]() if journal is None else opted_out(journal)
-    ledger = Ledger(invalid_fails=True)
-    intake = Intake(seen=SeenNumbers(few=True), suppressed=left_out)
-    intake.admit(numbers)
-    say_left_out(intake.suppressed_count, journal)
+    ledger = SendSummary(invalid_fails=True)
+    number_filter = NumberFilter(seen=Deduplicator(few=True), suppressed=left_out)
+    number_filter.filter(numbers)
+    say_left_out(number_filter.suppressed_count, journal)
 
     def take(result: BatchResult) -> None:
         ledger.add(result)
@@ -68,7 +68,7 @@ def command(
         ledger.suppressed = result.suppressed
         ledger.elapsed = result.elapsed
         for each in result.invalid:
-            click.echo(f"number {each.position + 1}: {masked(each.raw)!r}: {each.reason}", err=True)
+            click.echo(f"number {each.position + 1}: {mask(each.raw)!r}: {each.reason}", err=True)
 
     async def work(beginning: anyio.CancelScope) -> None:
         async with QxtClient.from_env(**options, transport=transport, timeout=timeout) as client:

@@ -14,7 +14,7 @@ import attrs
 import click
 
 from qxt_async.errors import QxtError
-from qxt_async.runtime.signals import heeded
+from qxt_async.runtime.signals import handle_signals
 from qxt_async.sending.retry import RetryPolicy
 from qxt_async.values import put
 
@@ -91,9 +91,9 @@ class RetryingWithin(RetryPolicy):
         super().__init__()
         put(self, "_beginning", beginning)
 
-    def again(self, answer: Answer) -> frozenset[str]:
-        """See `RetryPolicy.again`."""
-        return frozenset[str]() if self._beginning.cancel_called else super().again(answer)
+    def retryable_numbers(self, answer: Answer) -> frozenset[str]:
+        """See `RetryPolicy.retryable_numbers`."""
+        return frozenset[str]() if self._beginning.cancel_called else super().retryable_numbers(answer)
 
 
 def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> Ended:
@@ -128,7 +128,7 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
             whole.cancel()
             arm(number)
 
-        async with heeded(first, second):
+        async with handle_signals(first, second):
             with whole:
                 try:
                     await work(beginning)

@@ -158,7 +158,7 @@ def import_command(
     if not wanted:
         raise FailedError(f"{screen.name}: no number to put on the list", ExitCode.USAGE)
     added = anyio.run(_add, journal, wanted, SuppressionReason.IMPORT, note)
-    invalid = screen.intake.invalid_count
+    invalid = screen.number_filter.invalid_count
     _tell({"added": added, "known": len(wanted) - added, "invalid": invalid}, as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from qxt_async.cli.journals import existing, journal_option
 from qxt_async.cli.options import account, account_options, guard_options, verbose
 from qxt_async.cli.program import FailedError
 from qxt_async.cli.stopping import certain_end, say_stopping
-from qxt_async.runtime.signals import heeded
+from qxt_async.runtime.signals import handle_signals
 
 if TYPE_CHECKING:
     import signal
@@ -97,8 +97,8 @@ async def _work(
     )
     worker_options = WorkerOptions(
         check_balance=not options["no_check_balance"],
-        balance_floor=options["balance_floor"],
-        pause_after=options["pause_after"],
+        min_balance=options["min_balance"],
+        max_consecutive_failures=options["max_consecutive_failures"],
         window=SendWindow.parse(options["window"], options["zone"]) if options["window"] else None,
     )
     with certain_end() as arm:
@@ -151,7 +151,7 @@ async def _until_signalled(
         whole.cancel()
         on_cut_short(number)
 
-    async with heeded(first, second):
+    async with handle_signals(first, second):
         with whole:
             with signing_in:
                 if client is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qxt_async.errors import InvalidConfigurationError, InvalidNumberError, SourceFileError
-from qxt_async.models import masked
+from qxt_async.models import mask
 from qxt_async.protocol.numbers import normalize
 
 if TYPE_CHECKING:
@@ -120,4 +120,4 @@ def shown_column(position: int, name: str) -> str:
     """One of `shown_columns`."""
     if not name:
         return f"number {position}"
-    return f"{position} {masked(name) if _digits(name) >= _HEADER_DIGITS else name[:_SHOWN_CHARACTERS]!r}"
+    return f"{position} {mask(name) if _digits(name) >= _HEADER_DIGITS else name[:_SHOWN_CHARACTERS]!r}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
 from qxt_async.files.columns import shown_column
-from qxt_async.files.tables import RowCutter, shown
+from qxt_async.files.tables import RowCutter, cell_to_text
 
 if TYPE_CHECKING:
     import os
@@ -78,7 +78,7 @@ class ParquetReader:
             self._known = True
             self._cutter.column.begins(self._names, 0)
         columns = [self._values(place, column) for place, column in enumerate(batch.columns)]
-        return self._cutter.cut(list(zip(*columns, strict=True)), convert=shown)
+        return self._cutter.cut(list(zip(*columns, strict=True)), convert=cell_to_text)
 
     def _values(self, place: int, column: Any) -> list[Any]:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-__all__ = ["harmless"]
+__all__ = ["escape_formula"]
 
 # Where a cell may begin, what is cut away there, and what begins a formula. The files are separated by commas, and
 # quotes protect a value only where it begins behind one: read with semicolons or tabs, cells and rows begin in the
@@ -14,7 +14,7 @@ __all__ = ["harmless"]
 _BEGINNING: Final = re.compile(r"""((?:^|[;\t\n])[;\s"]*)([=+\-@＝＋－＠]?)""")
 
 
-def harmless(value: str) -> str:
+def escape_formula(value: str) -> str:
     """A value that no spreadsheet takes for a formula, whichever of comma, semicolon and tab separates the cells.
 
     An apostrophe goes in front of what looks like one, and in front of a leading tab or line feed.

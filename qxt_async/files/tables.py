@@ -27,7 +27,7 @@ from qxt_async.errors import InvalidNumberError, InvalidRequestError, SourceFile
 from qxt_async.files.columns import NumberColumn, column_position
 from qxt_async.files.sources import NumberBlock, TableFile, file_format, open_numbers
 from qxt_async.files.templates import find_column
-from qxt_async.models import masked
+from qxt_async.models import mask
 from qxt_async.runtime.tasks import in_a_thread
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def open_reader(file: TableFile) -> Reader:
     return open_numbers(path, column, file.encoding, rows=True)
 
 
-def shown(value: object) -> str:
+def cell_to_text(value: object) -> str:
     """A cell as text: whole numbers without a fraction, dates as in ISO 8601, nothing as an empty text."""
     if isinstance(value, str):
         return value
@@ -169,7 +169,7 @@ def restored(raw: Any) -> Any:
         if len(fraction.rstrip("0")) <= exponent <= len(fraction):
             return match[1] + fraction[:exponent]
         reason = "a spreadsheet has rounded it; make the column a text column there and export again"
-        raise InvalidNumberError(masked(raw), reason)
+        raise InvalidNumberError(mask(raw), reason)
     return raw
 
 
@@ -257,7 +257,7 @@ class _ItemTable:
     def _row(self, item: Mapping[str, object], line: int) -> list[str]:
         if not isinstance(item, Mapping):
             raise SourceFileError(self.name, line, "this item is no mapping, as those before are")
-        return [shown(item.get(key)) for key in self._keys]
+        return [cell_to_text(item.get(key)) for key in self._keys]
 
     async def _items(self) -> list[Any]:
         items: list[Any] = []

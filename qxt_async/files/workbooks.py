@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.parsers import expat
 
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
-from qxt_async.files.tables import RowCutter, shown
+from qxt_async.files.tables import RowCutter, cell_to_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -158,7 +158,7 @@ class WorkbookReader:
     def read_block(self) -> NumberBlock | None:
         """See `Reader`."""
         rows: list[list[Any]] = [self._margin + row for row in islice(self._rows, _ROWS)]
-        return self._cutter.cut(rows, convert=shown) if rows else None
+        return self._cutter.cut(rows, convert=cell_to_text) if rows else None
 
     def close(self) -> None:
         """See `Reader`."""

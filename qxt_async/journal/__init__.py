@@ -8,7 +8,7 @@
         for entry in await journal.reports(state=DeliveryState.FAILED):
             print(entry.value)
 
-**Conflicting reports.** The key of a report is (mid, mobile) (PROTOCOL 4.4). A report that repeats what is known
+**Conflicting reports.** The key of a report is (mid, number) (PROTOCOL 4.4). A report that repeats what is known
 changes nothing. Of two that differ, a final state wins over none, and *delivered* wins over *failed* and *rejected*: a
 phone that has the text has it, whatever a carrier's timer said before. Otherwise the first stays. What lost is kept
 (`Journal.conflicts`), and a report that won over another one appears in the feed again, with a new cursor.

@@ -10,7 +10,7 @@ from qxt_async.journal.rows import fates, in_doubt
 from qxt_async.journal.states import pause_from, reopen
 from qxt_async.models import Message
 from qxt_async.protocol.numbers import canonical
-from qxt_async.runtime.clocks import steady
+from qxt_async.runtime.clocks import boottime
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -48,7 +48,7 @@ async def claim(
         account: who sends it.
         at: ``now``, where it is not the database's clock that says when the request begins.
     """
-    since = steady()
+    since = boottime()
     await transaction.lock("lock_for_claim", campaign=campaign)
     while True:
         rows = await transaction.rows(
@@ -138,7 +138,7 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
         failed=len(result.failed),
         **_said(result.error),
     )
-    mids = [receipt.mid for receipt in result.receipts]
+    mids = [acceptance.mid for acceptance in result.acceptances]
     if not rows:
         await transaction.change("know_mids", mids=mids)
         return False
@@ -150,7 +150,7 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
         await transaction.change("know_mids", mids=mids)
     elif exceptions:
         await put_exceptions(transaction, claim.batch, exceptions)
-    if matters or len(result.receipts) > 1:
+    if matters or len(result.acceptances) > 1:
         await transaction.change("match_again", batch=claim.batch)
     if claim.doubtful and refused:
         await _fall_back(transaction, claim.batch)
@@ -161,7 +161,7 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
 
 async def _end_test(transaction: Transaction, claim: Claim, result: BatchResult) -> None:
     """Pause the campaign if its test was not accepted, or if somebody wants to look at it first."""
-    if not result.receipts:
+    if not result.acceptances:
         what = "may have been sent" if result.unknown else "was not accepted"
         reason = f"the test batch {what}: {result.error}"
     elif claim.test == PAUSE_AFTER_TEST:

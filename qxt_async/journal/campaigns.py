@@ -34,12 +34,12 @@ if TYPE_CHECKING:
         CampaignMessage,
         Claim,
         Deliveries,
-        LeftOut,
-        LeftOutReason,
+        ExcludedNumber,
+        ExclusionReason,
         NumberRecord,
         Outlook,
         PlannedBatch,
-        Resend,
+        ResendQuote,
         Tally,
     )
     from qxt_async.models import BatchResult
@@ -79,7 +79,9 @@ class CampaignStore:
         """
         return await self.database.write(partial(planning.create, name=name, sources=sources))
 
-    async def add(self, campaign: int, batches: Sequence[PlannedBatch], left_out: Sequence[LeftOut] = ()) -> None:
+    async def add(
+        self, campaign: int, batches: Sequence[PlannedBatch], left_out: Sequence[ExcludedNumber] = ()
+    ) -> None:
         """Add to a plan, in one transaction. Batches are sent in the order in which they are added.
 
         Args:
@@ -170,8 +172,8 @@ class CampaignStore:
         return await self.database.read(partial(reading.numbers, campaign=campaign, after=after, limit=limit))
 
     async def left_out(
-        self, campaign: int, *, reason: LeftOutReason | None = None, after: int = 0, limit: int = 1000
-    ) -> list[Entry[LeftOut]]:
+        self, campaign: int, *, reason: ExclusionReason | None = None, after: int = 0, limit: int = 1000
+    ) -> list[Entry[ExcludedNumber]]:
         """What the plan left out, behind a cursor."""
         return await self.database.read(
             partial(reading.left_out, campaign=campaign, reason=reason, after=after, limit=limit)
@@ -262,7 +264,7 @@ class CampaignStore:
         """
         return await self.database.write(partial(states.complete, campaign=campaign))
 
-    async def preview_resend(self, campaign: int, state: BatchState) -> Resend:
+    async def preview_resend(self, campaign: int, state: BatchState) -> ResendQuote:
         """What `resend` would send again.
 
         Args:
@@ -271,7 +273,7 @@ class CampaignStore:
         """
         return await self.database.read(partial(resending.preview, campaign=campaign, state=state))
 
-    async def resend(self, campaign: int, state: BatchState, *, expected: Resend, by: str) -> Resend:
+    async def resend(self, campaign: int, state: BatchState, *, expected: ResendQuote, by: str) -> ResendQuote:
         """Plan new batches for all numbers in this state, linked to the ones before, which stay as they are.
 
         The campaign is *paused* then and has to be run, unless it is running.
@@ -307,7 +309,13 @@ class CampaignStore:
         Returns:
             How many numbers it has; 0 if there is a test already or nothing is planned.
         """
-        work = partial(trial.plan_test, campaign=campaign, numbers=numbers, pause_after=pause_after, by=by)
+        work = partial(
+            trial.plan_test,
+            campaign=campaign,
+            numbers=numbers,
+            pause_after=pause_after,
+            by=by,
+        )
         return await self.database.write(work)
 
     # --- sending ------------------------------------------------------------------------------------------------

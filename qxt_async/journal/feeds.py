@@ -43,17 +43,17 @@ __all__ = [
 
 _CONDITIONS: Final = {
     "mid": "mid = :mid",
-    "mobile": "mobile = :mobile",
+    "number": "number = :number",
     "state": "state = :state",
     "since": "received_at >= :since",
     "until": "received_at < :until",
 }
 
 
-def _filtered(*, mobile: Any = None, **filters: Any) -> dict[str, Any]:
+def _filtered(*, number: Any = None, **filters: Any) -> dict[str, Any]:
     """The filters that are given, and the condition that they make."""
-    if isinstance(mobile, str):
-        filters["mobile"] = canonical(mobile)
+    if isinstance(number, str):
+        filters["number"] = canonical(number)
     given = {
         name: micros(value) if isinstance(value, datetime) else value
         for name, value in filters.items()
@@ -85,14 +85,14 @@ async def cursor(transaction: Transaction, name: str) -> int:
 
 
 async def find_reports(transaction: Transaction, keys: Iterable[tuple[str, str]]) -> list[StatusReport]:
-    """The reports on these (mid, mobile)."""
-    wanted = [(mid, canonical(mobile)) for mid, mobile in keys]
+    """The reports on these (mid, number)."""
+    wanted = [(mid, canonical(number)) for mid, number in keys]
     return [report_of(row) for row in await transaction.rows("find_reports", keys=wanted)]
 
 
-async def conflicts(transaction: Transaction, *, limit: int, mid: str | None, mobile: str | None) -> list[Conflict]:
+async def conflicts(transaction: Transaction, *, limit: int, mid: str | None, number: str | None) -> list[Conflict]:
     """Codes that lost."""
-    rows = await transaction.rows("conflicts", limit=limit, **_filtered(mid=mid, mobile=mobile))
+    rows = await transaction.rows("conflicts", limit=limit, **_filtered(mid=mid, number=number))
     return [conflict_of(row) for row in rows]
 
 

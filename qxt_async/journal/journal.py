@@ -80,7 +80,7 @@ class Journal:
     async def record_push(self, push: Push, *, opted_out: Collection[Reply] = ()) -> None:
         """Store a push; when this returns it is committed, and will survive.
 
-        May be called again with the same push: reports are idempotent by (mid, mobile), replies by (mid, mobile, text).
+        May be called again with the same push: reports are idempotent by (mid, number), replies by (mid, number, text).
 
         Args:
             push: reports and replies go to their tables, the raw bytes are kept if it has flags.
@@ -118,7 +118,7 @@ class Journal:
         after: int = 0,
         limit: int = 1000,
         mid: str | None = None,
-        mobile: str | None = None,
+        number: str | None = None,
         state: DeliveryState | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
@@ -129,13 +129,13 @@ class Journal:
             after: cursor of the last entry seen; 0 for all.
             limit: how many at most.
             mid: only of this message.
-            mobile: only of this phone.
+            number: only of this phone.
             state: only in this state.
             since: only what was received at or after it; aware.
             until: only what was received before it; aware.
         """
         work = partial(
-            feeds.reports, after=after, limit=limit, mid=mid, mobile=mobile, state=state, since=since, until=until
+            feeds.reports, after=after, limit=limit, mid=mid, number=number, state=state, since=since, until=until
         )
         return await self.database.read(work)
 
@@ -144,7 +144,7 @@ class Journal:
         return await self.database.read(partial(feeds.cursor, name="report_cursor"))
 
     async def find_reports(self, keys: Iterable[tuple[str, str]]) -> list[StatusReport]:
-        """The reports on these (mid, mobile), in no order. One query, however many keys."""
+        """The reports on these (mid, number), in no order. One query, however many keys."""
         return await self.database.read(partial(feeds.find_reports, keys=keys))
 
     async def replies(
@@ -153,12 +153,12 @@ class Journal:
         after: int = 0,
         limit: int = 1000,
         mid: str | None = None,
-        mobile: str | None = None,
+        number: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
     ) -> list[Entry[Reply]]:
         """The replies behind a cursor, in the order of commits. Arguments as for `reports`."""
-        work = partial(feeds.replies, after=after, limit=limit, mid=mid, mobile=mobile, since=since, until=until)
+        work = partial(feeds.replies, after=after, limit=limit, mid=mid, number=number, since=since, until=until)
         return await self.database.read(work)
 
     async def reply_cursor(self) -> int:
@@ -166,10 +166,10 @@ class Journal:
         return await self.database.read(partial(feeds.cursor, name="reply_cursor"))
 
     async def conflicts(
-        self, *, limit: int = 1000, mid: str | None = None, mobile: str | None = None
+        self, *, limit: int = 1000, mid: str | None = None, number: str | None = None
     ) -> list[Conflict]:
         """Codes that lost against another report on the same message."""
-        return await self.database.read(partial(feeds.conflicts, limit=limit, mid=mid, mobile=mobile))
+        return await self.database.read(partial(feeds.conflicts, limit=limit, mid=mid, number=number))
 
     async def raw_pushes(self, *, after: int = 0, limit: int = 100) -> list[RawPush]:
         """Pushes that were not understood whole, behind a cursor."""

@@ -23,7 +23,7 @@ import attrs
 
 from qxt_async.errors import InvalidConfigurationError
 from qxt_async.journal import batches
-from qxt_async.runtime.clocks import steady
+from qxt_async.runtime.clocks import boottime
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -77,7 +77,7 @@ class Turn:
 
     Attributes:
         claim: the batch; ``None`` if none may be sent.
-        leave: the moment, on `clocks.steady`, at which its request may leave; ``None`` for an account without limits.
+        leave: the moment, on `clocks.boottime`, at which its request may leave; ``None`` for an account without limits.
     """
 
     claim: Claim | None
@@ -141,7 +141,7 @@ async def claim(
     ((max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at, at),) = rows
     limits = AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
     held = _HeldLimits(account, limits, requests_free_at, numbers_free_at, at)
-    leave = steady() + held.wait / _SECOND
+    leave = boottime() + held.wait / _SECOND
     if held.wait > _AHEAD:
         return RateLimited((held.wait - _AHEAD) / _SECOND)
     if max_concurrency is not None:
@@ -218,7 +218,7 @@ class Turns:
         if turn is None:
             return None
         if turn.claim is not None and turn.leave is not None:
-            await anyio.sleep(max(0.0, turn.leave - steady()))
+            await anyio.sleep(max(0.0, turn.leave - boottime()))
         return turn.claim
 
     async def _try(self, claim: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | RateLimited:

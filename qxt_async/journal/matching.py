@@ -59,8 +59,8 @@ async def match(transaction: Transaction) -> bool:
 
 def _by_mid(rows: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
     phones: defaultdict[str, set[str]] = defaultdict(set)
-    for mid, mobile in rows:
-        phones[mid].add(mobile)
+    for mid, number in rows:
+        phones[mid].add(number)
     return dict(phones)
 
 
@@ -82,10 +82,10 @@ async def _keep_strays(transaction: Transaction, pairs: set[tuple[int, str]], un
         for batch, number, _, mid in await transaction.rows("exceptions_of", batches=some):
             others[batch][number] = mid
         strays = [
-            {"batch": batch, "mid": mid, "mobile": mobile}
+            {"batch": batch, "mid": mid, "number": number}
             for batch, own, joined in await transaction.rows("batches_to_match", batches=some)
             for mid in mids_of[batch]
-            for mobile in _strays(under.get(mid, set()), mid, own, joined.split(","), others[batch])
+            for number in _strays(under.get(mid, set()), mid, own, joined.split(","), others[batch])
         ]
         if strays:
             await transaction.insert("keep_strays", strays)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from qxt_async.journal.database import Transaction
-    from qxt_async.journal.records import Campaign, LeftOut, PlannedBatch
+    from qxt_async.journal.records import Campaign, ExcludedNumber, PlannedBatch
     from qxt_async.models import Message
 
 __all__ = ["add", "create", "discard", "finish", "insert_batches"]
@@ -32,7 +32,7 @@ async def create(transaction: Transaction, *, name: str, sources: Sequence[str])
 
 
 async def add(
-    transaction: Transaction, campaign: int, batches: Sequence[PlannedBatch], left_out: Sequence[LeftOut]
+    transaction: Transaction, campaign: int, batches: Sequence[PlannedBatch], left_out: Sequence[ExcludedNumber]
 ) -> None:
     """Add to a plan."""
     await _check_planning(transaction, campaign)

@@ -67,7 +67,7 @@ class PushGroup:
             code = report.code
             self.values += (
                 report.mid,
-                canonical(report.mobile),
+                canonical(report.number),
                 code,
                 state_of(code),
                 report.port,
@@ -78,7 +78,7 @@ class PushGroup:
             )
         self.reports += push.reports
         if len(push.reports) > 1:
-            keys = {(report.mid, canonical(report.mobile)) for report in push.reports}
+            keys = {(report.mid, canonical(report.number)) for report in push.reports}
             self.repeating |= len(keys) < len(push.reports)
         if push.replies or push.flags:
             self.others.append((push, opted_out, at))
@@ -187,7 +187,7 @@ async def write_group(transaction: Transaction, group: PushGroup) -> None:
             new = await _write_reply(transaction, reply, at)
             # Without a mid a second wish cannot be told from a first one that came twice: better to honour it.
             if reply in opted_out and (new or not reply.mid):
-                wishes.append({"number": suppressible(reply.mobile), "note": reply.mid, "at": at})
+                wishes.append({"number": suppressible(reply.number), "note": reply.mid, "at": at})
         if push.flags and push.flags != (PushFlag.EMPTY,):
             await transaction.change(
                 "keep_raw",
@@ -209,7 +209,7 @@ async def _write_reply(transaction: Transaction, reply: Reply, at: int) -> int:
     return await transaction.change(
         "insert_reply",
         mid=reply.mid,
-        mobile=canonical(reply.mobile),
+        number=canonical(reply.number),
         digest=digest(reply.text.encode("utf-8", "replace")),
         text=reply.text,
         port=reply.port,
@@ -230,8 +230,8 @@ async def _write_reports(transaction: Transaction, values: list[Any]) -> None:
 
 async def _settle(transaction: Transaction, row: list[Any]) -> None:
     """A report that says something else than the stored one, or the same much later: the package's docstring."""
-    mid, mobile, code, state, *details, _, at = row
-    key = {"mid": mid, "mobile": mobile}
+    mid, number, code, state, *details, _, at = row
+    key = {"mid": mid, "number": number}
     ((stored_code, stored_state, first_at, stored_at),) = await transaction.rows("stored_report", **key)
     if stored_code == code:
         # Another one of this group may have brought it already.
@@ -241,7 +241,7 @@ async def _settle(transaction: Transaction, row: list[Any]) -> None:
     loser, lost_at = code, at
     if outranks(DeliveryState(state), DeliveryState(stored_state)):
         await transaction.change("delete_report", **key)
-        await transaction.merge("insert_reports", [mid, mobile, code, state, *details, first_at, at], _COLUMNS)
+        await transaction.merge("insert_reports", [mid, number, code, state, *details, first_at, at], _COLUMNS)
         loser, lost_at = stored_code, stored_at
     if loser:
         await transaction.change("keep_conflict", **key, code=loser, at=lost_at)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
         Campaign,
         CampaignMessage,
         Deliveries,
-        LeftOut,
-        LeftOutReason,
+        ExcludedNumber,
+        ExclusionReason,
         NumberRecord,
         Tally,
     )
@@ -79,8 +79,8 @@ async def batches(
 
 
 async def left_out(
-    transaction: Transaction, campaign: int, *, reason: LeftOutReason | None, after: int, limit: int
-) -> list[Entry[LeftOut]]:
+    transaction: Transaction, campaign: int, *, reason: ExclusionReason | None, after: int, limit: int
+) -> list[Entry[ExcludedNumber]]:
     """What its plan left out, behind a cursor."""
     where = "TRUE" if reason is None else "reason = :reason"
     rows = await transaction.rows("left_out", where=where, campaign=campaign, after=after, limit=limit, reason=reason)

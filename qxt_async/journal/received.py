@@ -11,7 +11,7 @@ import attrs
 
 from qxt_async.errors import InvalidRequestError
 from qxt_async.journal.moments import moment
-from qxt_async.models import DeliveryState, Reply, StatusReport, masked
+from qxt_async.models import DeliveryState, Reply, StatusReport, mask
 from qxt_async.protocol.numbers import canonical
 from qxt_async.protocol.pushes import PushFlag
 
@@ -58,14 +58,14 @@ class Conflict:
     """A code that was reported for a message whose stored report says something else.
 
     Attributes:
-        mid, mobile: the report's key.
+        mid, number: the report's key.
         code: the code that lost.
         times: how often it came.
         first_at, last_at: when it came, aware, UTC.
     """
 
     mid: str
-    mobile: str = attrs.field(repr=masked)
+    number: str = attrs.field(repr=mask)
     code: str
     times: int
     first_at: datetime
@@ -112,7 +112,7 @@ class Suppression:
         added_at: since when, aware, UTC.
     """
 
-    number: str = attrs.field(repr=masked)
+    number: str = attrs.field(repr=mask)
     reason: SuppressionReason = attrs.field(kw_only=True)
     note: str = attrs.field(kw_only=True)
     added_at: datetime = attrs.field(kw_only=True)
@@ -164,20 +164,20 @@ def suppressible(number: str) -> str:
 
 def report_of(row: Sequence[Any]) -> StatusReport:
     """A row of ``reports``, without its seq and state."""
-    mid, mobile, code, port, area, city, at = row
-    return StatusReport(mid, mobile, code=code, port=port, area=area, city=city, received_at=moment(at))
+    mid, number, code, port, area, city, at = row
+    return StatusReport(mid, number, code=code, port=port, area=area, city=city, received_at=moment(at))
 
 
 def reply_of(row: Sequence[Any]) -> Reply:
     """A row of ``replies``, without its seq and digest."""
-    mid, mobile, text, port, extno, area, city, at = row
-    return Reply(mid, mobile, text=text, port=port, extno=extno, area=area, city=city, received_at=moment(at))
+    mid, number, text, port, extno, area, city, at = row
+    return Reply(mid, number, text=text, port=port, extno=extno, area=area, city=city, received_at=moment(at))
 
 
 def conflict_of(row: Sequence[Any]) -> Conflict:
     """A row of ``report_conflicts``."""
-    mid, mobile, code, times, first_at, last_at = row
-    return Conflict(mid=mid, mobile=mobile, code=code, times=times, first_at=moment(first_at), last_at=moment(last_at))
+    mid, number, code, times, first_at, last_at = row
+    return Conflict(mid=mid, number=number, code=code, times=times, first_at=moment(first_at), last_at=moment(last_at))
 
 
 def raw_push_of(row: Sequence[Any]) -> RawPush:

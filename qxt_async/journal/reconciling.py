@@ -36,8 +36,8 @@ async def read_news(transaction: Transaction, campaign: int) -> News:
         not_sent[batch].append(number)
     orphans = [mid for (mid,) in await transaction.rows("orphans", after=after, until=until)]
     reports: dict[str, dict[str, int]] = {}
-    for mid, mobile, at in await transaction.rows("reported_numbers", mids=orphans):
-        reports.setdefault(mid, {})[mobile] = at
+    for mid, number, at in await transaction.rows("reported_numbers", mids=orphans):
+        reports.setdefault(mid, {})[number] = at
     doubts = [(*row, ",".join(not_sent[row[0]])) for row in doubtful]
     unmentioned: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
     for *batch, number in await transaction.rows("unmentioned") if doubtful else ():

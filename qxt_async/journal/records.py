@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Final
 
 import attrs
 
-from qxt_async.models import counted, masked
+from qxt_async.models import mask, repr_count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,14 +44,14 @@ __all__ = [
     "CampaignState",
     "Claim",
     "Deliveries",
-    "LeftOut",
-    "LeftOutReason",
+    "ExcludedNumber",
+    "ExclusionReason",
     "NumberRecord",
     "NumberState",
     "Outlook",
     "PlannedBatch",
     "Reconciliation",
-    "Resend",
+    "ResendQuote",
     "Tally",
 ]
 
@@ -105,7 +105,7 @@ class NumberState(enum.StrEnum):
     SUPPRESSED = "suppressed"
 
 
-class LeftOutReason(enum.StrEnum):
+class ExclusionReason(enum.StrEnum):
     """Why a number of a source is in no batch."""
 
     INVALID = "invalid"
@@ -127,12 +127,12 @@ class PlannedBatch:
     """
 
     message: Message
-    numbers: Sequence[str] = attrs.field(repr=counted)
+    numbers: Sequence[str] = attrs.field(repr=repr_count)
     segments: int = attrs.field(default=1, kw_only=True)
 
 
 @attrs.frozen
-class LeftOut:
+class ExcludedNumber:
     """A number that a plan left out.
 
     Attributes:
@@ -143,8 +143,8 @@ class LeftOut:
         line: line in it, from 1; the place in an iterable, from 1.
     """
 
-    raw: str = attrs.field(repr=masked)
-    reason: LeftOutReason = attrs.field(kw_only=True)
+    raw: str = attrs.field(repr=mask)
+    reason: ExclusionReason = attrs.field(kw_only=True)
     detail: str = attrs.field(default="", kw_only=True)
     source: str = attrs.field(default="", kw_only=True)
     line: int = attrs.field(default=0, kw_only=True)
@@ -320,7 +320,7 @@ class NumberRecord:
         area, city: from the report.
     """
 
-    number: str = attrs.field(repr=masked)
+    number: str = attrs.field(repr=mask)
     state: NumberState = attrs.field(kw_only=True)
     mid: str | None = attrs.field(kw_only=True)
     batch: int | None = attrs.field(kw_only=True)
@@ -368,7 +368,7 @@ class Claim:
         campaign: whose it is.
         token: of this attempt; outcomes are written with it.
         unsent: attempts before this one that provably sent nothing.
-        since: a moment, on `clocks.steady` of this process, at which it was not committed yet: the lease is not over
+        since: a moment, on `clocks.boottime` of this process, at which it was not committed yet: the lease is not over
             before it has lasted from there.
         message: what to send.
         numbers: to whom; what opted out since the plan is not among them.
@@ -383,8 +383,8 @@ class Claim:
     unsent: int
     since: float
     message: Message
-    numbers: tuple[str, ...] = attrs.field(repr=counted)
-    suppressed: tuple[str, ...] = attrs.field(default=(), repr=counted)
+    numbers: tuple[str, ...] = attrs.field(repr=repr_count)
+    suppressed: tuple[str, ...] = attrs.field(default=(), repr=repr_count)
     doubtful: bool = False
     test: int = 0
 
@@ -406,7 +406,7 @@ class Outlook:
 
 
 @attrs.frozen(kw_only=True)
-class Resend:
+class ResendQuote:
     """What sending again would mean, or means.
 
     Attributes:

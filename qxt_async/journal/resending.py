@@ -9,7 +9,7 @@ import attrs
 from qxt_async.errors import CampaignStateError, ConfirmationRequiredError
 from qxt_async.journal.batches import put_exceptions
 from qxt_async.journal.planning import insert_batches
-from qxt_async.journal.records import BatchState, CampaignState, Resend
+from qxt_async.journal.records import BatchState, CampaignState, ResendQuote
 from qxt_async.journal.states import hold_state, log_event, outlook, set_state
 
 if TYPE_CHECKING:
@@ -35,15 +35,17 @@ class _Source:
     open: int
 
 
-async def preview(transaction: Transaction, campaign: int, state: BatchState) -> Resend:
+async def preview(transaction: Transaction, campaign: int, state: BatchState) -> ResendQuote:
     """What sending again would mean."""
     _check_resendable(state)
     await outlook(transaction, campaign)
     ((numbers, credits_),) = await transaction.rows("resend_preview", campaign=campaign, state=state)
-    return Resend(numbers=int(numbers), credits=int(credits_))
+    return ResendQuote(numbers=int(numbers), credits=int(credits_))
 
 
-async def resend(transaction: Transaction, campaign: int, state: BatchState, *, expected: Resend, by: str) -> Resend:
+async def resend(
+    transaction: Transaction, campaign: int, state: BatchState, *, expected: ResendQuote, by: str
+) -> ResendQuote:
     """Plan new batches for all numbers in a state."""
     _check_resendable(state)
     before = (await hold_state(transaction, campaign)).state
@@ -51,7 +53,7 @@ async def resend(transaction: Transaction, campaign: int, state: BatchState, *, 
         raise CampaignStateError(campaign, before, "nothing of it can be sent again")
     rows = await transaction.rows("resend_sources", campaign=campaign, state=state)
     sources = [_Source(*row) for row in rows]
-    found = Resend(
+    found = ResendQuote(
         numbers=sum(source.open for source in sources),
         credits=sum(source.open * source.segments for source in sources),
     )

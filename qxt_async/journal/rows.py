@@ -16,8 +16,8 @@ from qxt_async.journal.records import (
     CampaignMessage,
     CampaignState,
     Deliveries,
-    LeftOut,
-    LeftOutReason,
+    ExcludedNumber,
+    ExclusionReason,
     NumberRecord,
     NumberState,
     Tally,
@@ -111,10 +111,10 @@ def message_of(row: Sequence[Any]) -> CampaignMessage:
     return CampaignMessage(id=key, message=message, segments=segments, numbers=numbers, batches=batches)
 
 
-def left_out_of(row: Sequence[Any]) -> Entry[LeftOut]:
+def left_out_of(row: Sequence[Any]) -> Entry[ExcludedNumber]:
     """A row of ``left_out``."""
     seq, raw, reason, detail, source, line = row
-    return Entry(seq, LeftOut(raw, reason=LeftOutReason(reason), detail=detail, source=source, line=line))
+    return Entry(seq, ExcludedNumber(raw, reason=ExclusionReason(reason), detail=detail, source=source, line=line))
 
 
 def event_of(row: Sequence[Any]) -> CampaignEvent:
@@ -160,7 +160,7 @@ def in_doubt(result: BatchResult) -> BatchResult:
     return BatchResult(
         result.index,
         result.numbers,
-        receipts=result.receipts,
+        acceptances=result.acceptances,
         unknown=(*result.unknown, *result.failed),
         error=result.error,
     )
@@ -169,11 +169,11 @@ def in_doubt(result: BatchResult) -> BatchResult:
 def fates(result: BatchResult) -> tuple[BatchState, list[tuple[str, str, str | None, None]]]:
     """The state of a batch, and rows for the numbers of which something else is true."""
     state = BatchState.UNKNOWN if result.unknown else BatchState.FAILED
-    if result.receipts:
+    if result.acceptances:
         state = BatchState.ACCEPTED
     exceptions: list[tuple[str, str, str | None, None]] = []
-    for receipt in result.receipts[1:]:
-        exceptions.extend((number, NumberState.ACCEPTED, receipt.mid, None) for number in receipt.numbers)
+    for acceptance in result.acceptances[1:]:
+        exceptions.extend((number, NumberState.ACCEPTED, acceptance.mid, None) for number in acceptance.numbers)
     if state is not BatchState.FAILED:
         exceptions.extend((number, NumberState.FAILED, None, None) for number in result.failed)
     if state is BatchState.ACCEPTED:

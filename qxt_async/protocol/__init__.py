@@ -6,7 +6,15 @@ from qxt_async.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
     from qxt_async.protocol.answers import Answer, parse_balance, parse_send
-    from qxt_async.protocol.numbers import MOBILE_PATTERN, Intake, SeenNumbers, canonical, mask, normalize, unique
+    from qxt_async.protocol.numbers import (
+        MOBILE_PATTERN,
+        Deduplicator,
+        NumberFilter,
+        canonical,
+        deduplicate,
+        mask,
+        normalize,
+    )
     from qxt_async.protocol.pushes import OptOut, Push, PushFlag, PushLimits, parse_push
     from qxt_async.protocol.requests import MAX_NUMBERS, Credentials, balance_form, send_form
     from qxt_async.protocol.texts import (
@@ -26,16 +34,17 @@ __all__ = [
     "Answer",
     "BadCharacter",
     "Credentials",
-    "Intake",
+    "Deduplicator",
+    "NumberFilter",
     "OptOut",
     "Push",
     "PushFlag",
     "PushLimits",
-    "SeenNumbers",
     "bad_characters",
     "balance_form",
     "canonical",
     "check_extno",
+    "deduplicate",
     "encode",
     "mask",
     "normalize",
@@ -45,7 +54,6 @@ __all__ = [
     "segments",
     "send_form",
     "substitute",
-    "unique",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -58,12 +66,12 @@ __getattr__, __dir__ = lazy_names(
         ),
         "numbers": (
             "MOBILE_PATTERN",
-            "Intake",
-            "SeenNumbers",
+            "NumberFilter",
+            "Deduplicator",
             "canonical",
             "mask",
             "normalize",
-            "unique",
+            "deduplicate",
         ),
         "pushes": (
             "OptOut",

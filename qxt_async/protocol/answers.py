@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qxt_async import errors
-from qxt_async.models import Balance, Receipt, counted
+from qxt_async.models import Acceptance, Balance, repr_count
 from qxt_async.values import Record
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from qxt_async.errors import NotSentError, OutcomeUnknownError, RefusedError
 
-__all__ = ["Answer", "decode", "parse_balance", "parse_send", "refusal", "shown", "unrevealing"]
+__all__ = ["Answer", "decode", "parse_balance", "parse_send", "redact", "refusal", "unrevealing"]
 
 _SHOWN = 200
 # Characters of what is masked as a whole; a part of it at the place where an answer is cut would not be known for one.
@@ -33,7 +33,7 @@ class Answer(Record):
     """What an answer says about the numbers of its request.
 
     Attributes:
-        receipts: what was taken.
+        acceptances: what was taken.
         failed: what was refused.
         unknown: what the answer does not settle.
         codes: the distinct codes of its ``fail:CODE:…`` lines, ten at most.
@@ -41,9 +41,9 @@ class Answer(Record):
         trusted: whether the connection can be used again; not if the answer was another request's.
     """
 
-    __slots__ = ("receipts", "failed", "unknown", "codes", "error", "trusted")
-    _shown: ClassVar[dict[str, Any]] = {"failed": counted, "unknown": counted}
-    receipts: tuple[Receipt, ...]
+    __slots__ = ("acceptances", "failed", "unknown", "codes", "error", "trusted")
+    _shown: ClassVar[dict[str, Any]] = {"failed": repr_count, "unknown": repr_count}
+    acceptances: tuple[Acceptance, ...]
     failed: tuple[str, ...]
     unknown: tuple[str, ...]
     codes: tuple[str, ...]
@@ -52,7 +52,7 @@ class Answer(Record):
 
     def __init__(
         self,
-        receipts: tuple[Receipt, ...] = (),
+        acceptances: tuple[Acceptance, ...] = (),
         failed: tuple[str, ...] = (),
         unknown: tuple[str, ...] = (),
         codes: tuple[str, ...] = (),
@@ -60,7 +60,7 @@ class Answer(Record):
         *,
         trusted: bool = True,
     ) -> None:
-        self.receipts = receipts
+        self.acceptances = acceptances
         self.failed = failed
         self.unknown = unknown
         self.codes = codes
@@ -90,7 +90,7 @@ def unrevealing(text: str) -> str:
     return re.sub(r"\d(?:[ -]?\d){6,}", lambda run: f"{run[0][:3]}****", text)
 
 
-def shown(said: str, text: str = "") -> str:
+def redact(said: str, text: str = "") -> str:
     """The beginning of what a gateway said, fit for a log: without what it repeats of the `text` that was sent."""
     said = said.strip()
     if len(said) > 2 * _SHOWN:
@@ -120,7 +120,7 @@ def parse_send(body: bytes, numbers: Sequence[str], tele: bytes, text: str = "")
     if body.startswith(b"ok:"):
         mid, _, told = body[3:].partition(b":")
         if told.rstrip(b"\r\n") == tele and mid.isalnum() and len(mid) <= _MID:
-            return Answer((Receipt(mid.decode("ascii"), tuple(numbers)),))
+            return Answer((Acceptance(mid.decode("ascii"), tuple(numbers)),))
     return _settle(_Lines(decode(body)), numbers, body, text)
 
 
@@ -170,12 +170,12 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes, text: str) -> An
         if lines.refusals:
             return Answer(failed=everything, error=refusal(lines.refusals[0], text))
         reason = "nobody understands the answer" if body.strip() else "the answer is empty"
-        return Answer(unknown=everything, error=errors.UnreadableAnswerError(reason, shown(decode(body), text)))
+        return Answer(unknown=everything, error=errors.UnreadableAnswerError(reason, redact(decode(body), text)))
 
     refused = {number for _, told in lines.failed for number in told}
     taken = {number for _, told in lines.taken for number in told}
     unclear = refused & taken
-    receipts: list[Receipt] = []
+    acceptances: list[Acceptance] = []
     settled = refused
     times: dict[str, int] = (
         Counter(numbers) if len(sent) < len(numbers) else {}
@@ -184,18 +184,18 @@ def _settle(lines: _Lines, numbers: Sequence[str], body: bytes, text: str) -> An
         new = [number for number in dict.fromkeys(told) if number not in settled]
         fresh = tuple(number for number in new for _ in range(times.get(number, 1)))
         if fresh and 0 < len(mid) <= _MID and mid.isprintable():
-            receipts.append(Receipt(mid, fresh))
+            acceptances.append(Acceptance(mid, fresh))
             settled = settled.union(new)
     failed = tuple(number for number in everything if number in refused and number not in unclear)
     unknown = tuple(number for number in everything if number in unclear or number not in settled)
     distinct = dict.fromkeys(code for code, told in lines.failed if told) if failed else {}
-    codes = tuple(dict.fromkeys(shown(code, text) for code in itertools.islice(distinct, _CODES)))
+    codes = tuple(dict.fromkeys(redact(code, text) for code in itertools.islice(distinct, _CODES)))
     error: RefusedError | OutcomeUnknownError | None = None
     if unknown:
         error = errors.PartialAnswerError(len(unknown))
     elif failed:
         error = errors.SubmitFailedError(codes, len(failed))
-    return Answer(tuple(receipts), failed, unknown, codes, error)
+    return Answer(tuple(acceptances), failed, unknown, codes, error)
 
 
 def parse_balance(body: bytes) -> Balance:
@@ -210,7 +210,7 @@ def parse_balance(body: bytes) -> Balance:
         return Balance(int(found[1]), mms=int(found[2]))
     if refusals := _Lines(text).refusals:
         raise refusal(refusals[0])
-    raise errors.UnreadableAnswerError("nobody understands the answer", shown(text))
+    raise errors.UnreadableAnswerError("nobody understands the answer", redact(text))
 
 
 def _folded(description: str) -> str:
@@ -242,4 +242,4 @@ def refusal(description: str, text: str = "") -> RefusedError:
         description: the gateway's words.
         text: what was sent, which the error does not repeat.
     """
-    return _REFUSALS.get(_folded(description), errors.UnknownRefusalError)(shown(description, text))
+    return _REFUSALS.get(_folded(description), errors.UnknownRefusalError)(redact(description, text))

@@ -15,9 +15,9 @@ from itertools import compress
 from typing import Any
 
 from qxt_async.errors import InvalidConfigurationError, InvalidNumberError, NoValidNumberError
-from qxt_async.models import InvalidNumber, masked
+from qxt_async.models import InvalidNumber, mask
 
-__all__ = ["MOBILE_PATTERN", "Intake", "SeenNumbers", "canonical", "mask", "normalize", "unique"]
+__all__ = ["MOBILE_PATTERN", "Deduplicator", "NumberFilter", "canonical", "deduplicate", "mask", "normalize"]
 
 MOBILE_PATTERN = r"1[3-9][0-9]{9}"
 """Mainland mobile numbers: 11 digits that begin with 13 to 19."""
@@ -40,8 +40,6 @@ _PHONE = re.compile(rf"(?:(?:\+|00)?86)?0?({MOBILE_PATTERN})")
 _DIALLED = re.compile(r"\+?[0-9]+")
 
 _IN_SET = 100_000  # numbers, in 9 MB; moving them into a bitmap takes 20 ms
-
-mask = masked
 
 
 def _why_not(raw: str, folded: str, pattern: str) -> str:
@@ -93,7 +91,7 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
     for code in _COUNTRY_CODES:
         if matches(rest := folded.removeprefix(code)) and sendable(rest):
             return rest
-    raise InvalidNumberError(masked(raw), _why_not(raw, folded, pattern))
+    raise InvalidNumberError(mask(raw), _why_not(raw, folded, pattern))
 
 
 def canonical(number: str) -> str:
@@ -122,7 +120,7 @@ def is_mobile(number: str) -> bool:
     return _MOBILE.fullmatch(number) is not None
 
 
-def unique(numbers: Iterable[str]) -> list[str]:
+def deduplicate(numbers: Iterable[str]) -> list[str]:
     """Leave out the numbers of phones that came before; the first of each stays where it was."""
     first: dict[str, str] = {}
     for number in numbers:
@@ -183,7 +181,7 @@ def _compact_type() -> type[Any] | None:
     return BitMap64
 
 
-class SeenNumbers:
+class Deduplicator:
     """The phones met so far, to leave out repeated ones in any number of chunks.
 
     A set is fastest. With the extra ``compact`` more than a hundred thousand are in a roaring bitmap, which takes
@@ -236,7 +234,7 @@ class SeenNumbers:
         return fresh
 
 
-class Intake:
+class NumberFilter:
     """The gate that every number of a send passes: normalise, validate, leave out repeated and suppressed ones.
 
     Attributes:
@@ -253,7 +251,7 @@ class Intake:
         self,
         pattern: str = MOBILE_PATTERN,
         *,
-        seen: SeenNumbers | None = None,
+        seen: Deduplicator | None = None,
         suppressed: Container[str] = (),
         keep_invalid: bool = True,
     ) -> None:
@@ -269,7 +267,7 @@ class Intake:
         self.invalid: list[InvalidNumber] = []
         self.invalid_count = self.duplicates = self.suppressed_count = 0
 
-    def admit(self, raw: Sequence[str]) -> Sequence[str]:
+    def filter(self, raw: Sequence[str]) -> Sequence[str]:
         """Let one chunk pass the gate.
 
         Args:

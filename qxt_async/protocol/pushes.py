@@ -10,7 +10,7 @@ with its raw bytes. The rules that the protocol leaves open are decided here:
   has no character from U+0800 on are GBK (which can read all such bytes).
 - **Query and body** (PROTOCOL 4.6): both are read, and for a field in both the body counts. Two different values, or
   a field twice in one part (the first counts), are flagged.
-- **Lists** (PROTOCOL 4.2): reports are paired by position, as far as the shortest of ``mid``, ``mobile`` and ``msg``
+- **Lists** (PROTOCOL 4.2): reports are paired by position, as far as the shortest of ``mid``, ``number`` and ``msg``
   goes. One ``mid`` for many phones holds for all of them, since a mid names a whole batch (PROTOCOL 2); one ``msg``
   never does, since that would claim deliveries that nobody reported. Lengths that differ are flagged in either case.
 - **Phones** are canonical (`phones.canonical`): ``8613800138000`` is ``13800138000``, so that a report meets what was
@@ -144,8 +144,8 @@ def _ordinary(raw: bytes, limits: PushLimits, received_at: datetime | None) -> S
     match = _ORDINARY.fullmatch(raw.decode("latin-1"))
     if match is None:
         return None
-    kind, mid, mobile, code, port, area, city = fields = match.groups()
-    if kind is None or mid is None or mobile is None or code is None:
+    kind, mid, number, code, port, area, city = fields = match.groups()
+    if kind is None or mid is None or number is None or code is None:
         return None
     if area or city:
         area, city = _place(area), _place(city)
@@ -156,7 +156,7 @@ def _ordinary(raw: bytes, limits: PushLimits, received_at: datetime | None) -> S
         return None
     return StatusReport(
         mid,
-        canonical(mobile),
+        canonical(number),
         code=code,
         port=port or None,
         area=area or None,
@@ -320,32 +320,32 @@ class _Reading:
         return [item.strip() for item in items]
 
     def reports(self) -> list[StatusReport]:
-        mids, mobiles, codes = self.items(b"mid"), self.items(b"mobile"), self.items(b"msg")
-        if not mids or not mobiles or not codes:
+        mids, numbers, codes = self.items(b"mid"), self.items(b"mobile"), self.items(b"msg")
+        if not mids or not numbers or not codes:
             self.flags.add(PushFlag.MISSING_FIELD)
-            codes = codes or [""] * len(mobiles)
-        if not len(mids) == len(mobiles) == len(codes):
+            codes = codes or [""] * len(numbers)
+        if not len(mids) == len(numbers) == len(codes):
             self.flags.add(PushFlag.UNEQUAL_LISTS)
             if len(mids) == 1:
-                mids *= len(mobiles)
-        count = min(len(mids), len(mobiles), len(codes))
+                mids *= len(numbers)
+        count = min(len(mids), len(numbers), len(codes))
         ports, areas, cities = self.shared(b"port", count), self.shared(b"area", count), self.shared(b"city", count)
-        reports = map(self.report, mids, mobiles, codes, ports, areas, cities)
+        reports = map(self.report, mids, numbers, codes, ports, areas, cities)
         return [report for report in reports if report is not None]
 
     def report(
-        self, mid: str, mobile: str, code: str, port: str | None, area: str | None, city: str | None
+        self, mid: str, number: str, code: str, port: str | None, area: str | None, city: str | None
     ) -> StatusReport | None:
-        if not mid or not mobile or not code:
+        if not mid or not number or not code:
             self.flags.add(PushFlag.MISSING_FIELD)
-            if not mid or not mobile:
+            if not mid or not number:
                 return None
-        if len(mid) > self.limits.value or len(mobile) > self.limits.value:
+        if len(mid) > self.limits.value or len(number) > self.limits.value:
             # A key that is cut could be another report's key.
             self.flags.add(PushFlag.TOO_LONG)
             return None
-        mobile, code = canonical(mobile), self.short(code)
-        return StatusReport(mid, mobile, code=code, port=port, area=area, city=city, received_at=self.received_at)
+        number, code = canonical(number), self.short(code)
+        return StatusReport(mid, number, code=code, port=port, area=area, city=city, received_at=self.received_at)
 
     def shared(self, name: bytes, count: int) -> Sequence[str | None]:
         """A field that holds for all reports of the push, or is a list of the same length (PROTOCOL 4.2)."""
@@ -359,12 +359,12 @@ class _Reading:
     # --- replies ------------------------------------------------------------------------------------------------
 
     def replies(self) -> list[Reply]:
-        mid, mobile, text = self.field(b"mid"), self.field(b"mobile"), self.texts.get(b"msg")
-        if mid is None or mobile is None or text is None:
+        mid, number, text = self.field(b"mid"), self.field(b"mobile"), self.texts.get(b"msg")
+        if mid is None or number is None or text is None:
             self.flags.add(PushFlag.MISSING_FIELD)
-        if mobile is None:
+        if number is None:
             return []
-        if "," in mobile:
+        if "," in number:
             # Only reports come in lists; whose text this is cannot be known (PROTOCOL 4.3).
             self.flags.add(PushFlag.LIST_IN_REPLY)
             return []
@@ -372,7 +372,7 @@ class _Reading:
         return [
             Reply(
                 mid or "",
-                canonical(mobile),
+                canonical(number),
                 text=text or "",
                 port=port,
                 extno=self.extno(port),

@@ -16,9 +16,10 @@ from qxt_async.errors import (
     TooManyNumbersError,
     UrlTooLongError,
 )
-from qxt_async.models import Message, masked
+from qxt_async.models import Message, mask
 from qxt_async.protocol.texts import check_extno, encode
-from qxt_async.values import Record, Secret, Value
+from qxt_async.runtime.secret import Secret
+from qxt_async.values import Record, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +28,9 @@ __all__ = [
     "MAX_NUMBERS",
     "URL_LIMIT",
     "Credentials",
-    "Form",
+    "EncodedRequest",
+    "FormTemplate",
     "Method",
-    "WireRequest",
     "balance_form",
     "join",
     "send_form",
@@ -97,7 +98,7 @@ class Credentials(Value):
         return cls(user, Secret(digest.reveal().strip().lower()))
 
 
-class WireRequest(Record):
+class EncodedRequest(Record):
     """A request as bytes.
 
     Attributes:
@@ -117,7 +118,7 @@ class WireRequest(Record):
         self.form = form
 
 
-class Form(Record):
+class FormTemplate(Record):
     """A form prepared once a send, to be filled with the numbers of each batch.
 
     `password` goes last, so that a truncated form is refused and never a smaller send (PROTOCOL 1.2).
@@ -136,7 +137,7 @@ class Form(Record):
         self.tail = tail
         self.text = text
 
-    def request(self, tele: bytes, *, method: Method = "POST", base_url: str = "") -> WireRequest:
+    def request(self, tele: bytes, *, method: Method = "POST", base_url: str = "") -> EncodedRequest:
         """The request for one batch.
 
         Args:
@@ -151,10 +152,10 @@ class Form(Record):
         if method == "GET" and (length := len(f"{base_url}/{self.endpoint}?") + len(form.reveal())) > URL_LIMIT:
             stride = len(tele) // (tele.count(b",") + 1) + 1
             raise UrlTooLongError(length, URL_LIMIT, max(0, (URL_LIMIT - length + len(tele) + 1) // stride))
-        return WireRequest(method, self.endpoint, form)
+        return EncodedRequest(method, self.endpoint, form)
 
 
-def send_form(credentials: Credentials, message: Message, *, channel_digits: int = 0) -> Form:
+def send_form(credentials: Credentials, message: Message, *, channel_digits: int = 0) -> FormTemplate:
     """Prepare a send (PROTOCOL 1): the text is checked and encoded once, whatever the number of batches.
 
     Raises:
@@ -166,12 +167,12 @@ def send_form(credentials: Credentials, message: Message, *, channel_digits: int
         head += f"&extno={check_extno(message.extno, channel_digits=channel_digits)}"
     if message.addseqno:
         head += "&addseqno=1"
-    return Form("smssenderv2", f"{head}&tele=".encode(), _closing(credentials), message.text)
+    return FormTemplate("smssenderv2", f"{head}&tele=".encode(), _closing(credentials), message.text)
 
 
-def balance_form(credentials: Credentials) -> Form:
+def balance_form(credentials: Credentials) -> FormTemplate:
     """Prepare a balance query (PROTOCOL 3); it is filled with ``b""``."""
-    return Form("surplus", _opening(credentials.user).encode(), _closing(credentials))
+    return FormTemplate("surplus", _opening(credentials.user).encode(), _closing(credentials))
 
 
 @functools.lru_cache(maxsize=16)
@@ -209,4 +210,4 @@ def join(numbers: Sequence[str]) -> bytes:
         if tele.isalnum() or not tele.translate(None, _IN_TELE):
             return tele
     worst = next(number for number in numbers if not (number.isascii() and number.isalnum()))
-    raise InvalidNumberError(masked(worst), "only digits and ASCII letters go on the wire")
+    raise InvalidNumberError(mask(worst), "only digits and ASCII letters go on the wire")

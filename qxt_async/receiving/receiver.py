@@ -100,10 +100,10 @@ class PushReceiver:
         body_limit: bytes of body, and of query, at most; more is answered 413, or 414.
         read_timeout: seconds for the body to arrive; later is answered 408.
         limits: how much of one push is looked at.
-        guessable: take any path as the secret. For trying out, where no stranger can reach it.
+        allow_weak_secret: take any path as the secret. For trying out, where no stranger can reach it.
 
     Attributes:
-        guessable: the secret is none.
+        allow_weak_secret: the secret is none.
 
     Raises:
         InvalidConfigurationError: the secret is too short, an address is none, or neither a journal nor a handler is
@@ -124,10 +124,10 @@ class PushReceiver:
         body_limit: int = 64 * 1024,
         read_timeout: float = 10.0,
         limits: PushLimits = DEFAULT_LIMITS,
-        guessable: bool = False,
+        allow_weak_secret: bool = False,
     ) -> None:
-        self.guessable = not _SECRET.fullmatch(path_secret)
-        if self.guessable and not (guessable and _GUESSABLE.fullmatch(path_secret)):
+        self.allow_weak_secret = not _SECRET.fullmatch(path_secret)
+        if self.allow_weak_secret and not (allow_weak_secret and _GUESSABLE.fullmatch(path_secret)):
             raise InvalidConfigurationError("path_secret has to be 20 or more of A-Z a-z 0-9 - _: take new_secret()")
         if journal is None and on_report is None and on_reply is None:
             raise InvalidConfigurationError(

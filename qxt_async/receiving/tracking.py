@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 import anyio
 
 from qxt_async.errors import DeliveryTimeoutError, JournalError
-from qxt_async.models import DeliveryState, StatusReport, masked
+from qxt_async.models import DeliveryState, StatusReport, mask
 from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
@@ -111,14 +111,14 @@ class DeliveryTracker:
         await tasks.__aexit__(None, None, None)
         return None
 
-    async def wait(self, mid: str, mobile: str, timeout: float | None = 60.0) -> StatusReport:
+    async def wait(self, mid: str, number: str, timeout: float | None = 60.0) -> StatusReport:
         """The report on one message, as soon as it says what became of it; at once if it came before.
 
         A report without a state (`DeliveryState.UNKNOWN`) is waited out.
 
         Args:
             mid: the message id that the send returned.
-            mobile: the phone, in any form; as in the `BatchResult`, for example.
+            number: the phone, in any form; as in the `BatchResult`, for example.
             timeout: seconds; ``None`` waits for ever.
 
         Raises:
@@ -127,7 +127,7 @@ class DeliveryTracker:
         """
         if self._tasks is None:
             raise RuntimeError("use the tracker as `async with DeliveryTracker(…) as tracker`")
-        key = mid, canonical(mobile)
+        key = mid, canonical(number)
         waiting = self._waiting.get(key)
         if waiting is None:
             waiting = self._waiting[key] = _Waiting()
@@ -144,7 +144,7 @@ class DeliveryTracker:
                 self._due.discard(key)
         if waiting.report is None:
             # Without a timeout nothing ends the waiting but a report.
-            raise DeliveryTimeoutError(mid, masked(mobile), timeout or 0.0)
+            raise DeliveryTimeoutError(mid, mask(number), timeout or 0.0)
         return waiting.report
 
     def reports(self, cursor: int | None = None) -> ReportFeed:
@@ -165,7 +165,7 @@ class DeliveryTracker:
     def _stored(self, reports: Sequence[StatusReport]) -> None:
         """This journal object has committed reports."""
         # Looked up and not taken as they are: another report on the same message may have won.
-        due = {key for report in reports if (key := (report.mid, canonical(report.mobile))) in self._waiting}
+        due = {key for report in reports if (key := (report.mid, canonical(report.number))) in self._waiting}
         if due:
             self._due |= due
             self._call.wake()
@@ -234,7 +234,7 @@ class DeliveryTracker:
     def _settle(self, reports: Iterable[StatusReport]) -> None:
         for report in reports:
             if report.state is not DeliveryState.UNKNOWN:
-                waiting = self._waiting.pop((report.mid, report.mobile), None)
+                waiting = self._waiting.pop((report.mid, report.number), None)
                 if waiting is not None:
                     waiting.report = report
                     waiting.settled.set()

@@ -11,11 +11,11 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterable, Callable
 
-__all__ = ["heeded"]
+__all__ = ["handle_signals"]
 
 
 @asynccontextmanager
-async def heeded(
+async def handle_signals(
     first: Callable[[signal.Signals], None], second: Callable[[signal.Signals], None]
 ) -> AsyncGenerator[None]:
     """Call `first` with the first signal and `second` with the second one. More are passed over until the block ends.

@@ -12,7 +12,7 @@ from anyio.lowlevel import current_token
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["current_loop", "in_a_task", "in_a_thread", "run_in_thread"]
+__all__ = ["current_loop", "in_a_thread", "run_in_own_task", "run_in_thread"]
 
 T = TypeVar("T")
 
@@ -26,7 +26,7 @@ def current_loop() -> object:
         return current_token().native_token
 
 
-async def in_a_task(function: Callable[[], Awaitable[T]]) -> T:
+async def run_in_own_task(function: Callable[[], Awaitable[T]]) -> T:
     """Run `function` in a task of a group of anyio.
 
     A ``Task.cancel()`` of asyncio's own does not care for anyio's shields: it breaks into whatever is awaited, be it
@@ -59,7 +59,7 @@ async def in_a_thread(function: Callable[[], T]) -> T:
 
     For what uses something that the caller closes afterwards: some libraries crash when they are closed at work.
     """
-    return await in_a_task(lambda: run_in_thread(function))
+    return await run_in_own_task(lambda: run_in_thread(function))
 
 
 async def run_in_thread(function: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = None) -> T:

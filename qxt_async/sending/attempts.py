@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anyio
 
 from qxt_async import errors
-from qxt_async.models import BatchResult, counted
-from qxt_async.protocol.answers import Answer, parse_send, shown
+from qxt_async.models import BatchResult, repr_count
+from qxt_async.protocol.answers import Answer, parse_send, redact
 from qxt_async.protocol.requests import join
 from qxt_async.runtime.tasks import current_loop
 from qxt_async.transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, UnaskedAnswerError
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qxt_async.models import Message
-    from qxt_async.protocol.numbers import Intake
-    from qxt_async.protocol.requests import Form, Method
-    from qxt_async.sending.rate_limit import Pace
+    from qxt_async.protocol.numbers import NumberFilter
+    from qxt_async.protocol.requests import FormTemplate, Method
+    from qxt_async.runtime.secret import Secret
+    from qxt_async.sending.rate_limit import RateLimiter
     from qxt_async.sending.retry import RetryPolicy
     from qxt_async.transports import Transport
-    from qxt_async.values import Secret
 
-__all__ = ["Line", "Order", "RecordedBatch", "read_status", "stopped_error"]
+__all__ = ["BatchSend", "ClaimedBatch", "Dispatcher", "read_status", "stopped_error"]
 
 logger = logging.getLogger("qxt_async")
 
@@ -47,17 +47,17 @@ _STALE = 0.1
 _GIVEN_MIDS = 10_000  # at 100 requests a second, those of the last 100 seconds; 2 MB
 
 
-class RecordedBatch(Value):
+class ClaimedBatch(Value):
     """What `QxtClient.send_recorded` sends.
 
     Attributes:
         message: text, extension number, ``addseqno``.
         numbers: normalised, at most 1000.
-        until: when the request has to have begun, on `clocks.steady`: afterwards it is not sent.
+        until: when the request has to have begun, on `clocks.boottime`: afterwards it is not sent.
     """
 
     __slots__ = ("message", "numbers", "until")
-    _shown: ClassVar[dict[str, Any]] = {"numbers": counted}
+    _shown: ClassVar[dict[str, Any]] = {"numbers": repr_count}
     message: Message
     numbers: Sequence[str]
     until: float
@@ -90,7 +90,7 @@ class _GivenMids:
         return known
 
 
-class Line:
+class Dispatcher:
     """The way to the gateway that all requests of one client share.
 
     Attributes:
@@ -109,7 +109,7 @@ class Line:
         "closed",
         "given",
         "keeps_deadline",
-        "pace",
+        "rate_limiter",
         "slots",
         "transport",
         "treat_429_as_unknown",
@@ -120,14 +120,14 @@ class Line:
         transport: Transport,
         base_url: str,
         slots: anyio.Semaphore,
-        pace: Pace,
+        rate_limiter: RateLimiter,
         *,
         treat_429_as_unknown: bool = False,
     ) -> None:
         self.transport = transport
         self.base_url = base_url
         self.slots = slots
-        self.pace = pace
+        self.rate_limiter = rate_limiter
         self.treat_429_as_unknown = treat_429_as_unknown
         self.given = _GivenMids()
         self.closed = False
@@ -183,7 +183,7 @@ class _Cancelled(Exception):  # noqa: N818
 _CANCELLED = _Cancelled()
 
 
-class Order:
+class BatchSend:
     """One batch of one text, on its way.
 
     At every moment the state is what would be true if it all ended there, so a cancellation needs no repair.
@@ -195,7 +195,7 @@ class Order:
         method, timeout, retry: how to send it.
         on_result: told the outcome the moment it is settled, also when the send is being cancelled.
         intake: the gate that the numbers have passed, if its counts belong into the result.
-        until: when the body has to have begun to leave, on `clocks.steady`; later it stays here. A batch that has one
+        until: when the body has to have begun to leave, on `clocks.boottime`; later it stays here. A batch that has one
             is recorded, and has had its turn in the rate limits before that.
         turn: when it had that turn, on the event loop's clock.
     """
@@ -204,13 +204,13 @@ class Order:
         self,
         index: int,
         numbers: Sequence[str],
-        form: Form,
+        form: FormTemplate,
         method: Method,
         timeout: float,
         retry: RetryPolicy,
         on_result: Callable[[BatchResult], None] | None = None,
         *,
-        intake: Intake | None = None,
+        number_filter: NumberFilter | None = None,
         until: float | None = None,
         turn: float = 0.0,
     ) -> None:
@@ -221,14 +221,14 @@ class Order:
         self.timeout = timeout
         self.retry = retry
         self.on_result = on_result
-        self.intake = intake
+        self.number_filter = number_filter
         self.until = until
         self.turn = turn
         self._state: Answer | None = None
         self._attempts = 0
         self._began = time.perf_counter()
 
-    async def execute(self, line: Line) -> BatchResult:
+    async def execute(self, dispatcher: Dispatcher) -> BatchResult:
         """Send the batch.
 
         Returns:
@@ -243,40 +243,47 @@ class Order:
         pending: Sequence[str] = self.numbers
         try:
             while True:
-                answer = await self._attempt(line, pending)
-                if answer.error is None or not self._attempts or self._attempts >= self.retry.attempts or line.closed:
+                answer = await self._attempt(dispatcher, pending)
+                if (
+                    answer.error is None
+                    or not self._attempts
+                    or self._attempts >= self.retry.attempts
+                    or dispatcher.closed
+                ):
                     break
-                again = self.retry.again(answer)
-                pending = [number for number in pending if number in again]
+                retryable_numbers = self.retry.retryable_numbers(answer)
+                pending = [number for number in pending if number in retryable_numbers]
                 if not pending:
                     break
                 delay = self.retry.delay(self._attempts, answer.error, random.random)
                 logger.debug("batch %d: next attempt in %.2f s", self.index, delay)
                 await anyio.sleep(delay)
-                if not self.retry.again(answer):  # no more: it was told to stop meanwhile
+                if not self.retry.retryable_numbers(answer):  # no more: it was told to stop meanwhile
                     break
         finally:
             result = self._report()
         return result
 
-    async def _attempt(self, line: Line, numbers: Sequence[str]) -> Answer:
+    async def _attempt(self, dispatcher: Dispatcher, numbers: Sequence[str]) -> Answer:
         """One request for these numbers; the state knows of it when this returns or raises."""
         tele = join(numbers)
-        request = self.form.request(tele, method=self.method, base_url=line.base_url)
+        request = self.form.request(tele, method=self.method, base_url=dispatcher.base_url)
         answer: Answer | None = None
 
         def on_answer(exchange: Exchange) -> bool:
             nonlocal answer
-            answer = read_status(exchange, numbers, treat_429_as_unknown=line.treat_429_as_unknown)
+            answer = read_status(exchange, numbers, treat_429_as_unknown=dispatcher.treat_429_as_unknown)
             answer = answer or parse_send(exchange.body or b"", numbers, tele, self.form.text)
-            if request.method == "GET" and line.given.note(request.form, [taken.mid for taken in answer.receipts]):
+            if request.method == "GET" and dispatcher.given.note(
+                request.form, [taken.mid for taken in answer.acceptances]
+            ):
                 answer = Answer(unknown=tuple(numbers), error=errors.ForeignAnswerError(_FROM_CACHE))
             return answer.trusted
 
-        exchange = Exchange(request, line.base_url, on_answer, until=self.until, timeout=self.timeout)
-        if not await self._may_leave(line, len(numbers)):
+        exchange = Exchange(request, dispatcher.base_url, on_answer, until=self.until, timeout=self.timeout)
+        if not await self._may_leave(dispatcher, len(numbers)):
             known = Answer(failed=tuple(numbers), error=errors.NotSentError("it waited too long for a connection"))
-            self._learn(numbers, known)
+            self._merge(numbers, known)
             return known
         try:
             if not self._attempts:
@@ -284,33 +291,33 @@ class Order:
             self._attempts += 1
             stopped: Exception | None = _CANCELLED
             try:
-                stopped = await line.exchange(exchange)
+                stopped = await dispatcher.exchange(exchange)
             finally:
                 known = answer or _cut_off(exchange, stopped, numbers)
-                self._learn(numbers, known)
+                self._merge(numbers, known)
         finally:
-            line.slots.release()
+            dispatcher.slots.release()
         if known.error is not None:
             logger.debug("batch %d: attempt %d: %s", self.index, self._attempts, known.error)
         return known
 
-    async def _may_leave(self, line: Line, count: int) -> bool:
+    async def _may_leave(self, dispatcher: Dispatcher, count: int) -> bool:
         """Wait for a place and for the rate limit; whether there is a place now, which is the caller's to release."""
         ready = False
         with anyio.CancelScope() as scope:
             if self.until is not None:
                 scope.deadline = anyio.current_time() + _PATIENCE
-            await line.slots.acquire()
+            await dispatcher.slots.acquire()
             try:
                 if self.until is None or anyio.current_time() - self.turn > _STALE:
-                    await line.pace.wait(count)
+                    await dispatcher.rate_limiter.wait(count)
                 ready = True
             finally:
                 if not ready:
-                    line.slots.release()
+                    dispatcher.slots.release()
         return ready
 
-    def _learn(self, numbers: Sequence[str], answer: Answer) -> None:
+    def _merge(self, numbers: Sequence[str], answer: Answer) -> None:
         """Replace what was known of these numbers by what an attempt brought."""
         state = self._state
         if state is None:
@@ -329,7 +336,7 @@ class Order:
             error = state.error
         elif not unknown and isinstance(error, errors.OutcomeUnknownError):
             error = errors.SubmitFailedError(codes, len(failed))
-        self._state = Answer(state.receipts + answer.receipts, failed, unknown, codes, error)
+        self._state = Answer(state.acceptances + answer.acceptances, failed, unknown, codes, error)
 
     def _report(self) -> BatchResult:
         numbers = tuple(self.numbers)
@@ -337,15 +344,15 @@ class Order:
         result = BatchResult(
             self.index,
             numbers,
-            receipts=state.receipts,
+            acceptances=state.acceptances,
             failed=state.failed,
             unknown=state.unknown,
             error=state.error,
             attempts=self._attempts,
             elapsed=time.perf_counter() - self._began,
-            invalid=() if self.intake is None else tuple(self.intake.invalid),
-            duplicates=0 if self.intake is None else self.intake.duplicates,
-            suppressed=0 if self.intake is None else self.intake.suppressed_count,
+            invalid=() if self.number_filter is None else tuple(self.number_filter.invalid),
+            duplicates=0 if self.number_filter is None else self.number_filter.duplicates,
+            suppressed=0 if self.number_filter is None else self.number_filter.suppressed_count,
         )
         if logger.isEnabledFor(logging.INFO):
             logger.info(
@@ -419,13 +426,13 @@ def stopped_error(exchange: Exchange, stopped: Exception | None) -> errors.NotSe
     # Libraries wrap what the witness raises, each in its own way.
     stopped = exchange.refused or stopped
     # A GET's address holds the digest, and the library's message may hold the address.
-    detail = f": {shown(str(stopped))}" if exchange.request.method == "POST" and str(stopped) else ""
+    detail = f": {redact(str(stopped))}" if exchange.request.method == "POST" and str(stopped) else ""
     reason = f"{type(stopped).__name__}{detail}"
     if isinstance(stopped, NeverConnectedError):
         return errors.NotSentError(f"no connection ({stopped})")
     if isinstance(stopped, TooLateError | UnaskedAnswerError):
         return errors.NotSentError(str(stopped))
-    if exchange.request.method == "POST" and not exchange.pulled:
+    if exchange.request.method == "POST" and not exchange.body_started:
         return errors.NotSentError("cancelled before" if isinstance(stopped, _Cancelled) else reason)
     if isinstance(stopped, _Cancelled):
         return errors.CancelledInFlightError("cancelled while under way")

@@ -14,7 +14,7 @@ from qxt_async.protocol.requests import MAX_NUMBERS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qxt_async.protocol.numbers import Intake
+    from qxt_async.protocol.numbers import NumberFilter
 
 __all__ = ["Batches", "NumberSource", "balanced"]
 
@@ -62,7 +62,9 @@ class Batches:
         InvalidConfigurationError: the sizes cannot work.
     """
 
-    def __init__(self, source: NumberSource, intake: Intake, *, size: int = MAX_NUMBERS, minimum: int = 1) -> None:
+    def __init__(
+        self, source: NumberSource, number_filter: NumberFilter, *, size: int = MAX_NUMBERS, minimum: int = 1
+    ) -> None:
         if isinstance(source, str | bytes):
             raise InvalidRequestError("the numbers are one string: pass a list of numbers")
         if not 1 <= size <= MAX_NUMBERS:
@@ -76,7 +78,7 @@ class Batches:
             self._source = iter(source)
         else:
             raise InvalidRequestError(f"the numbers are {type(source).__name__}: pass an iterable or async iterable")
-        self.intake = intake
+        self.number_filter = number_filter
         self._size = size
         self._look_ahead = _look_ahead(size, minimum)
         self._raw: list[str] = []  # read, not yet admitted: survives a source that raises and a cancellation
@@ -110,7 +112,7 @@ class Batches:
 
     def _admit(self) -> None:
         raw, self._raw = self._raw, []
-        self._held.extend(self.intake.admit(raw))
+        self._held.extend(self.number_filter.filter(raw))
 
     async def _read(self) -> bool:
         """Read up to a slice; whether there may be more."""

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from qxt_async.models import BatchResult
-    from qxt_async.protocol.numbers import Intake
+    from qxt_async.protocol.numbers import NumberFilter
     from qxt_async.protocol.requests import Method
-    from qxt_async.sending.attempts import Line, Order
+    from qxt_async.sending.attempts import BatchSend, Dispatcher
     from qxt_async.sending.batching import Batches
     from qxt_async.sending.retry import RetryPolicy
 
@@ -30,7 +30,7 @@ class BulkOptions(TypedDict, total=False):
 
     extno: str | None
     addseqno: bool
-    unique: bool
+    deduplicate: bool
     suppressed: Container[str]
     substitute: bool
     batch_size: int
@@ -50,7 +50,7 @@ class BulkStream:
     Use it as ``async with client.stream_bulk(…) as batches: async for batch in batches: …``. A batch is sent only
     when there is room for its result, so a slow consumer slows the send, and nothing grows with the campaign.
 
-    Leaving the block early begins no new batch and waits for those under way: their results are in `untaken`, the
+    Leaving the block early begins no new batch and waits for those under way: their results are in `unconsumed`, the
     numbers read and not sent in `unsent`; a source that is being waited for is cancelled. Cancelling does the same
     without waiting.
 
@@ -61,15 +61,15 @@ class BulkStream:
     def __init__(
         self,
         batches: Batches,
-        line: Line,
-        order: Callable[[int, Sequence[str], Callable[[BatchResult], None]], Order],
+        dispatcher: Dispatcher,
+        order: Callable[[int, Sequence[str], Callable[[BatchResult], None]], BatchSend],
         *,
         concurrency: int,
         on_result: Callable[[BatchResult], None] | None,
         on_progress: Callable[[Progress], None] | None,
     ) -> None:
         self._batches = batches
-        self._line = line
+        self._dispatcher = dispatcher
         self._order = order
         self._concurrency = concurrency
         self._on_result = on_result
@@ -91,19 +91,19 @@ class BulkStream:
         self.unsent: tuple[str, ...] = ()
 
     @property
-    def intake(self) -> Intake:
+    def number_filter(self) -> NumberFilter:
         """The gate that the numbers pass, with its counts."""
-        return self._batches.intake
+        return self._batches.number_filter
 
     @property
-    def untaken(self) -> tuple[BatchResult, ...]:
+    def unconsumed(self) -> tuple[BatchResult, ...]:
         """Results that were not iterated over, because the block was left before."""
         return tuple(self._results)
 
     async def __aenter__(self) -> Self:
         if self._group is not None:
             raise RuntimeError("a stream is entered once: make another")
-        self._line.bind()
+        self._dispatcher.bind()
         self._began = anyio.current_time()
         self._group = anyio.create_task_group()
         await self._group.__aenter__()
@@ -139,15 +139,15 @@ class BulkStream:
         """The whole send as one value, after the block.
 
         Args:
-            taken: the results that were iterated over; `untaken` ones join them.
+            taken: the results that were iterated over; `unconsumed` ones join them.
             elapsed: seconds.
         """
-        intake = self.intake
+        number_filter = self.number_filter
         return BulkResult(
-            tuple(sorted([*taken, *self.untaken], key=lambda batch: batch.index)),
-            invalid=tuple(intake.invalid),
-            duplicates=intake.duplicates,
-            suppressed=intake.suppressed_count,
+            tuple(sorted([*taken, *self.unconsumed], key=lambda batch: batch.index)),
+            invalid=tuple(number_filter.invalid),
+            duplicates=number_filter.duplicates,
+            suppressed=number_filter.suppressed_count,
             unsent=self.unsent,
             elapsed=elapsed,
         )
@@ -179,7 +179,7 @@ class BulkStream:
                     break
                 index, numbers = taken
                 try:
-                    await self._order(index, numbers, self._take_result).execute(self._line)
+                    await self._order(index, numbers, self._take_result).execute(self._dispatcher)
                 except QxtError as error:
                     self._stop(error)
         finally:
@@ -220,7 +220,7 @@ class BulkStream:
         self._results.append(result)
         self._news.set()
         error = result.error
-        is_closed = self._line.closed and isinstance(error, NotSentError)
+        is_closed = self._dispatcher.closed and isinstance(error, NotSentError)
         if error is not None and (error.concerns_every_batch or is_closed):
             self._stop(error)
         counts = self._counts
@@ -240,12 +240,12 @@ class BulkStream:
             self._stop(failed)
 
     def _progress(self, result: BatchResult) -> Progress:
-        intake = self.intake
+        number_filter = self.number_filter
         return Progress(
             **self._counts,
-            invalid=intake.invalid_count,
-            duplicates=intake.duplicates,
-            suppressed=intake.suppressed_count,
+            invalid=number_filter.invalid_count,
+            duplicates=number_filter.duplicates,
+            suppressed=number_filter.suppressed_count,
             elapsed=anyio.current_time() - self._began,
             batch=result,
         )

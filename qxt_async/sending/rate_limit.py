@@ -12,7 +12,7 @@ from qxt_async.errors import InvalidConfigurationError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-__all__ = ["Pace"]
+__all__ = ["RateLimiter"]
 
 
 def _seconds_each(name: str, rate: float | None) -> float:
@@ -23,7 +23,7 @@ def _seconds_each(name: str, rate: float | None) -> float:
     return 1 / rate
 
 
-class Pace:
+class RateLimiter:
     """Lets at most so many requests and numbers through a second, evenly, in the order of asking.
 
     Nothing is saved up while idle, so any window of T seconds sees at most ``rate * T`` and one batch more. Both

@@ -57,7 +57,7 @@ class RetryPolicy(Value):
                 raise InvalidConfigurationError(f"{name} is {value}: seconds, 0 or more")
         self._fill(attempts, backoff, max_backoff, retry_failed, retry_unknown_may_send_twice)
 
-    def again(self, answer: Answer) -> frozenset[str]:
+    def retryable_numbers(self, answer: Answer) -> frozenset[str]:
         """Which numbers of an answer may be sent again."""
         if isinstance(answer.error, NotSentError):
             return frozenset(answer.failed)

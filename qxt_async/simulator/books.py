@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import attrs
 
-__all__ = ["Books", "SimulatedRequest", "SimulatedSend", "Submission"]
+__all__ = ["RequestLog", "SimulatedRequest", "SimulatedSend", "Submission"]
 
 
 def _hidden(text: str) -> str:
@@ -95,7 +95,7 @@ class SimulatedRequest:
     when: datetime = attrs.field(factory=_now)
 
 
-class Books:
+class RequestLog:
     """Requests and sends in the order of their coming, in constant memory a number."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from qxt_async.models import Reply, StatusReport
 from qxt_async.simulator import codec
 from qxt_async.simulator.account import Account, RefusedError, user_of
 from qxt_async.simulator.answering import Exchange, ExchangeOverError
-from qxt_async.simulator.books import Books, SimulatedRequest, SimulatedSend, Submission
+from qxt_async.simulator.books import RequestLog, SimulatedRequest, SimulatedSend, Submission
 from qxt_async.simulator.control import answer_control
 from qxt_async.simulator.faults import ConnectionDroppedError, Fault, FaultPlan, Target
 from qxt_async.simulator.over_httpx import Caller, GatewayTransport
@@ -96,7 +96,7 @@ class SimulatedGateway:
         self._seed = seed
         self._random = random.Random(seed)  # noqa: S311  (repeatable on purpose)
         self._faults = FaultPlan(self._random)
-        self._books = Books()
+        self._books = RequestLog()
         self._mids = count(first_mid)
         self._replies: list[Reply] = []
         self._acknowledged: set[tuple[str, str]] = set()
@@ -128,7 +128,7 @@ class SimulatedGateway:
         """Let these numbers end in a ``fail:CODE`` line whenever they are sent."""
         self._faults.fail_numbers(numbers, code)
 
-    def behave(self) -> None:
+    def clear_faults(self) -> None:
         """End all faults."""
         self._faults.clear()
 
@@ -188,7 +188,7 @@ class SimulatedGateway:
         return frozenset(
             {
                 *((send.mid, mobile) for send in self.sends if send.delivers for mobile in send.numbers),
-                *((reply.mid, reply.mobile) for reply in self.replies),
+                *((reply.mid, reply.number) for reply in self.replies),
             }
             - self._acknowledged
         )
@@ -289,10 +289,10 @@ class SimulatedGateway:
     def _unacknowledged(self) -> Iterable[StatusReport | Reply]:
         for send in self.sends:
             for report in self._reports(send):
-                if (report.mid, report.mobile) not in self._acknowledged:
+                if (report.mid, report.number) not in self._acknowledged:
                     yield report
         for reply in self.replies:
-            if (reply.mid, reply.mobile) not in self._acknowledged:
+            if (reply.mid, reply.number) not in self._acknowledged:
                 yield reply
 
     async def _report(self, sends: list[SimulatedSend]) -> None:
@@ -302,7 +302,7 @@ class SimulatedGateway:
         if self._plan.early and self._random.random() < self._plan.early:
             await self._push(reports, None, None, attrs.evolve(self._plan, delay=(0.0, 0.0), attempts=1))
         for report in reports:
-            if (report.mid, report.mobile) not in self._acknowledged:
+            if (report.mid, report.number) not in self._acknowledged:
                 self._run.add(report)
 
     # --- serving ------------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ def push_form(pushed: Sequence[StatusReport] | Reply) -> str:
             (
                 ("type", "1"),
                 ("mid", pushed.mid),
-                ("mobile", pushed.mobile),
+                ("mobile", pushed.number),
                 ("msg", pushed.text),
                 ("port", pushed.port or ""),
                 ("area", pushed.area or ""),
@@ -123,7 +123,7 @@ def push_form(pushed: Sequence[StatusReport] | Reply) -> str:
         (
             ("type", "4"),
             ("mid", ", ".join([report.mid for report in pushed])),
-            ("mobile", ", ".join([report.mobile for report in pushed])),
+            ("mobile", ", ".join([report.number for report in pushed])),
             ("msg", ", ".join([report.code for report in pushed])),
             ("port", shared([report.port for report in pushed])),
             ("area", shared([report.area for report in pushed])),
@@ -209,7 +209,7 @@ class PushRun:
             first if isinstance(first, Reply) else [due.pushed for due in batch if isinstance(due.pushed, StatusReport)]
         )
         if await caller.call(lane, form):
-            self._acknowledged.update((due.pushed.mid, due.pushed.mobile) for due in batch)
+            self._acknowledged.update((due.pushed.mid, due.pushed.number) for due in batch)
             return
         for due in batch:
             if due.attempt < self._plan.attempts:

@@ -12,6 +12,7 @@ import anyio
 from yarl import URL
 
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.runtime.secret import Secret
 from qxt_async.transports.base import (
     ANSWER_LIMIT,
     FORM_TYPE,
@@ -23,7 +24,6 @@ from qxt_async.transports.base import (
     UnaskedAnswerError,
     watch,
 )
-from qxt_async.values import Secret
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
@@ -225,7 +225,7 @@ class AiohttpTransport:
                     raise_for_status=False,
                 )
             )
-            if is_post and not exchange.pulled:
+            if is_post and not exchange.body_started:
                 response.reveal().close()
                 raise exchange.refused or UnaskedAnswerError
             await self._read(exchange, response, used)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import select
 from typing import TYPE_CHECKING, Protocol
 
-from qxt_async.runtime.clocks import steady
+from qxt_async.runtime.clocks import boottime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxt_async.protocol.requests import WireRequest
+    from qxt_async.protocol.requests import EncodedRequest
 
 __all__ = [
     "ANSWER_LIMIT",
@@ -85,7 +85,7 @@ class Exchange:
         retry_after: the header of that name.
         encoded: whether the answer has a content encoding, which we asked it not to have.
         aged: whether it has spent time in a cache: an ``Age`` that is not 0.
-        until: when the form has to have begun to leave, on `clocks.steady`; ``None`` for any time.
+        until: when the form has to have begun to leave, on `clocks.boottime`; ``None`` for any time.
         body: the answer, whole, or ``None``.
         timeout: seconds that it may take in all, for a transport that keeps the deadline itself; ``None`` for no limit.
     """
@@ -97,7 +97,7 @@ class Exchange:
         "body",
         "encoded",
         "on_answer",
-        "pulled",
+        "body_started",
         "refused",
         "request",
         "retry_after",
@@ -108,7 +108,7 @@ class Exchange:
 
     def __init__(
         self,
-        request: WireRequest,
+        request: EncodedRequest,
         base_url: str,
         on_answer: Callable[[Exchange], bool],
         *,
@@ -120,7 +120,7 @@ class Exchange:
         self.on_answer = on_answer
         self.until = until
         self.timeout = timeout
-        self.pulled = False
+        self.body_started = False
         self.refused: Exception | None = None
         self._begun = False
         self.status = 0
@@ -145,7 +145,7 @@ class Exchange:
         Raises:
             RepeatedError: it left before. A request that gave up before its body was pulled may begin again.
         """
-        if self._begun and self.pulled:
+        if self._begun and self.body_started:
             raise self._refuse(RepeatedError())
         self._begun = True
 
@@ -160,13 +160,13 @@ class Exchange:
             TooLateError: it is later than `until`: this process may have been stopped for minutes.
             UnaskedAnswerError: something has come that nobody asked for.
         """
-        if self.pulled:
+        if self.body_started:
             raise self._refuse(RepeatedError())
-        if self.until is not None and steady() >= self.until:
+        if self.until is not None and boottime() >= self.until:
             raise self._refuse(TooLateError("too late to send it"))
         if has_come is not None and has_come():
             raise self._refuse(UnaskedAnswerError())
-        self.pulled, self.refused = True, None
+        self.body_started, self.refused = True, None
         return self.request.form.reveal()
 
     def _refuse(self, error: Exception) -> Exception:

@@ -19,7 +19,7 @@ import anyio
 import httpx
 
 from qxt_async.protocol.answers import unrevealing
-from qxt_async.runtime.tasks import in_a_task
+from qxt_async.runtime.tasks import run_in_own_task
 from qxt_async.transports.base import (
     ANSWER_LIMIT,
     FORM_TYPE,
@@ -335,7 +335,7 @@ class HttpxTransport:
         send = self._shared or self._lanes.pop()
         try:
             # A connection whose clean-up in httpcore is broken into is lost for good.
-            await in_a_task(lambda: self._exchange(exchange, send))
+            await run_in_own_task(lambda: self._exchange(exchange, send))
         finally:
             if self._shared is None:
                 self._lanes.append(send)
@@ -349,7 +349,11 @@ class HttpxTransport:
 
     async def _read(self, exchange: Exchange, response: Any) -> None:
         try:
-            if exchange.request.method == "POST" and not exchange.pulled and "network_stream" in response.extensions:
+            if (
+                exchange.request.method == "POST"
+                and not exchange.body_started
+                and "network_stream" in response.extensions
+            ):
                 # The headers could not be written any more, and something was there to be read.
                 raise exchange.refused or UnaskedAnswerError
             exchange.begin_answer(

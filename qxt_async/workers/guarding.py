@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 
-from qxt_async.campaign import Failures, Fate
+from qxt_async.campaign import AttemptOutcome, Failures
 from qxt_async.errors import NotSentError, OutcomeUnknownError, RefusedError, ThrottledError
 
 if TYPE_CHECKING:
-    from qxt_async.campaign import Execution
+    from qxt_async.campaign import AttemptResult
     from qxt_async.client import QxtClient
     from qxt_async.errors import QxtError
     from qxt_async.journal.campaigns import CampaignStore
@@ -36,7 +36,7 @@ class Account:
 
     def __init__(self, options: WorkerOptions) -> None:
         self.unasked = options.balance_every
-        self.failures = Failures(options.pause_after)
+        self.failures = Failures(options.max_consecutive_failures)
 
 
 class Guard:
@@ -113,7 +113,7 @@ class Guard:
 
     async def _shortage(self, campaign: int) -> str:
         cost = await self._campaigns.cost_ahead(campaign, self._options.balance_every)
-        floor = max(cost, self._options.balance_floor)
+        floor = max(cost, self._options.min_balance)
         balance = (await self._client.balance()).sms
         return f"the balance is {balance}, at least {floor} are wanted" if balance < floor else ""
 
@@ -126,13 +126,13 @@ class Guard:
 
     # --- consequences -------------------------------------------------------------------------------------------
 
-    async def account_for(self, campaign: int, execution: Execution) -> None:
+    async def account_for(self, campaign: int, execution: AttemptResult) -> None:
         """Draw the consequences of what became of a batch."""
         if execution.error is not None and execution.error.concerns_every_batch:
             await self._pause_all(execution.error)
-        elif execution.fate is Fate.REFUSED:
+        elif execution.fate is AttemptOutcome.REFUSED:
             await self._pause(campaign, str(execution.error))
-        elif execution.fate is Fate.NOT_SENT:
+        elif execution.fate is AttemptOutcome.NOT_SENT:
             self._unreached += 1
             # Once is an accident, twice a gateway that cannot be reached: no use in trying every batch on it.
             if self._unreached > 1 or isinstance(execution.error, ThrottledError):

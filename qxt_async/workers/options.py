@@ -23,11 +23,12 @@ class WorkerOptions:
             this worker sends, and pause the campaign when it does not suffice: an empty account answers ``ok`` and
             delivers nothing (PROTOCOL 2.2).
         balance_every: batches between two questions.
-        balance_floor: messages that have to be left, and never fewer than the next `balance_every` batches cost.
-        pause_after: so many batches in a row of which nothing was accepted, of one campaign at this worker, pause it.
+        min_balance: messages that have to be left, and never fewer than the next `balance_every` batches cost.
+        max_consecutive_failures: so many batches of one campaign in a row of which nothing was accepted, at this
+            worker, pause it.
         window: when batches may be begun; ``None`` for any time.
         retry: how often, and after which waits, a batch is tried that provably was not sent; then it has failed.
-        margin, patience: see `campaign.Executor`.
+        margin, patience: see `campaign.BatchSender`.
         outstanding: batches of a campaign that have a job and wait, at most.
         report_deadline: seconds after which an unknown batch without a status report is called overdue.
         by: who runs it, for the record.
@@ -35,11 +36,11 @@ class WorkerOptions:
 
     check_balance: bool = True
     balance_every: int = 50
-    balance_floor: int = 0
-    pause_after: int = 10
+    min_balance: int = 0
+    max_consecutive_failures: int = 10
     window: SendWindow | None = None
     retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))
-    margin: float = 15.0
+    lease_margin: float = 15.0
     patience: float = 60.0
     outstanding: int = 2000
     report_deadline: float = 72 * 3600.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from qxt_async.campaign import RunOptions
-from qxt_async.campaign.progress import Speedometer
+from qxt_async.campaign.progress import ProgressReporter
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.records import CampaignState
 from qxt_async.workers.engine import Engine
@@ -32,7 +32,7 @@ async def run_on_workers(
     Args:
         journal: on PostgreSQL, open.
         campaign: which.
-        options: of these `poll`, `patience`, `by` and what is told of progress; the rest is the workers'.
+        options: of these `poll_interval`, `patience`, `by` and what is told of progress; the rest is the workers'.
         priority: batches of a campaign with a higher one are sent before those of others; 0 at first, ``None`` leaves
             it as it is.
 
@@ -55,7 +55,7 @@ async def run_on_workers(
         if priority is not None:
             await engine.prioritise(campaign, priority)
         await engine.announce(campaign)
-        speedometer = Speedometer(campaigns, campaign, options)
+        speedometer = ProgressReporter(campaigns, campaign, options)
         seen = anyio.current_time()
         while True:
             try:
@@ -68,7 +68,7 @@ async def run_on_workers(
                 if anyio.current_time() - seen > options.patience:
                     raise
                 logger.warning("cannot see how far the workers are, trying again: %s", error)
-            await anyio.sleep(options.poll)
+            await anyio.sleep(options.poll_interval)
 
 
 async def _has_ended(campaigns: CampaignStore, campaign: int) -> bool:

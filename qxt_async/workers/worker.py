@@ -15,7 +15,7 @@ import psycopg
 from procrastinate.exceptions import ProcrastinateException
 from procrastinate.worker import Worker
 
-from qxt_async.campaign import Executor, Fate
+from qxt_async.campaign import AttemptOutcome, BatchSender
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -80,11 +80,11 @@ class CampaignWorker:
         database = require_postgres(journal)
         self._campaigns = journal.campaigns_of(client.user)
         self._places = client.max_concurrency
-        self._executor = Executor(
+        self._executor = BatchSender(
             self._campaigns,
             client,
             retry=self._options.retry,
-            margin=self._options.margin,
+            lease_margin=self._options.lease_margin,
             patience=self._options.patience,
         )
         self._engine = Engine(database)
@@ -204,14 +204,14 @@ class CampaignWorker:
                 campaign,
                 batch=batch,
                 still=lambda: self._may_begin_now() and not account.failures.reason,
-                on_result=account.failures.heed,
+                on_result=account.failures.record,
             )
         except CampaignNotFoundError:
             return True
         except InvalidRequestError as error:
             await self._campaigns.pause(campaign, str(error), by=self._options.by)
             return True
-        if execution is None or execution.fate is Fate.GIVEN_UP:
+        if execution is None or execution.fate is AttemptOutcome.GIVEN_UP:
             account.unasked -= 1
             return False
         await self._guard.account_for(campaign, execution)

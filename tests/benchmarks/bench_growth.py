@@ -3,8 +3,8 @@
 Each step of each size runs in a process of its own, which has done the same for a thousand numbers before; all sizes
 have their turn in each round. The gateway is a process of its own, too, and costs next to nothing. Prints CPU time a
 number and peak memory, the medians of the rounds, and in brackets what each number beyond the size before has cost,
-without what every campaign costs once. `repeated` is stream with `unique=False`. With --plot also draws both (extra
-`report`), as growth.svg and growth-memory.svg.
+without what every campaign costs once. `repeated` is stream with `deduplicate=False`. With --plot also draws both
+(extra `report`), as growth.svg and growth-memory.svg.
 
     python tests/benchmarks/bench_growth.py [--largest 1000000] [--rounds 3] [--plain] [--plot docs/images]
 """
@@ -40,7 +40,7 @@ def write_numbers(path: Path, count: int) -> None:
             file.write(f"1{3_000_000_000 + mixed}\n")
 
 
-async def stream(count: int, url: str, folder: Path, *, unique: bool = True) -> None:
+async def stream(count: int, url: str, folder: Path, *, deduplicate: bool = True) -> None:
     """`stream_bulk`, repeated numbers left out."""
     from qxt_async import QxtClient
     from qxt_async.files.sources import open_numbers
@@ -48,7 +48,7 @@ async def stream(count: int, url: str, folder: Path, *, unique: bool = True) -> 
     taken = 0
     async with (
         QxtClient("user", "password", base_url=url, transport="aiohttp") as client,
-        client.stream_bulk(open_numbers(folder / "numbers"), TEXT, unique=unique) as batches,
+        client.stream_bulk(open_numbers(folder / "numbers"), TEXT, deduplicate=deduplicate) as batches,
     ):
         async for batch in batches:
             taken += len(batch.accepted)
@@ -57,7 +57,7 @@ async def stream(count: int, url: str, folder: Path, *, unique: bool = True) -> 
 
 async def repeated(count: int, url: str, folder: Path) -> None:
     """`stream_bulk`, repeated numbers sent, too."""
-    await stream(count, url, folder, unique=False)
+    await stream(count, url, folder, deduplicate=False)
 
 
 async def plan(count: int, url: str, folder: Path) -> None:

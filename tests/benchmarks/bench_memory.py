@@ -40,7 +40,7 @@ async def stream(count: int, form: str) -> None:
     taken = 0
     async with (
         QxtClient("user", "password", base_url="http://127.0.0.1:1/qxt", transport=httpx.MockTransport(take)) as client,
-        client.stream_bulk(numbers, "【测试】您好", unique=form != "constant") as batches,
+        client.stream_bulk(numbers, "【测试】您好", deduplicate=form != "constant") as batches,
     ):
         async for batch in batches:
             taken += len(batch.accepted)

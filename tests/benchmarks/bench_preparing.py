@@ -73,11 +73,11 @@ def plain(path: Path) -> int:
 def compact(path: Path) -> int:
     """Ours."""
     from qxt_async.files.sources import open_numbers
-    from qxt_async.protocol.numbers import Intake, SeenNumbers
+    from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 
-    intake = Intake(seen=SeenNumbers(), keep_invalid=False)
+    number_filter = NumberFilter(seen=Deduplicator(), keep_invalid=False)
     with open_numbers(path, "mobile") as file:
-        return sum(len(intake.admit(block.numbers)) for block in file.blocks())
+        return sum(len(number_filter.filter(block.numbers)) for block in file.blocks())
 
 
 def main() -> None:

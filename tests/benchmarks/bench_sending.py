@@ -127,7 +127,7 @@ async def bulk(base_url: str, rounds: int, *, profiling: bool) -> None:
             async with QxtClient(
                 "user", "password", base_url=base_url, transport=name, max_concurrency=IN_FLIGHT
             ) as client:
-                result = await client.send_bulk(source, TEXT, unique=False)
+                result = await client.send_bulk(source, TEXT, deduplicate=False)
             assert len(result.accepted) == len(source)
             return len(result.batches)
 

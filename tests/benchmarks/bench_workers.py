@@ -46,7 +46,7 @@ async def plan(journal: Journal, batches: int) -> int:
 async def watched(address: str, campaign: int) -> float:
     async with open_journal(address) as journal:
         began = time.perf_counter()
-        await run_on_workers(journal, campaign, RunOptions(poll=0.1))
+        await run_on_workers(journal, campaign, RunOptions(poll_interval=0.1))
         return time.perf_counter() - began
 
 

@@ -27,15 +27,18 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, Claim, NumberState, PlannedBatch
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.protocol.pushes import Push
-from qxt_async.runtime.clocks import steady
-from qxt_async.sending.attempts import RecordedBatch
+from qxt_async.runtime.clocks import boottime
+from qxt_async.sending.attempts import ClaimedBatch
 from qxt_async.simulator import Fault, SimulatedGateway
 
 NUMBER_PATTERN = r"(86)?1[3-9][0-9]{9}"
 MARGIN = 60.0
 HOUR = 3_600_000_000
 OPTIONS = RunOptions(
-    check_balance=False, margin=MARGIN, poll=0.005, retry=RetryPolicy(3, backoff=0.001, max_backoff=0.002)
+    check_balance=False,
+    lease_margin=MARGIN,
+    poll_interval=0.005,
+    retry=RetryPolicy(3, backoff=0.001, max_backoff=0.002),
 )
 TIMEOUT = 0.25
 WRITES = ("claim", "settle", "put_back", "disclaim", "expire", "pause", "complete")
@@ -278,7 +281,7 @@ class World:
         except* (Killed, CampaignStateError):  # the latter if it was cancelled before
             pass
         finally:
-            self.gateway.behave()
+            self.gateway.clear_faults()
         await self._settle()
         if dying:
             await self.open()
@@ -359,12 +362,12 @@ class World:
                 self.gateway.fail_next(Fault.named(fault, **_haste(fault)))
             results: list[BatchResult] = []
 
-            async def take() -> RecordedBatch:
-                return RecordedBatch(claim.message, claim.numbers, until=steady() + MARGIN)
+            async def take() -> ClaimedBatch:
+                return ClaimedBatch(claim.message, claim.numbers, until=boottime() + MARGIN)
 
             async with self._client(1) as client:
                 await client.send_recorded(take, on_result=results.append)
-            self.gateway.behave()
+            self.gateway.clear_faults()
             await self._settle()
             (ghost.result,) = results
         self.ghosts.append(ghost)
@@ -376,7 +379,7 @@ class World:
             await self.campaigns.put_back(ghost.claim, error)
         else:
             await self.campaigns.settle(ghost.claim, ghost.result)
-            self.received.update(receipt.mid for receipt in ghost.result.receipts)
+            self.received.update(acceptance.mid for acceptance in ghost.result.acceptances)
         if not keep:
             self.ghosts.remove(ghost)
 
@@ -494,7 +497,7 @@ class World:
         for plan in self.plans:
             await self._check_campaign(plan)
         stored = await self.journal.find_reports(self.reports)
-        assert {(report.mid, report.mobile): report.code for report in stored} == self.reports, "a report was lost"
+        assert {(report.mid, report.number): report.code for report in stored} == self.reports, "a report was lost"
         in_all = self._taken_in_all()
         assert not [number for number, times in self.barred.items() if in_all[number] > times], "sent after opting out"
 
@@ -534,8 +537,8 @@ class World:
     async def _check_deliveries(self, plan: Plan) -> None:
         """What is counted is what the numbers say."""
         found = Counter([record.report_state async for record in self._every_record(plan)])
-        counted = await self.campaigns.deliveries(plan.id)
-        said = {state: getattr(counted, str(state)) for state in DeliveryState}
+        repr_count = await self.campaigns.deliveries(plan.id)
+        said = {state: getattr(repr_count, str(state)) for state in DeliveryState}
         assert said == {state: found[state] for state in DeliveryState}, (
             "the counts of deliveries and the numbers differ"
         )

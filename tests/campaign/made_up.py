@@ -6,8 +6,8 @@ import random
 from datetime import UTC, datetime, timedelta
 
 from qxt_async.errors import ConnectionBrokenError, SubmitFailedError
-from qxt_async.journal.records import LeftOut, LeftOutReason, PlannedBatch
-from qxt_async.models import BatchResult, Message, Receipt, StatusReport
+from qxt_async.journal.records import ExcludedNumber, ExclusionReason, PlannedBatch
+from qxt_async.models import Acceptance, BatchResult, Message, StatusReport
 from qxt_async.protocol.pushes import Push
 
 START = datetime(2026, 11, 3, 0, 55, tzinfo=UTC)
@@ -38,8 +38,8 @@ async def sent_campaign(
         for at, start in enumerate(range(0, count, size))
     ]
     left_out = [
-        LeftOut(f"1390000{place:04}", reason=reason, source="vip.csv", line=place + 1)
-        for reason, share in zip(LeftOutReason, (count // 160, count // 70, count // 300), strict=True)
+        ExcludedNumber(f"1390000{place:04}", reason=reason, source="vip.csv", line=place + 1)
+        for reason, share in zip(ExclusionReason, (count // 160, count // 70, count // 300), strict=True)
         for place in range(share)
     ]
     await operations.add(campaign, batches, left_out)
@@ -52,7 +52,7 @@ async def sent_campaign(
         sent_at = now
         now += timedelta(seconds=chance.uniform(4, 40))
         mid = f"{7_000_000 + place:010}"
-        result = BatchResult(claim.batch, claim.numbers, receipts=(Receipt(mid, claim.numbers),))
+        result = BatchResult(claim.batch, claim.numbers, acceptances=(Acceptance(mid, claim.numbers),))
         if place % 41 == 17:
             error = ConnectionBrokenError("the connection was reset")
             result = BatchResult(claim.batch, claim.numbers, unknown=claim.numbers, error=error)
@@ -61,7 +61,7 @@ async def sent_campaign(
                 claim.batch, claim.numbers, failed=claim.numbers, error=SubmitFailedError(("999",), len(claim.numbers))
             )
         await operations.settle(claim, result)
-        if result.receipts:
+        if result.acceptances:
             for push in _reports(chance, mid, claim.numbers, sent_at):
                 await journal.record_push(push)
     await operations.complete(campaign)

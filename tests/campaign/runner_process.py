@@ -13,10 +13,10 @@ from qxt_async.journal import open_journal
 
 OPTIONS = RunOptions(
     check_balance=False,
-    pause_after=1_000_000,
+    max_consecutive_failures=1_000_000,
     retry=RetryPolicy(50, backoff=0.05, max_backoff=0.2),
-    margin=1.0,
-    poll=0.1,
+    lease_margin=1.0,
+    poll_interval=0.1,
 )
 
 

@@ -15,7 +15,7 @@ from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.simulator import SimulatedGateway
 
 QUICK = RunOptions(
-    check_balance=False, retry=RetryPolicy(3, backoff=0.01, max_backoff=0.02), poll=0.01, progress_every=0.0
+    check_balance=False, retry=RetryPolicy(3, backoff=0.01, max_backoff=0.02), poll_interval=0.01, progress_every=0.0
 )
 
 

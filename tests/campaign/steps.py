@@ -13,7 +13,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.moments import micros
 from qxt_async.journal.records import BatchState, Claim, NumberState, PlannedBatch
-from qxt_async.models import BatchResult, Message, Receipt, StatusReport
+from qxt_async.models import Acceptance, BatchResult, Message, StatusReport
 from qxt_async.protocol.pushes import Push
 
 HELLO = Message("【测试】您好")
@@ -69,7 +69,7 @@ async def claimed(campaigns: CampaignStore, campaign: int, token: str = "t1", le
 
 def accepted(claim: Claim, mid: str = "77") -> BatchResult:
     """All of it taken."""
-    return BatchResult(0, claim.numbers, receipts=(Receipt(mid, claim.numbers),))
+    return BatchResult(0, claim.numbers, acceptances=(Acceptance(mid, claim.numbers),))
 
 
 def unknown(claim: Claim) -> BatchResult:
@@ -131,7 +131,7 @@ async def ordered_again(campaigns: CampaignStore, *, part: bool) -> int:
     half = BatchResult(
         0,
         claim.numbers,
-        receipts=(Receipt("77", claim.numbers[3:]),),
+        acceptances=(Acceptance("77", claim.numbers[3:]),),
         unknown=claim.numbers[:3],
         error=PartialAnswerError(3),
     )

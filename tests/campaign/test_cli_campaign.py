@@ -25,7 +25,7 @@ from qxt_async.cli.campaign import sending, shared, status
 from qxt_async.cli.program import qxt
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, Deliveries, Tally
-from qxt_async.models import BatchResult, Receipt, StatusReport
+from qxt_async.models import Acceptance, BatchResult, StatusReport
 from qxt_async.protocol.pushes import Push
 from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
 
@@ -525,8 +525,8 @@ def test_what_is_accepted_as_a_whole_is_done_also_when_it_was_paused(run: Run, p
         await journal.campaigns.pause(planned, "lunch")
         for at, claim in enumerate(claims):
             assert claim is not None
-            receipts = (Receipt(str(at), claim.numbers),)
-            await journal.campaigns.settle(claim, BatchResult(0, claim.numbers, receipts=receipts))
+            acceptances = (Acceptance(str(at), claim.numbers),)
+            await journal.campaigns.settle(claim, BatchResult(0, claim.numbers, acceptances=acceptances))
 
     with_journal(tmp_path, pause_and_settle)
     assert run("status", planned).stdout.splitlines()[-1] == "campaign 1 is done"

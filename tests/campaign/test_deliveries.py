@@ -27,7 +27,7 @@ from qxt_async.errors import PartialAnswerError
 from qxt_async.journal import matching
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import PlannedBatch
-from qxt_async.models import BatchResult, Receipt, Reply
+from qxt_async.models import Acceptance, BatchResult, Reply
 from qxt_async.protocol.pushes import Push
 
 pytestmark = pytest.mark.anyio
@@ -128,7 +128,7 @@ def _in_part(numbers: tuple[str, ...], taken: tuple[str, ...], mid: str = "1") -
     """An answer that mentions some of the numbers."""
     rest = tuple(number for number in numbers if number not in taken)
     error = PartialAnswerError(len(rest))
-    return BatchResult(0, numbers, receipts=(Receipt(mid, taken),), unknown=rest, error=error)
+    return BatchResult(0, numbers, acceptances=(Acceptance(mid, taken),), unknown=rest, error=error)
 
 
 async def test_reports_that_come_before_the_answer(store: str) -> None:
@@ -149,7 +149,8 @@ async def test_reports_on_other_numbers(store: str) -> None:
         claim = await claimed(campaigns, campaign)
         a, b, c, d, e = claim.numbers
         await campaigns.settle(
-            claim, BatchResult(0, claim.numbers, receipts=(Receipt("1", (a, b)), Receipt("2", (c, d))), failed=(e,))
+            claim,
+            BatchResult(0, claim.numbers, acceptances=(Acceptance("1", (a, b)), Acceptance("2", (c, d))), failed=(e,)),
         )
         await reported(journal, "1", [a, c, e, NUMBERS[50]])
         await reported(journal, "2", [b, d, e, NUMBERS[50]])
@@ -213,13 +214,13 @@ async def test_a_late_answer_to_what_reports_had_settled(store: str) -> None:
         assert await delivered(campaigns, campaign) == {"delivered": 4}
 
 
-@pytest.mark.parametrize(("hours", "counted"), [(-3, 0), (-1, 4), (1, 4)])
-async def test_clocks_that_step(store: str, hours: int, counted: int) -> None:
+@pytest.mark.parametrize(("hours", "repr_count"), [(-3, 0), (-1, 4), (1, 4)])
+async def test_clocks_that_step(store: str, hours: int, repr_count: int) -> None:
     """A report counts that seems to have come up to two hours before its attempt: a clock was set back since."""
     async with opened(store) as (journal, campaigns):
         campaign = await sent(campaigns, NUMBERS[:5], "1")
         await reported(journal, "1", NUMBERS[:4], at=datetime.now(UTC) + timedelta(hours=hours))
-        assert sum((await delivered(campaigns, campaign)).values()) == counted
+        assert sum((await delivered(campaigns, campaign)).values()) == repr_count
 
 
 async def test_numbers_in_other_forms(store: str) -> None:

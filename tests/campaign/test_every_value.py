@@ -26,8 +26,8 @@ from steps import (
 
 from qxt_async.campaign.export import export_csv, export_parquet
 from qxt_async.errors import ConnectionBrokenError, DeadlineExceededError, PartialAnswerError
-from qxt_async.journal.records import BatchState, CampaignState, LeftOut, LeftOutReason, PlannedBatch
-from qxt_async.models import BatchResult, Message, Receipt, StatusReport
+from qxt_async.journal.records import BatchState, CampaignState, ExcludedNumber, ExclusionReason, PlannedBatch
+from qxt_async.models import Acceptance, BatchResult, Message, StatusReport
 from qxt_async.protocol.pushes import Push
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +60,7 @@ async def test_every_column_of_an_export(store: str, tmp_path: Path) -> None:
         sizes = [(HELLO, 3), (other, 2), (HELLO, 1), (other, 2), (HELLO, 1)]
         left = iter(NUMBERS)
         batches = [PlannedBatch(message, [next(left) for _ in range(size)]) for message, size in sizes]
-        await campaigns.add(campaign, batches, [LeftOut(NUMBERS[20], reason=LeftOutReason.SUPPRESSED)])
+        await campaigns.add(campaign, batches, [ExcludedNumber(NUMBERS[20], reason=ExclusionReason.SUPPRESSED)])
         await campaigns.finish(campaign)
         await campaigns.start(campaign)
         a, b, c, d, e, f, g, h, i = (number for batch in batches for number in batch.numbers)
@@ -70,7 +70,9 @@ async def test_every_column_of_an_export(store: str, tmp_path: Path) -> None:
             claim = await claimed(campaigns, campaign, f"t{place}")
             result = (
                 BatchResult(
-                    0, claim.numbers, receipts=(Receipt("6301", claim.numbers[:2]), Receipt("6302", claim.numbers[2:]))
+                    0,
+                    claim.numbers,
+                    acceptances=(Acceptance("6301", claim.numbers[:2]), Acceptance("6302", claim.numbers[2:])),
                 ),
                 unknown(claim),
                 failed(claim),
@@ -126,8 +128,10 @@ async def test_every_count_of_a_plan(store: str) -> None:
         campaign = await campaigns.create(name="autumn", sources=["a.csv"])
         batches = [PlannedBatch(HELLO, NUMBERS[at : at + 4], segments=3) for at in range(0, 20, 4)]
         batches.append(PlannedBatch(other, NUMBERS[20:28], segments=2))
-        reasons = [LeftOutReason.INVALID] * 7 + [LeftOutReason.DUPLICATE] * 8 + [LeftOutReason.SUPPRESSED] * 9
-        await campaigns.add(campaign, batches, [LeftOut(str(place), reason=why) for place, why in enumerate(reasons)])
+        reasons = [ExclusionReason.INVALID] * 7 + [ExclusionReason.DUPLICATE] * 8 + [ExclusionReason.SUPPRESSED] * 9
+        await campaigns.add(
+            campaign, batches, [ExcludedNumber(str(place), reason=why) for place, why in enumerate(reasons)]
+        )
         found = await campaigns.finish(campaign, balance=1000)
         assert (found.numbers, found.batches, found.credits, found.balance) == (28, 6, 76, 1000)
         assert (found.invalid, found.duplicates, found.suppressed) == (7, 8, 9)
@@ -148,7 +152,7 @@ async def test_every_count_of_a_batch(store: str) -> None:
         error = PartialAnswerError(len(open_))
         set_time(campaigns, at(2))
         result = BatchResult(
-            0, claim.numbers, receipts=(Receipt("6301", taken),), failed=refused, unknown=open_, error=error
+            0, claim.numbers, acceptances=(Acceptance("6301", taken),), failed=refused, unknown=open_, error=error
         )
         assert await campaigns.settle(claim, result)
         batch, waiting = await campaigns.batches(campaign)

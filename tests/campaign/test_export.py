@@ -18,8 +18,8 @@ from qxt_async.campaign.export import COLUMNS, export_csv, export_left_out, expo
 from qxt_async.campaign.plan import plan
 from qxt_async.errors import CampaignNotFoundError
 from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.records import LeftOutReason
-from qxt_async.models import BatchResult, Receipt, StatusReport
+from qxt_async.journal.records import ExclusionReason
+from qxt_async.models import Acceptance, BatchResult, StatusReport
 from qxt_async.protocol.pushes import Push
 
 pytestmark = pytest.mark.anyio
@@ -84,8 +84,8 @@ async def test_values_are_harmless_in_a_spreadsheet(journal: Journal) -> None:
     await journal.campaigns.start(made.id)
     claim = await journal.campaigns.claim(made.id, token="t", lease=60.0)
     assert claim is not None
-    receipt = Receipt("=1+1", claim.numbers)
-    await journal.campaigns.settle(claim, BatchResult(0, claim.numbers, receipts=(receipt,)))
+    acceptance = Acceptance("=1+1", claim.numbers)
+    await journal.campaigns.settle(claim, BatchResult(0, claim.numbers, acceptances=(acceptance,)))
     report = StatusReport("=1+1", "13800000000", code="@SUM(A1)", area="+cmd|' /C calc'!A0", city="-2+3")
     await journal.record_push(Push(query=b"", body=b"", reports=(report,), received_at=datetime.now(UTC)))
     stream = io.StringIO()
@@ -122,7 +122,7 @@ async def test_what_was_left_out_can_be_written(journal: Journal) -> None:
         ("13800000000", "duplicate", "source 1", "3"),
     ]
     stream = io.StringIO()
-    assert await export_left_out(journal, made.id, stream, reason=LeftOutReason.SUPPRESSED) == 0
+    assert await export_left_out(journal, made.id, stream, reason=ExclusionReason.SUPPRESSED) == 0
 
 
 async def test_suppressed_numbers_are_exported_as_they_are_sent(journal: Journal) -> None:

@@ -13,7 +13,7 @@ from runs import SlowGateway, Troubled, client_of, quick, seen, times
 from steps import all_batches, opened, planned, set_time
 
 from qxt_async import RetryPolicy
-from qxt_async.campaign import CampaignRunner, Executor, Fate, RunProgress, SendWindow, execute, running
+from qxt_async.campaign import AttemptOutcome, BatchSender, CampaignRunner, RunProgress, SendWindow, execute, running
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.limits import AccountLimits
@@ -145,7 +145,7 @@ async def test_whoever_waits_for_its_turn_sees_the_reason_to_pause(store: str) -
     gateway.fail_next("fail-999", times=100)
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 20)
-        tally = await run(journal, gateway, campaign, pause_after=3)
+        tally = await run(journal, gateway, campaign, max_consecutive_failures=3)
         assert (tally.state, tally.failed, tally.planned) == (CampaignState.PAUSED, 3, 17)
         assert tally.reason.startswith("3 batches in a row were not accepted: ")
         assert (await all_batches(campaigns, campaign))[3:] == [BatchState.PLANNED] * 17
@@ -276,12 +276,12 @@ async def test_waits_of_a_batch_that_does_not_get_through_grow(store: str) -> No
         campaign = await planned(campaigns, 3)
         await campaigns.start(campaign)
         retry = RetryPolicy(5, backoff=1.0, max_backoff=60.0)
-        executor = Executor(campaigns, client_of(gateway), retry=retry, margin=60, patience=60)
+        executor = BatchSender(campaigns, client_of(gateway), retry=retry, lease_margin=60, patience=60)
         for full in (1.0, 2.0, 4.0, 8.0):
             set_time(campaigns, now)
             execution = await executor.execute(campaign)
             assert execution is not None
-            assert execution.fate is Fate.NOT_SENT
+            assert execution.fate is AttemptOutcome.NOT_SENT
             assert full / 2 <= execution.delay <= full
             set_time(campaigns, now + timedelta(seconds=execution.delay - 0.01))
             assert await executor.execute(campaign) is None
@@ -289,7 +289,7 @@ async def test_waits_of_a_batch_that_does_not_get_through_grow(store: str) -> No
         set_time(campaigns, now)
         execution = await executor.execute(campaign)
         assert execution is not None
-        assert execution.fate is Fate.SETTLED
+        assert execution.fate is AttemptOutcome.SETTLED
         assert await all_batches(campaigns, campaign) == [BatchState.FAILED]
     assert gateway.sends == ()
 
@@ -304,7 +304,7 @@ async def test_campaign_whose_gateway_stays_away_is_paused(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 30)
         retry = RetryPolicy(3, backoff=0.001, max_backoff=0.002)
-        tally = await run(journal, gateway, campaign, retry=retry, pause_after=2)
+        tally = await run(journal, gateway, campaign, retry=retry, max_consecutive_failures=2)
         assert tally.state is CampaignState.PAUSED
         assert tally.reason.startswith("2 batches in a row were not accepted: ")
         assert 2 <= tally.failed <= 3  # the other worker may be at its last try, too
@@ -362,25 +362,25 @@ async def test_outcome_that_is_refused_three_times_is_written_at_the_fourth(stor
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(3, done=False)
-        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=60, patience=60)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, patience=60)  # type: ignore[arg-type]
 
         async def another() -> None:
             assert (executor.unwritten, executor.lost) == (1, False)
             execution = await executor.execute(campaign)
             assert execution is not None
-            assert (execution.fate, execution.numbers) == (Fate.GIVEN_UP, ())
+            assert (execution.fate, execution.numbers) == (AttemptOutcome.GIVEN_UP, ())
             assert await all_batches(campaigns, campaign) == [BatchState.SENDING, BatchState.PLANNED]
 
         clock.meanwhile.append(another)
         execution = await executor.execute(campaign)
         assert execution is not None
-        assert execution.fate is Fate.SETTLED
+        assert execution.fate is AttemptOutcome.SETTLED
         assert clock.meanwhile == []
         assert (executor.unwritten, executor.lost, len(clock.waits)) == (0, False, 3)
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.PLANNED]
         execution = await executor.execute(campaign)
         assert execution is not None
-        assert execution.fate is Fate.SETTLED
+        assert execution.fate is AttemptOutcome.SETTLED
     assert set(gateway.taken.values()) == {1}
     assert len(gateway.taken) == 6
 
@@ -393,7 +393,7 @@ async def test_waits_for_the_journal_grow(store: str, clock: Clock) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(10, done=False)
-        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=60, patience=60)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, patience=60)  # type: ignore[arg-type]
         await executor.execute(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED]
     assert clock.waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
@@ -408,7 +408,7 @@ async def test_outcome_that_is_lost_is_told(store: str, clock: Clock, patience: 
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(10**9, done=False)
-        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=60, patience=patience)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, patience=patience)  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
             await executor.execute(campaign)
         assert (executor.lost, executor.unwritten, len(clock.waits)) == (True, 0, waits)

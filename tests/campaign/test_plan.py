@@ -28,7 +28,7 @@ from qxt_async.errors import (
 )
 from qxt_async.files.tables import TableFile
 from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.records import CampaignState, LeftOutReason
+from qxt_async.journal.records import CampaignState, ExclusionReason
 from qxt_async.models import Message
 from qxt_async.simulator import SimulatedGateway
 
@@ -95,11 +95,11 @@ async def test_what_is_left_out_is_kept_with_its_place(journal: Journal, tmp_pat
     assert await all_numbers(journal, made.id) == ["13800000000", "13800000001", "13800000002"]
     kept = [entry.value for entry in await journal.campaigns.left_out(made.id)]
     assert [(out.raw, out.reason, Path(out.source).name, out.line) for out in kept] == [
-        ("1380000000", LeftOutReason.INVALID, "a.csv", 3),
-        ("1.38E+10", LeftOutReason.INVALID, "b.txt", 3),
-        ("13800000000.0", LeftOutReason.DUPLICATE, "b.txt", 1),
-        ("13800000003", LeftOutReason.SUPPRESSED, "b.txt", 4),
-        ("13800000004", LeftOutReason.SUPPRESSED, "b.txt", 5),
+        ("1380000000", ExclusionReason.INVALID, "a.csv", 3),
+        ("1.38E+10", ExclusionReason.INVALID, "b.txt", 3),
+        ("13800000000.0", ExclusionReason.DUPLICATE, "b.txt", 1),
+        ("13800000003", ExclusionReason.SUPPRESSED, "b.txt", 4),
+        ("13800000004", ExclusionReason.SUPPRESSED, "b.txt", 5),
     ]
     assert kept[0].detail == "it has 10 digits, a mobile number has 11"
     assert "rounded" in kept[1].detail
@@ -365,11 +365,11 @@ async def test_a_long_plan_is_stored_in_parts(journal: Journal, monkeypatch: pyt
     added: list[tuple[int, int]] = []
     add = journal.campaigns.add
 
-    async def counted(campaign: int, batches: Any, left_out: Any = ()) -> None:
+    async def repr_count(campaign: int, batches: Any, left_out: Any = ()) -> None:
         added.append((len(batches), len(left_out)))
         await add(campaign, batches, left_out)
 
-    monkeypatch.setattr(journal.campaigns, "add", counted)
+    monkeypatch.setattr(journal.campaigns, "add", repr_count)
     made = await plan(journal, None, iter([*numbers(150_000), *numbers(12_000)]), TEXT)
     assert (made.campaign.batches, made.campaign.duplicates) == (150, 12_000)
     assert added == [(100, 0), (48, 5000), (0, 5000), (2, 2000)]

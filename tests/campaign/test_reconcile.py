@@ -31,7 +31,7 @@ from qxt_async.journal import reconciling
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.evidence import Doubt, News, needed_of, weigh
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch, Reconciliation
-from qxt_async.models import BatchResult, Message, Receipt
+from qxt_async.models import Acceptance, BatchResult, Message
 
 
 def doubt(batch: int, numbers: Sequence[str], *, since: int = 100, being_sent: bool = False) -> Doubt:
@@ -306,7 +306,7 @@ async def test_single_numbers(store: str) -> None:
         claim = await claimed(campaigns, campaign)
         a, b, c, d = claim.numbers
         partial = BatchResult(
-            0, claim.numbers, receipts=(Receipt("m1", (a, b)),), unknown=(c, d), error=PartialAnswerError(2)
+            0, claim.numbers, acceptances=(Acceptance("m1", (a, b)),), unknown=(c, d), error=PartialAnswerError(2)
         )
         await campaigns.settle(claim, partial)
         await reported(journal, "m1", [c])
@@ -323,8 +323,8 @@ async def test_single_numbers_under_any_mid_of_the_answer(store: str) -> None:
         campaign = await running(campaigns, 4)
         claim = await claimed(campaigns, campaign)
         a, b, c, d = claim.numbers
-        receipts = (Receipt("m5", (a,)), Receipt("m6", (b,)))
-        partial = BatchResult(0, claim.numbers, receipts=receipts, unknown=(c, d), error=PartialAnswerError(2))
+        acceptances = (Acceptance("m5", (a,)), Acceptance("m6", (b,)))
+        partial = BatchResult(0, claim.numbers, acceptances=acceptances, unknown=(c, d), error=PartialAnswerError(2))
         await campaigns.settle(claim, partial)
         await reported(journal, "m6", [c, d])
         await reported(journal, "m5", [d])
@@ -395,8 +395,8 @@ async def test_mids_of_an_outcome_whose_numbers_are_being_sent_again(store: str)
     async with opened(store) as (journal, campaigns):
         campaign, late = await expired_and_ordered_again(campaigns)
         second = await claimed(campaigns, campaign, "t2")
-        receipts = (Receipt("m1", late.numbers[:1]), Receipt("m2", late.numbers[1:]))
-        assert await campaigns.settle(late, BatchResult(0, late.numbers, receipts=receipts))
+        acceptances = (Acceptance("m1", late.numbers[:1]), Acceptance("m2", late.numbers[1:]))
+        assert await campaigns.settle(late, BatchResult(0, late.numbers, acceptances=acceptances))
         await campaigns.settle(second, accepted(second, "m3"))
         other = await doubtful(campaigns, 1, numbers=late.numbers[1:])
         await reported(journal, "m2", late.numbers[1:])
@@ -411,10 +411,12 @@ async def test_what_an_answer_did_not_mention_explains_reports(store: str, again
     async with opened(store) as (journal, campaigns):
         part = await running(campaigns, 4)
         claim = await claimed(campaigns, part)
-        receipts = (Receipt("m1", claim.numbers[:1]),)
+        acceptances = (Acceptance("m1", claim.numbers[:1]),)
         await campaigns.settle(
             claim,
-            BatchResult(0, claim.numbers, receipts=receipts, unknown=claim.numbers[1:], error=PartialAnswerError(3)),
+            BatchResult(
+                0, claim.numbers, acceptances=acceptances, unknown=claim.numbers[1:], error=PartialAnswerError(3)
+            ),
         )
         if again:
             await order_again(campaigns, part)
@@ -434,7 +436,7 @@ async def test_what_an_answer_did_not_mention_explains_reports_while_it_is_sent_
             half = BatchResult(
                 0,
                 claim.numbers,
-                receipts=(Receipt(mid, claim.numbers[:1]),),
+                acceptances=(Acceptance(mid, claim.numbers[:1]),),
                 unknown=claim.numbers[1:],
                 error=PartialAnswerError(3),
             )
@@ -459,7 +461,9 @@ async def test_numbers_in_another_form(store: str) -> None:
         await campaigns.start(part)
         claim = await claimed(campaigns, part)
         a, b, c, d = claim.numbers
-        half = BatchResult(0, forms, receipts=(Receipt("m2", (a,)),), unknown=(b, c, d), error=PartialAnswerError(3))
+        half = BatchResult(
+            0, forms, acceptances=(Acceptance("m2", (a,)),), unknown=(b, c, d), error=PartialAnswerError(3)
+        )
         await campaigns.settle(claim, half)
         await reported(journal, "m2", NUMBERS[1:2])
         await campaigns.reconcile(part)
@@ -476,14 +480,14 @@ async def test_single_numbers_need_a_mid_of_their_own(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         other = await running(campaigns, 2)
         claim = await claimed(campaigns, other, "t0")
-        receipts = (Receipt("m1", claim.numbers[:1]), Receipt("m2", claim.numbers[1:]))
-        await campaigns.settle(claim, BatchResult(0, claim.numbers, receipts=receipts))
+        acceptances = (Acceptance("m1", claim.numbers[:1]), Acceptance("m2", claim.numbers[1:]))
+        await campaigns.settle(claim, BatchResult(0, claim.numbers, acceptances=acceptances))
         for mid in ("m1", "m2"):
             campaign = await running(campaigns, 2)
             claim = await claimed(campaigns, campaign)
             a, b = claim.numbers
             half = BatchResult(
-                0, claim.numbers, receipts=(Receipt(mid, (a,)),), unknown=(b,), error=PartialAnswerError(1)
+                0, claim.numbers, acceptances=(Acceptance(mid, (a,)),), unknown=(b,), error=PartialAnswerError(1)
             )
             await campaigns.settle(claim, half)
             await reported(journal, mid, [b])
@@ -500,7 +504,7 @@ async def test_single_numbers_need_a_report_from_after_the_attempt(store: str) -
         claim = await claimed(campaigns, campaign)
         a, b, c = claim.numbers
         half = BatchResult(
-            0, claim.numbers, receipts=(Receipt("m1", (a,)),), unknown=(b, c), error=PartialAnswerError(2)
+            0, claim.numbers, acceptances=(Acceptance("m1", (a,)),), unknown=(b, c), error=PartialAnswerError(2)
         )
         await campaigns.settle(claim, half)
         await reported(journal, "m1", [c])

@@ -16,7 +16,7 @@ import pytest
 from runs import QUICK, SlowGateway, client_of, quick, seen
 from steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
-from qxt_async import BatchResult, Message, Receipt, RetryPolicy, SubmitFailedError
+from qxt_async import Acceptance, BatchResult, Message, RetryPolicy, SubmitFailedError
 from qxt_async.campaign import (
     CampaignRunner,
     Failures,
@@ -229,7 +229,9 @@ async def test_failures_in_a_row(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 50)
         one_at_a_time = client_of(gateway, max_concurrency=1)
-        tally = await CampaignRunner(_Journal(campaigns), one_at_a_time, quick(pause_after=3)).run(campaign)
+        tally = await CampaignRunner(_Journal(campaigns), one_at_a_time, quick(max_consecutive_failures=3)).run(
+            campaign
+        )
         assert (tally.state, tally.accepted) == (CampaignState.PAUSED, 1)
         assert 5 <= tally.failed <= 6  # one may have been taken from the plan ahead of its turn
         assert "in a row were not accepted: the gateway failed" in tally.reason
@@ -237,28 +239,28 @@ async def test_failures_in_a_row(store: str) -> None:
 
 def test_a_full_row_is_a_reason_until_it_is_heeded() -> None:
     """An acceptance that was begun before does not take it back; what counts afterwards begins anew."""
-    taken = BatchResult(0, ("1",), receipts=(Receipt("7", ("1",)),), failed=(), unknown=(), error=None)
-    refused = BatchResult(0, ("1",), receipts=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
+    taken = BatchResult(0, ("1",), acceptances=(Acceptance("7", ("1",)),), failed=(), unknown=(), error=None)
+    refused = BatchResult(0, ("1",), acceptances=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
     failures = Failures(2)
     for result in (refused, taken, refused):
-        failures.heed(result)
+        failures.record(result)
     assert failures.reason == ""
-    failures.heed(refused)
-    failures.heed(taken)
+    failures.record(refused)
+    failures.record(taken)
     assert failures.reason.startswith("2 batches in a row were not accepted: ")
     failures.begin_anew()
-    failures.heed(refused)
+    failures.record(refused)
     assert failures.reason == ""
 
 
 async def test_a_row_ends_where_the_campaign_is_paused(store: str) -> None:
     """What failed before a campaign was paused and resumed by order is no part of the row that comes then."""
-    refused = BatchResult(0, ("1",), receipts=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
+    refused = BatchResult(0, ("1",), acceptances=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 1)
         await campaigns.start(campaign)
         run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), quick(wait_while_paused=True), campaign)
-        run_of_it._failures.heed(refused)
+        run_of_it._failures.record(refused)
         await run_of_it._look_around()
         assert run_of_it._failures.in_a_row == 1
         await campaigns.pause(campaign, "look")
@@ -312,7 +314,7 @@ async def test_floor(store: str) -> None:
     async with opened(store) as (_, campaigns):
         for numbers, floor, wanted in ((5, 100, 100), (10, 1, 100)):
             campaign = await planned(campaigns, numbers, segments=10)
-            tally = await run(campaigns, gateway, campaign, check_balance=True, balance_floor=floor)
+            tally = await run(campaigns, gateway, campaign, check_balance=True, min_balance=floor)
             assert tally.reason == f"the balance is 99, at least {wanted} are wanted"
 
 
@@ -437,7 +439,7 @@ async def test_progress_rests_half_a_minute_at_most(store: str, monkeypatch: pyt
 
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 1)
-        speedometer = progress.Speedometer(campaigns, campaign, quick(on_progress=takes_an_hour))
+        speedometer = progress.ProgressReporter(campaigns, campaign, quick(on_progress=takes_an_hour))
         for seconds, count in ((0.0, 1), (29.0, 1), (1.0, 2)):
             now[0] += seconds
             await speedometer.tell_in_time()

@@ -18,15 +18,15 @@ from runs import Troubled, client_of, times
 from steps import HELLO, NUMBERS, all_batches, opened, planned, states
 
 from qxt_async import QxtClient, RetryPolicy
-from qxt_async.campaign import CampaignRunner, Executor, Fate, RunOptions
+from qxt_async.campaign import AttemptOutcome, BatchSender, CampaignRunner, RunOptions
 from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError, NotSentError
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import BatchState, CampaignState, NumberState
 from qxt_async.models import BatchResult
-from qxt_async.sending.attempts import RecordedBatch
+from qxt_async.sending.attempts import ClaimedBatch
 from qxt_async.simulator import SimulatedGateway
 
-QUICK = RunOptions(check_balance=False, poll=0.01, patience=0.3)
+QUICK = RunOptions(check_balance=False, poll_interval=0.01, patience=0.3)
 
 
 def runner_of(journal: Any, gateway: SimulatedGateway, options: RunOptions = QUICK) -> CampaignRunner:
@@ -46,7 +46,7 @@ async def test_refusals_that_pass(tmp_path: Path, operation: str, done: bool) ->
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 10)
         troubled = Troubled(campaigns)
-        options = RunOptions(balance_every=3, poll=0.01, patience=30, reconcile_every=0.01)
+        options = RunOptions(balance_every=3, poll_interval=0.01, patience=30, reconcile_every=0.01)
         troubled.trouble[operation] = times(2, done=done)
         if operation == "pause":
             gateway.fail_next("error-7")
@@ -67,14 +67,14 @@ async def test_unclear_commit(tmp_path: Path) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["claim"] = times(1, done=True)
-        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=60, patience=1)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, patience=1)  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
             await executor.execute(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.SENDING]
         assert gateway.sends == ()
         execution = await executor.execute(campaign)
         assert execution is not None
-        assert execution.fate is Fate.SETTLED
+        assert execution.fate is AttemptOutcome.SETTLED
         assert executor.alive == set()
     assert set(gateway.taken.values()) == {1}
 
@@ -90,7 +90,7 @@ async def test_refusal_that_lasts(tmp_path: Path, operation: str) -> None:
         troubled.trouble[operation] = times(10**9, done=False)
         one = client_of(gateway, max_concurrency=1, timeout=0.5)
         with pytest.raises(JournalUnavailableError):
-            await CampaignRunner(troubled, one, attrs.evolve(QUICK, margin=0.5)).run(campaign)  # type: ignore[arg-type]
+            await CampaignRunner(troubled, one, attrs.evolve(QUICK, lease_margin=0.5)).run(campaign)  # type: ignore[arg-type]
         found = await states(campaigns, campaign)
         assert {found[number] for number in gateway.taken} <= {NumberState.UNKNOWN, NumberState.ACCEPTED}
         assert len(gateway.taken) <= {"claim": 0, "settle": 2, "outlook": 40}[operation]
@@ -121,7 +121,7 @@ async def test_other_errors_of_the_journal(tmp_path: Path) -> None:
 
         troubled.trouble["claim"] = is_busy
         assert (
-            await runner_of(troubled, gateway, RunOptions(check_balance=False, poll=0.01)).run(campaign)
+            await runner_of(troubled, gateway, RunOptions(check_balance=False, poll_interval=0.01)).run(campaign)
         ).accepted == 4
 
 
@@ -159,7 +159,7 @@ async def test_locked(tmp_path: Path) -> None:
                 other.execute("ROLLBACK")
 
         troubled.trouble["claim"] = troubled.trouble["disclaim"] = release
-        options = RunOptions(check_balance=False, poll=0.01)
+        options = RunOptions(check_balance=False, poll_interval=0.01)
         runner = runner_of(troubled, gateway, options)
         assert (await runner.run(campaign)).accepted == 4
         assert set(tries[:10]) == {0}
@@ -177,7 +177,9 @@ async def test_clock_that_jumps(tmp_path: Path) -> None:
         campaign = await planned(campaigns, *[1] * 50)
         now = campaigns.database.clock()  # type: ignore[attr-defined]
         campaigns.database.clock = lambda: now + chance.choice([-1, 0, 1]) * 3_600_000_000  # type: ignore[attr-defined]
-        options = RunOptions(check_balance=False, poll=0.01, retry=RetryPolicy(30, backoff=0.01, max_backoff=0.01))
+        options = RunOptions(
+            check_balance=False, poll_interval=0.01, retry=RetryPolicy(30, backoff=0.01, max_backoff=0.01)
+        )
         tally = await CampaignRunner(Troubled(campaigns), client_of(gateway), options).run(campaign)  # type: ignore[arg-type]
         assert (tally.state, tally.accepted) == (CampaignState.DONE, 50)
     assert set(gateway.taken.values()) == {1}
@@ -196,8 +198,8 @@ async def test_too_late_to_send(transport: str, anyio_backend: str) -> None:
         async with QxtClient("user", "password", base_url=books.url, transport=transport) as client:
             told: list[BatchResult] = []
 
-            async def take() -> RecordedBatch:
-                return RecordedBatch(HELLO, NUMBERS[:3], until=0.0)
+            async def take() -> ClaimedBatch:
+                return ClaimedBatch(HELLO, NUMBERS[:3], until=0.0)
 
             result = await client.send_recorded(take, on_result=told.append)
             assert told == [result]
@@ -212,10 +214,10 @@ async def test_claim_that_took_too_long(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, 2)
         await campaigns.start(campaign)
-        executor = Executor(campaigns, client_of(gateway), retry=RetryPolicy(3), margin=0.0, patience=1)
+        executor = BatchSender(campaigns, client_of(gateway), retry=RetryPolicy(3), lease_margin=0.0, patience=1)
         execution = await executor.execute(campaign)
         assert execution is not None
-        assert (execution.fate, execution.result) == (Fate.GIVEN_UP, None)
+        assert (execution.fate, execution.result) == (AttemptOutcome.GIVEN_UP, None)
         assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
     assert gateway.requests == ()
 
@@ -228,7 +230,7 @@ async def test_cancelled_before_it_began(tmp_path: Path) -> None:
         campaign = await planned(campaigns, 2)
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
-        executor = Executor(troubled, client_of(gateway), retry=RetryPolicy(3), margin=5, patience=1)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=5, patience=1)  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
             troubled.trouble["claim"] = lambda done: group.cancel_scope.cancel() if done else None
             group.start_soon(executor.execute, campaign)

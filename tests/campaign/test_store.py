@@ -34,14 +34,14 @@ from qxt_async.journal.records import (
     BatchState,
     CampaignState,
     Claim,
-    LeftOut,
-    LeftOutReason,
+    ExcludedNumber,
+    ExclusionReason,
     NumberState,
     PlannedBatch,
-    Resend,
+    ResendQuote,
 )
 from qxt_async.journal.states import NOT_SENT_AFTER_ALL
-from qxt_async.models import BatchResult, Message, Receipt
+from qxt_async.models import Acceptance, BatchResult, Message
 
 pytestmark = pytest.mark.anyio
 
@@ -55,9 +55,9 @@ async def test_plan(store: str) -> None:
         other = Message("【测试】再见", extno="12", addseqno=True)
         await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[:3]), PlannedBatch(other, NUMBERS[3:5], segments=2)])
         out = [
-            LeftOut("12", reason=LeftOutReason.INVALID, detail="too short", source="a.csv", line=7),
-            LeftOut(NUMBERS[0], reason=LeftOutReason.DUPLICATE, source="b.csv", line=1),
-            LeftOut(NUMBERS[9], reason=LeftOutReason.SUPPRESSED),
+            ExcludedNumber("12", reason=ExclusionReason.INVALID, detail="too short", source="a.csv", line=7),
+            ExcludedNumber(NUMBERS[0], reason=ExclusionReason.DUPLICATE, source="b.csv", line=1),
+            ExcludedNumber(NUMBERS[9], reason=ExclusionReason.SUPPRESSED),
         ]
         await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[5:6])], out)
         found = await campaigns.finish(campaign, balance=1000, warnings=["no signature"])
@@ -72,7 +72,7 @@ async def test_plan(store: str) -> None:
             (other, 2, 1, 2),
         ]
         assert [entry.value for entry in await campaigns.left_out(campaign)] == out
-        (invalid,) = await campaigns.left_out(campaign, reason=LeftOutReason.INVALID)
+        (invalid,) = await campaigns.left_out(campaign, reason=ExclusionReason.INVALID)
         assert await campaigns.left_out(campaign, after=invalid.cursor, limit=1) != []
         assert await states(campaigns, campaign) == dict.fromkeys(NUMBERS[:6], NumberState.PLANNED)
         assert [event.what for event in await campaigns.events(campaign)] == ["planned"]
@@ -223,7 +223,7 @@ async def test_mixed_outcome(store: str) -> None:
         claim = await claimed(campaigns, campaign)
         a, b, c, d, e, f = claim.numbers
         result = BatchResult(
-            0, claim.numbers, receipts=(Receipt("1", (a, b)), Receipt("2", (c,))), failed=(d,), unknown=(e, f),
+            0, claim.numbers, acceptances=(Acceptance("1", (a, b)), Acceptance("2", (c,))), failed=(d,), unknown=(e, f),
             error=PartialAnswerError(2),
         )  # fmt: skip
         assert await campaigns.settle(claim, result)
@@ -396,7 +396,7 @@ async def test_deliveries(store: str) -> None:
         claim = await claimed(campaigns, campaign)
         a, b, c, d = claim.numbers
         await campaigns.settle(
-            claim, BatchResult(0, claim.numbers, receipts=(Receipt("1", (a, b)), Receipt("2", (c, d))))
+            claim, BatchResult(0, claim.numbers, acceptances=(Acceptance("1", (a, b)), Acceptance("2", (c, d))))
         )
         await reported(journal, "1", [a])
         await reported(journal, "2", [c], "REJECT")
@@ -435,9 +435,9 @@ async def test_resend_unknown(store: str) -> None:
         with pytest.raises(ValueError, match="only unknown and failed"):
             await campaigns.preview_resend(campaign, BatchState.ACCEPTED)
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-        assert preview == Resend(numbers=3, credits=3)
+        assert preview == ResendQuote(numbers=3, credits=3)
         with pytest.raises(ConfirmationRequiredError, match="3 numbers"):
-            await campaigns.resend(campaign, BatchState.UNKNOWN, expected=Resend(numbers=2, credits=2), by="ann")
+            await campaigns.resend(campaign, BatchState.UNKNOWN, expected=ResendQuote(numbers=2, credits=2), by="ann")
         assert await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann") == preview
         old, _, new = await campaigns.batches(campaign)
         assert (old.state, old.successor, old.superseded, old.unknown) == ("unknown", new.id, 3, 0)
@@ -447,7 +447,7 @@ async def test_resend_unknown(store: str) -> None:
         assert (await campaigns.messages(campaign))[0].numbers == 5
         event = next(event for event in await campaigns.events(campaign) if event.what == "resend-unknown")
         assert (event.by, event.count, event.detail) == ("ann", 3, "3 credits")
-        nothing = Resend(numbers=0, credits=0)
+        nothing = ResendQuote(numbers=0, credits=0)
         assert await campaigns.resend(campaign, BatchState.UNKNOWN, expected=nothing, by="ann") == nothing
         await campaigns.start(campaign)
         again = await claimed(campaigns, campaign, "t3")
@@ -465,14 +465,14 @@ async def test_resend_failed(store: str) -> None:
             a, b, c = claim.numbers
             await campaigns.settle(
                 claim,
-                BatchResult(0, (a, b, c), receipts=(Receipt(token, (a,)),), failed=(b,), unknown=(c,)),
+                BatchResult(0, (a, b, c), acceptances=(Acceptance(token, (a,)),), failed=(b,), unknown=(c,)),
             )
         claim = await claimed(campaigns, campaign, "t3")
         await campaigns.settle(
             claim, BatchResult(0, claim.numbers, failed=claim.numbers[:1], unknown=claim.numbers[1:])
         )
         preview = await campaigns.preview_resend(campaign, BatchState.FAILED)
-        assert preview == Resend(numbers=3, credits=3)
+        assert preview == ResendQuote(numbers=3, credits=3)
         await campaigns.resend(campaign, BatchState.FAILED, expected=preview, by="ann")
         assert (await campaigns.outlook(campaign)).state is CampaignState.RUNNING
         again = await claimed(campaigns, campaign, "t4")
@@ -494,14 +494,16 @@ async def test_resend_is_refused(store: str, state: CampaignState) -> None:
         if state == "cancelled":
             await campaigns.cancel(campaign)
         with pytest.raises(CampaignStateError):
-            await campaigns.resend(campaign, BatchState.FAILED, expected=Resend(numbers=0, credits=0), by="ann")
+            await campaigns.resend(campaign, BatchState.FAILED, expected=ResendQuote(numbers=0, credits=0), by="ann")
 
 
 async def test_late_answer_withdraws_a_resend(store: str) -> None:
     """When the first attempt's answer comes before the second is begun, the second is withdrawn."""
     async with opened(store) as (_, campaigns):
         campaign, claim = await expired_and_ordered_again(campaigns)
-        half = BatchResult(0, claim.numbers, receipts=(Receipt("5", claim.numbers[:1]),), failed=claim.numbers[1:])
+        half = BatchResult(
+            0, claim.numbers, acceptances=(Acceptance("5", claim.numbers[:1]),), failed=claim.numbers[1:]
+        )
         assert await campaigns.settle(claim, half)
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.WITHDRAWN]
         assert await campaigns.claim(campaign, token="t2", lease=1) is None
@@ -543,10 +545,10 @@ async def test_cancelled_before_a_part_was_sent_again(store: str) -> None:
         campaign = await running(campaigns, 3, 3)
         for token in ("t1", "t2"):
             claim = await claimed(campaigns, campaign, token)
-            receipts = (Receipt(token, claim.numbers[:2]),)
+            acceptances = (Acceptance(token, claim.numbers[:2]),)
             error = ConnectionBrokenError("reset")
             await campaigns.settle(
-                claim, BatchResult(0, claim.numbers, receipts=receipts, unknown=claim.numbers[2:], error=error)
+                claim, BatchResult(0, claim.numbers, acceptances=acceptances, unknown=claim.numbers[2:], error=error)
             )
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
         await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
@@ -574,7 +576,9 @@ async def test_second_attempt_that_fails_in_part(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign, _ = await expired_and_ordered_again(campaigns)
         again = await claimed(campaigns, campaign, "t2")
-        half = BatchResult(0, again.numbers, receipts=(Receipt("5", again.numbers[:1]),), failed=again.numbers[1:])
+        half = BatchResult(
+            0, again.numbers, acceptances=(Acceptance("5", again.numbers[:1]),), failed=again.numbers[1:]
+        )
         await campaigns.settle(again, half)
         assert list((await states(campaigns, campaign)).values()) == ["accepted", "unknown"]
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)

@@ -14,7 +14,6 @@ import pyarrow.parquet as pq
 import pytest
 import xlsxwriter
 
-from qxt_async.campaign import tables, workbooks
 from qxt_async.errors import (
     InvalidConfigurationError,
     InvalidNumberError,
@@ -22,6 +21,7 @@ from qxt_async.errors import (
     InvalidTextError,
     SourceFileError,
 )
+from qxt_async.files import tables, workbooks
 from qxt_async.files.tables import TableFile, open_table, restored
 
 pytestmark = pytest.mark.anyio
@@ -380,7 +380,7 @@ def test_numbers_with_lost_digits_are_invalid(raw: str) -> None:
 
 def test_values_as_text() -> None:
     """Whole numbers have no fraction, other things are what Python calls them."""
-    assert [tables.shown(value) for value in (7, 2.50, None, float("inf"), dt.time(8, 30))] == [
+    assert [tables.cell_to_text(value) for value in (7, 2.50, None, float("inf"), dt.time(8, 30))] == [
         "7",
         "2.5",
         "",

@@ -276,14 +276,14 @@ def test_what_the_filter_drops_is_looked_at_once(
     looks: list[int] = []
     read = getattr(Journal, command)
 
-    async def counted(self: Journal, *, after: int, **filters: Any) -> list[Any]:
+    async def repr_count(self: Journal, *, after: int, **filters: Any) -> list[Any]:
         looks.append(after)
         if len(looks) == 3:
             raise JournalUnavailableError("enough")
         entries: list[Any] = await read(self, after=after, **filters)
         return entries
 
-    monkeypatch.setattr(Journal, command, counted)
+    monkeypatch.setattr(Journal, command, repr_count)
     monkeypatch.setattr(feed, "_PAUSE", 0)
     assert "enough" in run(command, "--follow", "--mid", "none such").stderr
     newest = {"reports": 4, "replies": 2}[command]

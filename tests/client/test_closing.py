@@ -25,9 +25,9 @@ from qxt_async import (
     QxtError,
     RetryPolicy,
     ThrottledError,
-    clocks,
 )
-from qxt_async.sending.attempts import RecordedBatch
+from qxt_async.runtime import clocks
+from qxt_async.sending.attempts import ClaimedBatch
 
 pytestmark = pytest.mark.anyio
 
@@ -42,8 +42,8 @@ async def test_what_waits_when_the_client_is_closed_is_not_sent(method: Any, rat
     errors: dict[str, QxtError] = {}
     qxt = client(gateway, max_concurrency=1, method=method, max_request_rate=rate, retry=RetryPolicy(3, backoff=60))
 
-    async def take() -> RecordedBatch:
-        return RecordedBatch(Message(TEXT), numbers(1, 20), until=clocks.steady() + 60)
+    async def take() -> ClaimedBatch:
+        return ClaimedBatch(Message(TEXT), numbers(1, 20), until=clocks.boottime() + 60)
 
     async def record() -> None:
         await qxt.send_recorded(take, on_result=told["recorded"].append)

@@ -29,10 +29,10 @@ from qxt_async import (
     SubmitFailedError,
     ThrottledError,
     UnexpectedStatusError,
-    clocks,
 )
+from qxt_async.runtime import clocks
 from qxt_async.sending import attempts
-from qxt_async.sending.attempts import RecordedBatch
+from qxt_async.sending.attempts import ClaimedBatch
 
 A, B, C = numbers(3)
 
@@ -138,8 +138,8 @@ async def test_429_is_unknown_on_demand() -> None:
             await qxt.send([A, B], TEXT)
         bulk = await qxt.send_bulk([C], TEXT)
 
-        async def take() -> RecordedBatch:
-            return RecordedBatch(Message(TEXT), numbers(1, 5), until=clocks.steady() + 60)
+        async def take() -> ClaimedBatch:
+            return ClaimedBatch(Message(TEXT), numbers(1, 5), until=clocks.boottime() + 60)
 
         recorded = await qxt.send_recorded(take, on_result=lambda _: None)
     assert isinstance(caught.value.result, BatchResult)
@@ -245,8 +245,8 @@ async def test_a_get_that_is_too_late_is_not_sent() -> None:
     """A GET has no body to witness, but it has to get its address, and when it is too late it gets none."""
     gateway = Gateway()
 
-    async def take() -> RecordedBatch:
-        return RecordedBatch(Message(TEXT), [A], until=clocks.steady())
+    async def take() -> ClaimedBatch:
+        return ClaimedBatch(Message(TEXT), [A], until=clocks.boottime())
 
     async with client(gateway, method="GET") as qxt:
         result = await qxt.send_recorded(take, on_result=lambda _: None)

@@ -131,10 +131,10 @@ async def test_what_is_left_out_is_reported() -> None:
 
 
 async def test_repeated_numbers_if_asked_for() -> None:
-    """With `unique=False` nothing is remembered and repeated numbers pass."""
+    """With `deduplicate=False` nothing is remembered and repeated numbers pass."""
     gateway = Gateway()
     async with client(gateway) as qxt:
-        result = await qxt.send_bulk([*numbers(2), *numbers(2)], TEXT, unique=False)
+        result = await qxt.send_bulk([*numbers(2), *numbers(2)], TEXT, deduplicate=False)
     assert gateway.taken == list(result.accepted) == [*numbers(2), *numbers(2)]
     assert result.duplicates == 0
 
@@ -145,9 +145,9 @@ async def test_a_stream_only_counts_the_invalid() -> None:
         for keep in (False, True):
             async with qxt.stream_bulk(["nobody", *numbers(2)], TEXT, keep_invalid=keep) as batches:
                 assert [batch.accepted async for batch in batches] == [tuple(numbers(2))]
-            assert batches.intake.invalid_count == 1
-            assert len(batches.intake.invalid) == int(keep)
-            assert (batches.unsent, batches.untaken) == ((), ())
+            assert batches.number_filter.invalid_count == 1
+            assert len(batches.number_filter.invalid) == int(keep)
+            assert (batches.unsent, batches.unconsumed) == ((), ())
 
 
 # --- refused before anything is sent ---------------------------------------------------------------------
@@ -418,7 +418,7 @@ async def test_an_error_of_the_block_goes_before_the_streams() -> None:
 
         with pytest.raises(LookupError, match="mine"):
             await fail_in_block()
-        assert [type(batch.error) for batch in stream.untaken] == [WrongPasswordError]
+        assert [type(batch.error) for batch in stream.unconsumed] == [WrongPasswordError]
 
 
 async def test_two_consumers_of_one_stream_both_end() -> None:
@@ -452,8 +452,8 @@ async def test_a_slow_consumer_slows_the_send() -> None:
                 assert len(gateway.sends) == 4 + taken
                 assert source.read <= 1000 * len(gateway.sends) + 3000
                 await anext(batches)
-        assert len(batches.untaken) <= 4
-        left = [*flat(batch.numbers for batch in batches.untaken), *batches.unsent]
+        assert len(batches.unconsumed) <= 4
+        left = [*flat(batch.numbers for batch in batches.unconsumed), *batches.unsent]
     assert left == numbers(source.read)[5000:]
 
 
@@ -466,9 +466,9 @@ async def test_leaving_a_stream_early_waits_for_what_is_under_way() -> None:
             gateway.gate = anyio.Event()
             await anyio.wait_all_tasks_blocked()
             group.start_soon(_open, gateway)
-        settled = [*first.numbers, *flat(sorted(batch.numbers for batch in batches.untaken))]
+        settled = [*first.numbers, *flat(sorted(batch.numbers for batch in batches.unconsumed))]
         assert [*settled, *batches.unsent] == numbers(100)
-        assert all(batch.outcome == "accepted" for batch in batches.untaken)
+        assert all(batch.outcome == "accepted" for batch in batches.unconsumed)
         assert len(batches.unsent) >= 50
 
 
@@ -489,7 +489,7 @@ async def test_an_error_in_the_block_comes_out() -> None:
 
         with pytest.raises(LookupError):
             await consume()
-        assert len(batches.untaken) + 1 == len(gateway.sends)
+        assert len(batches.unconsumed) + 1 == len(gateway.sends)
 
 
 async def test_leaving_a_stopped_stream_raises_what_stopped_it() -> None:
@@ -499,7 +499,7 @@ async def test_leaving_a_stopped_stream_raises_what_stopped_it() -> None:
         with pytest.raises(ExtnoRefusedError):
             async with qxt.stream_bulk(numbers(100), TEXT) as batches:
                 await anyio.wait_all_tasks_blocked()
-        assert len(batches.untaken) == 1
+        assert len(batches.unconsumed) == 1
 
 
 async def test_cancelling_a_stream_tells_what_became_of_each_batch() -> None:

@@ -11,6 +11,7 @@ from hand_gateway import TEXT, Gateway, client, fail, numbers, ok
 
 from qxt_async import (
     NO_RETRIES,
+    Acceptance,
     AddressRefusedError,
     BatchResult,
     ConnectionBrokenError,
@@ -24,7 +25,6 @@ from qxt_async import (
     NoValidNumberError,
     PartialAnswerError,
     QxtError,
-    Receipt,
     RequestTooLargeError,
     SubmitFailedError,
     TooManyNumbersError,
@@ -306,7 +306,7 @@ async def test_several_mids() -> None:
     """An answer of several lines keeps each line's mid."""
     async with client(Gateway(f"ok:1:{B}\nok:2:{A}")) as qxt:
         sent = await qxt.send([A, B], TEXT)
-    assert sent.receipts == (Receipt("1", (B,)), Receipt("2", (A,)))
+    assert sent.acceptances == (Acceptance("1", (B,)), Acceptance("2", (A,)))
 
 
 async def test_on_result_is_told() -> None:

@@ -15,19 +15,19 @@ from hand_gateway import TEXT, Gateway, Unread, client, numbers
 from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError
 from qxt_async.runtime import clocks
 from qxt_async.sending import attempts
-from qxt_async.sending.attempts import RecordedBatch
+from qxt_async.sending.attempts import ClaimedBatch
 
 
-def _batch(count: int = 2, *, until: float = 60.0) -> RecordedBatch:
-    return RecordedBatch(Message(TEXT, extno="7"), numbers(count), until=clocks.steady() + until)
+def _batch(count: int = 2, *, until: float = 60.0) -> ClaimedBatch:
+    return ClaimedBatch(Message(TEXT, extno="7"), numbers(count), until=clocks.boottime() + until)
 
 
-def _taking(*batches: RecordedBatch | None) -> tuple[list[str], object]:
+def _taking(*batches: ClaimedBatch | None) -> tuple[list[str], object]:
     """What happened in order, and a function that records and returns one batch after the other."""
     events: list[str] = []
     waiting = list(batches)
 
-    async def take() -> RecordedBatch | None:
+    async def take() -> ClaimedBatch | None:
         await anyio.lowlevel.checkpoint()
         events.append("recorded")
         return waiting.pop(0)
@@ -90,7 +90,7 @@ async def test_a_machine_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clocks.time, "clock_gettime", lambda _: time.monotonic() + slept)
     gateway, slept = Gateway(), 0.0
 
-    async def take() -> RecordedBatch:
+    async def take() -> ClaimedBatch:
         nonlocal slept
         batch = _batch()
         slept = 3600.0
@@ -101,7 +101,7 @@ async def test_a_machine_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert result is not None
     assert (result.outcome, gateway.received) == ("failed", [])
     monkeypatch.setattr(clocks, "_GOES_ON", None)
-    assert clocks.steady() < time.monotonic() + slept
+    assert clocks.boottime() < time.monotonic() + slept
     assert isinstance(result.error, NotSentError)
 
 

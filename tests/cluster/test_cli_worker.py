@@ -127,8 +127,8 @@ def test_a_campaign_goes_back_to_the_workers(start: Start, gateway: SimulatedGat
     anyio.run(lambda: order(on_workers=True))
     assert f"qxt campaign run {campaign} --on-workers" in command("status", campaign).output
     assert command("pause", campaign).exit_code == 0
-    refused = command("resume", campaign, "--pause-after", "3")
-    assert "--pause-after is an option of qxt worker" in refused.stderr
+    refused = command("resume", campaign, "--max-consecutive-failures", "3")
+    assert "--max-consecutive-failures is an option of qxt worker" in refused.stderr
     assert command("resume", campaign, "--order-only").exit_code == 0
     assert gateway.sends == ()
     start()
@@ -169,8 +169,8 @@ def test_a_second_signal_does_not_wait(start: Start, gateway: SimulatedGateway, 
     [
         (["worker", "--no-account-limits", "--account-rate", "5"], "contradict each other"),
         (
-            ["campaign", "run", "1", "--on-workers", "--pause-after", "3"],
-            "--pause-after is an option of qxt worker: workers send",
+            ["campaign", "run", "1", "--on-workers", "--max-consecutive-failures", "3"],
+            "--max-consecutive-failures is an option of qxt worker: workers send",
         ),
         (["campaign", "run", "1", "--on-workers"], "there is no campaign 1"),
         (["campaign", "run", "1", "--priority", "3"], "--priority is for --on-workers"),

@@ -17,7 +17,7 @@ from steps import accepted, claimed, running, set_clock, unknown
 
 from qxt_async.errors import InvalidConfigurationError, JournalSchemaError, JournalUnavailableError
 from qxt_async.journal import Journal, open_journal
-from qxt_async.models import BatchResult, Receipt
+from qxt_async.models import Acceptance, BatchResult
 from qxt_async.workers import engine as module
 from qxt_async.workers import require_postgres
 from qxt_async.workers.engine import Engine
@@ -84,7 +84,7 @@ async def test_campaigns_are_looked_at_until_their_unknown_numbers_are_overdue(j
         assert await engine.in_doubt(deadline) == []
         second = await claimed(campaigns, campaign, "t2")
         a, b = second.numbers
-        await campaigns.settle(second, BatchResult(0, (a, b), receipts=(Receipt("78", (a,)),), unknown=(b,)))
+        await campaigns.settle(second, BatchResult(0, (a, b), acceptances=(Acceptance("78", (a,)),), unknown=(b,)))
         assert await engine.in_doubt(deadline) == [campaign]
         other = await running(campaigns, 2)
         set_clock(campaigns, hours=-72)

@@ -17,7 +17,7 @@ from procrastinate.worker import Worker
 from steps import accepted, claimed
 
 from qxt_async import BatchResult, QxtClient, RetryPolicy, SubmitFailedError
-from qxt_async.campaign import Execution, Executor, Fate, RunOptions, SendWindow
+from qxt_async.campaign import AttemptOutcome, AttemptResult, BatchSender, RunOptions, SendWindow
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -37,7 +37,7 @@ from qxt_async.workers.guarding import Guard
 pytestmark = pytest.mark.anyio
 
 OPTIONS = WorkerOptions(retry=RetryPolicy(3, backoff=0.01, max_backoff=0.01))
-WATCHING = RunOptions(poll=0.05)
+WATCHING = RunOptions(poll_interval=0.05)
 # What the worker makes of no silence at all would be a heartbeat without a pause.
 UNHURRIED = {"update_heartbeat_interval": 3.0, "stalled_worker_timeout": 12.0}
 NUMBERS = [f"1380013{index:04}" for index in range(300)]
@@ -272,7 +272,7 @@ async def test_workers_survive_the_loss_of_the_database(setting: Setting, postgr
     campaign = await setting.plan(300, size=5)
     limits = setting.journal.limits
     await limits.set("user", AccountLimits(max_request_rate=20))
-    options = attrs.evolve(OPTIONS, margin=2.0, check_balance=False)
+    options = attrs.evolve(OPTIONS, lease_margin=2.0, check_balance=False)
 
     async with setting.working(options, timeout=1.0):
         await setting.journal.campaigns.start(campaign)
@@ -386,7 +386,9 @@ async def test_failures_in_a_row_pause(setting: Setting) -> None:
     """Batches of which nothing is accepted, one after the other; a job that waits for its turn begins none then."""
     setting.gateway.fail_share("fail-999", 1.0)
     campaign = await setting.plan()
-    async with setting.working(attrs.evolve(OPTIONS, pause_after=3, check_balance=False), max_concurrency=1):
+    async with setting.working(
+        attrs.evolve(OPTIONS, max_consecutive_failures=3, check_balance=False), max_concurrency=1
+    ):
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
     assert (tally.state, tally.failed, tally.planned) == (CampaignState.PAUSED, 30, 70)
     assert tally.reason.startswith("3 batches in a row were not accepted: ")
@@ -402,9 +404,9 @@ async def test_a_pause_that_the_journal_refuses_is_tried_again(
     await campaigns.start(campaign)
     async with QxtClient("user", "password", base_url=setting.url) as client:
         engine: Any = None
-        guard = Guard(campaigns, engine, client, attrs.evolve(OPTIONS, pause_after=1, check_balance=False))
-        failed = BatchResult(0, ("1",), receipts=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
-        guard.account(campaign).failures.heed(failed)
+        guard = Guard(campaigns, engine, client, attrs.evolve(OPTIONS, max_consecutive_failures=1, check_balance=False))
+        failed = BatchResult(0, ("1",), acceptances=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
+        guard.account(campaign).failures.record(failed)
         with monkeypatch.context() as refusing:
             refusing.setattr(CampaignStore, "pause", refused)
             with pytest.raises(JournalUnavailableError):
@@ -424,7 +426,9 @@ async def test_a_gateway_that_cannot_be_reached_is_given_time(setting: Setting) 
     """What is not sent is planned again and tried again, until its attempts are used up."""
     campaign = await setting.plan(30)
     setting.url = "http://127.0.0.1:9/qxt"
-    options = attrs.evolve(OPTIONS, check_balance=False, pause_after=100, retry=RetryPolicy(2, backoff=0.01))
+    options = attrs.evolve(
+        OPTIONS, check_balance=False, max_consecutive_failures=100, retry=RetryPolicy(2, backoff=0.01)
+    )
     async with setting.working(options):
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
     assert (tally.state, tally.failed) == (CampaignState.DONE, 30)
@@ -434,7 +438,7 @@ async def test_a_campaign_whose_gateway_stays_away_is_paused(setting: Setting) -
     """It is not the whole campaign that fails: after some batches without a way it waits, and the rest is planned."""
     campaign = await setting.plan(100, size=5)
     setting.url = "http://127.0.0.1:9/qxt"
-    options = attrs.evolve(OPTIONS, check_balance=False, pause_after=2, retry=RetryPolicy(2, backoff=0.01))
+    options = attrs.evolve(OPTIONS, check_balance=False, max_consecutive_failures=2, retry=RetryPolicy(2, backoff=0.01))
     async with setting.working(options, max_concurrency=1):
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
     assert tally.state is CampaignState.PAUSED
@@ -446,9 +450,9 @@ async def test_a_campaign_whose_gateway_stays_away_is_paused(setting: Setting) -
 async def test_two_that_do_not_get_through_hold_all_back(setting: Setting) -> None:
     """Or one refusal with a time; one that gets through begins the count anew."""
     campaign = await setting.plan()
-    away = Execution(fate=Fate.NOT_SENT, numbers=(), error=NotSentError("refused"), delay=600.0)
+    away = AttemptResult(fate=AttemptOutcome.NOT_SENT, numbers=(), error=NotSentError("refused"), delay=600.0)
     later = attrs.evolve(away, error=ThrottledError(429, 600.0))
-    fine = Execution(fate=Fate.SETTLED, numbers=())
+    fine = AttemptResult(fate=AttemptOutcome.SETTLED, numbers=())
     async with QxtClient("user", "password", base_url=setting.url) as client:
         for executions, held in (
             ([away], False),
@@ -627,13 +631,13 @@ async def test_a_refusal_of_one_campaign_leaves_the_others(setting: Setting, mon
     await setting.journal.campaigns.start(other)
     both = anyio.Event()
 
-    async def execute(_: Executor, number: int, **__: Any) -> Execution:
+    async def execute(_: BatchSender, number: int, **__: Any) -> AttemptResult:
         if number == other:
             both.set()
             raise CampaignNotFoundError(number)
-        return Execution(fate=Fate.REFUSED, numbers=(), error=InvalidTextError("no text for them"))
+        return AttemptResult(fate=AttemptOutcome.REFUSED, numbers=(), error=InvalidTextError("no text for them"))
 
-    monkeypatch.setattr(Executor, "execute", execute)
+    monkeypatch.setattr(BatchSender, "execute", execute)
     async with setting.working():
         tally = await run_on_workers(setting.journal, campaign, WATCHING)
         await both.wait()
@@ -645,16 +649,16 @@ async def test_a_journal_that_refuses_is_asked_again(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The engine is not told of it: it has the same database. The batch stays with the worker, which tries again."""
-    execute, refused = Executor.execute, False
+    execute, refused = BatchSender.execute, False
 
-    async def refuse_once(executor: Executor, *which: Any, **options: Any) -> Execution | None:
+    async def refuse_once(executor: BatchSender, *which: Any, **options: Any) -> AttemptResult | None:
         nonlocal refused
         if not refused:
             refused = True
             raise JournalUnavailableError("the database is away")
         return await execute(executor, *which, **options)
 
-    monkeypatch.setattr(Executor, "execute", refuse_once)
+    monkeypatch.setattr(BatchSender, "execute", refuse_once)
     campaign = await setting.plan(20)
     async with setting.working():
         tally = await run_on_workers(setting.journal, campaign, WATCHING)

@@ -19,9 +19,9 @@ from qxt_async.workers import CampaignWorker, WorkerOptions
 
 OPTIONS = WorkerOptions(
     check_balance=False,
-    pause_after=1_000_000,
+    max_consecutive_failures=1_000_000,
     retry=RetryPolicy(50, backoff=0.05, max_backoff=0.2),
-    margin=1.0,
+    lease_margin=1.0,
     patience=600.0,
 )
 

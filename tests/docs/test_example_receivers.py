@@ -82,7 +82,7 @@ def test_a_receiver_stores_what_it_acknowledges(
         assert httpx.get(f"{address}/{new_secret()}", params=REPORT, trust_env=False, timeout=60).status_code == 404
     reports, replies, suppressed = stored()
     assert not gateway.outstanding
-    assert sorted(report.mobile for report in reports) == NUMBERS
+    assert sorted(report.number for report in reports) == NUMBERS
     assert {report.state for report in reports} == {DeliveryState.DELIVERED}
     assert [(reply.text, reply.port) for reply in replies] == [("退订", "106900007")]
     assert suppressed == {NUMBERS[0]}

@@ -249,7 +249,7 @@ class FaultServer:
         base_url: where a client finds it.
         requests: what arrived, in order, cut-off requests too.
         taken: how often each number was taken.
-        receipts: the numbers under each mid that was given out.
+        acceptances: the numbers under each mid that was given out.
         connections: how many were accepted.
         most_open: how many were open at once at most.
         errors: what went wrong in the faults themselves.
@@ -265,7 +265,7 @@ class FaultServer:
         self.default = default
         self.requests: list[Request] = []
         self.taken: Counter[str] = Counter()
-        self.receipts: dict[str, tuple[str, ...]] = {}
+        self.acceptances: dict[str, tuple[str, ...]] = {}
         self.connections = 0
         self.open = 0
         self.most_open = 0
@@ -358,7 +358,7 @@ class FaultServer:
         if request.valid:
             told = request.numbers if numbers is None else tuple(numbers)
             self.taken.update(told)
-            self.receipts[mid] = told
+            self.acceptances[mid] = told
             self.changed()
         return mid
 

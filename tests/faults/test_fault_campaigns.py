@@ -33,7 +33,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
 
 BATCHES, SIZE = 3, 20
-OPTIONS = RunOptions(check_balance=False, retry=RETRY, poll=0.01)
+OPTIONS = RunOptions(check_balance=False, retry=RETRY, poll_interval=0.01)
 
 
 async def plan(journal: Journal, numbers: list[str], size: int = SIZE) -> int:

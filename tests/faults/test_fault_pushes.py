@@ -52,7 +52,7 @@ class Served:
     def stored(self) -> list[tuple[str, str, str]]:
         """The reports in its journal, which it goes on writing."""
         with closing(sqlite3.connect(self.journal)) as connection:
-            return connection.execute("SELECT mid, mobile, code FROM reports ORDER BY seq").fetchall()
+            return connection.execute("SELECT mid, number, code FROM reports ORDER BY seq").fetchall()
 
     def peak(self) -> int:
         """Bytes of memory that it had at most."""
@@ -244,7 +244,7 @@ async def test_row_33_the_store_fails_while_pushes_wait(tmp_path: Path) -> None:
             assert await journal.reports() == []
             other.execute("ROLLBACK")
         assert await gateway.push_all(to, app=receiver) == 50
-        assert sorted(entry.value.mobile for entry in await journal.reports()) == numbers
+        assert sorted(entry.value.number for entry in await journal.reports()) == numbers
 
 
 @pytest.mark.anyio
@@ -273,7 +273,7 @@ async def test_row_39_one_phone_in_several_forms(tmp_path: Path) -> None:
         gateway.reply(f"86{second}", "TD")
         await gateway.push_all(f"http://receiver.test/{SECRET}", app=receiver)
         for number in sent.accepted:
-            assert (await tracker.wait(sent.mid, number, timeout=30)).mobile in {first, second}
+            assert (await tracker.wait(sent.mid, number, timeout=30)).number in {first, second}
 
         suppressed = await journal.suppressed_numbers()
         assert suppressed == {first, second}

@@ -36,17 +36,17 @@ def check(data: bytes) -> None:
 def _send(body: bytes, chosen: int) -> None:
     numbers, tele = SENT[chosen], TELES[chosen]
     answer = parse_send(body, numbers, tele)
-    receipts, failed, unknown = answer.receipts, answer.failed, answer.unknown
-    accepted = [number for receipt in receipts for number in receipt.numbers]
+    acceptances, failed, unknown = answer.acceptances, answer.failed, answer.unknown
+    accepted = [number for acceptance in acceptances for number in acceptance.numbers]
     # Every number that was sent has exactly one outcome, and no other number has any.
     assert sorted([*accepted, *failed, *unknown]) == numbers
     assert not set(accepted) & {*failed, *unknown}
     assert not set(failed) & set(unknown)
-    for receipt in receipts:
-        assert receipt.mid
-        assert receipt.mid.isprintable()
+    for acceptance in acceptances:
+        assert acceptance.mid
+        assert acceptance.mid.isprintable()
         # Nothing is taken that the answer does not name.
-        for number in receipt.numbers:
+        for number in acceptance.numbers:
             assert number.encode() in body
     error = answer.error
     if unknown:
@@ -59,10 +59,10 @@ def _send(body: bytes, chosen: int) -> None:
         assert list(unknown) == numbers
     if error is not None:
         _reveals_nothing(error)
-    elif len(receipts) == 1 and body.startswith(b"ok:"):
+    elif len(acceptances) == 1 and body.startswith(b"ok:"):
         # An indented line is not compared as bytes but parsed, and says the same.
         slow = parse_send(b" " + body, numbers, tele)
-        assert [receipt.mid for receipt in slow.receipts] == [receipts[0].mid]
+        assert [acceptance.mid for acceptance in slow.acceptances] == [acceptances[0].mid]
 
 
 def _balance(body: bytes) -> None:

@@ -13,7 +13,7 @@ from typing import cast
 
 from qxt_async.errors import SourceFileError
 from qxt_async.files.sources import NumberFile
-from qxt_async.protocol.numbers import Intake, SeenNumbers
+from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "numbers"
 
@@ -90,13 +90,13 @@ def _read(
 
 def _admit(found: list[tuple[str, int]], content: bytes) -> None:
     numbers = [number for number, _ in found]
-    intake = Intake(seen=SeenNumbers(few=True))
-    admitted = intake.admit(numbers)
-    assert len(admitted) + intake.invalid_count + intake.duplicates == intake.read == len(numbers)
+    number_filter = NumberFilter(seen=Deduplicator(few=True))
+    admitted = number_filter.filter(numbers)
+    assert len(admitted) + number_filter.invalid_count + number_filter.duplicates == number_filter.read == len(numbers)
     assert len(set(admitted)) == len(admitted)
     for number in admitted:
         assert WHOLE.fullmatch(number)
-    for invalid in intake.invalid:
+    for invalid in number_filter.invalid:
         assert invalid.raw == numbers[invalid.position]
         assert not WHOLE.fullmatch(invalid.raw)
         assert not re.search(r"[0-9]{11}", invalid.reason)

@@ -34,13 +34,13 @@ def check(data: bytes) -> None:
     assert (PushFlag.EMPTY in push.flags) == (len(data) < 2)
     for report in push.reports:
         assert 0 < len(report.mid) <= LIMITS.value
-        assert 0 < len(report.mobile) <= LIMITS.value
+        assert 0 < len(report.number) <= LIMITS.value
         assert report.code or PushFlag.MISSING_FIELD in push.flags
-        _stores(report.mid, report.mobile, report.code, report.port, report.area, report.city)
+        _stores(report.mid, report.number, report.code, report.port, report.area, report.city)
     for reply in push.replies:
-        assert reply.mobile
+        assert reply.number
         assert reply.extno is None or f"106{reply.extno}" == reply.port
-        _stores(reply.mid, reply.mobile, reply.text, reply.port, reply.area, reply.city)
+        _stores(reply.mid, reply.number, reply.text, reply.port, reply.area, reply.city)
         OPT_OUT.matches(reply.text)
 
 

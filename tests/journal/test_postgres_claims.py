@@ -12,12 +12,12 @@ from cutting import line
 from postgresql_server import Server
 from raw import raw
 
-from qxt_async import BatchResult, Receipt
+from qxt_async import Acceptance, BatchResult
 from qxt_async.errors import JournalUnavailableError, PartialAnswerError
 from qxt_async.journal import Journal, batches, resending, states
 from qxt_async.journal.database import Transaction
 from qxt_async.journal.postgres.database import PostgresDatabase, PostgresTransaction
-from qxt_async.journal.records import BatchState, Claim, LeftOut, LeftOutReason
+from qxt_async.journal.records import BatchState, Claim, ExcludedNumber, ExclusionReason
 from qxt_async.journal.states import hold_state
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
@@ -176,7 +176,9 @@ async def test_sending_again_while_an_answer_comes(
 async def test_nothing_that_postgresql_cannot_keep(journal: Journal) -> None:
     """A raw value with a NUL, or with half a character, from a file of numbers does not spoil the plan."""
     campaign = await journal.campaigns.create(name="a\0b")
-    await journal.campaigns.add(campaign, [], [LeftOut("1\0\ud800", reason=LeftOutReason.INVALID, source="\0.csv")])
+    await journal.campaigns.add(
+        campaign, [], [ExcludedNumber("1\0\ud800", reason=ExclusionReason.INVALID, source="\0.csv")]
+    )
     (entry,) = await journal.campaigns.left_out(campaign)
     assert (entry.value.raw, entry.value.source) == ("1\ufffd?", "\ufffd.csv")
     assert (await journal.campaigns.get(campaign)).name == "a\ufffdb"
@@ -189,7 +191,9 @@ async def test_sending_again_while_a_report_is_read(
     campaign = await running(journal.campaigns, 2)
     claim = await claimed(journal.campaigns, campaign)
     a, b = claim.numbers
-    partial = BatchResult(0, claim.numbers, receipts=(Receipt("m1", (a,)),), unknown=(b,), error=PartialAnswerError(1))
+    partial = BatchResult(
+        0, claim.numbers, acceptances=(Acceptance("m1", (a,)),), unknown=(b,), error=PartialAnswerError(1)
+    )
     await journal.campaigns.settle(claim, partial)
     preview = await journal.campaigns.preview_resend(campaign, BatchState.UNKNOWN)
     await journal.campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")

@@ -15,7 +15,7 @@ from qxt_async.journal import AccountLimits, Journal
 from qxt_async.journal import limits as limits_module
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState, Claim
-from qxt_async.runtime.clocks import steady
+from qxt_async.runtime.clocks import boottime
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
 
@@ -229,14 +229,14 @@ async def test_lease_does_not_count_the_wait_for_a_turn(journal: Journal, monkey
     write = journal.database.write
 
     async def noted(work: Any, **options: Any) -> Any:
-        tries.append(steady())
+        tries.append(boottime())
         return await write(work, **options)
 
     monkeypatch.setattr(journal.database, "write", noted)
     first = await claimed(campaigns, campaign, "t1")
     assert tries[0] <= first.since
     second = await claimed(campaigns, campaign, "t2")
-    assert tries[-1] <= second.since <= steady()
+    assert tries[-1] <= second.since <= boottime()
 
 
 async def test_waiting_for_a_turn_ends(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:

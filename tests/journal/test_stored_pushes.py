@@ -46,8 +46,8 @@ def _push(*reports: tuple[str, str, str], at: datetime = NOON) -> Push:
     return parse_push(query.encode(), b"", received_at=at)
 
 
-def _reply(text: str, mid: str = "9", mobile: str = A, at: datetime = NOON) -> Push:
-    query = f"type=1&mid={mid}&mobile={mobile}&msg=".encode() + text.encode("gbk") + b"&port=10690"
+def _reply(text: str, mid: str = "9", number: str = A, at: datetime = NOON) -> Push:
+    query = f"type=1&mid={mid}&mobile={number}&msg=".encode() + text.encode("gbk") + b"&port=10690"
     return parse_push(query, b"", channel_number="106", received_at=at)
 
 
@@ -104,7 +104,7 @@ async def test_conflicts(journal: Journal) -> None:
         assert stored.value.code == (second if wins else first)
         assert stored.value.received_at == (later if wins else NOON)
         loser, lost_at = (first, NOON) if wins else (second, later)
-        kept = [(conflict.code, conflict.first_at) for conflict in await journal.conflicts(mid=str(number), mobile=A)]
+        kept = [(conflict.code, conflict.first_at) for conflict in await journal.conflicts(mid=str(number), number=A)]
         assert kept == ([(loser, lost_at)] if loser else [])
 
 
@@ -113,7 +113,7 @@ async def _times(journal: Journal) -> list[tuple[int, int]]:
     return [
         tuple(row)
         for row in await journal.database.read(
-            lambda transaction: raw(transaction, "SELECT first_at, received_at FROM reports ORDER BY mobile")
+            lambda transaction: raw(transaction, "SELECT first_at, received_at FROM reports ORDER BY number")
         )
     ]
 
@@ -186,9 +186,9 @@ _REPORTS = st.lists(
 def test_any_grouping(grouping: list[list[tuple[str, str, str]]]) -> None:
     """However reports are spread over pushes, the same one stays for each key as if they had come one by one."""
     expected: dict[tuple[str, str], str] = {}
-    for mid, mobile, code in itertools.chain.from_iterable(grouping):
-        if (mid, mobile) not in expected or code == "DELIVRD":
-            expected[mid, mobile] = code
+    for mid, number, code in itertools.chain.from_iterable(grouping):
+        if (mid, number) not in expected or code == "DELIVRD":
+            expected[mid, number] = code
 
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
         migrate(connection, migrations("sqlite"))
@@ -196,8 +196,8 @@ def test_any_grouping(grouping: list[list[tuple[str, str, str]]]) -> None:
             group = pushes.PushGroup()
             group.add(_push(*reports), ())
             drive(pushes.write_group(SqliteTransaction(connection, lambda: 0), group))
-        stored = connection.execute("SELECT mid, mobile, code FROM reports").fetchall()
-    assert {(mid, mobile): code for mid, mobile, code in stored} == expected
+        stored = connection.execute("SELECT mid, number, code FROM reports").fetchall()
+    assert {(mid, number): code for mid, number, code in stored} == expected
 
 
 @pytest.mark.anyio
@@ -213,14 +213,14 @@ async def test_filters(journal: Journal) -> None:
 
     assert await mids() == "0123"
     assert await mids(mid="2") == "2"
-    assert await mids(mobile=A) == "13"
+    assert await mids(number=A) == "13"
     assert await mids(state=DeliveryState.DELIVERED) == "03"
     assert await mids(state=DeliveryState.FAILED) == "2"
     assert await mids(since=NOON + hour, until=NOON + 3 * hour) == "12"
     assert await mids(after=1, limit=2) == "12"
-    assert await mids(mobile=A, state=DeliveryState.REJECTED, since=NOON) == "1"
+    assert await mids(number=A, state=DeliveryState.REJECTED, since=NOON) == "1"
     assert [entry.cursor for entry in await journal.replies(mid="2")] == [3]
-    assert len(await journal.replies(mobile=A, since=NOON + hour, until=NOON + 2 * hour)) == 1
+    assert len(await journal.replies(number=A, since=NOON + hour, until=NOON + 2 * hour)) == 1
     assert [entry.cursor for entry in await journal.replies(after=2, limit=1)] == [3]
 
 
@@ -233,13 +233,13 @@ async def test_a_phone_in_any_form(journal: Journal) -> None:
     await journal.record_push(Push(query=b"", body=b"", reports=(report,), replies=(reply,), received_at=NOON))
     await journal.record_push(_push(("1", A, "DELIVRD"), ("1", B, "")))
     for form in (long, short):
-        (found,) = await journal.reports(mobile=form)
-        assert (found.value.mobile, found.value.code) == (A, "DELIVRD")
+        (found,) = await journal.reports(number=form)
+        assert (found.value.number, found.value.code) == (A, "DELIVRD")
         assert await journal.find_reports([("1", form)]) == [found.value]
     await journal.record_push(_push(("1", A, "UNDELIV")))
     for form in (long, short):
-        assert [conflict.code for conflict in await journal.conflicts(mobile=form)] == ["UNDELIV"]
-        assert [entry.value.mobile for entry in await journal.replies(mobile=form)] == [A]
+        assert [conflict.code for conflict in await journal.conflicts(number=form)] == ["UNDELIV"]
+        assert [entry.value.number for entry in await journal.replies(number=form)] == [A]
 
 
 @pytest.mark.anyio
@@ -248,8 +248,8 @@ async def test_replies_once(journal: Journal) -> None:
     assert await journal.reply_cursor() == 0
     for text in ("好", "好", "TD", "TD"):
         await journal.record_push(_reply(text))
-    await journal.record_push(_reply("好", mobile=B))
-    assert [(entry.value.text, entry.value.mobile) for entry in await journal.replies()] == [
+    await journal.record_push(_reply("好", number=B))
+    assert [(entry.value.text, entry.value.number) for entry in await journal.replies()] == [
         ("好", A),
         ("TD", A),
         ("好", B),
@@ -260,7 +260,7 @@ async def test_replies_once(journal: Journal) -> None:
 @pytest.mark.anyio
 async def test_opting_out(journal: Journal) -> None:
     """A reply may put its number on the suppression list; the same reply again does not after somebody took it off."""
-    push = _reply("TD", mobile="+8613800138000")
+    push = _reply("TD", number="+8613800138000")
     await journal.record_push(_reply("hello", mid="8"), opted_out=())
     assert await journal.suppressions() == []
     await journal.record_push(push, opted_out=push.replies)
@@ -332,13 +332,13 @@ async def test_a_push_that_cannot_be_stored(journal: Journal) -> None:
 
 @pytest.mark.anyio
 @pytest.mark.parametrize(
-    ("mid", "mobile", "code"), [("9" * 257, A, "DELIVRD"), ("9", "1" * 257, "DELIVRD"), ("9", A, "M" * 257)], ids="mpc"
+    ("mid", "number", "code"), [("9" * 257, A, "DELIVRD"), ("9", "1" * 257, "DELIVRD"), ("9", A, "M" * 257)], ids="mpc"
 )
-async def test_keys_have_a_length(journal: Journal, mid: str, mobile: str, code: str) -> None:
+async def test_keys_have_a_length(journal: Journal, mid: str, number: str, code: str) -> None:
     """One character more than that is kept raw, on either database."""
     for less in (True, False):
         most = 256 if less else 257
-        report = StatusReport(mid[:most], mobile[:most], code=code[:most], received_at=NOON)
+        report = StatusReport(mid[:most], number[:most], code=code[:most], received_at=NOON)
         await journal.record_push(Push(query=b"as it came", body=b"", reports=(report,), received_at=NOON))
         assert len(await journal.reports()) == 1
         assert len(await journal.raw_pushes()) == (0 if less else 1)

@@ -47,14 +47,14 @@ async def test_refusals_are_alike() -> None:
 
 async def test_a_guessable_path() -> None:
     """Who asks for it may try out any path; an empty one is none."""
-    receiver = PushReceiver(path_secret="try/me", on_report=_ignore, guessable=True)
-    assert receiver.guessable
-    assert not PushReceiver(path_secret=SECRET, on_report=_ignore, guessable=True).guessable
+    receiver = PushReceiver(path_secret="try/me", on_report=_ignore, allow_weak_secret=True)
+    assert receiver.allow_weak_secret
+    assert not PushReceiver(path_secret=SECRET, on_report=_ignore, allow_weak_secret=True).allow_weak_secret
     assert (await ask(receiver, REPORT, path="/try/me")).body == b"ok"
     assert (await ask(receiver, REPORT, path="/try")).status == 404
     for path in ("", "a b", "退订"):
         with pytest.raises(InvalidConfigurationError, match="20 or more"):
-            PushReceiver(path_secret=path, on_report=_ignore, guessable=True)
+            PushReceiver(path_secret=path, on_report=_ignore, allow_weak_secret=True)
 
 
 @pytest.mark.parametrize(

@@ -68,22 +68,22 @@ def test_any_bytes(
     async def exchange() -> tuple[Answer, set[tuple[str, str]], bool, bool]:
         length = [(b"content-length", b"%d" % len(body))] if post else []
         answer = await ask(receiver, query, [body] if post else [], headers=[*headers, *length])
-        reports = await journal.find_reports({(report.mid, report.mobile) for report in push.reports})
+        reports = await journal.find_reports({(report.mid, report.number) for report in push.reports})
         replies = [
-            [entry.value.text for entry in await journal.replies(mid=reply.mid, mobile=reply.mobile)]
+            [entry.value.text for entry in await journal.replies(mid=reply.mid, number=reply.number)]
             for reply in push.replies
         ]
         raw = [(kept.query, kept.body) for kept in await journal.raw_pushes(limit=100_000)]
         return (
             answer,
-            {(report.mid, report.mobile) for report in reports},
+            {(report.mid, report.number) for report in reports},
             all(reply.text in texts for reply, texts in zip(push.replies, replies, strict=True)),
             (push.query, push.body) in raw,
         )
 
     answer, reports, replied, kept = portal.call(exchange)
     assert (answer.status, answer.body) == (200, b"ok")
-    assert reports == {(report.mid, report.mobile) for report in push.reports}
+    assert reports == {(report.mid, report.number) for report in push.reports}
     assert replied
     assert kept == bool(push.flags and (query or push.body))
 

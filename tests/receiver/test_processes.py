@@ -41,7 +41,7 @@ def make_pushes(count: int, seed: int) -> tuple[list[bytes], dict[tuple[str, str
 def stored(database: Path) -> list[tuple[str, str, str]]:
     """The reports in the file."""
     with closing(sqlite3.connect(database)) as connection:
-        return connection.execute("SELECT mid, mobile, code FROM reports").fetchall()
+        return connection.execute("SELECT mid, number, code FROM reports").fetchall()
 
 
 def acknowledged(pushes: Sequence[bytes], places: Sequence[int]) -> set[tuple[str, str]]:
@@ -63,7 +63,7 @@ def test_every_report_once(tmp_path: Path) -> None:
     assert pusher.failures == 0
     found = stored(database)
     assert len(found) == len(expected)
-    assert {(mid, mobile): code for mid, mobile, code in found} == expected
+    assert {(mid, number): code for mid, number, code in found} == expected
 
 
 def test_kill(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_kill(tmp_path: Path) -> None:
             await to_thread.run_sync(receiver.stop, signal.SIGKILL)
             told = acknowledged(pushes, pusher.acknowledged)
             found = await to_thread.run_sync(stored, database)
-            lost.append(told - {(mid, mobile) for mid, mobile, _ in found})
+            lost.append(told - {(mid, number) for mid, number, _ in found})
             await to_thread.run_sync(receiver.start)
 
     async def main() -> None:
@@ -96,7 +96,7 @@ def test_kill(tmp_path: Path) -> None:
     assert lost == [set()] * KILLS
     found = stored(database)
     assert len(found) == len(expected)
-    assert {(mid, mobile): code for mid, mobile, code in found} == expected
+    assert {(mid, number): code for mid, number, code in found} == expected
     assert pusher.failures > 0
 
 

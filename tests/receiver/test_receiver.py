@@ -250,7 +250,7 @@ async def test_a_failing_handler(journal: Journal, kind: str, caplog: pytest.Log
     """If a handler raises, the gateway is told to push again; the log names the error and its place, and no number."""
 
     def fail(report: StatusReport) -> None:
-        raise LookupError(f"no customer {report.mobile}")
+        raise LookupError(f"no customer {report.number}")
 
     async def fail_later(report: StatusReport) -> None:
         fail(report)

@@ -38,9 +38,9 @@ async def elsewhere(journal: Journal, tmp_path: Path) -> AsyncIterator[Journal]:
         yield opened
 
 
-async def store(journal: Journal, mid: str, code: str = "DELIVRD", mobile: str = A) -> None:
+async def store(journal: Journal, mid: str, code: str = "DELIVRD", number: str = A) -> None:
     """Receive one report."""
-    await journal.record_push(parse_push(f"type=4&mid={mid}&mobile={mobile}&msg={code}".encode(), b""))
+    await journal.record_push(parse_push(f"type=4&mid={mid}&mobile={number}&msg={code}".encode(), b""))
 
 
 class Counting:
@@ -85,12 +85,12 @@ class Counting:
 @pytest.mark.parametrize("reported", [A, f"86{A}"])
 async def test_a_phone_is_waited_for_in_any_form(journal: Journal, awaited: str, reported: str) -> None:
     """The report is found in whatever form the caller and the gateway name the phone, before and while awaited."""
-    await store(journal, "1", mobile=reported)
+    await store(journal, "1", number=reported)
     async with DeliveryTracker(journal, interval=NEVER) as tracker, anyio.create_task_group() as tasks:
-        assert (await tracker.wait("1", awaited, timeout=None)).mobile == A
+        assert (await tracker.wait("1", awaited, timeout=None)).number == A
         tasks.start_soon(tracker.wait, "2", awaited, None)
         await wait_all_tasks_blocked()
-        await store(journal, "2", mobile=reported)
+        await store(journal, "2", number=reported)
 
 
 async def test_came_before(journal: Journal) -> None:
@@ -113,7 +113,7 @@ async def test_woken_in_this_process(journal: Journal) -> None:
         for mid in ("1", "1", "2"):
             tasks.start_soon(wait, mid)
         await wait_all_tasks_blocked()
-        await store(journal, "1", mobile=B)
+        await store(journal, "1", number=B)
         await store(journal, "1")
         with anyio.fail_after(30):
             while len(seen) < 2:
@@ -324,7 +324,7 @@ async def test_feed_waits(journal: Journal, elsewhere: Journal) -> None:
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(follow, DeliveryTracker(journal, interval=0.001), await journal.report_cursor())
         await wait_all_tasks_blocked()
-        await store(elsewhere, "last", mobile=B)
+        await store(elsewhere, "last", number=B)
     assert seen[-1] == "last"
 
 

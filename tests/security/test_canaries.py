@@ -15,7 +15,7 @@ from canaries import Canaries
 from watching import DIGESTS, PATH_SECRET, TEXTS, secret_in, shown_by
 
 from qxt_async import InvalidTextError, Message
-from qxt_async.protocol.numbers import unique
+from qxt_async.protocol.numbers import deduplicate
 
 NUMBER = "13800138000"
 LEAKS = {
@@ -49,10 +49,10 @@ def test_each_secret_is_one(leak: str) -> None:
     assert secret_in(leak)
 
 
-@pytest.mark.parametrize("harmless", ["138****8000", "1731234567.89", "1731234567890", "at 0x13800138000a", "1" * 11])
-def test_other_digits_are_none(harmless: str) -> None:
+@pytest.mark.parametrize("digits", ["138****8000", "1731234567.89", "1731234567890", "at 0x13800138000a", "1" * 11])
+def test_other_digits_are_none(digits: str) -> None:
     """Masked numbers, times and addresses in memory are no mobile numbers."""
-    assert not secret_in(harmless)
+    assert not secret_in(digits)
 
 
 @pytest.mark.shows_secrets("to see that it is found")
@@ -107,7 +107,7 @@ def test_an_error_is_looked_at_when_it_leaves(canaries: Canaries) -> None:
         list(numbers())
     assert canaries.take() == []
     with suppress(LookupError):
-        unique(numbers())
+        deduplicate(numbers())
     assert len(canaries.take()) == 1
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from qxt_async.campaign import parquet
 from qxt_async.errors import SourceFileError
+from qxt_async.files import parquet
 from qxt_async.files.sources import open_numbers
 from qxt_async.files.tables import TableFile, open_table
 

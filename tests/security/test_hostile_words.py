@@ -52,7 +52,7 @@ async def test_a_database_takes_any_word_as_a_word(store: str, word: str) -> Non
         assert (await journal.campaigns.get(made.id)).name == word
         (report,) = await journal.find_reports({(word, word)})
         assert (report.code, report.area, report.state) == (word, word, DeliveryState.FAILED)
-        (reply,) = await journal.replies(mid=word, mobile=word)
+        (reply,) = await journal.replies(mid=word, number=word)
         assert reply.value.text == word
         assert await journal.find_reports({("' OR 1=1 --", word)}) == []
         assert await journal.suppressed_numbers() == {NUMBER}
@@ -117,7 +117,7 @@ def test_a_mid_that_could_steer_a_terminal_is_none(mid: str) -> None:
         answer = parse_send(f"{indent}ok:{mid}:{NUMBER}".encode(), [NUMBER], NUMBER.encode())
         assert answer.unknown == (NUMBER,)
         assert isinstance(answer.error, PartialAnswerError)
-    assert parse_send(f"ok:{'9' * 128}:{NUMBER}".encode(), [NUMBER], NUMBER.encode()).receipts[0].mid == "9" * 128
+    assert parse_send(f"ok:{'9' * 128}:{NUMBER}".encode(), [NUMBER], NUMBER.encode()).acceptances[0].mid == "9" * 128
 
 
 @pytest.mark.anyio
@@ -161,6 +161,6 @@ async def test_an_answer_cannot_forge_a_line_of_a_log(said: str, caplog: pytest.
 def test_no_answer_takes_minutes_to_read(body: bytes) -> None:
     """The largest answer that is taken, made of what patterns could be slow on, is read within a test's time."""
     answer = parse_send(body, [NUMBER], NUMBER.encode())
-    assert len(answer.receipts) <= 1
+    assert len(answer.acceptances) <= 1
     with pytest.raises(QxtError):
         parse_balance(body)

@@ -16,7 +16,7 @@ import qxt_async
 from qxt_async import QxtClient, QxtError, RetryPolicy
 from qxt_async.cli.program import qxt
 from qxt_async.protocol.requests import Credentials
-from qxt_async.values import Secret
+from qxt_async.runtime.secret import Secret
 
 PASSWORD = "canary horse battery"
 DIGEST = Credentials.from_password("someone", PASSWORD).digest.reveal()

@@ -13,12 +13,12 @@ import attrs
 import pytest
 
 import qxt_async
-from qxt_async import BatchResult, BulkResult, Message, QxtClient, QxtError, Receipt, Reply, StatusReport
+from qxt_async import Acceptance, BatchResult, BulkResult, Message, QxtClient, QxtError, Reply, StatusReport
 from qxt_async.journal import open_journal
 from qxt_async.protocol.requests import Credentials, send_form
 from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.runtime.secret import Secret
 from qxt_async.simulator import SimulatedGateway
-from qxt_async.values import Secret
 
 CANARY = "canary-that-must-not-sing"
 
@@ -41,7 +41,7 @@ HARMLESS = {
     *("refusal", "fault", "headers", "body", "prefix", "charset", "line_end"),
 }
 # They are given masked numbers.
-MASKED_ELSEWHERE = {("InvalidLine", "number"), ("Ledger", "_examples")}
+MASKED_ELSEWHERE = {("InvalidLine", "number"), ("SendSummary", "_examples")}
 
 
 def _fields(cls: type[Any]) -> dict[str, str]:
@@ -111,7 +111,7 @@ def _everything(folder: str) -> list[Any]:
     account = Credentials.from_password("user", PASSWORD)
     message = Message(TEXT)
     form = send_form(account, message)
-    batch = BatchResult(0, (NUMBER,), receipts=(Receipt("1", (NUMBER,)),), failed=(NUMBER,), unknown=(NUMBER,))
+    batch = BatchResult(0, (NUMBER,), acceptances=(Acceptance("1", (NUMBER,)),), failed=(NUMBER,), unknown=(NUMBER,))
     result = BulkResult((batch,), unsent=(NUMBER,))
     client = QxtClient("user", PASSWORD, base_url="http://gateway.test/qxt", transport=gateway.transport())
     journal = open_journal(f"{folder}/qxt.db")

@@ -107,7 +107,7 @@ async def test_golden_reply_by_post():
             "type=1&mid=6398619&mobile=13800138000&msg=%CD%CB%B6%A9%2C+%D0%BB%D0%BB&port=1069000012&area=&city=",
         )
     ]
-    assert (reply.mid, reply.mobile) in gateway.acknowledged
+    assert (reply.mid, reply.number) in gateway.acknowledged
     gateway.reply("13800138000", "TD")
     assert await gateway.push_all(TO + "?key=1", app=receiver, plan=PushPlan()) == 1
     assert receiver.calls[1][2].startswith("key=1&type=1&mid=6398620&")
@@ -150,8 +150,8 @@ async def test_codes():
     await gateway.push_all(TO, app=receiver)
     codes = {}
     for fields in receiver.fields:
-        for mobile, code in zip(fields["mobile"].split(", "), fields["msg"].split(", "), strict=True):
-            assert codes.setdefault(mobile, code) == code
+        for number, code in zip(fields["mobile"].split(", "), fields["msg"].split(", "), strict=True):
+            assert codes.setdefault(number, code) == code
     counts = {code: list(codes.values()).count(code) for code in set(codes.values())}
     assert set(counts) == {"DELIVRD", "REJECT", "UNDELIV", "MK:1"}
     assert 180 < counts["REJECT"] < 320
@@ -320,10 +320,10 @@ class Handler(BaseHTTPRequestHandler):
         server = self.server
         with server.lock:
             server.connections.add(self.client_address)
-            mobile = parse_qs(self.path.partition("?")[2])["mobile"][0]
-            server.mobiles.append(mobile)
-            status = 503 if mobile in server.refused_once else 200
-            server.refused_once.discard(mobile)
+            number = parse_qs(self.path.partition("?")[2])["mobile"][0]
+            server.mobiles.append(number)
+            status = 503 if number in server.refused_once else 200
+            server.refused_once.discard(number)
         self.send_response(status)
         self.send_header("content-length", "2")
         self.end_headers()

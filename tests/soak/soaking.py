@@ -53,10 +53,10 @@ LEAST_ROUNDS = 4
 CANCELLED = 0.1
 OPTIONS = RunOptions(
     check_balance=False,
-    pause_after=1_000_000,
+    max_consecutive_failures=1_000_000,
     retry=RetryPolicy(50, backoff=0.02, max_backoff=0.1),
-    margin=5.0,
-    poll=0.05,
+    lease_margin=5.0,
+    poll_interval=0.05,
 )
 STRANGERS = (
     b"GET /somewhere HTTP/1.1\r\nHost: x\r\n\r\n",
@@ -154,8 +154,8 @@ class Soak:
 
     async def _send(self, client: QxtClient) -> None:
         sent = await client.send(self._some(10), TEXT, on_result=self.told.tell)
-        receipt = sent.receipts[0]
-        await self._tracker.wait(receipt.mid, receipt.numbers[0], timeout=1.0)
+        acceptance = sent.acceptances[0]
+        await self._tracker.wait(acceptance.mid, acceptance.numbers[0], timeout=1.0)
 
     async def _bulk(self, client: QxtClient) -> None:
         await client.send_bulk(self._some(40), TEXT, batch_size=10, on_result=self.told.tell)
@@ -202,7 +202,7 @@ async def fill(journal: Journal) -> None:
         await journal.record_push(Push(query=b"", body=b"", reports=reports))
     async with anyio.create_task_group() as group:
         for _ in range(4):
-            group.start_soon(lambda: journal.reports(mobile="nobody's"))
+            group.start_soon(lambda: journal.reports(number="nobody's"))
 
 
 async def settle(gateway: Gateway) -> dict[str, int]:

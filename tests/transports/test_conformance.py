@@ -19,7 +19,8 @@ from faults import catalogue as c
 from faults.server import DIGEST, FaultServer, http, normal
 from faults.tls import TlsFront, client_context, server_context
 
-from qxt_async.protocol.requests import WireRequest
+from qxt_async.protocol.requests import EncodedRequest
+from qxt_async.runtime.secret import Secret
 from qxt_async.transports import (
     ANSWER_LIMIT,
     AnswerTooLargeError,
@@ -27,10 +28,9 @@ from qxt_async.transports import (
     NeverConnectedError,
     RepeatedError,
     UnaskedAnswerError,
+    base,
     open_transport,
-    seam,
 )
-from qxt_async.values import Secret
 
 LANES = (
     ("asyncio", "httpx"),
@@ -54,7 +54,7 @@ def prepare(
     base_url: str, method: Any = "POST", *, form: bytes = FORM, trusted: Callable[[Exchange], bool] = lambda _: True
 ) -> Exchange:
     """An exchange as the client prepares it."""
-    return Exchange(WireRequest(method, "smssenderv2", Secret(form)), base_url, trusted)
+    return Exchange(EncodedRequest(method, "smssenderv2", Secret(form)), base_url, trusted)
 
 
 @every_transport
@@ -114,12 +114,12 @@ async def test_the_answer_is_noted(name):
 
 @every_transport
 async def test_the_witness_sees_the_body_leave(name):
-    """``pulled`` is false until the connection stands, and true when the body was asked for."""
+    """``body_started`` is false until the connection stands, and true when the body was asked for."""
     with FaultServer() as server:
         transport = open_one(name)
         seen: list[bool] = []
-        exchange = prepare(server.base_url, trusted=lambda e: seen.append(e.pulled) or True)
-        assert not exchange.pulled
+        exchange = prepare(server.base_url, trusted=lambda e: seen.append(e.body_started) or True)
+        assert not exchange.body_started
         await transport.exchange(exchange)
         await transport.aclose()
     assert seen == [True]
@@ -138,7 +138,7 @@ async def test_without_a_connection_nothing_is_pulled(name, method, address):
         with pytest.raises(NeverConnectedError) as caught:
             await transport.exchange(exchange)
         await transport.aclose()
-    assert exchange.pulled is (method == "GET")  # whose form is in its address
+    assert exchange.body_started is (method == "GET")  # whose form is in its address
     assert DIGEST not in "".join(traceback.format_exception(caught.value))
 
 
@@ -152,7 +152,7 @@ async def test_what_is_too_late_stays_here(name, method):
         exchange.until = time.monotonic()
         with pytest.raises(Exception, match=r"too late|Failed to send bytes"):
             await transport.exchange(exchange)
-        assert not exchange.pulled
+        assert not exchange.body_started
         await transport.exchange(prepare(server.base_url, method))
         await transport.aclose()
         await to_thread.run_sync(server.settle)
@@ -210,7 +210,7 @@ async def test_a_broken_answer_is_the_librarys_error(name):
             await transport.exchange(exchange)
         await transport.aclose()
     assert not isinstance(caught.value, NeverConnectedError | AnswerTooLargeError)
-    assert exchange.pulled
+    assert exchange.body_started
     assert exchange.body is None
 
 
@@ -333,7 +333,7 @@ async def test_a_connection_closed_while_idle_is_replaced_silently(name, fault, 
 @every_transport
 async def test_idle_connections_are_closed_before_the_server_would(name, monkeypatch):
     """They are kept for less than the usual 20 s, and what is older is not used."""
-    assert seam.KEEPALIVE < 20
+    assert base.KEEPALIVE < 20
     monkeypatch.setattr(f"qxt_async.transports.{'aiohttp' if name == 'aiohttp' else 'httpx'}.KEEPALIVE", 0)
     with FaultServer() as server:
         transport = open_one(name)
@@ -357,7 +357,7 @@ class Interrupted(Exchange):
 
 def interrupted(base_url: str, before: Callable[[], object]) -> Exchange:
     """An exchange before whose body is given out something happens."""
-    exchange = Interrupted(WireRequest("POST", "smssenderv2", Secret(FORM)), base_url, lambda _: True)
+    exchange = Interrupted(EncodedRequest("POST", "smssenderv2", Secret(FORM)), base_url, lambda _: True)
     exchange.before = before  # type: ignore[method-assign]
     return exchange
 
@@ -386,7 +386,7 @@ async def test_the_body_stays_here_if_an_answer_is_there_before(name, used, answ
         exchange = interrupted(server.base_url, speak)
         with pytest.raises(Exception, match=r"before the request|request body"):
             await transport.exchange(exchange)
-        assert (exchange.pulled, exchange.status, type(exchange.refused)) == (False, 0, UnaskedAnswerError)
+        assert (exchange.body_started, exchange.status, type(exchange.refused)) == (False, 0, UnaskedAnswerError)
         exchange = prepare(server.base_url)
         await transport.exchange(exchange)
         await transport.aclose()
@@ -415,7 +415,7 @@ async def test_the_body_stays_here_also_over_tls(name, monkeypatch, tmp_path):
         exchange = interrupted(front.base_url, speak)
         with pytest.raises(Exception, match=r"before the request|request body"):
             await transport.exchange(exchange)
-        assert (exchange.pulled, type(exchange.refused)) == (False, UnaskedAnswerError)
+        assert (exchange.body_started, type(exchange.refused)) == (False, UnaskedAnswerError)
         await transport.aclose()
         if name == "aiohttp":
             await given.close()
@@ -455,7 +455,7 @@ def test_a_body_is_given_out_once():
         exchange.pull()
     with pytest.raises(RepeatedError):
         exchange.begin_answer(200, None, None)
-    assert exchange.pulled
+    assert exchange.body_started
 
 
 def test_a_request_begins_again_if_its_body_stayed_here():
@@ -492,11 +492,11 @@ async def test_a_plain_address_costs_no_certificates(name, plain_http, monkeypat
     for method in ("load_verify_locations", "load_default_certs", "set_default_verify_paths"):
         real = getattr(ssl.SSLContext, method)
 
-        def counted(self: ssl.SSLContext, *args: Any, method: str = method, real: Any = real, **options: Any) -> Any:
+        def repr_count(self: ssl.SSLContext, *args: Any, method: str = method, real: Any = real, **options: Any) -> Any:
             loads.append(method)
             return real(self, *args, **options)
 
-        monkeypatch.setattr(ssl.SSLContext, method, counted)
+        monkeypatch.setattr(ssl.SSLContext, method, repr_count)
     open_one("httpx")  # whatever is imported first
     loads.clear()
     with FaultServer() as server:

@@ -32,7 +32,7 @@ async def sending(client: qxt.QxtClient) -> None:
     assert_type(sent.accepted, tuple[str, ...])
     assert_type(sent.failed, tuple[str, ...])
     assert_type(sent.unknown, tuple[str, ...])
-    assert_type(sent.receipts, tuple[qxt.Receipt, ...])
+    assert_type(sent.acceptances, tuple[qxt.Acceptance, ...])
     assert_type(sent.error, qxt.QxtError | None)
     assert_type(sent.invalid, tuple[qxt.InvalidNumber, ...])
     await client.send(
@@ -57,7 +57,7 @@ async def bulk(client: qxt.QxtClient) -> None:
     assert_type(list(result.unknown), list[str])
     assert_type(result.unsent, tuple[str, ...])
     result.raise_for_failures()
-    options: qxt.BulkOptions = {"extno": "1", "unique": False, "min_batch": 1, "retry": None}
+    options: qxt.BulkOptions = {"extno": "1", "deduplicate": False, "min_batch": 1, "retry": None}
     await client.send_bulk(["13800138000"], "【Acme】…", check_balance=True, **options)
 
     async with client.stream_bulk(numbers(), "【Acme】…", suppressed=frozenset[str]()) as batches:
@@ -65,8 +65,8 @@ async def bulk(client: qxt.QxtClient) -> None:
         async for batch in batches:
             assert_type(batch, qxt.BatchResult)
     assert_type(batches.unsent, tuple[str, ...])
-    assert_type(batches.untaken, tuple[qxt.BatchResult, ...])
-    assert_type(batches.intake.invalid_count, int)
+    assert_type(batches.unconsumed, tuple[qxt.BatchResult, ...])
+    assert_type(batches.number_filter.invalid_count, int)
 
 
 def show(progress: qxt.Progress) -> None:
@@ -136,7 +136,7 @@ def preparing() -> None:
     assert_type(phones.normalize("+86 138 0013 8000"), str)
     assert_type(phones.canonical("+86 138 0013 8000"), str)
     assert_type(phones.mask("13800138000"), str)
-    assert_type(phones.unique(numbers()), list[str])
+    assert_type(phones.deduplicate(numbers()), list[str])
     assert_type(texts.segments("…", addseqno=True), int)
     assert_type(texts.encode(texts.substitute("€")), bytes)
     assert_type(texts.bad_characters("€"), tuple[texts.BadCharacter, ...])

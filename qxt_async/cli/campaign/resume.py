@@ -16,7 +16,7 @@ from qxt_async.runtime.words import plural
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qxt_async.journal.records import Resend
+    from qxt_async.journal.records import ResendQuote
 
 __all__ = ["command"]
 
@@ -72,7 +72,7 @@ def _order_resend(campaign: int, journal: str, states: Sequence[str], *, yes: bo
     """Show what would be sent again, have it confirmed, and order it; what has no numbers is left out."""
     from qxt_async.journal.records import BatchState
 
-    async def preview() -> dict[BatchState, Resend]:
+    async def preview() -> dict[BatchState, ResendQuote]:
         async with existing(journal) as opened:
             found = {state: await opened.campaigns.preview_resend(campaign, state) for state in map(BatchState, states)}
         return {state: resend for state, resend in found.items() if resend.numbers}

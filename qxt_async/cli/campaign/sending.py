@@ -67,8 +67,8 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
             with shown_progress(plain=verbose) as show:
                 run_options = RunOptions(
                     check_balance=not options["no_check_balance"],
-                    balance_floor=options["balance_floor"],
-                    pause_after=options["pause_after"],
+                    min_balance=options["min_balance"],
+                    max_consecutive_failures=options["max_consecutive_failures"],
                     window=window,
                     test_numbers=options["test_numbers"],
                     pause_after_test=options["pause_after_test"],

@@ -34,7 +34,7 @@ from qxt_async.errors import (
 )
 from qxt_async.journal.database import UnstorableError
 from qxt_async.journal.statements import Dialect, Statements, migrations
-from qxt_async.runtime.tasks import in_a_task
+from qxt_async.runtime.tasks import run_in_own_task
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -278,7 +278,7 @@ class _Pending:
         """Do the work, or wait until it is done."""
         if not self._begun:
             self._begun = True
-            await in_a_task(self._work)
+            await run_in_own_task(self._work)
         await self._done.wait()
         if self._error is not None:
             # Each of those who wait gets an error of its own.
@@ -334,7 +334,7 @@ class PostgresDatabase:
             return
         _only_asyncio()
         try:
-            await in_a_task(self._open)
+            await run_in_own_task(self._open)
         except BaseException:
             await self.aclose()  # cancelled just as it was open
             raise
@@ -375,7 +375,7 @@ class PostgresDatabase:
 
     async def aclose(self) -> None:
         """Wait for what is under way, then close all connections."""
-        await in_a_task(self._close)
+        await run_in_own_task(self._close)
 
     async def _close(self) -> None:
         pool, self._pool = self._pool, None
@@ -397,7 +397,7 @@ class PostgresDatabase:
             JournalUnavailableError: also when the connection died: then nothing is written, unless it died during the
                 commit itself.
         """
-        return await in_a_task(lambda: self._run(_BEGIN_WRITE, work, _BRIEF if brief else _LONG))
+        return await run_in_own_task(lambda: self._run(_BEGIN_WRITE, work, _BRIEF if brief else _LONG))
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a transaction that only reads."""

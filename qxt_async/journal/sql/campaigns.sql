@@ -120,7 +120,7 @@ SELECT batch, numbers FROM batch_numbers WHERE batch IN EACH(:batches::bigint);
 SELECT batch, number, state, mid FROM batch_exceptions WHERE batch IN EACH(:batches::bigint);
 
 -- name: reports_on
-SELECT mid, mobile, code, state, received_at, area, city FROM reports WHERE mid IN EACH(:mids::text);
+SELECT mid, number, code, state, received_at, area, city FROM reports WHERE mid IN EACH(:mids::text);
 
 -- name: left_out
 SELECT seq, raw, reason, detail, source, line FROM left_out

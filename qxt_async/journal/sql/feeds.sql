@@ -1,7 +1,7 @@
 -- What is read of pushes, and the suppression list.
 
 -- name: reports
-SELECT seq, mid, mobile, code, port, area, city, received_at FROM reports
+SELECT seq, mid, number, code, port, area, city, received_at FROM reports
 WHERE seq > :after AND {where}
 ORDER BY seq LIMIT :limit;
 
@@ -9,7 +9,7 @@ ORDER BY seq LIMIT :limit;
 SELECT coalesce(max(seq), 0) FROM reports;
 
 -- name: replies
-SELECT seq, mid, mobile, text, port, extno, area, city, received_at FROM replies
+SELECT seq, mid, number, text, port, extno, area, city, received_at FROM replies
 WHERE seq > :after AND {where}
 ORDER BY seq LIMIT :limit;
 
@@ -17,9 +17,9 @@ ORDER BY seq LIMIT :limit;
 SELECT coalesce(max(seq), 0) FROM replies;
 
 -- name: conflicts
-SELECT mid, mobile, code, times, first_at, last_at FROM report_conflicts
+SELECT mid, number, code, times, first_at, last_at FROM report_conflicts
 WHERE {where}
-ORDER BY mid, mobile, code LIMIT :limit;
+ORDER BY mid, number, code LIMIT :limit;
 
 -- name: raw_pushes
 SELECT seq, query, body, flags, times, first_at, last_at FROM raw_pushes

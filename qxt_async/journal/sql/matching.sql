@@ -6,7 +6,7 @@ SELECT
     OR EXISTS (SELECT 1 FROM mids_to_match);
 
 -- name: next_reports
-SELECT seq, mid, mobile FROM reports WHERE seq > (SELECT cursor FROM matched) ORDER BY seq LIMIT :limit;
+SELECT seq, mid, number FROM reports WHERE seq > (SELECT cursor FROM matched) ORDER BY seq LIMIT :limit;
 
 -- name: advance_matched
 UPDATE matched SET cursor = :cursor;
@@ -22,8 +22,8 @@ JOIN batch_numbers AS n ON n.batch = b.id
 WHERE b.id IN EACH(:batches::bigint);
 
 -- name: keep_strays
-INSERT INTO stray_reports (batch, mid, mobile) VALUES (:batch, :mid, :mobile)
-ON CONFLICT (batch, mid, mobile) DO NOTHING;
+INSERT INTO stray_reports (batch, mid, number) VALUES (:batch, :mid, :number)
+ON CONFLICT (batch, mid, number) DO NOTHING;
 
 -- name: forget_strays
 DELETE FROM stray_reports WHERE batch = :batch AND mid = :mid;
@@ -45,7 +45,7 @@ SELECT seq, batch, mid FROM mids_to_match ORDER BY seq LIMIT :limit;
 DELETE FROM mids_to_match WHERE seq IN EACH(:looked_at::bigint);
 
 -- name: reports_under
-SELECT mid, mobile FROM reports WHERE mid IN EACH(:mids::text);
+SELECT mid, number FROM reports WHERE mid IN EACH(:mids::text);
 
 -- What a campaign's deliveries are counted from. The export says the same of each number (rows.number_records): a
 -- batch whose numbers are another one's by now says nothing, and a report that was last heard before its attempt is on
@@ -63,7 +63,7 @@ FROM (
 JOIN reports ON reports.mid = mids.mid AND reports.received_at >= mids.sent_at - :clock_step
 WHERE NOT EXISTS (
     SELECT 1 FROM stray_reports AS stray
-    WHERE stray.batch = mids.batch AND stray.mid = mids.mid AND stray.mobile = reports.mobile
+    WHERE stray.batch = mids.batch AND stray.mid = mids.mid AND stray.number = reports.number
 );
 
 -- name: deliveries

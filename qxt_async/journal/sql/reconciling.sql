@@ -50,7 +50,7 @@ WHERE NOT EXISTS (SELECT 1 FROM batches WHERE batches.mid = reported.mid)
 SELECT coalesce(max(seq), 0) FROM (SELECT seq FROM reports WHERE seq > :after ORDER BY seq LIMIT :limit) AS next;
 
 -- name: reported_numbers
-SELECT mid, mobile, first_at FROM reports WHERE mid IN EACH(:mids::text);
+SELECT mid, number, first_at FROM reports WHERE mid IN EACH(:mids::text);
 
 -- What may have arrived: whole batches without a mid, of any campaign. That the campaign is there lets SQLite use the
 -- index of campaigns and states.
@@ -112,10 +112,10 @@ WITH open AS (
     JOIN batch_exceptions AS other ON other.batch = open.id
     WHERE other.mid IS NOT NULL
 )
-SELECT e.batch, e.number, r.mobile, its.mid, e.successor FROM its
+SELECT e.batch, e.number, r.number, its.mid, e.successor FROM its
 JOIN batches AS b ON b.id = its.batch
 JOIN batch_exceptions AS e ON e.batch = its.batch
-JOIN reports AS r ON r.mid = its.mid AND r.mobile IN (e.number, substr(e.number, length(e.number) - 10))
+JOIN reports AS r ON r.mid = its.mid AND r.number IN (e.number, substr(e.number, length(e.number) - 10))
 LEFT JOIN batches AS second ON second.id = e.successor
 WHERE (e.state = 'unknown' OR (e.state = 'superseded' AND second.state = 'planned'))
     AND r.first_at >= b.claimed_at

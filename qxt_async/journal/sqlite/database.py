@@ -22,7 +22,7 @@ from anyio import to_thread
 from qxt_async.errors import JournalClosedError, JournalSchemaError
 from qxt_async.journal.sqlite.writer import Writer, transaction, unavailable
 from qxt_async.journal.statements import Dialect, Statements, migrations, split
-from qxt_async.runtime.tasks import in_a_task, run_in_thread
+from qxt_async.runtime.tasks import run_in_own_task, run_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
@@ -222,7 +222,7 @@ class SqliteDatabase:
         if self._writer is not None:
             return
         try:
-            await in_a_task(self._open_writer)
+            await run_in_own_task(self._open_writer)
         except BaseException:
             await self.aclose()  # cancelled just as it was open
             raise
@@ -234,7 +234,7 @@ class SqliteDatabase:
 
     async def aclose(self) -> None:
         """Write what waits, then close all connections."""
-        await in_a_task(self._close)
+        await run_in_own_task(self._close)
 
     async def _close(self) -> None:
         writer, self._writer = self._writer, None

@@ -1,5 +1,5 @@
 -- What the gateway pushed: status reports, replies, what could not be understood, and who wants no more texts.
--- Times are bigint microseconds since 1970, UTC. mid and mobile are text, never numbers (PROTOCOL 2, 4.4), and compared
+-- Times are bigint microseconds since 1970, UTC. mid and number are text, never numbers (PROTOCOL 2, 4.4), and compared
 -- byte by byte, as SQLite does. What is part of a key has a length: an index holds 2,700 bytes a row. The schema is that
 -- of the search path.
 
@@ -8,7 +8,7 @@ CREATE FUNCTION micros(given bigint) RETURNS bigint LANGUAGE sql VOLATILE AS $$
     SELECT coalesce(given, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)
 $$;
 
--- One row a (mid, mobile), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
+-- One row a (mid, number), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
 -- cursor of the feed. A sequence alone does not do that, so whoever draws from it holds the lock of the feeds (name:
 -- lock_feeds) until the commit. A report that is superseded by another state is deleted and written anew, with a new
 -- seq. first_at is when the key was first reported, with whatever code: it counts as evidence. received_at is when the
@@ -16,7 +16,7 @@ $$;
 CREATE TABLE reports (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     mid         text COLLATE "C" NOT NULL,
-    mobile      text COLLATE "C" NOT NULL,
+    number      text COLLATE "C" NOT NULL,
     code        text COLLATE "C" NOT NULL,
     state       text COLLATE "C" NOT NULL,
     port        text,
@@ -24,19 +24,19 @@ CREATE TABLE reports (
     city        text,
     first_at    bigint NOT NULL,
     received_at bigint NOT NULL,
-    UNIQUE (mid, mobile),
-    CHECK (length(mid) <= 256 AND length(mobile) <= 256 AND length(code) <= 256)
+    UNIQUE (mid, number),
+    CHECK (length(mid) <= 256 AND length(number) <= 256 AND length(code) <= 256)
 );
 
 -- Codes that other pushes gave for a report whose code in reports is another one: refused or replaced.
 CREATE TABLE report_conflicts (
     mid      text COLLATE "C" NOT NULL,
-    mobile   text COLLATE "C" NOT NULL,
+    number   text COLLATE "C" NOT NULL,
     code     text COLLATE "C" NOT NULL,
     times    integer NOT NULL,
     first_at bigint NOT NULL,
     last_at  bigint NOT NULL,
-    PRIMARY KEY (mid, mobile, code),
+    PRIMARY KEY (mid, number, code),
     CHECK (length(code) <= 256)
 );
 
@@ -45,7 +45,7 @@ CREATE TABLE report_conflicts (
 CREATE TABLE replies (
     seq         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     mid         text COLLATE "C" NOT NULL,
-    mobile      text COLLATE "C" NOT NULL,
+    number      text COLLATE "C" NOT NULL,
     digest      text COLLATE "C" NOT NULL,
     text        text NOT NULL,
     port        text,
@@ -53,8 +53,8 @@ CREATE TABLE replies (
     area        text,
     city        text,
     received_at bigint NOT NULL,
-    UNIQUE (mid, mobile, digest),
-    CHECK (length(mid) <= 256 AND length(mobile) <= 256)
+    UNIQUE (mid, number, digest),
+    CHECK (length(mid) <= 256 AND length(number) <= 256)
 );
 
 -- Pushes with a flag, as they came. digest is the SHA-256 of query and body in hex; the same bytes are kept once.
@@ -239,8 +239,8 @@ INSERT INTO matched (cursor) VALUES (0);
 CREATE TABLE stray_reports (
     batch  bigint NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
     mid    text COLLATE "C" NOT NULL,
-    mobile text COLLATE "C" NOT NULL,
-    PRIMARY KEY (batch, mid, mobile)
+    number text COLLATE "C" NOT NULL,
+    PRIMARY KEY (batch, mid, number)
 );
 
 CREATE TABLE mids_to_match (

@@ -39,36 +39,36 @@ numbers;
 -- from there (COPY into this one fails whole on one report that is known), and a third of the work for us that arrays
 -- are. Of equal keys the first. What is known already draws no seq.
 -- name: insert_reports
-INSERT INTO reports (mid, mobile, code, state, port, area, city, first_at, received_at)
-SELECT mid, mobile, code, state, port, area, city, first_at, at
+INSERT INTO reports (mid, number, code, state, port, area, city, first_at, received_at)
+SELECT mid, number, code, state, port, area, city, first_at, at
 FROM (
-    SELECT DISTINCT ON (mid, mobile) *
+    SELECT DISTINCT ON (mid, number) *
     FROM (
         SELECT
-            (value ->> 0) COLLATE "C" AS mid, (value ->> 1) COLLATE "C" AS mobile, value ->> 2 AS code,
+            (value ->> 0) COLLATE "C" AS mid, (value ->> 1) COLLATE "C" AS number, value ->> 2 AS code,
             value ->> 3 AS state, value ->> 4 AS port, value ->> 5 AS area, value ->> 6 AS city,
             CAST(value ->> 7 AS bigint) AS first_at, CAST(value ->> 8 AS bigint) AS at, place
         FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, place)
     ) AS report
-    ORDER BY mid, mobile, place
+    ORDER BY mid, number, place
 ) AS first
-WHERE NOT EXISTS (SELECT FROM reports AS known WHERE known.mid = first.mid AND known.mobile = first.mobile)
+WHERE NOT EXISTS (SELECT FROM reports AS known WHERE known.mid = first.mid AND known.number = first.number)
 ORDER BY place;
 
 -- name: reports_with_news
 SELECT given.place - 1
 FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, place)
-JOIN reports AS known ON known.mid = given.value ->> 0 AND known.mobile = given.value ->> 1
+JOIN reports AS known ON known.mid = given.value ->> 0 AND known.number = given.value ->> 1
 WHERE known.code <> given.value ->> 2
     OR known.received_at < CAST(given.value ->> 8 AS bigint) - CAST(:repeated AS bigint)
 ORDER BY given.place;
 
 -- name: find_reports
-SELECT mid, mobile, code, port, area, city, received_at
+SELECT mid, number, code, port, area, city, received_at
 FROM (
-    SELECT value ->> 0 AS mid, value ->> 1 AS mobile FROM json_array_elements(CAST(:keys AS json)) AS given (value)
+    SELECT value ->> 0 AS mid, value ->> 1 AS number FROM json_array_elements(CAST(:keys AS json)) AS given (value)
 ) AS wanted
-JOIN reports USING (mid, mobile);
+JOIN reports USING (mid, number);
 
 -- name: new_message_ids
 SELECT nextval(pg_get_serial_sequence('campaign_messages', 'id')) FROM generate_series(1, :count);

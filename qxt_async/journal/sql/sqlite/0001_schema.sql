@@ -1,15 +1,15 @@
 -- What the gateway pushed: status reports, replies, what could not be understood, and who wants no more texts.
--- Times are integer microseconds since 1970, UTC. mid and mobile are text, never numbers (PROTOCOL 2, 4.4). What is part
+-- Times are integer microseconds since 1970, UTC. mid and number are text, never numbers (PROTOCOL 2, 4.4). What is part
 -- of a key has a length: an index of PostgreSQL holds 2,700 bytes a row.
 
--- One row a (mid, mobile), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
+-- One row a (mid, number), the key of a status report (PROTOCOL 4.4). seq grows with the order of commits: it is the
 -- cursor of the feed. A report that is superseded by another state is deleted and written anew, with a new seq, so
 -- AUTOINCREMENT is meant: a seq must not come twice. first_at is when the key was first reported, with whatever code: it
 -- counts as evidence. received_at is when the present code last came; a repeat within an hour does not move it.
 CREATE TABLE reports (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     mid         TEXT NOT NULL,
-    mobile      TEXT NOT NULL,
+    number      TEXT NOT NULL,
     code        TEXT NOT NULL,
     state       TEXT NOT NULL,
     port        TEXT,
@@ -17,19 +17,19 @@ CREATE TABLE reports (
     city        TEXT,
     first_at    INTEGER NOT NULL,
     received_at INTEGER NOT NULL,
-    UNIQUE (mid, mobile),
-    CHECK (length(mid) <= 256 AND length(mobile) <= 256 AND length(code) <= 256)
+    UNIQUE (mid, number),
+    CHECK (length(mid) <= 256 AND length(number) <= 256 AND length(code) <= 256)
 );
 
 -- Codes that other pushes gave for a report whose code in reports is another one: refused or replaced.
 CREATE TABLE report_conflicts (
     mid      TEXT NOT NULL,
-    mobile   TEXT NOT NULL,
+    number   TEXT NOT NULL,
     code     TEXT NOT NULL,
     times    INTEGER NOT NULL,
     first_at INTEGER NOT NULL,
     last_at  INTEGER NOT NULL,
-    PRIMARY KEY (mid, mobile, code),
+    PRIMARY KEY (mid, number, code),
     CHECK (length(code) <= 256)
 );
 
@@ -38,7 +38,7 @@ CREATE TABLE report_conflicts (
 CREATE TABLE replies (
     seq         INTEGER PRIMARY KEY AUTOINCREMENT,
     mid         TEXT NOT NULL,
-    mobile      TEXT NOT NULL,
+    number      TEXT NOT NULL,
     digest      TEXT NOT NULL,
     text        TEXT NOT NULL,
     port        TEXT,
@@ -46,8 +46,8 @@ CREATE TABLE replies (
     area        TEXT,
     city        TEXT,
     received_at INTEGER NOT NULL,
-    UNIQUE (mid, mobile, digest),
-    CHECK (length(mid) <= 256 AND length(mobile) <= 256)
+    UNIQUE (mid, number, digest),
+    CHECK (length(mid) <= 256 AND length(number) <= 256)
 );
 
 -- Pushes with a flag, as they came. digest is the SHA-256 of query and body in hex; the same bytes are kept once.
@@ -226,8 +226,8 @@ INSERT INTO matched (cursor) VALUES (0);
 CREATE TABLE stray_reports (
     batch  INTEGER NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
     mid    TEXT NOT NULL,
-    mobile TEXT NOT NULL,
-    PRIMARY KEY (batch, mid, mobile)
+    number TEXT NOT NULL,
+    PRIMARY KEY (batch, mid, number)
 ) WITHOUT ROWID;
 
 CREATE TABLE mids_to_match (

@@ -3,22 +3,22 @@
 -- A group of reports is one statement, which SQLite works through without the interpreter's lock, and the event loop
 -- runs on meanwhile.
 -- name: insert_reports
-INSERT INTO reports (mid, mobile, code, state, port, area, city, first_at, received_at)
+INSERT INTO reports (mid, number, code, state, port, area, city, first_at, received_at)
 VALUES {rows}
-ON CONFLICT (mid, mobile) DO NOTHING;
+ON CONFLICT (mid, number) DO NOTHING;
 
 -- name: reports_with_news
 SELECT given.key
 FROM json_each(:rows) AS given
-JOIN reports ON reports.mid = json_extract(given.value, '$[0]') AND reports.mobile = json_extract(given.value, '$[1]')
+JOIN reports ON reports.mid = json_extract(given.value, '$[0]') AND reports.number = json_extract(given.value, '$[1]')
 WHERE reports.code <> json_extract(given.value, '$[2]')
     OR reports.received_at < json_extract(given.value, '$[8]') - :repeated
 ORDER BY given.key;
 
 -- name: find_reports
-SELECT mid, mobile, code, port, area, city, received_at
+SELECT mid, number, code, port, area, city, received_at
 FROM json_each(:keys)
-JOIN reports ON mid = json_extract(value, '$[0]') AND mobile = json_extract(value, '$[1]');
+JOIN reports ON mid = json_extract(value, '$[0]') AND number = json_extract(value, '$[1]');
 
 -- name: new_message_ids
 WITH RECURSIVE places (place) AS (SELECT 1 UNION ALL SELECT place + 1 FROM places WHERE place < :count)

@@ -1,0 +1,40 @@
+"""A value that no `repr` and no traceback shows."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar, cast
+
+__all__ = ["Secret"]
+
+S = TypeVar("S")
+T = TypeVar("T")
+
+
+class Secret(Generic[T]):
+    """Holds what is not to be seen: error trackers write down the local variables of each frame of a traceback.
+
+    Whoever needs the value uses `reveal` within an expression, and gives the result no name.
+    """
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: T) -> None:
+        self._value = value
+
+    @staticmethod
+    def of(value: S | Secret[S]) -> Secret[S]:
+        """Hold a value, or keep the secret that it is already."""
+        return cast("Secret[S]", value) if isinstance(value, Secret) else Secret(value)
+
+    def reveal(self) -> T:
+        """What it holds."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return self._value == cast("Secret[object]", other)._value if isinstance(other, Secret) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "Secret(****)"
