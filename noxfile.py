@@ -21,7 +21,6 @@ nox.options.sessions = ["lint", "typing", "tests", "docs", "build"]
 ROOT = Path(__file__).parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 VERSIONS = ("3.11", "3.12", "3.13")
-EXTRAS = "cli,receiver,postgres,aiohttp,httpx2,compact,files,report"
 
 
 def _works(candidate: str, version: str) -> bool:
@@ -80,7 +79,7 @@ def tests(session: nox.Session) -> None:
     what is covered takes longer than meeting them. Most tests wait for a socket or a process most of the time, so more
     of them run at a time than there are processors.
     """
-    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
+    session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
     workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "6"), "--dist", "worksteal"]
     if session.posargs:
         session.run("pytest", *workers, *session.posargs)
@@ -102,10 +101,10 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """Run the test suite with the lowest versions that pyproject.toml allows."""
     given = [*PROJECT["project"]["dependencies"]]
-    for extra in EXTRAS.split(","):
-        given += PROJECT["project"]["optional-dependencies"][extra]
+    for extra, requirements in PROJECT["project"]["optional-dependencies"].items():
+        given += requirements if extra != "all" else []
     exact = sorted({re.sub(r">=([^,]+).*", r"==\1", requirement) for requirement in given})
-    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *exact)
+    session.install("-e", ".[all]", *_group("tests"), *_group("examples"), *exact)
     session.run("pytest", "-n", "2", *session.posargs)
 
 
@@ -117,7 +116,7 @@ CANCELLING = (
 
 
 def _suite(session: nox.Session, *what: str, **environment: str) -> None:
-    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"))
+    session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
     session.run("pytest", *what, *session.posargs, env=environment)
 
 
@@ -166,7 +165,7 @@ def fuzz(session: nox.Session) -> None:
 @nox.session(python=PYTHONS[:1])
 def bench(session: nox.Session) -> None:
     """Measure against the floor and what one would write; `-- bench_plan --rounds 1`: names, each with its options."""
-    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("examples"), *_group("bench"))
+    session.install("-e", ".[all]", *_group("tests"), *_group("examples"), *_group("bench"))
     every = sorted(path.stem for path in (ROOT / "tests/benchmarks").glob("bench_*.py"))
     chosen: list[list[str]] = []
     for given in session.posargs:
@@ -193,7 +192,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def audit(session: nox.Session) -> None:
     """Look for known vulnerabilities in all that the extras install; `-- --if-answered` puts up with no answer."""
-    session.install(f".[{EXTRAS}]")
+    session.install(".[all]")
     frozen = str(session.run("python", "-m", "pip", "freeze", silent=True))
     pinned = [line for line in frozen.splitlines() if "==" in line]
     requirements, report = (Path(session.create_tmp()).resolve() / name for name in ("requirements.txt", "audit.json"))
@@ -217,7 +216,7 @@ def audit(session: nox.Session) -> None:
 @nox.session
 def typing(session: nox.Session) -> None:
     """Check types with mypy (strict) and pyright."""
-    session.install("-e", f".[{EXTRAS}]", *_group("tests"), *_group("typing"), "nox")
+    session.install("-e", ".[all]", *_group("tests"), *_group("typing"), "nox")
     session.run("mypy")
     session.run("pyright")
 
@@ -225,7 +224,7 @@ def typing(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation; a warning is an error."""
-    session.install("-e", f".[{EXTRAS}]", *_group("docs"))
+    session.install("-e", ".[all]", *_group("docs"))
     session.run("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
 
 
@@ -237,7 +236,7 @@ def build(session: nox.Session) -> None:
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist))
     wheel = next(dist.glob("*.whl"))
-    session.install("--force-reinstall", f"{wheel}[{EXTRAS}]", *_group("tests"))
+    session.install("--force-reinstall", f"{wheel}[all]", *_group("tests"))
     with session.chdir(session.create_tmp()):
         session.run("qxt", "--version")
         session.run("qxt", "check", "--help", silent=True)

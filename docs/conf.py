@@ -20,7 +20,7 @@ project = "qxt_async"
 author = "The qxt_async authors"
 version = release = qxt_async.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build", "examples"]
 default_role = "py:obj"
 python_maximum_signature_line_length = 100
@@ -36,6 +36,11 @@ autodoc_typehints_format = "short"
 napoleon_numpy_docstring = False
 # As a list of names: as fields of their own they would look for link targets of the same name in other classes.
 napoleon_custom_sections = [("Attributes", "params_style")]
+
+# Prompts and outputs are not copied: of a console block, what stands after each `$`.
+copybutton_prompt_text = "$ "
+copybutton_exclude = ".linenos, .gp"
+copybutton_selector = "div:not(.highlight-output, .highlight-text) > div.highlight > pre"
 
 html_theme = "furo"
 html_title = f"qxt_async {release}"

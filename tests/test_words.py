@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qxt_async.runtime.words import plural, share
+from qxt_async.runtime.words import missing_extra, plural, share
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,11 @@ def test_one_is_singular(count: int, noun: str, words: str) -> None:
 def test_a_share_is_0_only_for_nothing_and_100_only_for_all(part: int, whole: int, words: str) -> None:
     """Three of 19,949 are less than 0.1 %, not 0.1 % and not 0 %; all but three are more than 99.9 %."""
     assert share(part, whole) == words
+
+
+def test_a_missing_extra_is_installed_from_the_checkout() -> None:
+    """The message has a command for the extra, one for all extras, and no name that an index would look up."""
+    assert missing_extra("files", "an XLSX file") == (
+        "an XLSX file needs the extra 'files': in the checkout of qxt_async, pip install '.[files]', "
+        "or '.[all]' for every extra"
+    )

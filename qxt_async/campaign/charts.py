@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree as ET
 
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.runtime.words import missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +87,7 @@ def _pygal() -> tuple[Any, Any]:
         # By name, since it comes without types.
         found = import_module("pygal"), import_module("pygal.style")
     except ImportError:
-        raise InvalidConfigurationError("reports need the extra: pip install 'qxt_async[report]'") from None
+        raise InvalidConfigurationError(missing_extra("report", "a report")) from None
     # It leaves a finder behind that has no find_spec, at which every later import in this process would warn.
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
     return found

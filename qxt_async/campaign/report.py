@@ -22,7 +22,7 @@ from qxt_async.campaign.charts import bars
 from qxt_async.campaign.state import current_reason, current_state
 from qxt_async.campaign.windows import find_zone
 from qxt_async.errors import InvalidConfigurationError
-from qxt_async.runtime.words import share
+from qxt_async.runtime.words import missing_extra, share
 
 if TYPE_CHECKING:
     import os
@@ -144,7 +144,7 @@ def render_report(data: ReportData, *, language: Language = "en", time_zone: str
     try:
         import jinja2
     except ImportError:
-        raise InvalidConfigurationError("reports need the extra: pip install 'qxt_async[report]'") from None
+        raise InvalidConfigurationError(missing_extra("report", "a report")) from None
     words = _words(language)
     show = _Display(words, find_zone(time_zone))
     environment = jinja2.Environment(

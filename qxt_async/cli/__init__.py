@@ -28,5 +28,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name != "click":
             raise
-        sys.exit("the command qxt needs the extra cli: pip install 'qxt_async[cli]'")
+        from qxt_async.runtime.words import missing_extra
+
+        sys.exit(missing_extra("cli", "the command qxt"))
     qxt(prog_name="qxt")

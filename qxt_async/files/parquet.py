@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
 from qxt_async.files.columns import shown_column
 from qxt_async.files.tables import RowCutter, cell_to_text
+from qxt_async.runtime.words import missing_extra
 
 if TYPE_CHECKING:
     import os
@@ -27,7 +28,7 @@ def _pyarrow() -> tuple[Any, Any]:
         # By name, since it comes without types.
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        raise InvalidConfigurationError("Parquet files need the extra: pip install 'qxt_async[files]'") from None
+        raise InvalidConfigurationError(missing_extra("files", "a Parquet file")) from None
 
 
 class ParquetReader:

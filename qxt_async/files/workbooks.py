@@ -15,6 +15,7 @@ from xml.parsers import expat
 
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
 from qxt_async.files.tables import RowCutter, cell_to_text
+from qxt_async.runtime.words import missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -132,7 +133,7 @@ class WorkbookReader:
             # By name, since its types are not whole.
             calamine: Any = import_module("python_calamine")
         except ImportError:
-            raise InvalidConfigurationError("XLSX files need the extra: pip install 'qxt_async[files]'") from None
+            raise InvalidConfigurationError(missing_extra("files", "an XLSX file")) from None
         _check(path)
         try:
             workbook = calamine.load_workbook(path)

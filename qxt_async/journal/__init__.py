@@ -29,6 +29,7 @@ from qxt_async.errors import InvalidConfigurationError
 from qxt_async.journal.journal import Journal
 from qxt_async.journal.limits import AccountLimits
 from qxt_async.journal.received import Conflict, Entry, RawPush, Suppression, SuppressionReason
+from qxt_async.runtime.words import missing_extra
 
 __all__ = [
     "AccountLimits",
@@ -59,7 +60,7 @@ def open_journal(target: str | os.PathLike[str]) -> Journal:
         try:
             from qxt_async.journal.postgres.database import PostgresDatabase
         except ImportError as error:
-            raise InvalidConfigurationError("a journal on PostgreSQL: pip install 'qxt_async[postgres]'") from error
+            raise InvalidConfigurationError(missing_extra("postgres", "a journal on PostgreSQL")) from error
         return Journal(PostgresDatabase(path))
     if is_address:
         # The address may carry a password.

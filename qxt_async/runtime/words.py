@@ -1,8 +1,21 @@
-"""Counts and shares in words, for messages, tables and reports."""
+"""Words for messages, tables and reports: counts, shares, what to install."""
 
 from __future__ import annotations
 
-__all__ = ["plural", "share"]
+__all__ = ["missing_extra", "plural", "share"]
+
+
+def missing_extra(extra: str, purpose: str) -> str:
+    """Say what to install. The package is installed from a checkout: its name on the public index is not ours.
+
+    Args:
+        extra: its name in ``pyproject.toml``.
+        purpose: what needs it.
+    """
+    return (
+        f"{purpose} needs the extra {extra!r}: in the checkout of qxt_async, pip install '.[{extra}]', "
+        "or '.[all]' for every extra"
+    )
 
 
 def plural(count: int, noun: str) -> str:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from anyio.from_thread import start_blocking_portal
 from anyio.lowlevel import checkpoint
 
+from qxt_async.runtime.words import missing_extra
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
@@ -42,9 +44,7 @@ def _server(gateway: SimulatedGateway, listener: socket.socket, on_listening: Ca
         from qxt_async.simulator.uvicorn_server import GatewayServer
     except ModuleNotFoundError as error:
         listener.close()
-        raise ModuleNotFoundError(
-            "serving the simulated gateway needs uvicorn: pip install 'qxt_async[cli]'", name=error.name
-        ) from error
+        raise ModuleNotFoundError(missing_extra("cli", "serving the simulated gateway"), name=error.name) from error
     return GatewayServer(gateway, listener, on_listening)
 
 

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.runtime.words import missing_extra
 from qxt_async.transports.base import (
     ANSWER_LIMIT,
     AnswerTooLargeError,
@@ -120,7 +121,5 @@ def _own_type(name: str) -> Any:
 
             return AiohttpTransport
     except ImportError as error:
-        raise InvalidConfigurationError(
-            f"transport {name!r} needs the package {name}: pip install 'qxt_async[{name}]'"
-        ) from error
+        raise InvalidConfigurationError(missing_extra(name, f"transport {name!r}")) from error
     raise InvalidConfigurationError(f"transport {name!r} is not one of 'httpx', 'httpx2', 'aiohttp'")

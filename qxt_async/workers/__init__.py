@@ -7,12 +7,13 @@
 """
 
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.runtime.words import missing_extra
 
 try:
     from qxt_async.workers.options import WorkerOptions
     from qxt_async.workers.watching import run_on_workers
     from qxt_async.workers.worker import CampaignWorker, require_postgres
 except ModuleNotFoundError as error:
-    raise InvalidConfigurationError("workers need an extra: pip install 'qxt_async[postgres]'") from error
+    raise InvalidConfigurationError(missing_extra("postgres", "a worker")) from error
 
 __all__ = ["CampaignWorker", "WorkerOptions", "require_postgres", "run_on_workers"]

@@ -162,7 +162,7 @@ class TestTables:
         monkeypatch.setitem(sys.modules, "python_calamine", None)
         monkeypatch.setitem(sys.modules, "pyarrow", None)
         ended = run(*command, table, "--text", TEXT)
-        assert (ended.exit_code, "pip install 'qxt_async[files]'" in ended.stderr) == (2, True)
+        assert (ended.exit_code, "pip install '.[files]', or '.[all]'" in ended.stderr) == (2, True)
 
 
 @pytest.fixture

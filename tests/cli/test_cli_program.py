@@ -20,6 +20,7 @@ import qxt_async
 from qxt_async import cli
 from qxt_async.cli import program
 from qxt_async.cli.program import qxt
+from qxt_async.runtime.words import missing_extra
 from qxt_async.simulator import SimulatedGateway
 
 HEAVY = ("httpx", "rich", "uvicorn", "aiohttp", "anyio._backends", "qxt_async.simulator", "qxt_async.cli.bulk")
@@ -81,7 +82,7 @@ def test_without_click_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delitem(sys.modules, "qxt_async.cli.program")
     with pytest.raises(SystemExit) as caught:
         cli.main()
-    assert caught.value.code == "the command qxt needs the extra cli: pip install 'qxt_async[cli]'"
+    assert caught.value.code == missing_extra("cli", "the command qxt")
 
 
 def test_another_missing_module_is_no_matter_of_extras(monkeypatch: pytest.MonkeyPatch) -> None:
