@@ -66,7 +66,13 @@ def demo(session: nox.Session) -> None:
     session.run(python, "docs/examples/bulk_demo.py", *session.posargs)
 
 
-BETWEEN = [*map(str, sorted(ROOT.glob("tests/test_*.py"))), "tests/client", "tests/journal", "tests/transports"]
+BETWEEN = [
+    *map(str, sorted(ROOT.glob("tests/test_*.py"))),
+    *(
+        f"tests/{name}"
+        for name in ("cancellation", "client", "files", "journal", "protocol", "runtime", "sending", "transports")
+    ),
+]
 
 
 @nox.session(python=PYTHONS)
@@ -108,11 +114,7 @@ def lowest(session: nox.Session) -> None:
     session.run("pytest", "-n", "2", *session.posargs)
 
 
-CANCELLING = (
-    "tests/test_cancellation.py",
-    "tests/test_cancelling_with_a_journal.py",
-    "tests/test_cancelling_everything.py",
-)
+CANCELLING = ("tests/cancellation",)
 
 
 def _suite(session: nox.Session, *what: str, **environment: str) -> None:
@@ -123,8 +125,8 @@ def _suite(session: nox.Session, *what: str, **environment: str) -> None:
 @nox.session(python=PYTHONS[:1])
 def chaos(session: nox.Session) -> None:
     """Kill campaigns, workers, receivers and databases at random moments: the long forms (half an hour)."""
-    _suite(session, "tests/campaign/test_kill.py", "tests/cluster", "-m", "slow", QXT_CHAOS="1")
-    _suite(session, "tests/receiver/test_processes.py", QXT_TEST_KILLS="20", QXT_TEST_REPORTS="20000")
+    _suite(session, "tests/campaign/test_kill.py", "tests/workers", "-m", "slow", QXT_CHAOS="1")
+    _suite(session, "tests/receiving/test_processes.py", QXT_TEST_KILLS="20", QXT_TEST_REPORTS="20000")
     _suite(session, "tests/campaign/test_model.py", QXT_MODEL_EXAMPLES="500")
     _suite(session, "--timeout", "0", "-n", "2", "--dist", "worksteal", *CANCELLING, QXT_CANCEL_MOMENTS="1000")
 
@@ -142,7 +144,7 @@ def faults(session: nox.Session) -> None:
     results.mkdir()
     environment = {"QXT_FAULT_REPEATS": "200", "QXT_FAULT_RESULTS": str(results)}
     _suite(session, "tests/faults", "--timeout", "0", "-n", "6", "--dist", "worksteal", **environment)
-    session.run("python", "tests/faults/results.py", str(results))
+    session.run("python", "tests/support/fault_results.py", str(results))
 
 
 @nox.session(python=PYTHONS[:1])
@@ -176,7 +178,7 @@ def bench(session: nox.Session) -> None:
         else:
             session.error(f"{given} is none of {', '.join(every)}")
     for name, *options in chosen or [[name] for name in every]:
-        session.run("python", f"tests/benchmarks/{name}.py", *options)
+        session.run("python", f"tests/benchmarks/{name}.py", *options, env={"PYTHONPATH": str(ROOT / "tests")})
 
 
 @nox.session

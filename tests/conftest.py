@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(1, str(Path(__file__).parent / "watch"))
-
-from canaries import Canaries
-from postgresql_server import Server, programs, server
+from support.canaries import Canaries
+from support.postgresql_server import Server, programs, server
 
 from qxt_async.journal.postgres import database as postgres_database
 

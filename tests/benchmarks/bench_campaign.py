@@ -17,16 +17,13 @@ import asyncio
 import contextlib
 import gc
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))
 from gateway import serving
 from measuring import TEXT, aim, turns
-from postgresql_server import Server, programs, server
+from support.postgresql_server import Server, programs, server
 
 from qxt_async import Message, QxtClient
 from qxt_async.campaign import CampaignRunner, RunOptions

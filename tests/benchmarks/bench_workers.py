@@ -11,17 +11,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-sys.path.append(str(Path(__file__).parents[1]))
-sys.path.append(str(Path(__file__).parents[1] / "cluster"))
 from gateway import serving
 from measuring import turns
-from postgresql_server import Server, programs, server
-from worker_processes import workers
+from support.postgresql_server import Server, programs, server
+from support.worker_processes import workers
 
 from qxt_async import Message, QxtClient
 from qxt_async.campaign import CampaignRunner, RunOptions

@@ -9,7 +9,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from steps import (
+from support.steps import (
     HELLO,
     NUMBERS,
     accepted,

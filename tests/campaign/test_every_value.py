@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from steps import (
+from support.steps import (
     HELLO,
     NUMBERS,
     accepted,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from made_up import sent_campaign
-from steps import planned
+from support.made_up import sent_campaign
+from support.steps import planned
 
 from qxt_async.campaign.export import COLUMNS, export_csv, export_left_out, export_parquet, numbers
 from qxt_async.campaign.plan import plan

@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
-from runs import SlowGateway, Troubled, client_of, quick, seen, times
-from steps import all_batches, opened, planned, set_time
+from support.runs import SlowGateway, Troubled, client_of, quick, seen, times
+from support.steps import all_batches, opened, planned, set_time
 
 from qxt_async import RetryPolicy
 from qxt_async.campaign import AttemptOutcome, BatchSender, CampaignRunner, RunProgress, SendWindow, execute, running

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from processes import Gateway, Runner, every_number, gateway, plan
+from support.processes import Gateway, Runner, every_number, gateway, plan
 
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import CampaignState

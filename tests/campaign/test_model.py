@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import pytest
 from anyio.from_thread import start_blocking_portal
-from campaign_model import CODES, HOUR, NUMBER_PATTERN, Plan, Watched, World, number_run
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -25,6 +24,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from support.campaign_model import CODES, HOUR, NUMBER_PATTERN, Plan, Watched, World, number_run
 
 from qxt_async.journal.records import BatchState
 from qxt_async.simulator import FAULTS, SimulatedGateway, serve

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from runs import client_of, quick
-from steps import NUMBERS, opened, planned
+from support.runs import client_of, quick
+from support.steps import NUMBERS, opened, planned
 
 from qxt_async.campaign import CampaignRunner
 from qxt_async.journal import Journal

@@ -10,7 +10,7 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from steps import (
+from support.steps import (
     NUMBERS,
     accepted,
     all_batches,

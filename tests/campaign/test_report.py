@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import anyio.to_thread
 import attrs
 import pytest
-from made_up import START, sent_campaign
+from support.made_up import START, sent_campaign
 
 from qxt_async.campaign.charts import bars
 from qxt_async.campaign.plan import plan

@@ -13,8 +13,8 @@ from typing import Literal
 import anyio
 import attrs
 import pytest
-from runs import QUICK, SlowGateway, client_of, quick, seen
-from steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
+from support.runs import QUICK, SlowGateway, client_of, quick, seen
+from support.steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
 from qxt_async import Acceptance, BatchResult, Message, RetryPolicy, SubmitFailedError
 from qxt_async.campaign import (

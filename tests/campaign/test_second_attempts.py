@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
-from steps import (
+from support.steps import (
     NUMBERS,
     accepted,
     all_batches,

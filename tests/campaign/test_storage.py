@@ -13,9 +13,9 @@ from typing import Any
 import anyio
 import attrs
 import pytest
-from processes import Runner, every_number, gateway, plan
-from runs import Troubled, client_of, times
-from steps import HELLO, NUMBERS, all_batches, opened, planned, states
+from support.processes import Runner, every_number, gateway, plan
+from support.runs import Troubled, client_of, times
+from support.steps import HELLO, NUMBERS, all_batches, opened, planned, states
 
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.campaign import AttemptOutcome, BatchSender, CampaignRunner, RunOptions

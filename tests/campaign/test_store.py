@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from steps import (
+from support.steps import (
     HELLO,
     NUMBERS,
     accepted,

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import anyio
 import pytest
-from runs import QUICK, SlowGateway, client_of, quick
-from steps import NUMBERS, accepted, all_batches, claimed, failed, opened, planned, reported, states, unknown
+from support.runs import QUICK, SlowGateway, client_of, quick
+from support.steps import NUMBERS, accepted, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
 from qxt_async import Message
 from qxt_async.campaign import CampaignRunner, RunOptions

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from command_line import PASSWORD, Run, numbers
+from support.command_line import PASSWORD, Run, numbers
 
 from qxt_async.cli.program import qxt
 from qxt_async.simulator import SimulatedGateway, serve
 
-PATIENT = Path(__file__).with_name("patient.py")
+PATIENT = Path(__file__).parents[1] / "support" / "patient.py"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from command_line import TEXT, Run, numbers
+from support.command_line import TEXT, Run, numbers
 
 from qxt_async.simulator import SimulatedGateway
 

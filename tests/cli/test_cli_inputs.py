@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import TEXT, Run, numbers
+from support.command_line import TEXT, Run, numbers
 
 from qxt_async.simulator import SimulatedGateway
 

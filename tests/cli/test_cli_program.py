@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from command_line import PASSWORD, TEXT, Run, numbers
+from support.command_line import PASSWORD, TEXT, Run, numbers
 
 import qxt_async
 from qxt_async import cli

@@ -19,9 +19,9 @@ from urllib.parse import quote, urlsplit
 import anyio
 import pytest
 from anyio.from_thread import start_blocking_portal
-from command_line import PASSWORD, TEXT, Run, numbers
-from journals import reply, report
-from ports import free_port
+from support.command_line import PASSWORD, TEXT, Run, numbers
+from support.journals import reply, report
+from support.ports import free_port
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qxt_async.cli import serving

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 from click.testing import Result
-from command_line import Run, numbers
-from journals import NOON, reply, report, store
+from support.command_line import Run, numbers
+from support.journals import NOON, reply, report, store
 
 from qxt_async.cli import feed
 from qxt_async.errors import JournalUnavailableError

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from command_line import TEXT, Run, numbers
+from support.command_line import TEXT, Run, numbers
 
 from qxt_async.cli import display
 from qxt_async.cli.ledger import NumbersFile

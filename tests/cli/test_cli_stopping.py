@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import anyio
 import pytest
-from command_line import PASSWORD, TEXT, Run, numbers
+from support.command_line import PASSWORD, TEXT, Run, numbers
 
 from qxt_async import NotSentError
 from qxt_async.cli import stopping

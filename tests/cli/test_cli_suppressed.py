@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from command_line import Run, numbers
-from journals import reply, store
+from support.command_line import Run, numbers
+from support.journals import reply, store
 
 from qxt_async.cli import suppressed
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from urllib.request import ProxyHandler, build_opener
 
 import pytest
-from command_line import TEXT, numbers
-from journals import report
+from support.command_line import TEXT, numbers
+from support.journals import report
 
 from qxt_async.simulator import SimulatedGateway
 

@@ -7,7 +7,7 @@ import json
 import sys
 
 import pytest
-from command_line import Run
+from support.command_line import Run
 
 from qxt_async.cli.display import json_line
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hand_gateway import BASE, DIGEST, Gateway, Unread, client
+from support.hand_gateway import BASE, DIGEST, Gateway, Unread, client
 
 from qxt_async import (
     AddressRefusedError,

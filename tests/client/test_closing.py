@@ -10,10 +10,10 @@ import anyio.lowlevel
 import httpx
 import pytest
 from anyio import to_thread
-from faults.catalogue import take_and_stall
-from faults.server import DIGEST, FaultServer
 from faults.test_fault_matrix import EACH_ONCE
-from hand_gateway import TEXT, Gateway, client, numbers
+from support.catalogue import take_and_stall
+from support.fault_server import DIGEST, FaultServer
+from support.hand_gateway import TEXT, Gateway, client, numbers
 
 from qxt_async import (
     BatchResult,

@@ -9,7 +9,7 @@ import anyio
 import pytest
 import trio
 import trio.testing
-from hand_gateway import TEXT, Gateway, client, numbers
+from support.hand_gateway import TEXT, Gateway, client, numbers
 
 
 def _on_a_jumping_clock(main: Callable[[], Awaitable[None]]) -> None:

@@ -11,8 +11,8 @@ import anyio
 import httpx
 import pytest
 from anyio import to_thread
-from faults.server import FaultServer
-from hand_gateway import BASE, DIGEST, TEXT, Gateway, client
+from support.fault_server import FaultServer
+from support.hand_gateway import BASE, DIGEST, TEXT, Gateway, client
 
 from qxt_async import NO_RETRIES, InvalidConfigurationError, InvalidRequestError, QxtClient
 from qxt_async.errors import WrongEventLoopError

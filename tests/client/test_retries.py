@@ -13,9 +13,9 @@ import httpx
 import pytest
 import trio
 import trio.testing
-from hand_gateway import TEXT, Gateway, Received, Unread, client, fail, numbers, ok
 from hypothesis import given
 from hypothesis import strategies as st
+from support.hand_gateway import TEXT, Gateway, Received, Unread, client, fail, numbers, ok
 
 from qxt_async import (
     BatchResult,

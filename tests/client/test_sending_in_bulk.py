@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from hand_gateway import TEXT, Gateway, client, fail, flat, numbers, ok
+from support.hand_gateway import TEXT, Gateway, client, fail, flat, numbers, ok
 
 from qxt_async import (
     BatchResult,

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 import pytest
-from hand_gateway import TEXT, Gateway, client, fail, numbers, ok
+from support.hand_gateway import TEXT, Gateway, client, fail, numbers, ok
 
 from qxt_async import (
     NO_RETRIES,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 import trio
 import trio.testing
-from hand_gateway import TEXT, Gateway, Unread, client, numbers
+from support.hand_gateway import TEXT, Gateway, Unread, client, numbers
 
 from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError
 from qxt_async.runtime import clocks

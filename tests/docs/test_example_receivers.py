@@ -14,8 +14,8 @@ import anyio
 import httpx
 import pytest
 import trustme
-from examples import EXAMPLES, listen, load, serving
-from ports import free_port
+from support.examples import EXAMPLES, listen, load, serving
+from support.ports import free_port
 
 from qxt_async import DeliveryState, QxtClient, Reply, StatusReport
 from qxt_async.journal import open_journal

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-from examples import listen, load, serving
+from support.examples import listen, load, serving
 
 from qxt_async.simulator import SimulatedGateway, serve
 

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
-from pages import LANGUAGES, PAGES, ROOT, Reader, blocks, check_output, runnable
+from support.pages import LANGUAGES, PAGES, ROOT, Reader, blocks, check_output, runnable
 
 import qxt_async
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from faults.test_fault_campaigns import OPTIONS, plan
 from faults.test_fault_matrix import number_run
-from ports import free_port
+from support.ports import free_port
 
 from qxt_async import QxtClient, RetryPolicy, errors
 from qxt_async.campaign import CampaignRunner

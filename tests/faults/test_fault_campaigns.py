@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from anyio import to_thread
-from faults import addresses, results
-from faults.server import DIGEST, FaultServer
 from faults.test_fault_matrix import (
     DEADLINE,
     EACH_ONCE,
@@ -26,6 +24,9 @@ from faults.test_fault_matrix import (
     number_run,
     served,
 )
+from support import addresses
+from support import fault_results as results
+from support.fault_server import DIGEST, FaultServer
 
 from qxt_async import Message, QxtClient, errors
 from qxt_async.campaign import CampaignRunner, RunOptions

@@ -11,9 +11,9 @@ import anyio
 import pytest
 import trio.testing
 from anyio import to_thread
-from faults.catalogue import drip
-from faults.server import DIGEST, FaultServer
 from faults.test_fault_matrix import LANES, number_run
+from support.catalogue import drip
+from support.fault_server import DIGEST, FaultServer
 
 from qxt_async import BatchResult, QxtClient, errors
 

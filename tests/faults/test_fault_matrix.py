@@ -18,9 +18,10 @@ import anyio
 import attrs
 import pytest
 from anyio import to_thread
-from faults import addresses, results
-from faults import catalogue as c
-from faults.server import DIGEST, Fault, FaultServer, http, normal, ok_line
+from support import addresses
+from support import catalogue as c
+from support import fault_results as results
+from support.fault_server import DIGEST, Fault, FaultServer, http, normal, ok_line
 
 from qxt_async import BatchResult, BulkResult, QxtClient, QxtError, RetryPolicy, errors
 from qxt_async.transports import Exchange

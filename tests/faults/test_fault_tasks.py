@@ -14,10 +14,10 @@ import anyio
 import attrs
 import pytest
 from anyio import to_thread
-from faults.catalogue import take_and_stall
-from faults.server import DIGEST, FaultServer, Wire, http, normal, ok_line
 from faults.test_fault_campaigns import OPTIONS, plan
 from faults.test_fault_matrix import EACH_ONCE, LANES, STATES, number_run
+from support.catalogue import take_and_stall
+from support.fault_server import DIGEST, FaultServer, Wire, http, normal, ok_line
 
 from qxt_async import ForeignAnswerError, QxtClient, RetryPolicy
 from qxt_async.campaign import CampaignRunner

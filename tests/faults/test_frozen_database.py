@@ -8,19 +8,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from postgresql_server import Server
+from support.postgresql_server import Server
+from support.processes import plan
 
 from qxt_async.journal import open_journal
 from qxt_async.simulator import SimulatedGateway, serve
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
-
-from processes import plan
 
 pytestmark = pytest.mark.slow
 

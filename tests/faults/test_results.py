@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from faults import results
+from support import fault_results as results
 
 
 def test_meetings_are_counted_by_row_library_and_outcome(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

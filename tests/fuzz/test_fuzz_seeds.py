@@ -13,7 +13,7 @@ TARGETS = sorted(path.stem for path in Path(__file__).parent.glob("fuzz_*.py"))
 @pytest.mark.parametrize("name", TARGETS)
 def test_every_seed_is_accepted(name: str) -> None:
     """Each seed, and each seed cut short at every place, passes the target's checks."""
-    target = import_module(name)
+    target = import_module(f"fuzz.{name}")
     seeds = set(target.seeds())
     assert len(seeds) > 20
     for seed in seeds:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
-from cutting import line
-from postgresql_server import Server
-from raw import raw
+from support.cutting import line
+from support.postgresql_server import Server
+from support.raw import raw
+from support.steps import NUMBERS, accepted, all_batches, claimed, reported, running
 
 from qxt_async import Acceptance, BatchResult
 from qxt_async.errors import JournalUnavailableError, PartialAnswerError
@@ -19,10 +18,6 @@ from qxt_async.journal.database import Transaction
 from qxt_async.journal.postgres.database import PostgresDatabase, PostgresTransaction
 from qxt_async.journal.records import BatchState, Claim, ExcludedNumber, ExclusionReason
 from qxt_async.journal.states import hold_state
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
-
-from steps import NUMBERS, accepted, all_batches, claimed, reported, running
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ from typing import NoReturn
 import anyio
 import psycopg
 import pytest
-from cutting import line
-from postgresql_server import Server, programs, server
 from psycopg import conninfo
-from raw import raw
+from support.cutting import line
+from support.postgresql_server import Server, programs, server
+from support.raw import raw
 
 from qxt_async.errors import (
     InvalidConfigurationError,

@@ -7,8 +7,8 @@ import contextlib
 
 import anyio
 import pytest
-from postgresql_server import Server
-from raw import raw
+from support.postgresql_server import Server
+from support.raw import raw
 
 from qxt_async.errors import JournalClosedError, JournalUnavailableError
 from qxt_async.journal import Journal

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
+from support.steps import NUMBERS, accepted, all_batches, claimed, planned, running, unknown
 
 from qxt_async.errors import InvalidConfigurationError
 from qxt_async.journal import AccountLimits, Journal
@@ -16,10 +15,6 @@ from qxt_async.journal import limits as limits_module
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState, Claim
 from qxt_async.runtime.clocks import boottime
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "campaign"))
-
-from steps import NUMBERS, accepted, all_batches, claimed, planned, running, unknown
 
 pytestmark = pytest.mark.anyio
 

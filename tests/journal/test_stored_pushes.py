@@ -17,7 +17,7 @@ import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw import raw
+from support.raw import raw
 
 from qxt_async.errors import InvalidRequestError, JournalBusyError, JournalUnavailableError
 from qxt_async.journal import Entry, Journal, SuppressionReason, pushes

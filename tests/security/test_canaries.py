@@ -11,8 +11,8 @@ from contextlib import suppress
 from urllib.parse import quote
 
 import pytest
-from canaries import Canaries
-from watching import DIGESTS, PATH_SECRET, TEXTS, secret_in, shown_by
+from support.canaries import Canaries
+from support.watch.watching import DIGESTS, PATH_SECRET, TEXTS, secret_in, shown_by
 
 from qxt_async import InvalidTextError, Message
 from qxt_async.protocol.numbers import deduplicate

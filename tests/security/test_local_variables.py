@@ -9,8 +9,8 @@ from typing import Any
 import anyio
 import pytest
 from anyio import to_thread
-from faults import catalogue as c
-from faults.server import FaultServer, http
+from support import catalogue as c
+from support.fault_server import FaultServer, http
 
 import qxt_async
 from qxt_async import QxtClient, QxtError, RetryPolicy

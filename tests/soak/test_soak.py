@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 import pytest
-from ports import free_port
+from support.ports import free_port
 
 HERE = Path(__file__).parent
 SECONDS = float(os.environ.get("QXT_SOAK_SECONDS", "8"))

@@ -14,10 +14,10 @@ import aiohttp
 import pytest
 import trustme
 from anyio import to_thread
-from faults import addresses
-from faults import catalogue as c
-from faults.server import DIGEST, FaultServer, http, normal
-from faults.tls import TlsFront, client_context, server_context
+from support import addresses
+from support import catalogue as c
+from support.fault_server import DIGEST, FaultServer, http, normal
+from support.tls import TlsFront, client_context, server_context
 
 from qxt_async.protocol.requests import EncodedRequest
 from qxt_async.runtime.secret import Secret

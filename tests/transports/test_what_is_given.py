@@ -15,10 +15,10 @@ import httpx
 import httpx2
 import pytest
 from anyio import to_thread
-from faults import catalogue as c
-from faults.server import DIGEST, FaultServer, http
 from faults.test_fault_matrix import before_the_body
-from test_conformance import every_transport, open_one, prepare
+from support import catalogue as c
+from support.fault_server import DIGEST, FaultServer, http
+from transports.test_conformance import every_transport, open_one, prepare
 
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.errors import (
