@@ -61,6 +61,7 @@ if TYPE_CHECKING:
         Numbers,
         Progress,
         Reply,
+        SentBatch,
         StatusReport,
     )
     from qxt_async.sending.bulk import BulkOptions, BulkStream
@@ -112,6 +113,7 @@ __all__ = [
     "Reply",
     "RequestTooLargeError",
     "RetryPolicy",
+    "SentBatch",
     "SourceFailedError",
     "SourceFileError",
     "StatusReport",
@@ -186,6 +188,7 @@ __getattr__, __dir__ = lazy_names(
             "Progress",
             "Acceptance",
             "Reply",
+            "SentBatch",
             "StatusReport",
         ),
         "sending.bulk": ("BulkOptions", "BulkStream"),

@@ -6,7 +6,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Collection, Container
-from typing import TYPE_CHECKING, Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 
 import anyio
 
@@ -17,7 +17,7 @@ from qxt_async.errors import (
     NotSentError,
     QxtError,
 )
-from qxt_async.models import Message
+from qxt_async.models import Message, SentBatch
 from qxt_async.protocol.answers import parse_balance
 from qxt_async.protocol.numbers import MOBILE_PATTERN, Deduplicator, NumberFilter, is_mobile
 from qxt_async.protocol.requests import MAX_NUMBERS, Credentials, balance_form, join, send_form
@@ -265,7 +265,7 @@ class QxtClient:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         on_result: Callable[[BatchResult], None] | None = None,
-    ) -> BatchResult:
+    ) -> SentBatch:
         """Send one text to one number or up to 1000, in one request (PROTOCOL 1).
 
         Args:
@@ -282,7 +282,7 @@ class QxtClient:
             on_result: told the outcome when it is settled, even if this call is being cancelled then.
 
         Returns:
-            What became of the numbers, if anything was accepted; `BatchResult.mid` is the message id.
+            What became of the numbers, if anything was accepted; `SentBatch.mid` is the message id.
 
         Raises:
             InvalidRequestError: the text, the numbers or the extension number cannot be sent. No I/O was done.
@@ -309,10 +309,11 @@ class QxtClient:
             await self._check_balance(len(clean), message)
         order = BatchSend(0, clean, form, chosen, limit, retry or self._retry, on_result, number_filter=number_filter)
         result = await order.execute(self._dispatcher)
-        if result.error is not None and not result.acceptances:
-            result.error.result = result
-            raise result.error
-        return result
+        if isinstance(result, SentBatch):
+            return result
+        error = cast("QxtError", result.error)  # never None where nothing was accepted
+        error.result = result
+        raise error
 
     async def send_recorded(
         self, take: Callable[[], Awaitable[ClaimedBatch | None]], *, on_result: Callable[[BatchResult], None]

@@ -1,16 +1,17 @@
-"""Frozen values: what goes in, what comes out.
+"""The values that go in and come out: frozen, and safe to log.
 
-A `repr` never shows a text or a whole phone number, so these may be logged.
+No `repr` shows a text or a whole phone number.
 """
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
+
+import attrs
 
 from qxt_async.errors import BulkFailedError, QxtError
-from qxt_async.values import Value, put
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -26,26 +27,26 @@ __all__ = [
     "Numbers",
     "Progress",
     "Reply",
+    "SentBatch",
     "StatusReport",
 ]
 
 
-def _hidden(text: object) -> str:
-    if isinstance(text, str):
-        return f"<{len(text)} characters>"
-    return "None" if text is None else f"<{type(text).__name__}>"
+def repr_length(text: object) -> str:
+    """Show only the length of a text."""
+    return f"<{len(text)} characters>" if isinstance(text, str) else f"<{type(text).__name__}>"
 
 
 def repr_count(values: Collection[object]) -> str:
-    """Show a collection of what is not to be shown: by its size."""
+    """Show only how many values there are."""
     return f"<{len(values)}>"
 
 
 def mask(number: str) -> str:
-    """Show a number the way it may be shown: ``138****8000``.
+    """Hide the middle of a phone number: ``138****8000``.
 
     Args:
-        number: anything; what is no phone number is masked harder, since it may be a name or an address.
+        number: any text. Of a text shorter than a phone number less is shown, since it may be a name or an address.
     """
     if len(number) >= 11:
         return f"{number[:3]}****{number[-4:]}"
@@ -54,149 +55,94 @@ def mask(number: str) -> str:
     return f"{number[:1]}****" if number else ""
 
 
-class Balance(Value):
-    """What is left on the account, in messages (PROTOCOL 3)."""
+@attrs.frozen
+class Balance:
+    """The messages left on the account (PROTOCOL 3)."""
 
-    __slots__ = ("sms", "mms")
     sms: int
-    mms: int
-
-    def __init__(self, sms: int, *, mms: int) -> None:
-        self._fill(sms, mms)
+    mms: int = attrs.field(kw_only=True)
 
 
-class Message(Value):
-    """A text with how it is to be sent.
+@attrs.frozen
+class Message:
+    """A text and how to send it.
 
     Attributes:
-        text: as the phone shows it, with the signature ``【…】``.
-        extno: extension number, digits, appended to the channel's number (PROTOCOL 1).
-        addseqno: let the gateway split a long text on channels without long messages, each part numbered ``1/3)``.
+        text: the text as the phone shows it, with the signature ``【…】``.
+        extno: extension number, digits; the gateway appends it to the channel's number (PROTOCOL 1).
+        addseqno: let the gateway split a long text on channels without long messages. It numbers each part: ``1/3)``.
     """
 
-    __slots__ = ("text", "extno", "addseqno")
-    _shown: ClassVar[dict[str, Any]] = {"text": _hidden}
-    text: str
-    extno: str | None
-    addseqno: bool
-
-    def __init__(self, text: str, *, extno: str | None = None, addseqno: bool = False) -> None:
-        put(self, "text", text)
-        put(self, "extno", extno)
-        put(self, "addseqno", addseqno)
+    text: str = attrs.field(repr=repr_length)
+    extno: str | None = attrs.field(kw_only=True, default=None)
+    addseqno: bool = attrs.field(kw_only=True, default=False)
 
 
-class InvalidNumber(Value):
-    """A number that was left out because it is none.
+@attrs.frozen
+class InvalidNumber:
+    """An entry of the source that was left out because it is not a valid number.
 
     Attributes:
-        position: its place in the source, counted from 0 (what was invalid or repeated counts too).
-        raw: as it was given.
+        position: its place in the source, from 0; invalid and repeated entries count too.
+        raw: the entry as it was given.
         reason: what is wrong with it.
     """
 
-    __slots__ = ("position", "raw", "reason")
-    _shown: ClassVar[dict[str, Any]] = {"raw": mask}
     position: int
-    raw: str
-    reason: str
-
-    def __init__(self, position: int, raw: str, *, reason: str) -> None:
-        self._fill(position, raw, reason)
+    raw: str = attrs.field(repr=mask)
+    reason: str = attrs.field(kw_only=True)
 
 
-class Acceptance(Value):
-    """One ``ok:MID:…`` line: the mid and the numbers that the gateway took under it."""
+@attrs.frozen
+class Acceptance:
+    """A message id, and the numbers that the gateway accepted under it: one ``ok:MID:…`` line of an answer."""
 
-    __slots__ = ("mid", "numbers")
-    _shown: ClassVar[dict[str, Any]] = {"numbers": repr_count}
     mid: str
-    numbers: tuple[str, ...]
-
-    def __init__(self, mid: str, numbers: tuple[str, ...]) -> None:
-        put(self, "mid", mid)
-        put(self, "numbers", numbers)
+    numbers: tuple[str, ...] = attrs.field(repr=repr_count)
 
 
-class BatchResult(Value):
-    """What became of one request's numbers. `accepted`, `failed` and `unknown` are disjoint and together `numbers`.
+@attrs.frozen
+class BatchResult:
+    """The outcome of one request, number by number.
+
+    Each number of `numbers` is in exactly one of `accepted`, `failed` and `unknown`.
 
     Attributes:
         index: which batch of the send, from 0.
         numbers: the numbers of the batch, normalised, in order.
-        acceptances: what the gateway took, a mid with its numbers each; one as a rule.
-        failed: numbers that the gateway refused, or that provably never left.
-        unknown: numbers that may have arrived; never sent again by themselves.
-        error: why some are not accepted, ``None`` if all are.
-        attempts: how many requests it took; 0 if none was begun.
-        elapsed: seconds from the first attempt to the outcome, waiting between attempts included.
-        invalid: only from `QxtClient.send`: what was left out as no number.
-        duplicates, suppressed: only from `QxtClient.send`: how many numbers were left out as such.
+        acceptances: each mid with its numbers; usually one.
+        failed: numbers that the gateway refused, or that were certainly not sent.
+        unknown: numbers that the gateway may have accepted. They are never sent again automatically.
+        error: why some numbers are not accepted; ``None`` if all are.
+        attempts: how many requests were made; 0 if none was begun.
+        elapsed: seconds from the first attempt to the outcome, with the waits between attempts.
+        invalid: only from `QxtClient.send`: entries that are not valid numbers.
+        duplicates: only from `QxtClient.send`: how many repeated numbers were left out.
+        suppressed: only from `QxtClient.send`: how many suppressed numbers were left out.
     """
 
-    __slots__ = (
-        "index",
-        "numbers",
-        "acceptances",
-        "failed",
-        "unknown",
-        "error",
-        "attempts",
-        "elapsed",
-        "invalid",
-        "duplicates",
-        "suppressed",
-    )
-    _shown: ClassVar[dict[str, Any]] = {"numbers": repr_count, "failed": repr_count, "unknown": repr_count}
     index: int
-    numbers: tuple[str, ...]
-    acceptances: tuple[Acceptance, ...]
-    failed: tuple[str, ...]
-    unknown: tuple[str, ...]
-    error: QxtError | None
-    attempts: int
-    elapsed: float
-    invalid: tuple[InvalidNumber, ...]
-    duplicates: int
-    suppressed: int
-
-    def __init__(
-        self,
-        index: int,
-        numbers: tuple[str, ...],
-        *,
-        acceptances: tuple[Acceptance, ...] = (),
-        failed: tuple[str, ...] = (),
-        unknown: tuple[str, ...] = (),
-        error: QxtError | None = None,
-        attempts: int = 1,
-        elapsed: float = 0.0,
-        invalid: tuple[InvalidNumber, ...] = (),
-        duplicates: int = 0,
-        suppressed: int = 0,
-    ) -> None:
-        put(self, "index", index)
-        put(self, "numbers", numbers)
-        put(self, "acceptances", acceptances)
-        put(self, "failed", failed)
-        put(self, "unknown", unknown)
-        put(self, "error", error)
-        put(self, "attempts", attempts)
-        put(self, "elapsed", elapsed)
-        put(self, "invalid", invalid)
-        put(self, "duplicates", duplicates)
-        put(self, "suppressed", suppressed)
+    numbers: tuple[str, ...] = attrs.field(repr=repr_count)
+    acceptances: tuple[Acceptance, ...] = attrs.field(kw_only=True, default=())
+    failed: tuple[str, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
+    unknown: tuple[str, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
+    error: QxtError | None = attrs.field(kw_only=True, default=None)
+    attempts: int = attrs.field(kw_only=True, default=1)
+    elapsed: float = attrs.field(kw_only=True, default=0.0)
+    invalid: tuple[InvalidNumber, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
+    duplicates: int = attrs.field(kw_only=True, default=0)
+    suppressed: int = attrs.field(kw_only=True, default=0)
 
     @property
     def accepted(self) -> tuple[str, ...]:
-        """The numbers that the gateway took, in the order of its answer."""
+        """The numbers that the gateway accepted, in the order of its answer."""
         if len(self.acceptances) == 1:
             return self.acceptances[0].numbers
         return tuple(number for acceptance in self.acceptances for number in acceptance.numbers)
 
     @property
     def mid(self) -> str | None:
-        """The gateway's message id; the first, should the answer have several; ``None`` if nothing was accepted."""
+        """The message id: the first one if there are several, ``None`` if nothing was accepted."""
         return self.acceptances[0].mid if self.acceptances else None
 
     @property
@@ -206,76 +152,67 @@ class BatchResult(Value):
 
     @property
     def outcome(self) -> str:
-        """In a word: ``accepted``, ``failed``, ``unknown``, or ``mixed``."""
-        states = [
-            name
-            for name, numbers in (
-                ("accepted", self.acceptances),
-                ("failed", self.failed),
-                ("unknown", self.unknown),
-            )
-            if numbers
-        ]
-        return states[0] if len(states) == 1 else "mixed"
+        """The outcome in one word: ``accepted``, ``failed``, ``unknown``, or ``mixed``."""
+        states = {"accepted": self.acceptances, "failed": self.failed, "unknown": self.unknown}
+        present = [state for state, numbers in states.items() if numbers]
+        return present[0] if len(present) == 1 else "mixed"
+
+
+class SentBatch(BatchResult):
+    """The outcome of a request of which the gateway accepted at least one number, so there is a mid."""
+
+    __slots__ = ()
+
+    @property
+    def mid(self) -> str:
+        """The message id; the first one if there are several."""
+        return self.acceptances[0].mid
 
 
 class Numbers(Collection[str]):
-    """The numbers in one state over all batches: counted with `len`, walked with `for`, not copied."""
+    """The numbers in one state over all batches of a bulk send. Supports `len`, `in` and iteration; copies nothing."""
 
-    __slots__ = ("_batches", "_count", "_of")
+    __slots__ = ("_batches", "_count", "_select")
 
-    def __init__(self, batches: Sequence[BatchResult], of: Callable[[BatchResult], tuple[str, ...]]) -> None:
+    def __init__(self, batches: Sequence[BatchResult], select: Callable[[BatchResult], tuple[str, ...]]) -> None:
         self._batches = batches
-        self._of = of
-        self._count = sum(len(of(batch)) for batch in batches)
+        self._select = select
+        self._count = sum(len(select(batch)) for batch in batches)
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[str]:
         for batch in self._batches:
-            yield from self._of(batch)
+            yield from self._select(batch)
 
     def __contains__(self, number: object) -> bool:
-        return any(number in self._of(batch) for batch in self._batches)
+        return any(number in self._select(batch) for batch in self._batches)
 
     def __repr__(self) -> str:
         return f"<Numbers: {self._count}>"
 
 
-class BulkResult(Value):
-    """What became of a bulk send.
+@attrs.frozen
+class BulkResult:
+    """The outcome of a bulk send.
 
     Attributes:
-        batches: the results in the order of the source.
-        invalid: what was left out as no number, with its position.
-        duplicates: how many numbers were left out as repeated.
-        suppressed: how many numbers were left out as suppressed.
-        unsent: numbers read from the source and not sent because the send stopped early; what the source still
-            holds was not read.
+        batches: the results, in the order of the source.
+        invalid: entries that are not valid numbers, with their positions.
+        duplicates: how many repeated numbers were left out.
+        suppressed: how many suppressed numbers were left out.
+        unsent: numbers that were read from the source and not sent, because the send stopped early. The rest of the
+            source was not read.
         elapsed: seconds.
     """
 
-    __slots__ = ("batches", "invalid", "duplicates", "suppressed", "unsent", "elapsed")
-    _shown: ClassVar[dict[str, Any]] = {"invalid": repr_count, "unsent": repr_count}
-    batches: tuple[BatchResult, ...]
-    invalid: tuple[InvalidNumber, ...]
-    duplicates: int
-    suppressed: int
-    unsent: tuple[str, ...]
-    elapsed: float
-
-    def __init__(
-        self,
-        batches: tuple[BatchResult, ...],
-        *,
-        invalid: tuple[InvalidNumber, ...] = (),
-        duplicates: int = 0,
-        suppressed: int = 0,
-        unsent: tuple[str, ...] = (),
-        elapsed: float = 0.0,
-    ) -> None:
-        self._fill(batches, invalid, duplicates, suppressed, unsent, elapsed)
+    batches: tuple[BatchResult, ...] = attrs.field(repr=repr_count)
+    invalid: tuple[InvalidNumber, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
+    duplicates: int = attrs.field(kw_only=True, default=0)
+    suppressed: int = attrs.field(kw_only=True, default=0)
+    unsent: tuple[str, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
+    elapsed: float = attrs.field(kw_only=True, default=0.0)
 
     @property
     def mids(self) -> tuple[str, ...]:
@@ -284,24 +221,24 @@ class BulkResult(Value):
 
     @property
     def accepted(self) -> Numbers:
-        """The numbers that the gateway took."""
+        """The numbers that the gateway accepted."""
         return Numbers(self.batches, lambda batch: batch.accepted)
 
     @property
     def failed(self) -> Numbers:
-        """The numbers that the gateway refused, or that provably never left."""
+        """The numbers that the gateway refused, or that were certainly not sent."""
         return Numbers(self.batches, lambda batch: batch.failed)
 
     @property
     def unknown(self) -> Numbers:
-        """The numbers that may have arrived."""
+        """The numbers that the gateway may have accepted."""
         return Numbers(self.batches, lambda batch: batch.unknown)
 
     def raise_for_failures(self) -> None:
-        """Do nothing if every number that was sent is accepted.
+        """Raise an error unless every number that was sent is accepted.
 
         Raises:
-            BulkFailedError: some failed or are unknown; its `result` is this value.
+            BulkFailedError: some numbers failed or are unknown; its `result` is this value.
         """
         failed, unknown = len(self.failed), len(self.unknown)
         if failed or unknown:
@@ -310,18 +247,18 @@ class BulkResult(Value):
             raise error
 
 
-class Progress(Value):
-    """How far a bulk send is, told after each batch.
+@attrs.frozen(kw_only=True)
+class Progress:
+    """How far a bulk send is. `on_progress` gets one after each batch.
 
     Attributes:
-        batches: batches settled.
-        accepted, failed, unknown: numbers in each state so far.
-        invalid, duplicates, suppressed: numbers left out so far, in what was read.
+        batches: how many batches have an outcome.
+        accepted, failed, unknown: how many numbers are in each state so far.
+        invalid, duplicates, suppressed: how many numbers were left out so far.
         elapsed: seconds since the start.
-        batch: the result that brought the news.
+        batch: the newest result.
     """
 
-    __slots__ = ("batches", "accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "elapsed", "batch")
     batches: int
     accepted: int
     failed: int
@@ -331,21 +268,6 @@ class Progress(Value):
     suppressed: int
     elapsed: float
     batch: BatchResult
-
-    def __init__(
-        self,
-        *,
-        batches: int,
-        accepted: int,
-        failed: int,
-        unknown: int,
-        invalid: int,
-        duplicates: int,
-        suppressed: int,
-        elapsed: float,
-        batch: BatchResult,
-    ) -> None:
-        self._fill(batches, accepted, failed, unknown, invalid, duplicates, suppressed, elapsed, batch)
 
 
 class DeliveryState(enum.StrEnum):
@@ -358,9 +280,10 @@ class DeliveryState(enum.StrEnum):
 
     @classmethod
     def from_code(cls, code: str) -> DeliveryState:
-        """``DELIVRD`` delivered, ``REJECT`` refused by review, anything else failed with the carrier's code.
+        """Return the state for a report's code.
 
-        No code at all says that the gateway knows the message and not what became of it: unknown.
+        ``DELIVRD`` is delivered, ``REJECT`` is rejected by review, any other code is the carrier's code of a failure.
+        Without a code the state is unknown: the gateway knows the message, but does not say what became of it.
         """
         if code == "DELIVRD":
             return cls.DELIVERED
@@ -369,83 +292,54 @@ class DeliveryState(enum.StrEnum):
         return cls.REJECTED if code == "REJECT" else cls.FAILED
 
 
-class StatusReport(Value):
-    """One phone's report on one message (PROTOCOL 4, type 4); its key is (mid, number).
+@attrs.frozen
+class StatusReport:
+    """A status report: the delivery of one message to one phone (PROTOCOL 4, type 4). Its key is (mid, number).
 
     Attributes:
         mid: the message id that the send returned.
-        number: the phone.
-        code: the gateway's word: ``DELIVRD``, ``REJECT``, or the carrier's code; empty if the report came without one.
-        port: the number the phone saw, channel and extension; ``None`` if not given.
-        area: province; ``None`` if not given.
-        city: city; ``None`` if not given.
-        received_at: when the receiver took it, aware, UTC; ``None`` before that.
+        number: the phone number.
+        code: ``DELIVRD``, ``REJECT`` or the carrier's code; empty if the report came without one.
+        port: the sender's number as the phone shows it, channel and extension; ``None`` if not given.
+        area: the phone's province; ``None`` if not given.
+        city: the phone's city; ``None`` if not given.
+        received_at: when the receiver got it, with time zone UTC; ``None`` before that.
     """
 
-    __slots__ = ("mid", "number", "code", "port", "area", "city", "received_at")
-    _shown: ClassVar[dict[str, Any]] = {"number": mask}
     mid: str
-    number: str
-    code: str
-    port: str | None
-    area: str | None
-    city: str | None
-    received_at: datetime | None
-
-    def __init__(
-        self,
-        mid: str,
-        number: str,
-        *,
-        code: str,
-        port: str | None = None,
-        area: str | None = None,
-        city: str | None = None,
-        received_at: datetime | None = None,
-    ) -> None:
-        self._fill(mid, number, code, port, area, city, received_at)
+    number: str = attrs.field(repr=mask)
+    code: str = attrs.field(kw_only=True)
+    port: str | None = attrs.field(kw_only=True, default=None)
+    area: str | None = attrs.field(kw_only=True, default=None)
+    city: str | None = attrs.field(kw_only=True, default=None)
+    received_at: datetime | None = attrs.field(kw_only=True, default=None)
 
     @property
     def state(self) -> DeliveryState:
-        """Delivered, rejected or failed; unknown if the report says nothing."""
+        """Delivered, rejected, failed, or unknown."""
         return DeliveryState.from_code(self.code)
 
 
-class Reply(Value):
-    """What a person wrote back (PROTOCOL 4, type 1).
+@attrs.frozen
+class Reply:
+    """A message that a person sent back (PROTOCOL 4, type 1).
 
     Attributes:
-        mid: the id of the reply.
-        number: the phone.
-        text: what it wrote.
-        port: the number it wrote to: channel number and extension; ``None`` if not given.
-        extno: the extension, split off `port` when the channel's number is known; ``None`` otherwise.
-        area: province; ``None`` if not given.
-        city: city; ``None`` if not given.
-        received_at: when the receiver took it, aware, UTC; ``None`` before that.
+        mid: the reply's own id.
+        number: the person's phone number.
+        text: the text.
+        port: the number that the person wrote to, channel and extension; ``None`` if not given.
+        extno: the extension at the end of `port`; ``None`` if the channel's number is not known or has none.
+        area: the phone's province; ``None`` if not given.
+        city: the phone's city; ``None`` if not given.
+        received_at: when the receiver got it, with time zone UTC; ``None`` before that.
     """
 
-    __slots__ = ("mid", "number", "text", "port", "extno", "area", "city", "received_at")
-    _shown: ClassVar[dict[str, Any]] = {"number": mask, "text": _hidden}
     mid: str
-    number: str
-    text: str
-    port: str | None
-    extno: str | None
-    area: str | None
-    city: str | None
-    received_at: datetime | None
-
-    def __init__(
-        self,
-        mid: str,
-        number: str,
-        *,
-        text: str,
-        port: str | None = None,
-        extno: str | None = None,
-        area: str | None = None,
-        city: str | None = None,
-        received_at: datetime | None = None,
-    ) -> None:
-        self._fill(mid, number, text, port, extno, area, city, received_at)
+    number: str = attrs.field(repr=mask)
+    text: str = attrs.field(kw_only=True, repr=repr_length)
+    port: str | None = attrs.field(kw_only=True, default=None)
+    extno: str | None = attrs.field(kw_only=True, default=None)
+    area: str | None = attrs.field(kw_only=True, default=None)
+    city: str | None = attrs.field(kw_only=True, default=None)
+    received_at: datetime | None = attrs.field(kw_only=True, default=None)

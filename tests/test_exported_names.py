@@ -51,6 +51,7 @@ NAMES = {
     "Reply",
     "RequestTooLargeError",
     "RetryPolicy",
+    "SentBatch",
     "SourceFailedError",
     "SourceFileError",
     "StatusReport",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import anyio
 
 from qxt_async import errors
-from qxt_async.models import BatchResult, repr_count
+from qxt_async.models import BatchResult, SentBatch, repr_count
 from qxt_async.protocol.answers import Answer, parse_send, redact
 from qxt_async.protocol.requests import join
 from qxt_async.runtime.tasks import current_loop
@@ -341,7 +341,7 @@ class BatchSend:
     def _report(self) -> BatchResult:
         numbers = tuple(self.numbers)
         state = self._state or Answer(failed=numbers, error=errors.NotSentError("the send was stopped before"))
-        result = BatchResult(
+        result = (SentBatch if state.acceptances else BatchResult)(
             self.index,
             numbers,
             acceptances=state.acceptances,

@@ -26,8 +26,8 @@ async def stream() -> AsyncIterator[str]:
 async def sending(client: qxt.QxtClient) -> None:
     """One request."""
     sent = await client.send("13800138000", "【Acme】…")
-    assert_type(sent, qxt.BatchResult)
-    assert_type(sent.mid, str | None)
+    assert_type(sent, qxt.SentBatch)
+    assert_type(sent.mid, str)
     assert_type(sent.mids, tuple[str, ...])
     assert_type(sent.accepted, tuple[str, ...])
     assert_type(sent.failed, tuple[str, ...])
@@ -53,6 +53,7 @@ async def bulk(client: qxt.QxtClient) -> None:
     result = await client.send_bulk(stream(), "【Acme】…", batch_size=500, keep_invalid=True, on_progress=show)
     assert_type(result, qxt.BulkResult)
     assert_type(result.batches, tuple[qxt.BatchResult, ...])
+    assert_type(result.batches[0].mid, str | None)
     assert_type(result.accepted, qxt.Numbers)
     assert_type(list(result.unknown), list[str])
     assert_type(result.unsent, tuple[str, ...])
