@@ -8,11 +8,12 @@ from __future__ import annotations
 import itertools
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
+
+import attrs
 
 from qxt_async import errors
 from qxt_async.models import Acceptance, Balance, repr_count
-from qxt_async.values import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +30,8 @@ _CODES = 10  # of one answer; a gateway has one or two
 _MID = 128
 
 
-class Answer(Record):
+@attrs.define
+class Answer:
     """What an answer says about the numbers of its request.
 
     Attributes:
@@ -41,31 +43,12 @@ class Answer(Record):
         trusted: whether the connection can be used again; not if the answer was another request's.
     """
 
-    __slots__ = ("acceptances", "failed", "unknown", "codes", "error", "trusted")
-    _shown: ClassVar[dict[str, Any]] = {"failed": repr_count, "unknown": repr_count}
-    acceptances: tuple[Acceptance, ...]
-    failed: tuple[str, ...]
-    unknown: tuple[str, ...]
-    codes: tuple[str, ...]
-    error: RefusedError | NotSentError | OutcomeUnknownError | None
-    trusted: bool
-
-    def __init__(
-        self,
-        acceptances: tuple[Acceptance, ...] = (),
-        failed: tuple[str, ...] = (),
-        unknown: tuple[str, ...] = (),
-        codes: tuple[str, ...] = (),
-        error: RefusedError | NotSentError | OutcomeUnknownError | None = None,
-        *,
-        trusted: bool = True,
-    ) -> None:
-        self.acceptances = acceptances
-        self.failed = failed
-        self.unknown = unknown
-        self.codes = codes
-        self.error = error
-        self.trusted = trusted
+    acceptances: tuple[Acceptance, ...] = ()
+    failed: tuple[str, ...] = attrs.field(default=(), repr=repr_count)
+    unknown: tuple[str, ...] = attrs.field(default=(), repr=repr_count)
+    codes: tuple[str, ...] = ()
+    error: RefusedError | NotSentError | OutcomeUnknownError | None = None
+    trusted: bool = attrs.field(kw_only=True, default=True)
 
 
 def decode(body: bytes) -> str:

@@ -53,7 +53,7 @@ def _why_not(raw: str, folded: str, pattern: str) -> str:
             return f"unexpected character {character!r} at position {position}"
     if pattern != MOBILE_PATTERN:
         if re.fullmatch(pattern, folded):
-            return "only digits and ASCII letters go on the wire"
+            return "only digits and ASCII letters can be sent"
         return f"it does not match the pattern {pattern}"
     for code in _COUNTRY_CODES:
         if folded.startswith(code) and len(folded) > _DIGITS:

@@ -1,4 +1,4 @@
-"""Requests to the gateway as bytes, without I/O.
+"""Encode requests to the gateway, without I/O.
 
 Section numbers (``PROTOCOL 1.2``) are those of the protocol page in the documentation.
 """
@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import quote
+
+import attrs
 
 from qxt_async.errors import (
     InvalidConfigurationError,
@@ -19,7 +21,6 @@ from qxt_async.errors import (
 from qxt_async.models import Message, mask
 from qxt_async.protocol.texts import check_extno, encode
 from qxt_async.runtime.secret import Secret
-from qxt_async.values import Record, Value
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,37 +48,42 @@ _IN_TELE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz,"
 Method: TypeAlias = Literal["POST", "GET"]
 
 
-class Credentials(Value):
-    """An account: the user name and the lowercase md5 digest, which is the credential (PROTOCOL 1).
+@attrs.frozen
+class Credentials:
+    """An account: the user name and the md5 digest of the password, which is what is sent (PROTOCOL 1).
 
     Attributes:
         user: login name.
         digest: 32 lowercase hexadecimal digits.
+
+    Raises:
+        InvalidConfigurationError: the user name or the digest cannot be valid.
     """
 
-    __slots__ = ("user", "digest")
-    user: str
-    digest: Secret[str]
+    user: str = attrs.field()
+    digest: Secret[str] = attrs.field()
 
-    def __init__(self, user: str, digest: str | Secret[str]) -> None:
-        digest = Secret.of(digest)
+    @user.validator
+    def _check_user(self, _: object, user: str) -> None:
         if not user:
             raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
         try:
             user.encode("gbk")
         except UnicodeEncodeError:
             raise InvalidConfigurationError("user has characters that GBK cannot carry") from None
+
+    @digest.validator
+    def _check_digest(self, _: object, digest: Secret[str]) -> None:
         if len(digest.reveal()) != 32 or digest.reveal().strip("0123456789abcdef"):
             raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
-        self._fill(user, digest)
 
     @classmethod
     def from_password(cls, user: str, password: str | Secret[str]) -> Credentials:
-        """Digest a password.
+        """Make the digest of a password.
 
         Raises:
-            InvalidConfigurationError: it is empty, or not ASCII: the document names no charset for others, so their
-                digest has to be given ready-made.
+            InvalidConfigurationError: the password is empty, or is not ASCII. The gateway's document names no charset
+                for other characters, so give the digest instead.
         """
         password = Secret.of(password)
         if not password.reveal():
@@ -93,12 +99,13 @@ class Credentials(Value):
 
     @classmethod
     def from_digest(cls, user: str, digest: str | Secret[str]) -> Credentials:
-        """Take a ready-made digest, in either case of letters."""
+        """Use an existing digest, in lowercase or uppercase letters."""
         digest = Secret.of(digest)
         return cls(user, Secret(digest.reveal().strip().lower()))
 
 
-class EncodedRequest(Record):
+@attrs.define
+class EncodedRequest:
     """A request as bytes.
 
     Attributes:
@@ -107,43 +114,37 @@ class EncodedRequest(Record):
         form: the urlencoded fields: the body of a POST, the query of a GET.
     """
 
-    __slots__ = ("method", "endpoint", "form")
     method: Method
     endpoint: str
     form: Secret[bytes]
 
-    def __init__(self, method: Method, endpoint: str, form: Secret[bytes]) -> None:
-        self.method = method
-        self.endpoint = endpoint
-        self.form = form
 
+@attrs.define
+class FormTemplate:
+    """A form that is prepared once for a send, and completed with the numbers of each batch.
 
-class FormTemplate(Record):
-    """A form prepared once a send, to be filled with the numbers of each batch.
+    `password` goes last, so that the gateway refuses a truncated form. Otherwise it would send to fewer numbers
+    (PROTOCOL 1.2).
 
-    `password` goes last, so that a truncated form is refused and never a smaller send (PROTOCOL 1.2).
+    Attributes:
+        endpoint: ``smssenderv2`` or ``surplus``.
+        head: the form before the numbers.
+        tail: the form after the numbers.
+        text: the text of the send, so that no error repeats it.
     """
 
-    __slots__ = ("endpoint", "head", "tail", "text")
-    _shown: ClassVar[dict[str, Any]] = {"head": None, "text": None}
     endpoint: str
-    head: bytes
+    head: bytes = attrs.field(repr=False)
     tail: Secret[bytes]
-    text: str
-
-    def __init__(self, endpoint: str, head: bytes, tail: Secret[bytes], text: str = "") -> None:
-        self.endpoint = endpoint
-        self.head = head
-        self.tail = tail
-        self.text = text
+    text: str = attrs.field(default="", repr=False)
 
     def request(self, tele: bytes, *, method: Method = "POST", base_url: str = "") -> EncodedRequest:
-        """The request for one batch.
+        """Make the request for one batch.
 
         Args:
             tele: the numbers, ASCII, joined by commas.
             method: where the form goes: body (POST) or query (GET).
-            base_url: the gateway's address without a slash at its end, for the limit of a GET.
+            base_url: the gateway's address without a slash at its end; it counts towards the limit of a GET.
 
         Raises:
             UrlTooLongError: a GET longer than `URL_LIMIT`; the error says how many numbers would fit.
@@ -156,7 +157,7 @@ class FormTemplate(Record):
 
 
 def send_form(credentials: Credentials, message: Message, *, channel_digits: int = 0) -> FormTemplate:
-    """Prepare a send (PROTOCOL 1): the text is checked and encoded once, whatever the number of batches.
+    """Prepare a send (PROTOCOL 1). The text is checked and encoded once, for all batches.
 
     Raises:
         InvalidTextError: the text is empty or has characters outside GBK.
@@ -171,36 +172,36 @@ def send_form(credentials: Credentials, message: Message, *, channel_digits: int
 
 
 def balance_form(credentials: Credentials) -> FormTemplate:
-    """Prepare a balance query (PROTOCOL 3); it is filled with ``b""``."""
+    """Prepare a balance query (PROTOCOL 3). Complete it with ``b""`` as its numbers."""
     return FormTemplate("surplus", _opening(credentials.user).encode(), _closing(credentials))
 
 
 @functools.lru_cache(maxsize=16)
 def _opening(user: str) -> str:
-    """How every form of a user begins."""
+    """The beginning of every form of a user."""
     return f"user={quote(user, safe='') if user.isascii() else _quoted(user.encode('gbk'))}"
 
 
 def _closing(credentials: Credentials) -> Secret[bytes]:
-    """How every form of an account ends. Not kept: nothing global holds a digest."""
+    """The end of every form of an account. It is not cached, because nothing global may hold a digest."""
     return Secret(f"&password={credentials.digest.reveal()}".encode())
 
 
 def _quoted(value: bytes) -> str:
-    """Percent-encode every byte, also those that need not be.
+    """Percent-encode every byte, also letters and digits.
 
-    The second byte of a GBK character may be a letter. Where it is left as it is, a decoder that takes each run of
-    ``%XX`` for itself (Java's ``URLDecoder``) reads half a character and a letter.
+    The second byte of a GBK character may be a letter. If the letter is not encoded, a decoder that decodes each run
+    of ``%XX`` on its own (Java's ``URLDecoder``) reads half a character and a letter.
     """
     return "%" + value.hex("%").upper()
 
 
 def join(numbers: Sequence[str]) -> bytes:
-    """The numbers as the ``tele`` field carries them.
+    """Join numbers for the ``tele`` field.
 
     Raises:
-        TooManyNumbersError: more than one request may carry.
-        InvalidNumberError: one has something else than digits and ASCII letters, which would change the form.
+        TooManyNumbersError: there are more numbers than one request may carry.
+        InvalidNumberError: a number has other characters than digits and ASCII letters, which would change the form.
     """
     if len(numbers) > MAX_NUMBERS:
         raise TooManyNumbersError(len(numbers), MAX_NUMBERS)
@@ -210,4 +211,4 @@ def join(numbers: Sequence[str]) -> bytes:
         if tele.isalnum() or not tele.translate(None, _IN_TELE):
             return tele
     worst = next(number for number in numbers if not (number.isascii() and number.isalnum()))
-    raise InvalidNumberError(mask(worst), "only digits and ASCII letters go on the wire")
+    raise InvalidNumberError(mask(worst), "only digits and ASCII letters can be sent")

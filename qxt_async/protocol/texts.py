@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
+import attrs
+
 from qxt_async.errors import InvalidConfigurationError, InvalidExtnoError, InvalidTextError
-from qxt_async.values import Value
 
 __all__ = [
     "EXTNO_DIGITS",
@@ -76,26 +77,23 @@ _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SHOWN = 5
 
 
-class BadCharacter(Value):
-    """A character that cannot be sent, and where it stands.
+@attrs.frozen
+class BadCharacter:
+    """A character that cannot be sent, and its place in the text.
 
     Attributes:
         character: the character.
         position: index in the text, from 0.
         line: line in the text, from 1.
         column: place in the line, from 1.
-        substitute: what `substitute` would put for it, ``None`` if it knows nothing.
+        substitute: the replacement that `substitute` uses, ``None`` if it has none.
     """
 
-    __slots__ = ("character", "position", "line", "column", "substitute")
     character: str
     position: int
-    line: int
-    column: int
-    substitute: str | None
-
-    def __init__(self, character: str, position: int, *, line: int, column: int, substitute: str | None) -> None:
-        self._fill(character, position, line, column, substitute)
+    line: int = attrs.field(kw_only=True)
+    column: int = attrs.field(kw_only=True)
+    substitute: str | None = attrs.field(kw_only=True)
 
     @property
     def name(self) -> str:

@@ -29,10 +29,11 @@ from qxt_async.errors import (
 from qxt_async.models import Message
 from qxt_async.protocol.answers import parse_balance, parse_send, redact
 from qxt_async.protocol.requests import URL_LIMIT, Credentials, FormTemplate, Method, balance_form, join, send_form
+from qxt_async.runtime.secret import Secret
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 INDEX = tomllib.loads((SAMPLES / "index.toml").read_text(encoding="utf-8"))
-ACCOUNT = Credentials("demo", INDEX["account"]["digest"])
+ACCOUNT = Credentials.from_digest("demo", INDEX["account"]["digest"])
 
 
 def _files(section: str) -> list[Any]:
@@ -155,7 +156,7 @@ def test_credentials_from_a_digest() -> None:
         (lambda: Credentials.from_password("€", "x"), "GBK"),
         (lambda: Credentials.from_digest("demo", "5f4dcc"), "32 hexadecimal digits"),
         (lambda: Credentials.from_digest("demo", "g" * 32), "32 hexadecimal digits"),
-        (lambda: Credentials("demo", "A" * 32), "32 hexadecimal digits"),
+        (lambda: Credentials("demo", Secret("A" * 32)), "32 hexadecimal digits"),
         (lambda: Credentials.from_digest("demo", "0" * 31 + "０"), "32 hexadecimal digits"),
     ],
     ids=["no user", "no password", "non-ASCII", "user", "short", "not hex", "uppercase", "full-width"],
@@ -375,7 +376,7 @@ def test_a_long_text_costs_time_in_proportion(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("number", ["1380013800\u0660", "+8613800138000", "1&msg=x", "\ud800"])
 def test_numbers_that_would_change_the_form(number: str) -> None:
     """Whatever is not a digit or an ASCII letter is refused, and shown masked."""
-    with pytest.raises(InvalidNumberError, match="only digits and ASCII letters") as caught:
+    with pytest.raises(InvalidNumberError, match="only digits and ASCII letters can be sent") as caught:
         join(["13800138000", number])
     assert number not in str(caught.value)
 
