@@ -8,11 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
-
 from qxt_async.campaign.options import RunOptions
 from qxt_async.campaign.running import Run
-from qxt_async.runtime.signals import handle_signals
+from qxt_async.runtime import signals
 
 if TYPE_CHECKING:
     import signal
@@ -91,17 +89,13 @@ async def run_until_signalled(
         As `CampaignRunner.run`; ``None`` if the second signal cut it short. After a signal the campaign stays
         *running*: run it again to go on.
     """
-    tally: Tally | None = None
-    running = anyio.CancelScope()
 
-    def record(number: signal.Signals, stop: Callable[[], None]) -> None:
-        stop()
+    def record(number: signal.Signals) -> None:
         if on_stopping is not None:
             on_stopping(number)
 
-    async with handle_signals(
-        lambda number: record(number, runner.stop), lambda number: record(number, running.cancel)
-    ):
-        with running:
-            tally = await runner.run(campaign)
-    return tally
+    def stop(number: signal.Signals) -> None:
+        runner.stop()
+        record(number)
+
+    return await signals.run_until_signalled(lambda: runner.run(campaign), stop, record)

@@ -88,10 +88,11 @@ def command(
     import anyio
 
     from qxt_async.cli.program import FailedError
-    from qxt_async.cli.serving import PushServer, listen
+    from qxt_async.cli.push_server import PushServer
     from qxt_async.cli.stopping import run_until_stopped
     from qxt_async.protocol.pushes import OptOut
     from qxt_async.receiving.receiver import PushReceiver
+    from qxt_async.runtime.server import listen
 
     path = (path or "").strip("/")
     if not path:
@@ -122,8 +123,8 @@ def command(
 
     async def work(beginning: anyio.CancelScope) -> None:
         async with receiver, anyio.create_task_group() as group:
-            server = PushServer(receiver, listener, tell)
-            group.start_soon(server.run_until_stopped)
+            server = PushServer(receiver, listener)
+            group.start_soon(server.run_until_stopped, tell)
             with beginning:
                 await anyio.sleep_forever()
             server.should_exit = True

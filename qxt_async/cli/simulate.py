@@ -46,9 +46,7 @@ def command(
     started again does not give the same mids again.
     """
     import os
-    import signal
     import time
-    from contextlib import suppress
     from functools import partial
 
     import anyio
@@ -78,15 +76,10 @@ def command(
     def tell(url: str) -> None:
         click.echo(f"listening on {url}", err=True)
 
-    # The server stops by itself, and then raises the signal again.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with suppress(KeyboardInterrupt):
-            anyio.run(partial(run_server, gateway, host, port, on_listening=tell))
+        anyio.run(partial(run_server, gateway, host, port, on_listening=tell))
     except OSError as error:
         raise FailedError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
     stats = gateway.stats()
     if as_json:
         click.echo(json_line(stats))

@@ -1,8 +1,8 @@
-"""Ctrl-C and SIGTERM while requests are under way."""
+"""What a command does on Ctrl-C (SIGINT) and SIGTERM."""
 
 from __future__ import annotations
 
-import contextlib
+import math
 import os
 import signal
 import sys
@@ -14,60 +14,68 @@ import attrs
 import click
 
 from qxt_async.errors import QxtError
-from qxt_async.runtime.signals import handle_signals
+from qxt_async.runtime.signals import run_until_signalled
 from qxt_async.sending.retry import RetryPolicy
 from qxt_async.values import put
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Generator, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
 
     from qxt_async.protocol.answers import Answer
 
-__all__ = ["Ended", "RetryingWithin", "certain_end", "ignore", "run_until_stopped", "say_stopping"]
+__all__ = ["Ended", "RetryingWithin", "ignore", "run_stoppable", "run_until_stopped"]
 
 _GRACE = 5.0
-# Seconds after a second signal. As long as a claim or an outcome may take on a database that does not answer.
+# Seconds after a second signal: as long as a claim or an outcome may take on a database that does not answer.
 _LONGEST_END = 10.0
 
 
-@attrs.frozen
+@attrs.define
 class Ended:
-    """How it ended.
+    """How a command's work ended.
 
     Attributes:
         interrupted: the first signal, ``None`` if none came.
         error: what was raised.
     """
 
-    interrupted: signal.Signals | None
-    error: QxtError | OSError | None
+    interrupted: signal.Signals | None = None
+    error: QxtError | OSError | None = None
 
 
-def say_stopping() -> None:
-    """Answer a first signal, on stderr."""
-    click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+async def run_stoppable(
+    work: Callable[[], Awaitable[object]], stop: Callable[[], None], *, grace: float = math.inf
+) -> list[signal.Signals]:
+    """Run `work` to its end, or until SIGINT or SIGTERM.
 
+    The first signal is answered on stderr and calls `stop`; a second one, or the end of `grace`, cancels `work`. A few
+    seconds after the second one the process ends even if something still waits, such as for a database that does not
+    answer. That loses what a killed process loses: what was being sent becomes *unknown* when its lease runs out.
 
-@contextlib.contextmanager
-def certain_end() -> Generator[Callable[[signal.Signals], None]]:
-    """Give what is to be called with the second signal: the process ends soon after, whatever still waits.
+    Args:
+        work: what to run.
+        stop: asks `work` to finish.
+        grace: seconds after the first signal until `work` is cancelled.
 
-    A database that is frozen keeps everything waiting that must not be cut short. What is lost by ending is what a
-    killed process loses: what was being sent becomes *unknown* when its lease runs out.
+    Returns:
+        The first signal and the second one, as far as they came.
     """
-    timers: list[threading.Timer] = []
+    received: list[signal.Signals] = []
 
-    def arm(number: signal.Signals) -> None:
+    def first(number: signal.Signals) -> None:
+        received.append(number)
+        click.echo("stopping: waiting for what is under way; once more to cut it off", err=True)
+        stop()
+
+    def second(number: signal.Signals) -> None:
+        received.append(number)
         timer = threading.Timer(_LONGEST_END, _end, (number,))
         timer.daemon = True
         timer.start()
-        timers.append(timer)
+        click.get_current_context().call_on_close(timer.cancel)
 
-    try:
-        yield arm
-    finally:
-        for timer in timers:
-            timer.cancel()
+    await run_until_signalled(work, first, second, grace=grace)
+    return received
 
 
 def _end(number: signal.Signals) -> None:
@@ -99,43 +107,31 @@ class RetryingWithin(RetryPolicy):
 def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> Ended:
     """Run something asynchronous to its end, or until SIGINT or SIGTERM.
 
-    The first signal asks to finish: what is under way is waited for, since an answer is worth more than an *unknown*.
-    A second one, or 5 seconds, cut it off. After that, signals are ignored: what became of everything is being told.
-    Some seconds after a second one the process ends, even if it still waits.
+    The first signal asks to finish: requests under way are waited for, since an answer is better than an *unknown*. A
+    second one, or 5 seconds, cancels them. After that, signals are ignored while the command prints its results.
 
     Args:
         work: gets a scope, cancelled by the first signal, in which it may begin and wait for new things; what it does
             outside of the scope is finished.
 
     Returns:
-        How it ended; errors of the library and of the system are values here.
+        How it ended. Errors of the library and of the system are values here.
     """
-    received: signal.Signals | None = None
-    error: QxtError | OSError | None = None
+    ended = Ended()
 
     async def run() -> None:
-        nonlocal error
-        beginning, whole = anyio.CancelScope(), anyio.CancelScope()
+        beginning = anyio.CancelScope()
 
-        def first(number: signal.Signals) -> None:
-            nonlocal received
-            received = number
-            beginning.cancel()
-            whole.deadline = anyio.current_time() + _GRACE
-            say_stopping()
+        async def guarded() -> None:
+            try:
+                await work(beginning)
+            except (QxtError, OSError) as error:
+                ended.error = error
 
-        def second(number: signal.Signals) -> None:
-            whole.cancel()
-            arm(number)
+        for number in (await run_stoppable(guarded, beginning.cancel, grace=_GRACE))[:1]:
+            ended.interrupted = number
 
-        async with handle_signals(first, second):
-            with whole:
-                try:
-                    await work(beginning)
-                except (QxtError, OSError) as raised:
-                    error = raised
-
-    with certain_end() as arm:
-        anyio.run(run)
-    ignore(() if received is None else (signal.SIGINT, signal.SIGTERM))
-    return Ended(received, error)
+    anyio.run(run)
+    if ended.interrupted is not None:
+        ignore((signal.SIGINT, signal.SIGTERM))
+    return ended

@@ -10,12 +10,10 @@ import click
 from qxt_async.cli.journals import existing, journal_option
 from qxt_async.cli.options import account, account_options, guard_options, verbose
 from qxt_async.cli.program import FailedError
-from qxt_async.cli.stopping import certain_end, say_stopping
-from qxt_async.runtime.signals import handle_signals
+from qxt_async.cli.stopping import run_stoppable
 
 if TYPE_CHECKING:
     import signal
-    from collections.abc import Callable
 
     from qxt_async import QxtClient
     from qxt_async.journal import AccountLimits
@@ -55,11 +53,7 @@ def command(journal: str, **options: Any) -> None:
     (not with --no-check-balance). Ctrl-C or SIGTERM lets what is under way finish, then it ends with exit code 0; a
     second one does not wait, and ends it with 130 or 143.
     """
-    limits = _limits(options)
-    cut_short: list[signal.Signals] = []
-    anyio.run(_work, journal, options, limits, cut_short.append)
-    for number in cut_short:
-        raise FailedError(f"stopped by {number.name}: what was under way may be unknown", 128 + number)
+    anyio.run(_work, journal, options, _limits(options))
 
 
 def _limits(options: dict[str, Any]) -> AccountLimits | None:
@@ -78,12 +72,7 @@ def _limits(options: dict[str, Any]) -> AccountLimits | None:
     return None if given == AccountLimits() else given
 
 
-async def _work(
-    journal: str,
-    options: dict[str, Any],
-    limits: AccountLimits | None,
-    on_cut_short: Callable[[signal.Signals], None],
-) -> None:
+async def _work(journal: str, options: dict[str, Any], limits: AccountLimits | None) -> None:
     from qxt_async import QxtClient
     from qxt_async.campaign import SendWindow
     from qxt_async.workers import CampaignWorker, WorkerOptions
@@ -101,17 +90,13 @@ async def _work(
         max_consecutive_failures=options["max_consecutive_failures"],
         window=SendWindow.parse(options["window"], options["zone"]) if options["window"] else None,
     )
-    with certain_end() as arm:
-
-        def cut_short(number: signal.Signals) -> None:
-            on_cut_short(number)
-            arm(number)
-
-        async with existing(journal) as opened, client:
-            if limits is not None:
-                await opened.limits.set(client.user, limits)
-            worker = CampaignWorker(opened, client, worker_options)
-            await _until_signalled(worker, None if options["no_check_balance"] else client, cut_short)
+    async with existing(journal) as opened, client:
+        if limits is not None:
+            await opened.limits.set(client.user, limits)
+        worker = CampaignWorker(opened, client, worker_options)
+        signals = await _run(worker, None if options["no_check_balance"] else client)
+    for number in signals[1:]:
+        raise FailedError(f"stopped by {number.name}: what was under way may be unknown", 128 + number)
 
 
 async def _sign_in(client: QxtClient) -> None:
@@ -130,32 +115,20 @@ async def _sign_in(client: QxtClient) -> None:
         click.echo(f"the account is not checked yet: {error}", err=True)
 
 
-async def _until_signalled(
-    worker: CampaignWorker, client: QxtClient | None, on_cut_short: Callable[[signal.Signals], None]
-) -> None:
-    """Run until it has ended after a first signal, or a second one has cut it short.
+async def _run(worker: CampaignWorker, client: QxtClient | None) -> list[signal.Signals]:
+    """Run a worker until it is stopped; `client` is the one whose account is checked before, if any."""
+    signing_in = anyio.CancelScope()
 
-    Args:
-        worker: to run.
-        client: whose account is checked before, if any.
-        on_cut_short: called with the second signal.
-    """
-    signing_in, whole = anyio.CancelScope(), anyio.CancelScope()
-
-    def first(_: signal.Signals) -> None:
-        say_stopping()
+    def stop() -> None:
         signing_in.cancel()
         worker.stop()
 
-    def second(number: signal.Signals) -> None:
-        whole.cancel()
-        on_cut_short(number)
+    async def work() -> None:
+        with signing_in:
+            if client is not None:
+                await _sign_in(client)
+        if not worker.stopping:
+            click.echo("working", err=True)
+            await worker.run()
 
-    async with handle_signals(first, second):
-        with whole:
-            with signing_in:
-                if client is not None:
-                    await _sign_in(client)
-            if not worker.stopping:
-                click.echo("working", err=True)
-                await worker.run()
+    return await run_stoppable(work, stop)

@@ -1,50 +1,68 @@
-"""SIGINT and SIGTERM for a program: the first one asks to finish, the second one cuts off."""
+"""SIGINT and SIGTERM for a program: the first one asks to stop, the second one cancels."""
 
 from __future__ import annotations
 
+import math
 import signal
-from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import anyio
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterable, Callable
+    from collections.abc import AsyncIterable, Awaitable, Callable
 
-__all__ = ["handle_signals"]
+__all__ = ["run_until_signalled"]
+
+T = TypeVar("T")
 
 
-@asynccontextmanager
-async def handle_signals(
-    first: Callable[[signal.Signals], None], second: Callable[[signal.Signals], None]
-) -> AsyncGenerator[None]:
-    """Call `first` with the first signal and `second` with the second one. More are passed over until the block ends.
+async def run_until_signalled(
+    work: Callable[[], Awaitable[T]],
+    stop: Callable[[signal.Signals], None],
+    cut_off: Callable[[signal.Signals], None] = lambda _: None,
+    *,
+    grace: float = math.inf,
+) -> T | None:
+    """Run `work` to its end. SIGINT and SIGTERM stop it in two steps; more than two signals change nothing.
 
-    The handlers stay until then, and not only until the second signal: what is cleaned up after it may take seconds,
-    and a third signal in its midst would end the event loop under it.
+    Only in the main thread, and not on Windows. The handlers stay until `work` has ended, clean-up included.
 
     Args:
-        first: asks what is in the block to finish.
-        second: cuts it off. It may cancel a scope within the block, not one around it.
+        work: what to run.
+        stop: called with the first signal; asks `work` to finish.
+        cut_off: called with the second signal, when `work` has been cancelled.
+        grace: seconds after the first signal until `work` is cancelled without a second one.
+
+    Returns:
+        What `work` returned, or ``None`` if it was cancelled.
+
+    Raises:
+        Exception: what `work` raised, outside of any exception group.
     """
+    whole = anyio.CancelScope()
+    returned: T | None = None
+    raised: Exception | None = None
 
     async def listen(signals: AsyncIterable[signal.Signals]) -> None:
-        heard = 0
+        count = 0
         async for number in signals:
-            heard += 1
-            if heard == 1:
-                first(number)
-            elif heard == 2:
-                second(number)
+            count += 1
+            if count == 1:
+                whole.deadline = anyio.current_time() + grace
+                stop(number)
+            elif count == 2:
+                whole.cancel()
+                cut_off(number)
 
-    raised: Exception | None = None
     with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
         async with anyio.create_task_group() as group:
             group.start_soon(listen, signals)
-            try:
-                yield
-            except Exception as error:  # noqa: BLE001  (as it is, not as a group of one)
-                raised = error
+            with whole:
+                try:
+                    returned = await work()
+                except Exception as error:  # noqa: BLE001  (raised below, outside of the group)
+                    raised = error
             group.cancel_scope.cancel()
-        if raised is not None:
-            raise raised
+    if raised is not None:
+        raise raised
+    return returned

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import socket
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from anyio.from_thread import start_blocking_portal
-from anyio.lowlevel import checkpoint
 
+from qxt_async.runtime.signals import run_until_signalled
 from qxt_async.runtime.words import missing_extra
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Callable, Generator
 
     import anyio.abc
@@ -21,37 +21,22 @@ if TYPE_CHECKING:
 
 __all__ = ["run_server", "serve"]
 
-_LISTEN_BACKLOG = 2048
 
-
-def _listen(host: str, port: int) -> tuple[socket.socket, str]:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's algorithm off only where the protocol is named; with it every answer takes 40 ms.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+def _open(gateway: SimulatedGateway, host: str, port: int) -> tuple[GatewayServer, socket.socket, str]:
+    """Open the listening socket: returns the server, the socket and the base address."""
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_LISTEN_BACKLOG)
-    except BaseException:
-        listener.close()
-        raise
-    shown = f"[{host}]" if family == socket.AF_INET6 else host
-    return listener, f"http://{shown}:{listener.getsockname()[1]}/qxt"
-
-
-def _server(gateway: SimulatedGateway, listener: socket.socket, on_listening: Callable[[], None]) -> GatewayServer:
-    try:
+        from qxt_async.runtime.server import listen
         from qxt_async.simulator.uvicorn_server import GatewayServer
     except ModuleNotFoundError as error:
-        listener.close()
         raise ModuleNotFoundError(missing_extra("cli", "serving the simulated gateway"), name=error.name) from error
-    return GatewayServer(gateway, listener, on_listening)
+    listener, address = listen(host, port)
+    return GatewayServer(gateway, listener), listener, f"{address}/qxt"
 
 
 async def run_server(
     gateway: SimulatedGateway, host: str = "127.0.0.1", port: int = 0, *, on_listening: Callable[[str], None]
 ) -> None:
-    """Serve a gateway until cancelled or, in the main thread, until SIGINT or SIGTERM. Needs asyncio.
+    """Serve a gateway until cancelled, or until SIGINT or SIGTERM. Needs asyncio, and the main thread for signals.
 
     Args:
         gateway: to serve; with `push_to` it pushes meanwhile.
@@ -63,11 +48,13 @@ async def run_server(
         ModuleNotFoundError: uvicorn is not installed; it comes with the extra ``cli``.
         OSError: the port is taken.
     """
-    listener, url = _listen(host, port)
+    server, listener, url = _open(gateway, host, port)
+
+    def stop(_: object) -> None:
+        server.should_exit = True
+
     with listener:
-        await _server(gateway, listener, lambda: on_listening(url)).run_until_stopped()
-        # The server has raised the signal again as the last thing that it did: let it be heard.
-        await checkpoint()
+        await run_until_signalled(lambda: server.run_until_stopped(lambda: on_listening(url)), stop)
 
 
 @contextmanager
@@ -86,14 +73,13 @@ def serve(gateway: SimulatedGateway, host: str = "127.0.0.1", port: int = 0) -> 
         ModuleNotFoundError: uvicorn is not installed; it comes with the extra ``cli``.
         OSError: the port is taken.
     """
-    listener, url = _listen(host, port)
+    server, listener, url = _open(gateway, host, port)
 
-    async def run(*, task_status: anyio.abc.TaskStatus[GatewayServer]) -> None:
-        server = _server(gateway, listener, lambda: task_status.started(server))
-        await server.run_until_stopped()
+    async def run(*, task_status: anyio.abc.TaskStatus[None]) -> None:
+        await server.run_until_stopped(task_status.started)
 
     with listener, start_blocking_portal("asyncio") as portal:
-        running, server = portal.start_task(run)
+        running, _ = portal.start_task(run)
         try:
             yield url
         finally:

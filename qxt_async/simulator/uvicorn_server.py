@@ -1,7 +1,6 @@
-"""The only module of the simulator that knows uvicorn: a server whose connections the gateway can drop.
+"""A server whose connections the gateway can drop.
 
-ASGI has no way to close a connection without an answer, so the protocol class hands one to the application. Runs on
-asyncio's own loop.
+ASGI cannot close a connection without an answer, so the protocol class gives the application a function for it.
 """
 
 from __future__ import annotations
@@ -11,25 +10,23 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Any, cast
 
-import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from qxt_async.runtime.server import SocketServer
 from qxt_async.simulator.answering import EXTENSION
 from qxt_async.simulator.faults import Drop
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
     from qxt_async.simulator.over_httpx import ASGIApp
 
 __all__ = ["GatewayServer"]
 
-# Linger on, for no time: closing sends RST instead of FIN.
+# SO_LINGER of 0 seconds: closing sends RST instead of FIN.
 _NO_LINGER = struct.pack("ii", 1, 0)
 
-# Servers of this kind close a connection that is idle for so long.
+# Servers of this kind close a connection that is idle for this long.
 _KEEP_ALIVE_SECONDS = 20
 
 
@@ -45,60 +42,34 @@ class _DroppingProtocol(H11Protocol):
         self.app = with_drop
 
     def _drop(self, drop: Drop) -> None:
-        if self.transport.is_closing():  # the client was faster, and the socket is gone
+        if self.transport.is_closing():  # the client has closed it already
             return
         if drop is Drop.CLOSE:
             self.transport.close()
         elif drop is Drop.HALF_CLOSE:
             self.transport.write_eof()
         else:
-            # Nothing can be refused any more once there is a connection; a reset comes nearest.
+            # A connection that stands cannot be refused any more; a reset is the nearest.
             raw: socket.socket = self.transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
             self.transport.abort()
 
 
-class GatewayServer(uvicorn.Server):
+class GatewayServer(SocketServer):
     """Serves a gateway on a listening socket.
 
     Args:
         app: the gateway.
         listener: bound and listening.
-        on_listening: called once requests are served.
     """
 
-    def __init__(self, app: ASGIApp, listener: socket.socket, on_listening: Callable[[], None]) -> None:
-        config = uvicorn.Config(
-            cast("Any", app),
-            http=_DroppingProtocol,
-            loop="asyncio",
-            ws="none",
-            lifespan="on",
-            # With GET the digest and all numbers are in the address.
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            proxy_headers=False,
-            server_header=False,
-            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-        )
-        super().__init__(config)
-        self._listener = listener
-        self._on_listening = on_listening
-
-    async def run_until_stopped(self) -> None:
-        """Serve until `should_exit` is set, or a signal comes in the main thread."""
-        await self.serve(sockets=[self._listener])
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, then tell."""
-        await super().startup(sockets)
-        self._on_listening()
+    def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
+        super().__init__(app, listener, _DroppingProtocol, lifespan="on", timeout_keep_alive=_KEEP_ALIVE_SECONDS)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop at once: whoever hangs or drips would be waited for."""
+        """Stop at once, without waiting for requests that a fault holds up."""
         for connection in list(self.server_state.connections):
             connection.transport.abort()
-        # Lets the requests under way notice.
+        # Let the requests under way see that their connection is gone.
         await asyncio.sleep(0)
         await super().shutdown(sockets)

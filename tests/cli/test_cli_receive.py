@@ -24,9 +24,10 @@ from support.journals import reply, report
 from support.ports import free_port
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from qxt_async.cli import serving
-from qxt_async.cli.serving import PushServer, connection_limit, listen
+from qxt_async.cli import push_server
+from qxt_async.cli.push_server import PushServer, connection_limit
 from qxt_async.receiving.receiver import PushReceiver, new_secret
+from qxt_async.runtime.server import listen
 from qxt_async.simulator import PushPlan, SimulatedGateway, serve
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -326,13 +327,13 @@ def served(receiver: PushReceiver) -> Iterator[str]:
     """A receiver behind the command's server, in a thread."""
     listener, address = listen("127.0.0.1", 0)
     with listener, start_blocking_portal("asyncio") as portal:
+        server = PushServer(receiver, listener)
 
-        async def run(*, task_status: anyio.abc.TaskStatus[PushServer]) -> None:
-            server = PushServer(receiver, listener, lambda: task_status.started(server))
+        async def run(*, task_status: anyio.abc.TaskStatus[None]) -> None:
             async with receiver:
-                await server.run_until_stopped()
+                await server.run_until_stopped(task_status.started)
 
-        running, server = portal.start_task(run)
+        running, _ = portal.start_task(run)
         try:
             yield address
         finally:
@@ -345,7 +346,7 @@ class TestServer:
 
     def test_slow_heads_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who does not finish a request's head is closed, the first and later ones; a push under way is not."""
-        monkeypatch.setattr(serving, "_HEAD_SECONDS", 2.0)
+        monkeypatch.setattr(push_server, "_HEAD_SECONDS", 2.0)
         release, secret = threading.Event(), new_secret()
         with served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address:
             port = urlsplit(address).port
@@ -372,7 +373,7 @@ class TestServer:
         """A pusher may end its side after a request, or two in one segment, and gets its answers; then it is closed."""
         # No timer closes it either.
         monkeypatch.setattr(H11Protocol, "timeout_keep_alive_handler", lambda _: None)
-        monkeypatch.setattr(serving, "_HEAD_SECONDS", 1000.0)
+        monkeypatch.setattr(push_server, "_HEAD_SECONDS", 1000.0)
         release, secret = threading.Event(), new_secret()
         with served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address:
             head = f"POST /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -407,7 +408,7 @@ class TestServer:
         self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """At the limit an idle connection is closed for a new one, never one with a push under way."""
-        monkeypatch.setattr(serving, "connection_limit", lambda: 3)
+        monkeypatch.setattr(push_server, "connection_limit", lambda: 3)
         release, secret = threading.Event(), new_secret()
         with (
             served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address,
@@ -441,7 +442,7 @@ class TestServer:
             for connection in (under_way, used, new):
                 assert answered(connection) == (200, b"ok")
         told = [record.getMessage() for record in caplog.records if record.name == "qxt_async.receiving.receiver"]
-        assert told[0] == "3 connections are open, the most that may be: closed 1 that had been idle longest"
+        assert told[0] == "the limit of 3 open connections is reached: closed 1 that had been idle longest"
 
     @pytest.mark.parametrize(
         ("files", "limit"), [(1024, 512), (20_000, 1000), (1, 1), (resource.RLIM_INFINITY, 1000)], ids=str

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import anyio
+import click
 import pytest
 from support.command_line import PASSWORD, TEXT, Run, numbers
 
@@ -197,7 +198,8 @@ def test_a_third_signal_is_one_too_many() -> None:
             signal.raise_signal(signal.SIGINT)
             seen.append("cleaned up")
 
-    assert run_until_stopped(work).interrupted is signal.SIGINT
+    with click.Context(click.Command("test")):
+        assert run_until_stopped(work).interrupted is signal.SIGINT
     signal.raise_signal(signal.SIGTERM)  # while it tells what became of everything
     assert seen == ["cleaned up"]
 

@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from qxt_async.cli.stopping import ignore
-from qxt_async.runtime.signals import handle_signals
+from qxt_async.runtime.signals import run_until_signalled
 
 pytestmark = pytest.mark.anyio
 
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.anyio
 async def test_a_third_signal_during_a_long_clean_up() -> None:
     """The first asks, the second cuts off, and more change nothing while what was cut off is cleaned up."""
     heard: list[tuple[str, signal.Signals]] = []
-    whole, asked = anyio.CancelScope(), anyio.Event()
+    asked = anyio.Event()
 
     def first(number: signal.Signals) -> None:
         heard.append(("first", number))
@@ -24,29 +24,55 @@ async def test_a_third_signal_during_a_long_clean_up() -> None:
 
     def second(number: signal.Signals) -> None:
         heard.append(("second", number))
-        whole.cancel()
 
-    async with handle_signals(first, second):
-        with whole:
-            signal.raise_signal(signal.SIGTERM)
-            await asked.wait()
-            try:
+    async def work() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await asked.wait()
+        try:
+            signal.raise_signal(signal.SIGINT)
+            await anyio.sleep_forever()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.wait_all_tasks_blocked()
                 signal.raise_signal(signal.SIGINT)
-                await anyio.sleep_forever()
-            finally:
-                with anyio.CancelScope(shield=True):
-                    await anyio.wait_all_tasks_blocked()
-                    signal.raise_signal(signal.SIGINT)
-                    await anyio.wait_all_tasks_blocked()
-                    heard.append(("cleaned up", signal.SIGINT))
+                await anyio.wait_all_tasks_blocked()
+                heard.append(("cleaned up", signal.SIGINT))
+
+    assert await run_until_signalled(work, first, second) is None
     assert heard == [("first", signal.SIGTERM), ("second", signal.SIGINT), ("cleaned up", signal.SIGINT)]
 
 
 async def test_errors_are_as_they_are() -> None:
-    """What the block raises is in no group."""
+    """An error of the work is raised outside of any group."""
+
+    async def work() -> None:
+        raise LookupError
+
     with pytest.raises(LookupError):
-        async with handle_signals(print, print):
-            raise LookupError
+        await run_until_signalled(work, print)
+
+
+async def test_the_grace_ends() -> None:
+    """Without a second signal, the work is cancelled when the time after the first one is up."""
+
+    async def work() -> None:
+        signal.raise_signal(signal.SIGTERM)
+        await anyio.sleep_forever()
+
+    assert await run_until_signalled(work, lambda _: None, grace=0) is None
+
+
+async def test_a_second_signal_needs_no_callback() -> None:
+    """The work is cancelled, and its result is returned if it still ends."""
+
+    async def work() -> int:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        with anyio.CancelScope(shield=True):
+            await anyio.wait_all_tasks_blocked()
+        return 1
+
+    assert await run_until_signalled(work, lambda _: None) == 1
 
 
 def test_signals_are_ignored_while_results_are_told() -> None:

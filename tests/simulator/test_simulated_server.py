@@ -294,10 +294,8 @@ def test_in_a_process_of_its_own():
         async def main():
             await run_server(SimulatedGateway(), on_listening=lambda url: print(url, flush=True))
 
-        try:
-            anyio.run(main)
-        except KeyboardInterrupt:
-            print("stopped", flush=True)
+        anyio.run(main)
+        print("stopped", flush=True)
         """
     )
     with subprocess.Popen(

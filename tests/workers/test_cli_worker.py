@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -215,23 +214,6 @@ def test_a_wrong_password_is_found_before_the_work(monkeypatch: pytest.MonkeyPat
     result = CliRunner().invoke(qxt, ["worker"])
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: the gateway does not accept the password")
-
-
-@pytest.mark.usefixtures("account")
-@pytest.mark.parametrize("number", [None, signal.SIGINT, signal.SIGTERM])
-def test_a_worker_that_was_cut_short_says_by_what(
-    number: signal.Signals | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The second signal is the exit code, and it is said that something may be unknown; without one all is well."""
-
-    async def work(*given: Any) -> None:
-        if number is not None:
-            given[-1](number)
-
-    monkeypatch.setattr(worker_command, "_work", work)
-    result = CliRunner().invoke(qxt, ["worker"])
-    assert result.exit_code == (0 if number is None else 128 + number)
-    assert ("stopped by" in result.stderr) is (number is not None)
 
 
 def test_a_gateway_that_cannot_be_asked_yet_is_waited_for(

@@ -12,10 +12,9 @@ from click.core import ParameterSource
 from qxt_async.cli.campaign.shared import existing, finish, ordered_by, print_state
 from qxt_async.cli.display import draws_bars
 from qxt_async.cli.options import account, all_of, guard_options
-from qxt_async.cli.stopping import certain_end, say_stopping
+from qxt_async.cli.stopping import run_stoppable
 
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable, Generator, Iterable
 
     from qxt_async.campaign import RunProgress
@@ -43,7 +42,7 @@ sending_options = all_of(
 async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bool, verbose: bool) -> None:
     """Run a campaign, show how far it is, and end the command with its exit code."""
     from qxt_async import QxtClient
-    from qxt_async.campaign import CampaignRunner, RunOptions, SendWindow, run_until_signalled
+    from qxt_async.campaign import CampaignRunner, RunOptions, SendWindow
 
     window = SendWindow.parse(options["window"], options["zone"]) if options["window"] else None
     client = QxtClient.from_env(
@@ -53,33 +52,23 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
         max_concurrency=options["concurrency"],
         max_rate=options["rate"],
     )
-    stopped: list[signal.Signals] = []
-
-    def stop(number: signal.Signals) -> None:
-        if stopped:
-            arm(number)
-        else:
-            say_stopping()
-        stopped.append(number)
-
-    with certain_end() as arm:
-        async with existing(journal) as opened, client:
-            with shown_progress(plain=verbose) as show:
-                run_options = RunOptions(
-                    check_balance=not options["no_check_balance"],
-                    min_balance=options["min_balance"],
-                    max_consecutive_failures=options["max_consecutive_failures"],
-                    window=window,
-                    test_numbers=options["test_numbers"],
-                    pause_after_test=options["pause_after_test"],
-                    on_progress=show,
-                    show_deliveries=True,
-                    by=ordered_by(),
-                )
-                runner = CampaignRunner(opened, client, run_options)
-                await run_until_signalled(runner, campaign, on_stopping=stop)
-            tally = await print_state(opened, campaign, as_json=as_json)
-    finish(campaign, tally, *stopped[:1])
+    async with existing(journal) as opened, client:
+        with shown_progress(plain=verbose) as show:
+            run_options = RunOptions(
+                check_balance=not options["no_check_balance"],
+                min_balance=options["min_balance"],
+                max_consecutive_failures=options["max_consecutive_failures"],
+                window=window,
+                test_numbers=options["test_numbers"],
+                pause_after_test=options["pause_after_test"],
+                on_progress=show,
+                show_deliveries=True,
+                by=ordered_by(),
+            )
+            runner = CampaignRunner(opened, client, run_options)
+            signals = await run_stoppable(lambda: runner.run(campaign), runner.stop)
+        tally = await print_state(opened, campaign, as_json=as_json)
+    finish(campaign, tally, *signals[:1])
 
 
 def refuse_options_of_workers(ctx: click.Context, options: Iterable[str]) -> None:
