@@ -9,12 +9,10 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 from faults.test_fault_matrix import (
+    CALLS,
     DEADLINE,
-    EACH_ONCE,
-    LONG,
     PATIENCE,
     RETRY,
-    ROWS,
     Row,
     attempts_of,
     bounded,
@@ -109,8 +107,8 @@ def _check_books(server: FaultServer, numbers: list[str], states: dict[str, str]
 
 CASES = [
     pytest.param(row, backend, transport, id=f"{row.number}-{row.fault}-campaign-{transport}-{backend}")
-    for row in ROWS
-    for backend, transport in (row.lanes if LONG else EACH_ONCE)
+    for row, call, backend, transport in CALLS
+    if call == "campaign"
 ]
 
 

@@ -1,8 +1,9 @@
 """The fault matrix, on real sockets: what each fault makes of a send, and that nobody gets a text twice.
 
-Every row runs with ``send`` and ``send_bulk``, and with GET where that differs, on each transport and both backends.
-On each transport it runs ``QXT_FAULT_REPEATS`` times (20), with one client and one server; on the other backend once.
-After each time the books are compared: what the server took against what the client says.
+The calls are ``send``, ``send_bulk``, GET where that differs, and a campaign (`test_fault_campaigns`). Without
+``QXT_FAULT_REPEATS`` each row runs once with each call, on each transport and on each backend (pairwise). With it, as
+``nox -s faults`` does, each call of each row runs on each transport that often, and once on the other backend. After
+each time the books are compared: what the server took against what the client says.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from support.fault_server import DIGEST, Fault, FaultServer, http, normal, ok_li
 from qxt_async import BatchResult, BulkResult, QxtClient, QxtError, RetryPolicy, errors
 from qxt_async.transports import Exchange
 
-REPEATS = int(os.environ.get("QXT_FAULT_REPEATS", "20"))
-LONG = REPEATS > 20
+REPEATS = int(os.environ.get("QXT_FAULT_REPEATS", "1"))
+WHOLE = "QXT_FAULT_REPEATS" in os.environ
 AT_ONCE = 20
 LANES = (
     ("asyncio", "httpx"),
@@ -541,13 +542,48 @@ def _check_outcome(row: Row, batches: tuple[BatchResult, ...], mode: str) -> Non
         assert met.error.answer == row.answer
 
 
+def calls_of(row: Row, place: int) -> Iterator[tuple[str, str, str]]:
+    """The calls that meet a row, each with a backend and a transport: all of them, or pairwise.
+
+    Pairwise, the transports take turns, and begin with another one at each row. aiohttp runs on asyncio only; of httpx
+    and httpx2 one runs on trio. Where only the words of an answer differ, a campaign and one other call are enough.
+    """
+    calls = ["send", "send_bulk", *(["GET"] if row.get else []), "campaign"]
+    if WHOLE:
+        yield from ((call, *lane) for call in calls for lane in row.lanes)
+        return
+    if row.lanes is EACH_ONCE:
+        calls = [calls[place % (len(calls) - 1)], "campaign"]
+    for turn, call in enumerate(calls, place):
+        transport = ("httpx", "httpx2", "aiohttp")[turn % 3]
+        on_trio = transport == ("httpx", "httpx2")[place // 3 % 2]
+        yield call, "trio" if on_trio else "asyncio", transport
+
+
+CALLS = [(row, *call) for place, row in enumerate(ROWS) for call in calls_of(row, place)]
 CASES = [
-    pytest.param(row, mode, backend, transport, id=f"{row.number}-{row.fault}-{mode}-{transport}-{backend}")
-    for row in ROWS
-    for mode in ("send", "send_bulk", "GET")
-    if mode != "GET" or row.get
-    for backend, transport in row.lanes
+    pytest.param(row, call, backend, transport, id=f"{row.number}-{row.fault}-{call}-{transport}-{backend}")
+    for row, call, backend, transport in CALLS
+    if call != "campaign"
 ]
+
+
+@pytest.mark.skipif(WHOLE, reason="every call runs everywhere")
+def test_each_pair_is_met() -> None:
+    """Each row meets each of its calls, each transport and each backend; each call runs on each lane."""
+    for row in ROWS:
+        met = [(call, backend, transport) for each, call, backend, transport in CALLS if each is row]
+        calls, backends, transports = (set(each) for each in zip(*met, strict=True))
+        if row.lanes is LANES:
+            assert {"send", "send_bulk", "campaign"} <= calls
+            assert ("GET" in calls) == row.get
+            assert (len(backends), len(transports)) == (2, 3)
+        else:
+            assert "campaign" in calls
+            assert len(met) == 2
+    assert {(call, transport, backend) for _, call, backend, transport in CALLS} == {
+        (call, transport, backend) for call in ("send", "send_bulk", "GET", "campaign") for backend, transport in LANES
+    }
 
 
 @pytest.mark.anyio
