@@ -81,16 +81,14 @@ def tests(session: nox.Session) -> None:
 
     Quickly leaves out what is marked slow: processes that are killed, browsers, memory that is measured; and gives
     properties 25 examples instead of 100. Pythons in between get what is about the language and its libraries: the
-    client, the journal, the transports. The newest meets each fault of the matrix 20 times, the others once: measuring
-    what is covered takes longer than meeting them. Most tests wait for a socket or a process most of the time, so more
-    of them run at a time than there are processors.
+    client, the journal, the transports. Most tests wait for a socket or a process most of the time, so more of them run
+    at a time than there are processors.
     """
     session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
     workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "6"), "--dist", "worksteal"]
     if session.posargs:
         session.run("pytest", *workers, *session.posargs)
         return
-    session.env["QXT_FAULT_REPEATS"] = "20" if session.python == PYTHONS[-1] else "1"
     if session.python != PYTHONS[0]:
         where = BETWEEN if session.python != PYTHONS[-1] else []
         session.run("pytest", *workers, "-m", "not slow", *where, env={"QXT_TEST_QUICK": "1"})
