@@ -17,8 +17,7 @@ import attrs
 
 from qxt_async.campaign.planner import Planner, Rules
 from qxt_async.errors import InvalidConfigurationError, InvalidRequestError, QxtError
-from qxt_async.files.tables import TableFile
-from qxt_async.files.templates import Template
+from qxt_async.files import TableFile, Template
 from qxt_async.protocol.numbers import MOBILE_PATTERN, NumberFilter
 from qxt_async.protocol.requests import MAX_NUMBERS
 from qxt_async.protocol.texts import check_extno, encode, substitute
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Container
 
     from qxt_async.client import QxtClient
-    from qxt_async.files.tables import RowSource
+    from qxt_async.files import RowSource
     from qxt_async.journal import Journal
     from qxt_async.journal.records import Campaign
 

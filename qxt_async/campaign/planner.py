@@ -12,7 +12,8 @@ import attrs
 
 from qxt_async.campaign.grouping import Grouping
 from qxt_async.errors import InvalidExtnoError, InvalidNumberError, NoValidNumberError, SourceFileError
-from qxt_async.files.tables import open_table, restored
+from qxt_async.files.spreadsheets import restore_digits
+from qxt_async.files.tables import open_table
 from qxt_async.journal.records import ExcludedNumber, ExclusionReason
 from qxt_async.models import Message
 from qxt_async.protocol.numbers import Deduplicator, NumberFilter, allowed, normalize
@@ -23,9 +24,7 @@ from qxt_async.runtime.words import plural
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Container, Mapping, Sequence
 
-    from qxt_async.files.sources import NumberBlock
-    from qxt_async.files.tables import RowSource
-    from qxt_async.files.templates import Template
+    from qxt_async.files import NumberBlock, RowSource, Template
     from qxt_async.journal.records import PlannedBatch
 
 __all__ = ["Planner", "Rules"]
@@ -188,7 +187,7 @@ class Planner:
         reasons: dict[int, str] = {}
         for place, raw in enumerate(given):
             try:
-                clean.append(normalize(restored(raw), pattern=self._pattern))
+                clean.append(normalize(restore_digits(raw), pattern=self._pattern))
             except InvalidNumberError as error:
                 reasons[place] = error.reason
                 clean.append("")

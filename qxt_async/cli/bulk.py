@@ -103,13 +103,14 @@ def command(
     from qxt_async.cli.reporting import finish
     from qxt_async.cli.screening import FileNumbers, read_suppressed, survey
     from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
-    from qxt_async.files.sources import TableFile, is_regular
-    from qxt_async.files.templates import check_text
+    from qxt_async.files import TableFile
+    from qxt_async.files.readers import is_regular
+    from qxt_async.files.templates import check_no_placeholders
     from qxt_async.protocol.texts import segments
     from qxt_async.protocol.texts import substitute as substituted
 
     if not literal:
-        check_text(text)
+        check_no_placeholders(text)
     options = account(user, base_url)
     left_out = read_suppressed(suppressed, journal)
     ledger = SendSummary(
@@ -132,7 +133,7 @@ def command(
         with FileNumbers(table) as to_count:
             total = to_count.count()
     streams: list[BulkStream] = []
-    with FileNumbers(table, on_header=None if literal else functools.partial(check_text, text)) as source:
+    with FileNumbers(table, on_header=None if literal else functools.partial(check_no_placeholders, text)) as source:
 
         async def work(beginning: anyio.CancelScope) -> None:
             client = QxtClient.from_env(

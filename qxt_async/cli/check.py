@@ -53,8 +53,9 @@ def command(
     from qxt_async.cli.display import json_line, print_table
     from qxt_async.cli.program import ExitCode
     from qxt_async.cli.screening import read_suppressed, survey
-    from qxt_async.files.sources import TableFile
-    from qxt_async.files.templates import text_fault
+    from qxt_async.errors import InvalidTextError
+    from qxt_async.files import TableFile
+    from qxt_async.files.templates import check_no_placeholders
     from qxt_async.protocol import texts
     from qxt_async.protocol.requests import MAX_NUMBERS
 
@@ -63,7 +64,12 @@ def command(
     table = TableFile(file, column=column, encoding=encoding, sheet=sheet)
     numbers, valid = survey(table, read_suppressed(suppressed, journal))
     screen = numbers.screen
-    fault = None if literal else text_fault(text, numbers.header)
+    fault = ""
+    if not literal:
+        try:
+            check_no_placeholders(text, numbers.header)
+        except InvalidTextError as error:
+            fault = str(error)
     text = texts.substitute(text) if substitute else text
     bad = texts.bad_characters(text)
     segments = texts.segments(text, addseqno=addseqno)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 import click
 
-from qxt_async.files.sources import STDIN
+from qxt_async.files.text_files import STDIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable

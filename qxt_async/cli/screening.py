@@ -10,7 +10,8 @@ import attrs
 import click
 
 from qxt_async.cli.journals import opted_out
-from qxt_async.files.sources import NumberFile, TableFile, file_format, open_numbers
+from qxt_async.files import NumberFile, TableFile
+from qxt_async.files.readers import open_reader
 from qxt_async.models import mask
 from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 from qxt_async.runtime.tasks import in_a_thread
@@ -19,8 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
     from types import TracebackType
 
-    from qxt_async.files.sources import NumberBlock
-    from qxt_async.files.tables import Reader
+    from qxt_async.files import NumberBlock
 
 __all__ = ["FileNumbers", "InvalidLine", "Screen", "read_suppressed", "survey"]
 
@@ -74,14 +74,6 @@ class Screen:
         return lines
 
 
-def _open(file: TableFile) -> Reader:
-    if file_format(file.path) == "text":
-        return open_numbers(file.path, file.column, file.encoding)
-    from qxt_async.files.tables import open_reader
-
-    return open_reader(file)
-
-
 class FileNumbers:
     """The valid numbers of a text, CSV, XLSX or Parquet file, read once: a context manager and an async iterable.
 
@@ -105,10 +97,9 @@ class FileNumbers:
         *,
         on_header: Callable[[Sequence[str]], None] | None = None,
     ) -> None:
-        self._reader = _open(file)
+        self._reader = open_reader(file)
         self._on_header = on_header
-        name = self._reader.name if isinstance(self._reader, NumberFile) else str(file.path)
-        self.screen = Screen(name, number_filter)
+        self.screen = Screen(self._reader.name, number_filter)
         self._ready: Iterator[str] = iter(())
 
     def __enter__(self) -> Self:

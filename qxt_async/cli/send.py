@@ -48,12 +48,12 @@ def command(
     from qxt_async.cli.ledger import SendSummary
     from qxt_async.cli.reporting import finish
     from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
-    from qxt_async.files.templates import check_text
+    from qxt_async.files.templates import check_no_placeholders
     from qxt_async.models import mask
     from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 
     if not literal:
-        check_text(text)
+        check_no_placeholders(text)
     options = account(user, base_url)
     left_out = frozenset[str]() if journal is None else opted_out(journal)
     ledger = SendSummary(invalid_fails=True)

@@ -147,7 +147,7 @@ def import_command(
     """
     from qxt_async.cli.program import ExitCode, FailedError
     from qxt_async.cli.screening import FileNumbers
-    from qxt_async.files.sources import TableFile
+    from qxt_async.files import TableFile
     from qxt_async.journal import SuppressionReason
 
     with FileNumbers(TableFile(file, column=column, encoding=encoding, sheet=sheet)) as source:

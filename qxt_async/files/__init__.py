@@ -1,35 +1,25 @@
-"""Numbers and rows out of text, CSV, XLSX and Parquet files; texts with columns in them; safe CSV files."""
+"""Files of phone numbers (text, CSV, XLSX, Parquet), and texts with placeholders for their columns."""
 
 from typing import TYPE_CHECKING
 
 from qxt_async.runtime.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from qxt_async.files.sources import NumberBlock, NumberFile, TableFile, file_format, open_numbers
+    from qxt_async.files.columns import NumberBlock
+    from qxt_async.files.readers import TableFile, file_format
     from qxt_async.files.tables import RowSource
     from qxt_async.files.templates import Template
+    from qxt_async.files.text_files import NumberFile, open_numbers
 
-__all__ = [
-    "NumberBlock",
-    "NumberFile",
-    "RowSource",
-    "TableFile",
-    "Template",
-    "file_format",
-    "open_numbers",
-]
+__all__ = ["NumberBlock", "NumberFile", "RowSource", "TableFile", "Template", "file_format", "open_numbers"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "sources": (
-            "NumberBlock",
-            "NumberFile",
-            "TableFile",
-            "file_format",
-            "open_numbers",
-        ),
+        "columns": ("NumberBlock",),
+        "readers": ("TableFile", "file_format"),
         "tables": ("RowSource",),
         "templates": ("Template",),
+        "text_files": ("NumberFile", "open_numbers"),
     },
 )

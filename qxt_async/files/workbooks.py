@@ -1,8 +1,8 @@
 """XLSX workbooks, through python-calamine (extra ``files``).
 
-Calamine unpacks a sheet whole and lays it out as a full rectangle, so a file of some kilobytes could ask for all the
-memory: by a member that unpacks to gigabytes, or by two cells in opposite corners. The file is therefore walked through
-once before, in constant memory, and refused beyond the limits below.
+Calamine unpacks a whole sheet into a full rectangle. So a file of a few kilobytes could need all the memory: by a part
+that unpacks to gigabytes, or by two cells in opposite corners. Therefore the file is parsed once before, in constant
+memory, and refused if it exceeds the limits below.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any, Final
 from xml.parsers import expat
 
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
-from qxt_async.files.tables import RowCutter, cell_to_text
+from qxt_async.files.spreadsheets import cell_to_text
+from qxt_async.files.text_files import read_failure
 from qxt_async.runtime.words import missing_extra
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from qxt_async.files.sources import NumberBlock
+    from qxt_async.files.columns import ColumnReader, NumberBlock
 
 __all__ = ["WorkbookReader"]
 
@@ -31,21 +32,22 @@ _CELLS: Final = 20_000_000
 _MEMBERS: Final = 10_000
 _CHUNK: Final = 256 * 1024
 _ROWS: Final = 2000
-_LETTERS: Final = 4  # of a column, XFD at most, and of a row, 1048576 at most; one more is too far already
+# XFD is the last column and 1048576 the last row of a sheet; one character more is enough to see that it is too much.
+_LETTERS: Final = 4
 _DIGITS: Final = 8
 
 
 class _Extent:
-    """How large a rectangle the cells of one XML file can span."""
+    """The size of the rectangle that the cells of one XML file can span."""
 
     def __init__(self) -> None:
         self._rows = 0
         self._columns: set[str] = set()
-        self._loose = 0  # rows and cells that do not say where they are
+        self._unplaced = 0  # rows and cells without a position
         self._digits = ""
 
-    def see(self, name: str, attributes: dict[str, str]) -> None:
-        """Take note of an element; called for each of millions."""
+    def add(self, name: str, attributes: dict[str, str]) -> None:
+        """Add an element; called millions of times."""
         if name != "c" and name != "row" and name.rpartition(":")[2] not in {"c", "row"}:
             return
         reference = attributes.get("r", "")
@@ -56,15 +58,15 @@ class _Extent:
             self._digits = digits
             self._rows = max(self._rows, int(digits[:_DIGITS] or 0))
         if not digits:
-            self._loose += 1
+            self._unplaced += 1
 
     @property
     def area(self) -> int:
-        """Places at most."""
-        return (self._rows + self._loose) * (max(map(_column, self._columns), default=0) + self._loose)
+        """The largest possible number of cells."""
+        return (self._rows + self._unplaced) * (max(map(_column_number, self._columns), default=0) + self._unplaced)
 
 
-def _column(letters: str) -> int:
+def _column_number(letters: str) -> int:
     number = 0
     for letter in letters.upper():
         number = number * 26 + ord(letter) - ord("A") + 1
@@ -72,33 +74,33 @@ def _column(letters: str) -> int:
 
 
 def _check(path: str) -> None:
-    """Refuse what is no XLSX workbook, or would need more memory than a workbook may."""
+    """Refuse a file that is no XLSX workbook, or that exceeds the limits."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
             names = {member.filename for member in members}
-            # Calamine tries other formats on what is no proper XLSX file; those are not checked here.
+            # Calamine would try other formats on such a file, and those are not checked here.
             if "xl/workbook.xml" not in names or names & {"xl/workbook.bin", "content.xml"}:
                 raise SourceFileError(path, None, "it is an archive and no XLSX workbook: save it as XLSX or CSV")
             if len(members) > _MEMBERS:
                 raise SourceFileError(path, None, f"it has {len(members)} parts; at most {_MEMBERS} are read")
             unpacked = 0
             for member in members:
-                unpacked += _walk(path, archive, member, _UNPACKED - unpacked)
+                unpacked += _check_part(path, archive, member, _UNPACKED - unpacked)
     except SourceFileError:
         raise
     except OSError as error:
-        raise SourceFileError(path, None, error.strerror or type(error).__name__) from error
-    except Exception as error:  # each way to pack has errors of its own
+        raise read_failure(path, error) from error
+    except Exception as error:  # each compression method has errors of its own
         raise SourceFileError(path, None, f"it is damaged or locked ({type(error).__name__})") from error
 
 
-def _walk(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, allowed: int) -> int:
-    # What an archive says about sizes may be a lie: it is unpacked until it ends.
+def _check_part(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, allowed: int) -> int:
+    # The sizes in an archive may be wrong, so the part is unpacked until it ends.
     member.file_size = allowed + 2 * _CHUNK
     extent, size = _Extent(), 0
     parser = expat.ParserCreate()
-    parser.StartElementHandler = extent.see
+    parser.StartElementHandler = extent.add
     with archive.open(member) as stream:
         data = stream.read(_CHUNK)
         is_xml = data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<")
@@ -109,9 +111,8 @@ def _walk(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, allowed:
             if is_xml:
                 parser.Parse(data, False)  # noqa: FBT003
                 if extent.area > _CELLS:
-                    raise SourceFileError(
-                        path, None, f"its cells span more than {_CELLS:,} places: delete stray cells, or save it as CSV"
-                    )
+                    reason = f"its cells span more than {_CELLS:,} places: delete stray cells, or save it as CSV"
+                    raise SourceFileError(path, None, reason)
             data = stream.read(_CHUNK)
     return size
 
@@ -120,20 +121,21 @@ class WorkbookReader:
     """One sheet of a workbook.
 
     Args:
-        path: the file.
-        column: as `NumberColumn`.
+        columns: for the sheet's rows; its name is the path of the file.
         sheet: its name, or its position from 1.
 
     Raises:
-        SourceFileError: it is none, too large, has no such sheet, or the extra is missing.
+        SourceFileError: the file is no workbook, is too large, or has no such sheet.
+        InvalidConfigurationError: the extra is missing.
     """
 
-    def __init__(self, path: str, column: str | int | None, sheet: str | int) -> None:
+    def __init__(self, columns: ColumnReader, sheet: str | int) -> None:
         try:
-            # By name, since its types are not whole.
+            # By name, since its types are incomplete.
             calamine: Any = import_module("python_calamine")
         except ImportError:
             raise InvalidConfigurationError(missing_extra("files", "an XLSX file")) from None
+        self.name = path = columns.name
         _check(path)
         try:
             workbook = calamine.load_workbook(path)
@@ -146,21 +148,23 @@ class WorkbookReader:
         except calamine.CalamineError as error:
             raise SourceFileError(path, None, f"it is damaged or locked ({type(error).__name__})") from error
         self._workbook = workbook
-        # Calamine leaves out the empty columns on the left; positions count them. Older ones panic on an empty sheet.
+        # Calamine leaves out the empty columns on the left; positions count them. Old versions crash on an empty sheet.
         self._margin = [""] * (found.start[1] if found.start else 0)
-        self._rows: Iterator[list[Any]] = found.iter_rows() if found.start else iter(())
-        self._cutter = RowCutter(path, column)
+        self._rows: Iterator[tuple[int, list[Any]]] = enumerate(found.iter_rows() if found.start else (), 1)
+        self._columns = columns
 
     @property
     def header(self) -> Sequence[str]:
-        """See `Reader`."""
-        return self._cutter.column.header
+        """The names of the columns, once they were read."""
+        return self._columns.header
 
     def read_block(self) -> NumberBlock | None:
-        """See `Reader`."""
-        rows: list[list[Any]] = [self._margin + row for row in islice(self._rows, _ROWS)]
-        return self._cutter.cut(rows, convert=cell_to_text) if rows else None
+        """Read some more rows; ``None`` at the end."""
+        rows = list(islice(self._rows, _ROWS))
+        if not rows:
+            return None
+        return self._columns.read((line, [*self._margin, *map(cell_to_text, row)]) for line, row in rows)
 
     def close(self) -> None:
-        """See `Reader`."""
+        """Close the file."""
         self._workbook.close()

@@ -43,7 +43,7 @@ def write_numbers(path: Path, count: int) -> None:
 async def stream(count: int, url: str, folder: Path, *, deduplicate: bool = True) -> None:
     """`stream_bulk`, repeated numbers left out."""
     from qxt_async import QxtClient
-    from qxt_async.files.sources import open_numbers
+    from qxt_async.files import open_numbers
 
     taken = 0
     async with (

@@ -47,7 +47,7 @@ def fields(batch: list[str]) -> dict[str, object]:
 
 async def ours(path: Path, base_url: str, transport: str) -> list[str | None]:
     from qxt_async import QxtClient
-    from qxt_async.files.sources import open_numbers
+    from qxt_async.files import open_numbers
 
     async with (
         QxtClient("user", "password", base_url=base_url, transport=transport, max_concurrency=IN_FLIGHT) as client,

@@ -72,7 +72,7 @@ def plain(path: Path) -> int:
 
 def compact(path: Path) -> int:
     """Ours."""
-    from qxt_async.files.sources import open_numbers
+    from qxt_async.files import open_numbers
     from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 
     number_filter = NumberFilter(seen=Deduplicator(), keep_invalid=False)

@@ -26,7 +26,7 @@ from qxt_async.errors import (
     NoValidNumberError,
     SourceFileError,
 )
-from qxt_async.files.tables import TableFile
+from qxt_async.files import TableFile
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, ExclusionReason
 from qxt_async.models import Message

@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qxt_async import InvalidConfigurationError, InvalidRequestError, SourceFileError
-from qxt_async.files import sources
-from qxt_async.files.sources import NumberBlock, NumberFile, file_format, is_regular, open_numbers
+from qxt_async.files import NumberBlock, NumberFile, file_format, open_numbers, text_files
+from qxt_async.files.columns import ColumnReader
+from qxt_async.files.readers import is_regular
 
 A, B, C = "13800138000", "13800138001", "13800138002"
 
@@ -29,7 +30,7 @@ def read(path: Path, column: str | int | None = None, encoding: str | None = Non
 @pytest.fixture(params=[1, 2, 3, 7, 64 * 1024])
 def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Reading in blocks of this size, so that every character and row is cut somewhere."""
-    monkeypatch.setattr(sources, "_BLOCK_BYTES", request.param)
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", request.param)
     return request.param
 
 
@@ -109,14 +110,14 @@ class TestCsvFiles:
         path.write_text(f"# list\n\nname,mobile\n,\n , \na\nb,\nc,{C}\n", encoding="utf-8")
         assert read(path, "mobile") == [("", 6), ("", 7), (C, 8)]
 
-    def test_rows_and_header_may_be_kept(self, tmp_path: Path) -> None:
-        """Whoever asks for the rows gets each beside its number, and the header."""
+    def test_values_of_other_columns_and_the_header(self, tmp_path: Path) -> None:
+        """The values of requested columns come beside each number."""
         path = tmp_path / "numbers.csv"
         path.write_text(f'name,mobile\n"a\nb",{A}\n', encoding="utf-8")
-        with open_numbers(path, rows=True) as file:
+        with open_numbers(path, values=["name", "2"]) as file:
             rows = [row for block in file.blocks() for row in block.rows]
             assert list(file.header) == ["name", "mobile"]
-        assert rows == [["a\nb", A]]
+        assert rows == [("a\nb", A)]
 
     def test_one_quoted_column(self, tmp_path: Path) -> None:
         """A file that begins with a quote is CSV, even with one column."""
@@ -175,8 +176,8 @@ def test_rows_without_quotes_are_read_as_those_with(tmp_path: Path, rest: str) -
 
 def test_a_quote_that_is_never_closed_ends_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What looks like one endless row is refused, naming the line where it begins."""
-    monkeypatch.setattr(sources, "_ROW_CHARACTERS", 1000)
-    monkeypatch.setattr(sources, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(text_files, "_ROW_CHARACTERS", 1000)
+    monkeypatch.setattr(text_files, "_BLOCK_BYTES", 100)
     path = tmp_path / "numbers.csv"
     path.write_text(f'n,mobile\na,{A}\n"b,{B}\n' + f"c,{C}\n" * 1000, encoding="utf-8")
     with pytest.raises(SourceFileError, match=r"line 3: the row that begins here has more than 1000 characters"):
@@ -185,7 +186,7 @@ def test_a_quote_that_is_never_closed_ends_in_bounded_memory(tmp_path: Path, mon
 
 def test_a_file_of_one_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds before the first line ends."""
-    monkeypatch.setattr(sources, "_ROW_CHARACTERS", 1000)
+    monkeypatch.setattr(text_files, "_ROW_CHARACTERS", 1000)
     path = tmp_path / "numbers.txt"
     path.write_text("1" * 2000, encoding="utf-8")
     with pytest.raises(SourceFileError, match="line 1: the row that begins here"):
@@ -310,7 +311,7 @@ def test_whatever_a_csv_writer_writes_is_read_back(
     path = tmp_path_factory.mktemp("csv") / "numbers.csv"
     path.write_bytes(text.getvalue().encode(encoding))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "_BLOCK_BYTES", block)
+        patch.setattr(text_files, "_BLOCK_BYTES", block)
         assert read(path, "手机") == expected
 
 
@@ -360,7 +361,7 @@ class TestFiles:
             def read1(self, size: int = -1, /) -> bytes:
                 raise OSError
 
-        file = NumberFile(Broken(), "disk", None, None)  # type: ignore[arg-type]
+        file = NumberFile(Broken(), ColumnReader("disk"), None)  # type: ignore[arg-type]
         with pytest.raises(SourceFileError, match="disk: OSError"):
             file.read_block()
         assert file.pipe is None

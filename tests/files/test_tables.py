@@ -21,8 +21,10 @@ from qxt_async.errors import (
     InvalidTextError,
     SourceFileError,
 )
-from qxt_async.files import tables, workbooks
-from qxt_async.files.tables import TableFile, open_table, restored
+from qxt_async.files import TableFile, workbooks
+from qxt_async.files.columns import ColumnReader
+from qxt_async.files.spreadsheets import cell_to_text, restore_digits
+from qxt_async.files.tables import open_table
 
 pytestmark = pytest.mark.anyio
 
@@ -236,7 +238,7 @@ async def test_damage_in_any_way_to_pack_is_told(tmp_path: Path, packed: int) ->
 async def test_a_workbook_that_goes_away_is_told(tmp_path: Path) -> None:
     """A file that cannot be opened any more is an error of ours."""
     with pytest.raises(SourceFileError, match="No such file"):
-        workbooks.WorkbookReader(str(tmp_path / "none.xlsx"), None, 1)
+        workbooks.WorkbookReader(ColumnReader(str(tmp_path / "none.xlsx")), 1)
 
 
 # --- Parquet ----------------------------------------------------------------------------------------------------------
@@ -368,19 +370,19 @@ async def test_what_is_no_source_is_refused(source: Any) -> None:
 )
 def test_numbers_are_restored_where_nothing_is_lost(raw: Any, number: Any) -> None:
     """Digits that are all spelled out are taken; everything else stays as it is."""
-    assert restored(raw) == number
+    assert restore_digits(raw) == number
 
 
 @pytest.mark.parametrize("raw", ["1.38E+10", "1.3800138E+10", "1E10", "1.55E+1"])
 def test_numbers_with_lost_digits_are_invalid(raw: str) -> None:
     """Digits that a spreadsheet rounded away are never guessed: zeros might be right, and might be somebody else."""
     with pytest.raises(InvalidNumberError, match="a spreadsheet has rounded it"):
-        restored(raw)
+        restore_digits(raw)
 
 
 def test_values_as_text() -> None:
     """Whole numbers have no fraction, other things are what Python calls them."""
-    assert [tables.cell_to_text(value) for value in (7, 2.50, None, float("inf"), dt.time(8, 30))] == [
+    assert [cell_to_text(value) for value in (7, 2.50, None, float("inf"), dt.time(8, 30))] == [
         "7",
         "2.5",
         "",

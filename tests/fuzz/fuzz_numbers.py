@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
 
-from qxt_async.errors import SourceFileError
-from qxt_async.files.sources import NumberFile
+from qxt_async.errors import InvalidTextError, SourceFileError
+from qxt_async.files import NumberFile
+from qxt_async.files.columns import ColumnReader
 from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "numbers"
@@ -51,36 +52,38 @@ class Cut(io.BytesIO):
 def check(data: bytes) -> None:
     """Read one file, and check what every file has to keep."""
     options, place, content = *(data[:2] + b"\0\0")[:2], data[2:]
-    column, encoding, rows = COLUMNS[options & 7], ENCODINGS[options >> 3 & 7], bool(options & 64)
-    numbers = _read(content, column, encoding, rows, place or -1)
+    column, encoding, values = COLUMNS[options & 7], ENCODINGS[options >> 3 & 7], ("1",) if options & 64 else ()
+    numbers = _read(content, column, encoding, values, place or -1)
     if numbers:
         _admit(numbers, content)
     if not options & 128 or not 0 < place < len(content):
         return
     # What is not said about the encoding is decided by the first read that is not ASCII, so only then they may differ.
     if encoding or content.isascii() or content.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        again = _read(content, column, encoding, rows, -1)
+        again = _read(content, column, encoding, values, -1)
         # A quote within a field that is not quoted is no CSV: where a row ends is then a guess, and a wrong one refuses
         # the file. It never makes another number of it.
         assert again == numbers or (b'"' in content and None in (again, numbers))
 
 
 def _read(
-    content: bytes, column: str | int | None, encoding: str | None, rows: bool, first: int
+    content: bytes, column: str | int | None, encoding: str | None, values: tuple[str, ...], first: int
 ) -> list[tuple[str, int]] | None:
     """The numbers with their lines, or none if the file is refused."""
     stream = cast("io.BufferedReader", Cut(content, first))
     found: list[tuple[str, int]] = []
     try:
-        with NumberFile(stream, "numbers", column, encoding, rows=rows) as file:
+        with NumberFile(stream, ColumnReader("numbers", column, values), encoding) as file:
             for block in file.blocks():
                 assert len(block.numbers) == len(block.lines)
                 assert len(block.rows) in (0, len(block.numbers))
-                for row, number in zip(block.rows, block.numbers, strict=False):
-                    assert number in row or not number
+                assert all(len(row) == len(values) for row in block.rows)
                 found += zip(block.numbers, block.lines, strict=True)
     except SourceFileError as error:
         _complains(error)
+        return None
+    except InvalidTextError:
+        assert values  # the requested column is not there
         return None
     lines = [line for _, line in found]
     assert lines == sorted(set(lines))

@@ -11,7 +11,9 @@ from itertools import cycle, islice
 from pathlib import Path
 
 from qxt_async.errors import InvalidExtnoError, InvalidTextError
-from qxt_async.files.templates import Template, is_template
+from qxt_async.files import Template
+from qxt_async.files.columns import find_column
+from qxt_async.files.templates import is_template
 from qxt_async.protocol.texts import bad_characters, check_extno, encode, segments, substitute
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "texts"
@@ -84,7 +86,7 @@ def _is_position(name: str, existing: list[str]) -> bool:
 
 def _resolve(template: Template, existing: list[str]) -> None:
     try:
-        indices = template.resolve(existing)
+        indices = [find_column(name, existing) for name in template.columns]
     except InvalidTextError:
         refused = [name for name in template.columns if existing.count(name) != 1]
         assert any(existing.count(name) > 1 or not _is_position(name, existing) for name in refused)

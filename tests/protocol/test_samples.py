@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from qxt_async.errors import InvalidTextError, SourceFileError
-from qxt_async.files.sources import open_numbers
-from qxt_async.files.templates import Template
+from qxt_async.files import Template, open_numbers
 from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 from qxt_async.protocol.texts import bad_characters, encode, segments
 

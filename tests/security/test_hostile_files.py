@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from qxt_async.errors import SourceFileError
-from qxt_async.files import parquet
-from qxt_async.files.sources import open_numbers
-from qxt_async.files.tables import TableFile, open_table
+from qxt_async.files import TableFile, open_numbers, parquet
+from qxt_async.files.tables import open_table
 
 NUMBER = "13800138000"
 
@@ -116,7 +115,8 @@ def test_no_file_of_a_megabyte_takes_minutes(tmp_path: Path, content: bytes, ref
     """What makes a careless reader count the same again for each line ends long before a test's time is over."""
     path = tmp_path / "numbers.csv"
     path.write_bytes(content)
-    with open_numbers(path, rows=True) as numbers:
+    values = ["1"] if b"," in content or b'"' in content else []  # a text file has no columns
+    with open_numbers(path, values=values) as numbers:
         if refused is None:
             assert len(list(numbers)) <= 1
             return
@@ -130,6 +130,6 @@ def test_a_column_of_any_name_is_a_column(tmp_path: Path, name: str) -> None:
     """A header is text, whatever it looks like."""
     path = tmp_path / "numbers.csv"
     path.write_text(f'"{name}",mobile\nx,{NUMBER}\n', encoding="utf-8")
-    with open_numbers(path, "mobile", rows=True) as numbers:
+    with open_numbers(path, "mobile", values=["1"]) as numbers:
         assert list(numbers) == [NUMBER]
         assert numbers.header[0] == name
