@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from support.canaries import Canaries
+from support.offline import refuse_sockets
 from support.postgresql_server import Server, programs, server
 
 from qxt_async.journal.postgres import database as postgres_database
@@ -23,6 +24,8 @@ settings.load_profile("quick" if os.environ.get("QXT_TEST_QUICK") else "qxt")
 def pytest_configure(config: pytest.Config) -> None:
     """Let no test show a secret, and let Ctrl-C be heard by the processes that tests start."""
     config.pluginmanager.register(Canaries(), "canaries")
+    if os.environ.get("QXT_TEST_OFFLINE"):
+        refuse_sockets()
     # A shell lets what it runs in the background ignore it, and whoever ignores it hands that on.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

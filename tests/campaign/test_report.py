@@ -335,7 +335,7 @@ async def test_what_a_report_cannot_be_is_refused(
     for module in ("jinja2", "pygal"):
         with monkeypatch.context() as patch:
             patch.setitem(sys.modules, module, None)
-            with pytest.raises(InvalidConfigurationError, match=r"qxt_async\[report\]"):
+            with pytest.raises(InvalidConfigurationError, match=r"pip install '\.\[report\]'"):
                 render_report(await _with_reports(data))
 
 

@@ -56,7 +56,7 @@ def test_no_block_escapes(page: Path) -> None:
     for language, text in blocks(page):
         assert language in LANGUAGES or language.startswith("{") or language in ("sh", "text", "toml", "nginx"), text
         if language == "sh":
-            assert re.fullmatch(r"((\S*python3?|\S*pip|\S*nox) [^|;]*\n)+", text), text
+            assert re.fullmatch(r"(\. \.venv/bin/activate\n|(\S*python3?|\S*pip|\S*nox) [^|;]*\n)+", text), text
 
 
 @pytest.mark.parametrize("readme", [README, README_ZH], ids=["en", "zh"])
@@ -82,9 +82,9 @@ def test_links_to_files_lead_somewhere(page: Path) -> None:
 
 
 def test_the_readme_is_short() -> None:
-    """120 lines at most."""
+    """100 lines at most."""
     for readme in (README, README_ZH):
-        assert len(readme.read_text(encoding="utf-8").splitlines()) <= 120
+        assert len(readme.read_text(encoding="utf-8").splitlines()) <= 100
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -303,7 +303,7 @@ async def test_a_missing_extra_is_named(
     path = tmp_path / name
     path.write_bytes(b"PK\x03\x04" if name.endswith("xlsx") else b"PAR1")
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InvalidConfigurationError, match=r"qxt_async\[files\]"):
+    with pytest.raises(InvalidConfigurationError, match=r"pip install '\.\[files\]'"):
         await read(path)
 
 

@@ -199,7 +199,7 @@ async def test_not_on_trio() -> None:
 async def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without psycopg the error names the extra."""
     monkeypatch.setitem(__import__("sys").modules, "qxt_async.journal.postgres.database", None)
-    with pytest.raises(InvalidConfigurationError, match=r"qxt_async\[postgres\]"):
+    with pytest.raises(InvalidConfigurationError, match=r"pip install '\.\[postgres\]'"):
         open_journal("postgresql://host/db")
 
 

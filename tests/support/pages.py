@@ -1,13 +1,14 @@
 """Reads a page of the documentation the way its reader would: every block of code is run.
 
 - ``python``: run as it stands; ``await`` may stand outside of a function, then it runs in the page's event loop. A
-  block with test functions goes into a file instead, and pytest runs those files when the page ends.
+  block with test functions goes into a file instead, and pytest runs those files when the page ends. A block after
+  "Save this as `send.py`" is also that file.
 - ``console``: lines after ``$`` are given to a shell; what follows is the output that they must have. A command that
-  serves (``qxt simulate``) goes on until the page ends.
+  serves (``qxt simulate``, with or without ``&``) goes on until the page ends.
 - ``output``: what the ``python`` block before it must have printed.
 
 In outputs ``...`` stands for anything. ``127.0.0.1:8080`` in a page becomes the address of a simulated gateway on a
-free port; the environment points to it, and ``client`` is a client of it.
+free port; the environment points to it, and ``client`` is a client of it. 8081 becomes another free port.
 """
 
 from __future__ import annotations
@@ -40,9 +41,10 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "README.zh-CN.md", *sorted((ROOT / "docs").glob("*.md"))]
 LANGUAGES = ("python", "console", "output")
 
-_ADDRESS = "127.0.0.1:8080"
+_PORT = re.compile(r"(127\.0\.0\.1:|--port )(8080|8081)\b")
 _SERVES = re.compile(r"qxt (simulate|receive)\b")
 _LISTENS = re.compile(r"listening on|running on", re.IGNORECASE)
+_SAVED = re.compile(r"^Save this as `(\w+\.py)`.*\n\n\Z", re.MULTILINE)
 _TESTS = re.compile(r"^(async )?def test_|^@pytest\.fixture", re.MULTILINE)
 
 
@@ -84,11 +86,12 @@ class Reader:
         with ExitStack() as stack:
             self._stack = stack
             self._portal = stack.enter_context(anyio.from_thread.start_blocking_portal("asyncio"))
-            if any(_SERVES.search(text) and _ADDRESS[-4:] in text for _, text in blocks(self._page)):
-                self._port = free_port()
+            if any(_SERVES.search(text) and _PORT.search(text) for _, text in blocks(self._page)):
+                ports = free_port(), free_port()
             else:
                 base_url = stack.enter_context(serve(self.gateway))
-                self._port = int(base_url.split(":")[2].split("/")[0])
+                ports = int(base_url.split(":")[2].split("/")[0]), free_port()
+            self._ports = dict(zip(("8080", "8081"), map(str, ports), strict=True))
             stack.enter_context(contextlib.chdir(self._folder))
             self._set_environment()
             # Entered and left in one task, whatever the examples do.
@@ -110,7 +113,10 @@ class Reader:
         self._stack.callback(restore)
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         os.environ.update(
-            QXT_USER="user", QXT_PASSWORD="password", QXT_BASE_URL=f"http://127.0.0.1:{self._port}/qxt", COLUMNS="100"
+            QXT_USER="user",
+            QXT_PASSWORD="password",
+            QXT_BASE_URL=f"http://127.0.0.1:{self._ports[_PORTS[0]]}/qxt",
+            COLUMNS="100",
         )
         for name in ("QXT_PASSWORD_MD5", "QXT_JOURNAL", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):
             os.environ.pop(name, None)
@@ -131,16 +137,18 @@ class Reader:
             self._run_test_files()
 
     def _here(self, text: str) -> str:
-        return text.replace(_ADDRESS, f"127.0.0.1:{self._port}").replace(
-            f"--port {_ADDRESS[-4:]}", f"--port {self._port}"
-        )
+        return _PORT.sub(lambda found: found[1] + self._ports[found[2]], text)
 
     def _there(self, text: str) -> str:
-        return text.replace(f"127.0.0.1:{self._port}", _ADDRESS)
+        for shown, port in self._ports.items():
+            text = text.replace(f"127.0.0.1:{port}", f"127.0.0.1:{shown}")
+        return text
 
     def run_python(self, example: Example) -> None:
         """Run a block, or put it aside if it holds tests."""
         source = self._here(example.parsed)
+        if name := _SAVED.search(example.document.text[: example.start]):
+            Path(name[1]).write_text(source, encoding="utf-8")
         if _TESTS.search(source):
             self._test_files += 1
             Path(f"test_page_{self._test_files}.py").write_text(source, encoding="utf-8")
@@ -212,7 +220,7 @@ class Reader:
     def _serve(self, command: str, output: str) -> None:
         process = self._stack.enter_context(
             subprocess.Popen(
-                ["bash", "-c", f"exec {command}"],
+                ["bash", "-c", f"exec {command.removesuffix('&')}"],
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

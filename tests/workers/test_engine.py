@@ -204,5 +204,5 @@ def test_without_the_extra_it_says_which(monkeypatch: pytest.MonkeyPatch) -> Non
     for name in [name for name in sys.modules if name.startswith("qxt_async.workers")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "procrastinate", None)
-    with pytest.raises(InvalidConfigurationError, match=r"qxt_async\[postgres\]"):
+    with pytest.raises(InvalidConfigurationError, match=r"pip install '\.\[postgres\]'"):
         importlib.import_module("qxt_async.workers")
