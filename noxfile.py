@@ -66,6 +66,56 @@ def demo(session: nox.Session) -> None:
     session.run(python, "docs/examples/bulk_demo.py", *session.posargs)
 
 
+@nox.session(python=False)
+def readme(session: nox.Session) -> None:
+    """Follow README and the quick start literally, command by command, in a new environment for each."""
+    session.run(sys.executable, "tests/readme/follow.py", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})
+
+
+# What needs no socket, no database and no process. A test among it that opens a socket fails.
+QUICK = [
+    *map(str, sorted(ROOT.glob("tests/test_*.py"))),
+    *(f"tests/{name}" for name in ("files", "protocol", "runtime", "sending")),
+    *(
+        f"tests/client/test_{name}.py"
+        for name in ("balance", "limits", "sending_in_bulk", "sending_once", "validation")
+    ),
+    "tests/docs/test_pages.py",
+    "--ignore=tests/sending/test_leaving_early.py",
+]
+
+
+def _quick(session: nox.Session) -> None:
+    session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
+    workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "2"), "--dist", "worksteal"]
+    environment = {"QXT_TEST_QUICK": "1", "QXT_TEST_OFFLINE": "1"}
+    session.run("pytest", "-q", *workers, "-m", "not slow", *(session.posargs or QUICK), env=environment)
+
+
+@nox.session
+def quick(session: nox.Session) -> None:
+    """Run the tests that need no socket, no database and no process; `-R` uses the environment again."""
+    _quick(session)
+
+
+@nox.session(python=PYTHONS[1:] or PYTHONS)
+def others(session: nox.Session) -> None:
+    """Run the quick tests on each Python but the oldest."""
+    _quick(session)
+
+
+@nox.session(name="all", python=False)
+def everything(session: nox.Session) -> None:
+    """Run all there is: the whole suite on every Python, and everything slow (many hours)."""
+    for name in ("lint", "typing", "docs", "readme", "demo", "build"):
+        session.notify(name)
+    session.notify(f"tests-{PYTHONS[0]}")
+    for version in PYTHONS[1:]:
+        session.notify(f"tests-{version}", posargs=["tests"])
+    for name in ("lowest", "chaos", "faults", "soak", "fuzz", "bench"):
+        session.notify(f"{name}-{PYTHONS[0]}")
+
+
 BETWEEN = [
     *map(str, sorted(ROOT.glob("tests/test_*.py"))),
     *(

@@ -108,3 +108,13 @@ def test_every_rule_that_code_cites_is_in_the_protocol() -> None:
     for source in (ROOT / "qxt_async").rglob("*.py"):
         for rule in re.findall(r"PROTOCOL (\d(?:\.\d)?)", source.read_text(encoding="utf-8")):
             assert f"(protocol-{rule})=" in protocol, f"{source.name} cites {rule}"
+
+
+def test_hooks_before_a_commit_are_what_lint_runs() -> None:
+    """`.pre-commit-config.yaml` calls the same commands as the session `lint`, in the same order."""
+    noxfile = ast.parse((ROOT / "noxfile.py").read_text(encoding="utf-8"))
+    lint = next(node for node in noxfile.body if isinstance(node, ast.FunctionDef) and node.name == "lint")
+    calls = [node for node in ast.walk(lint) if isinstance(node, ast.Call) and ast.unparse(node.func) == "session.run"]
+    run = [" ".join(ast.literal_eval(argument) for argument in call.args) for call in calls]
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert re.findall(r"^ +entry: (.+)$", hooks, re.MULTILINE) == run

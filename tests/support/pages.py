@@ -115,7 +115,7 @@ class Reader:
         os.environ.update(
             QXT_USER="user",
             QXT_PASSWORD="password",
-            QXT_BASE_URL=f"http://127.0.0.1:{self._ports[_PORTS[0]]}/qxt",
+            QXT_BASE_URL=self._here("http://127.0.0.1:8080/qxt"),
             COLUMNS="100",
         )
         for name in ("QXT_PASSWORD_MD5", "QXT_JOURNAL", "PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):
