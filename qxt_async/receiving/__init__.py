@@ -1,4 +1,4 @@
-"""What the gateway pushes to us: the ASGI receiver, and waiting for the report on a message."""
+"""Receiving what the gateway pushes: the ASGI application, and waiting for the status report on a message."""
 
 from typing import TYPE_CHECKING
 
@@ -8,23 +8,12 @@ if TYPE_CHECKING:
     from qxt_async.receiving.receiver import PushReceiver, new_secret
     from qxt_async.receiving.tracking import DeliveryTracker, ReportFeed
 
-__all__ = [
-    "DeliveryTracker",
-    "PushReceiver",
-    "ReportFeed",
-    "new_secret",
-]
+__all__ = ["DeliveryTracker", "PushReceiver", "ReportFeed", "new_secret"]
 
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "receiver": (
-            "PushReceiver",
-            "new_secret",
-        ),
-        "tracking": (
-            "DeliveryTracker",
-            "ReportFeed",
-        ),
+        "receiver": ("PushReceiver", "new_secret"),
+        "tracking": ("DeliveryTracker", "ReportFeed"),
     },
 )
