@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack, cast
 import anyio
 
 from qxt_async.errors import (
+    ClientStateError,
     InsufficientBalanceError,
     InvalidConfigurationError,
     InvalidRequestError,
@@ -49,7 +50,7 @@ class QxtClient:
     """A client for one account of a QXT gateway. Works on asyncio and on trio.
 
     Use it as an async context manager, or call `aclose` at the end. One client serves any number of tasks of one
-    event loop, the first that it is used in; in any other it raises `WrongEventLoopError`.
+    event loop, the first that it is used in; in any other it raises `ClientStateError`.
 
     Args:
         user: login name.
@@ -407,9 +408,9 @@ class QxtClient:
 
         Raises:
             InvalidRequestError: at once, before any I/O: text, extension number or options cannot work.
-            AccountRefusedError, ForbiddenError: from the iteration, after all settled batches: one met what every batch
-                would meet (password, extension number; HTTP 403). No further batch was begun.
-            SourceFailedError, CallbackFailedError: likewise, when `numbers`, `on_result` or `on_progress` raised.
+            AccountRefusedError, UnexpectedStatusError: from the iteration, after all settled batches: one batch met
+                what every batch would meet (password, extension number; HTTP 403). No further batch was begun.
+            BulkStoppedError: likewise, when `numbers`, `on_result` or `on_progress` raised.
         """
         self._check_open()
         message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
@@ -456,7 +457,7 @@ class QxtClient:
         Raises:
             InvalidRequestError: nothing can be sent this way, or no number is valid. No I/O was done.
             InsufficientBalanceError: with `check_balance`; nothing was sent.
-            AccountRefusedError, ForbiddenError, SourceFailedError, CallbackFailedError: the send stopped early; the
+            AccountRefusedError, UnexpectedStatusError, BulkStoppedError: the send stopped early; the
                 error's `result` has what was settled before, and in `unsent` what was read from the source and not
                 sent.
 
@@ -528,7 +529,7 @@ class QxtClient:
 
     def _check_open(self) -> None:
         if self._dispatcher.closed:
-            raise InvalidConfigurationError("the client is closed: use it inside its async with block")
+            raise ClientStateError("the client is closed: use it inside its async with block")
 
 
 def _message(text: str | Message, *, extno: str | None, addseqno: bool, substitute_characters: bool) -> Message:

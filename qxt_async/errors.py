@@ -1,60 +1,44 @@
-"""What can go wrong, as one tree.
+"""The errors of this library, as one tree.
 
 ::
 
     QxtError
-     ├── InvalidRequestError (ValueError)     the caller's fault, raised before any I/O
-     │    ├── InvalidNumberError              one number is not a mobile number
-     │    ├── NoValidNumberError              nothing left to send to
-     │    ├── TooManyNumbersError             more than one request may carry
+     ├── InvalidRequestError (ValueError)     the caller's mistake, raised before any I/O
+     │    ├── InvalidNumberError              not a mobile number
+     │    ├── NoValidNumberError              no number is left to send to
+     │    ├── RequestTooLargeError            too many numbers for one request, or too long for a URL
      │    ├── InvalidTextError                empty, or not encodable in GBK
-     │    ├── InvalidExtnoError               not digits, or too long
-     │    ├── UrlTooLongError                 a GET that servers would cut
+     │    ├── InvalidExtnoError               an extension number that is not digits, or too long
      │    ├── SourceFileError                 a file of numbers that cannot be read
-     │    ├── WrongEventLoopError (RuntimeError)   a client belongs to the event loop that used it first
-     │    └── InvalidConfigurationError       an account or an option that cannot work
-     ├── InsufficientBalanceError             the balance was asked for and does not suffice
-     ├── RefusedError                         the gateway said no: definite, nothing was taken
-     │    ├── AccountRefusedError             every batch would meet it; a bulk send stops
-     │    │    ├── AuthenticationError
-     │    │    │    ├── EmptyUserError        PROTOCOL 2.1 n. 1
-     │    │    │    ├── UnknownUserError      n. 6
-     │    │    │    └── WrongPasswordError    n. 7
-     │    │    └── ExtnoRefusedError          n. 2
-     │    ├── AddressRefusedError             HTTP 4xx: what answers there takes no sends
-     │    ├── NoNumbersRefusedError           n. 3
-     │    ├── NoTextRefusedError              n. 4
-     │    ├── TooFewNumbersRefusedError       n. 8
-     │    ├── NumberCountRefusedError         n. 9
-     │    ├── RequestTooLargeError            HTTP 413, 414
-     │    ├── SubmitFailedError               ``fail:CODE:…``
-     │    └── UnknownRefusalError             a description that nobody documents
-     ├── NotSentError                         provably never left: nothing was taken
+     │    ├── InvalidConfigurationError       an account, an address or an option that cannot work
+     │    └── ClientStateError (RuntimeError)   the client is closed, or belongs to another event loop
+     ├── InsufficientBalanceError             the balance does not cover the send
+     ├── RefusedError                         refused, with a `code`: nothing was accepted
+     │    ├── AccountRefusedError             every batch of the account would be refused: a bulk send stops
+     │    │    └── AuthenticationError        wrong user name or password
+     │    └── SubmitFailedError               ``fail:CODE:…``
+     ├── NotSentError                         certainly not sent; sending again is safe
      │    └── ThrottledError                  HTTP 429
-     ├── OutcomeUnknownError                  it may have arrived: never repeated by itself
-     │    ├── DeadlineExceededError
-     │    ├── ConnectionBrokenError
-     │    ├── UnexpectedStatusError           a redirect, a 5xx
-     │    │    └── ForbiddenError             HTTP 403; every batch would meet it: a bulk send stops
-     │    ├── UnreadableAnswerError           nobody understands the answer
-     │    ├── ForeignAnswerError              the answer is another request's, or out of a cache
-     │    ├── PartialAnswerError              no line mentions some of the numbers
-     │    └── CancelledInFlightError          the caller went away while it was under way
-     ├── JournalError                         what must survive a crash cannot be kept or read
-     │    ├── JournalBusyError                too much waits to be written: nothing was, come back later
-     │    ├── JournalClosedError              not opened yet, or closed
-     │    ├── JournalSchemaError              not a journal, or one of a newer version
-     │    └── JournalUnavailableError         disk full, locked, read-only, damaged
-     ├── CampaignError                        a campaign cannot do what was asked of it
-     │    ├── CampaignNotFoundError           the journal has none of this id
-     │    ├── CampaignStateError              not in its present state
-     │    └── ConfirmationRequiredError       sending again costs money: look at the counts and confirm them
-     ├── DeliveryTimeoutError                 no status report came in time
-     ├── SourceFailedError                    the caller's iterable raised; carries what was sent
-     ├── CallbackFailedError                  the caller's callback raised; carries what was sent
+     ├── OutcomeUnknownError                  the gateway may have accepted it; never sent again automatically
+     │    ├── DeadlineExceededError (TimeoutError)
+     │    ├── ConnectionBrokenError (ConnectionError)
+     │    ├── UnexpectedStatusError           a redirect, 403, 5xx
+     │    ├── UnusableAnswerError             not of the protocol, too large, or another request's
+     │    └── PartialAnswerError              the answer does not mention some numbers
+     ├── JournalError                         the journal cannot store or read
+     │    ├── JournalBusyError                too many writes are waiting: try again later
+     │    ├── JournalClosedError (RuntimeError)   not open yet, or closed
+     │    ├── JournalSchemaError              not a journal, or written by a newer version
+     │    └── JournalUnavailableError         disk full, locked, read-only, damaged, connection lost
+     ├── CampaignError                        a campaign cannot do what was requested
+     │    ├── CampaignNotFoundError           the journal has no campaign of this id
+     │    ├── CampaignStateError              the campaign's state does not allow it
+     │    └── ConfirmationRequiredError       sending again costs money and has to be confirmed
+     ├── DeliveryTimeoutError (TimeoutError)   no status report came in time
+     ├── BulkStoppedError                     the source of numbers or a callback raised during a bulk send
      └── BulkFailedError                      from ``BulkResult.raise_for_failures()``
 
-Every error pickles, names numbers only masked, and never contains a text, a password or its digest.
+Every error can be pickled. No message contains a text, a password, a digest or a whole phone number.
 """
 
 from __future__ import annotations
@@ -67,60 +51,6 @@ if TYPE_CHECKING:
     from qxt_async.models import BatchResult, BulkResult
     from qxt_async.protocol.texts import BadCharacter
 
-__all__ = [
-    "AccountRefusedError",
-    "AddressRefusedError",
-    "AuthenticationError",
-    "BulkFailedError",
-    "CallbackFailedError",
-    "CampaignError",
-    "CampaignNotFoundError",
-    "CampaignStateError",
-    "CancelledInFlightError",
-    "ConfirmationRequiredError",
-    "ConnectionBrokenError",
-    "DeadlineExceededError",
-    "DeliveryTimeoutError",
-    "EmptyUserError",
-    "ExtnoRefusedError",
-    "ForbiddenError",
-    "ForeignAnswerError",
-    "InsufficientBalanceError",
-    "InvalidConfigurationError",
-    "InvalidExtnoError",
-    "InvalidNumberError",
-    "InvalidRequestError",
-    "InvalidTextError",
-    "JournalBusyError",
-    "JournalClosedError",
-    "JournalError",
-    "JournalSchemaError",
-    "JournalUnavailableError",
-    "NoNumbersRefusedError",
-    "NoTextRefusedError",
-    "NoValidNumberError",
-    "NotSentError",
-    "NumberCountRefusedError",
-    "OutcomeUnknownError",
-    "PartialAnswerError",
-    "QxtError",
-    "RefusedError",
-    "RequestTooLargeError",
-    "SourceFailedError",
-    "SourceFileError",
-    "SubmitFailedError",
-    "ThrottledError",
-    "TooFewNumbersRefusedError",
-    "TooManyNumbersError",
-    "UnexpectedStatusError",
-    "UnknownRefusalError",
-    "UnknownUserError",
-    "UnreadableAnswerError",
-    "UrlTooLongError",
-    "WrongEventLoopError",
-    "WrongPasswordError",
-]
-
 
 def _rebuild(cls: type[QxtError], args: tuple[Any, ...]) -> QxtError:
     error = cls.__new__(cls)
@@ -132,22 +62,24 @@ class QxtError(Exception):
     """The base of all errors of this library.
 
     Attributes:
-        result: what was settled before the error, where a call had several numbers: a `BatchResult` from `send`,
-            a `BulkResult` from `send_bulk` (`stream_bulk` has handed its batches out already), else ``None``.
-        concerns_every_batch: whether every other batch would meet it too: a bulk send stops at once, a campaign is
-            paused.
+        result: the outcome of a call with several numbers: a `BatchResult` from `send`, a `BulkResult` from
+            `send_bulk`, otherwise ``None``.
+        concerns_every_batch: whether every other batch would get the same error. A bulk send stops then, and a
+            campaign is paused.
     """
 
     result: BatchResult | BulkResult | None = None
     concerns_every_batch: bool = False
 
+    @property
+    def label(self) -> str:
+        """A stable word for journals, exports and reports: the code of a refusal, otherwise the name of the class."""
+        return type(self).__name__
+
     def __reduce__(self) -> tuple[Any, ...]:
-        # Exception's own way calls cls(*args), which fails for every class with other arguments than its message.
-        # The state goes last, where pickle allows the cycle of an error and the result that it is part of.
+        # The default calls cls(*args), which fails for a class whose arguments are not its message. The state comes
+        # last, so that pickle can restore an error and a result that refer to each other.
         return _rebuild, (type(self), self.args), self.__dict__
-
-
-# --- the caller's fault ------------------------------------------------------------------------------------------
 
 
 class InvalidRequestError(QxtError, ValueError):
@@ -155,10 +87,10 @@ class InvalidRequestError(QxtError, ValueError):
 
 
 class InvalidNumberError(InvalidRequestError):
-    """A number is not a mobile number of the wanted pattern.
+    """A number is not a mobile number of the required pattern.
 
     Attributes:
-        masked: the number as it may be shown.
+        masked_number: the number, masked.
         reason: what is wrong with it.
     """
 
@@ -169,25 +101,30 @@ class InvalidNumberError(InvalidRequestError):
 
 
 class NoValidNumberError(InvalidRequestError):
-    """After leaving out invalid, repeated and suppressed numbers nothing is left to send to."""
+    """No number is left to send to, without the invalid, repeated and suppressed ones."""
 
 
-class TooManyNumbersError(InvalidRequestError):
-    """One request carries at most 1000 numbers (PROTOCOL 1). Use `QxtClient.send_bulk`."""
+class RequestTooLargeError(InvalidRequestError):
+    """One request cannot carry that much: at most 1000 numbers, and for GET about 8,000 bytes (PROTOCOL 1, 1.1).
 
-    def __init__(self, count: int, limit: int) -> None:
-        super().__init__(
-            f"{count} numbers in one request, at most {limit} are allowed: use send_bulk(), which splits them"
-        )
-        self.count = count
+    Attributes:
+        size: the size of the request: numbers, or bytes of its URL.
+        limit: the largest size allowed.
+        fits: how many of the numbers one request can carry; 0 if the text alone is too long.
+    """
+
+    def __init__(self, message: str, size: int, limit: int, fits: int) -> None:
+        super().__init__(message)
+        self.size = size
         self.limit = limit
+        self.fits = fits
 
 
 class InvalidTextError(InvalidRequestError):
-    """The text is empty or has characters that the gateway's GBK cannot carry (PROTOCOL 1.3).
+    """The text is empty, or has characters that GBK, the gateway's encoding, does not have (PROTOCOL 1.3).
 
     Attributes:
-        characters: the offending characters, each a `texts.BadCharacter` with its position.
+        characters: each such character with its position, as `protocol.BadCharacter`.
     """
 
     def __init__(self, message: str, characters: Sequence[BadCharacter] = ()) -> None:
@@ -196,34 +133,15 @@ class InvalidTextError(InvalidRequestError):
 
 
 class InvalidExtnoError(InvalidRequestError):
-    """The extension number is not digits or, with the channel's own, longer than 20 (PROTOCOL 1)."""
-
-
-class UrlTooLongError(InvalidRequestError):
-    """A GET request would have a longer URL than servers accept (PROTOCOL 1.1).
-
-    Attributes:
-        length: bytes of the URL.
-        limit: bytes allowed.
-        fits: how many of the numbers would fit.
-    """
-
-    def __init__(self, length: int, limit: int, fits: int) -> None:
-        advice = f"or at most {fits} numbers a batch" if fits > 0 else "the text alone is too long for a URL"
-        super().__init__(
-            f"the URL would be {length} bytes long, servers accept about {limit}: use method='POST' ({advice})"
-        )
-        self.length = length
-        self.limit = limit
-        self.fits = fits
+    """The extension number is not digits, or is longer than 20 together with the channel's own (PROTOCOL 1)."""
 
 
 class InvalidConfigurationError(InvalidRequestError):
-    """An account, an address or an option that cannot work; the message says which and how to set it."""
+    """An account, an address or an option cannot work; the message says which one and how to set it."""
 
 
-class WrongEventLoopError(InvalidRequestError, RuntimeError):
-    """A client was used in another event loop than before, where its connections cannot work. Nothing was sent."""
+class ClientStateError(InvalidRequestError, RuntimeError):
+    """The client is closed, or was first used in another event loop, where its connections are. Nothing was sent."""
 
 
 class SourceFileError(InvalidRequestError):
@@ -231,7 +149,7 @@ class SourceFileError(InvalidRequestError):
 
     Attributes:
         file: the path as given.
-        line: where, from 1; ``None`` if it is about the whole file.
+        line: the line, from 1; ``None`` if the error concerns the whole file.
         reason: what is wrong with it.
     """
 
@@ -247,8 +165,7 @@ class InsufficientBalanceError(QxtError):
     """The balance does not cover the send; nothing was sent (PROTOCOL 2.2).
 
     Attributes:
-        needed: credits, one a segment and number.
-        available: credits that the gateway reported.
+        needed, available: credits; one is needed for each segment and number.
     """
 
     def __init__(self, needed: int, available: int) -> None:
@@ -257,142 +174,63 @@ class InsufficientBalanceError(QxtError):
         self.available = available
 
 
-# --- the gateway refused: definite -----------------------------------------------------------------------------
-
-
 class RefusedError(QxtError):
-    """The gateway refused; nothing was taken.
+    """The gateway, or a server in front of it, refused the request. Nothing was accepted.
 
     Attributes:
-        description: the gateway's own words (cut to 200 characters).
+        code: a stable word for the reason. From the gateway's description (PROTOCOL 2.1): ``no-user``,
+            ``unknown-user``, ``wrong-password``, ``extension-number``, ``no-numbers``, ``no-text``,
+            ``too-few-numbers``, ``number-count``, or ``undocumented``. From an HTTP status: ``http-404`` and so on.
+        description: the gateway's own words, at most 200 characters.
+        advice: what to do.
+        status: the HTTP status, if that is the refusal; otherwise ``None``.
     """
 
-    advice = "the gateway refused"
-
-    def __init__(self, description: str) -> None:
-        super().__init__(f"{self.advice} (gateway: {description!r})")
+    def __init__(
+        self, code: str, description: str, advice: str = "the gateway refused", *, status: int | None = None
+    ) -> None:
+        super().__init__(f"{advice} (gateway: {description!r})")
+        self.code = code
         self.description = description
+        self.advice = advice
+        self.status = status
+
+    @property
+    def label(self) -> str:
+        """The code."""
+        return self.code
 
 
 class AccountRefusedError(RefusedError):
-    """A refusal that every other batch of this account would meet too; a bulk send stops at once."""
+    """The user name, the password or the extension number is refused, so every batch would be; a bulk send stops."""
 
-    advice = "the gateway refuses this account's requests"
     concerns_every_batch = True
 
 
 class AuthenticationError(AccountRefusedError):
-    """User name or password are not accepted."""
-
-    advice = "the gateway does not accept the user name or the password"
-
-
-class EmptyUserError(AuthenticationError):
-    """PROTOCOL 2.1, description 1 (``用户名或密码错误``)."""
-
-    advice = "the gateway saw no user name: set user, or QXT_USER"
-
-
-class UnknownUserError(AuthenticationError):
-    """PROTOCOL 2.1, description 6 (``无此用户或者密码不对1``)."""
-
-    advice = "the gateway does not know this user: check the user name and the address"
-
-
-class WrongPasswordError(AuthenticationError):
-    """PROTOCOL 2.1, description 7 (``无此用户或者密码不对``)."""
-
-    advice = "the gateway does not accept the password (sent as its lowercase md5): check it"
-
-
-class ExtnoRefusedError(AccountRefusedError):
-    """PROTOCOL 2.1, description 2 (``扩展号码错误``)."""
-
-    advice = "the channel does not allow this extension number: leave extno out or ask for the channel's rules"
-
-
-class AddressRefusedError(RefusedError):
-    """HTTP 400, 401, 404, 405 or 411: what answers at the address does not take the request.
-
-    Attributes:
-        status: the HTTP status.
-    """
-
-    def __init__(self, status: int) -> None:
-        self.advice = (
-            f"HTTP {status}: the server at base_url does not take this request; check base_url (it ends in /qxt "
-            "on most deployments) and what stands between"
-        )
-        super().__init__(f"HTTP {status}")
-        self.status = status
-
-
-class NoNumbersRefusedError(RefusedError):
-    """PROTOCOL 2.1, description 3 (``number``)."""
-
-    advice = "the gateway saw no numbers in the request"
-
-
-class NoTextRefusedError(RefusedError):
-    """PROTOCOL 2.1, description 4 (``smg``)."""
-
-    advice = "the gateway saw no text in the request"
-
-
-class TooFewNumbersRefusedError(RefusedError):
-    """PROTOCOL 2.1, description 8: the channel wants at least 10 numbers in a request."""
-
-    advice = "this channel takes no batch of fewer than 10 numbers: send more numbers at once"
-
-
-class NumberCountRefusedError(RefusedError):
-    """PROTOCOL 2.1, description 9: no numbers, or more than 1000."""
-
-    advice = "the gateway saw no numbers or too many: lower batch_size"
-
-
-class RequestTooLargeError(RefusedError):
-    """HTTP 413 or 414: lower `batch_size`, or use POST.
-
-    Attributes:
-        status: the HTTP status.
-    """
-
-    def __init__(self, status: int) -> None:
-        self.advice = f"HTTP {status}: the request is too large for this server; lower batch_size or use POST"
-        super().__init__(f"HTTP {status}")
-        self.status = status
+    """The gateway does not accept the user name or the password."""
 
 
 class SubmitFailedError(RefusedError):
-    """The gateway answered ``fail:CODE:…`` (PROTOCOL 2); 999 is a system error.
+    """The gateway answered ``fail:CODE:…`` (PROTOCOL 2); 999 is a system error. Its `code` is ``submit-failed``.
 
     Attributes:
-        codes: the distinct codes in the order of the answer.
-        count: how many numbers they concern.
+        codes: the different codes, in the order of the answer.
+        count: how many numbers failed.
     """
 
     def __init__(self, codes: tuple[str, ...], count: int) -> None:
-        self.advice = f"the gateway failed to take {count} number{'s' if count != 1 else ''}"
-        super().__init__("fail:" + ",".join(codes))
+        advice = f"the gateway failed to take {count} number{'s' if count != 1 else ''}"
+        super().__init__("submit-failed", "fail:" + ",".join(codes), advice)
         self.codes = codes
         self.count = count
 
 
-class UnknownRefusalError(RefusedError):
-    """``error:`` with a description that is not documented; its words are kept in `description`."""
-
-    advice = "the gateway refused for a reason that its document does not list"
-
-
-# --- never left ---------------------------------------------------------------------------------------------------
-
-
 class NotSentError(QxtError):
-    """The request provably never left this machine, or the gateway asked to come later. Sending again is safe.
+    """The request certainly did not leave this machine, or the gateway asks to send it later. Sending again is safe.
 
     Attributes:
-        reason: what stopped it.
+        reason: why it was not sent.
     """
 
     def __init__(self, reason: str) -> None:
@@ -401,11 +239,11 @@ class NotSentError(QxtError):
 
 
 class ThrottledError(NotSentError):
-    """HTTP 429: the server took nothing and asks to come later.
+    """HTTP 429: the server took nothing and asks to send later.
 
     Attributes:
         status: the HTTP status.
-        retry_after: seconds it asked for, ``None`` if it did not say.
+        retry_after: seconds that the server asks to wait, ``None`` if it did not say.
     """
 
     def __init__(self, status: int, retry_after: float | None) -> None:
@@ -415,11 +253,8 @@ class ThrottledError(NotSentError):
         self.retry_after = retry_after
 
 
-# --- may have arrived -----------------------------------------------------------------------------------------------
-
-
 class OutcomeUnknownError(QxtError):
-    """The request may have arrived. It is never repeated by itself: people could get the text twice (PROTOCOL 2.3).
+    """The gateway may have accepted the request. It is never repeated automatically (PROTOCOL 2.3).
 
     Attributes:
         reason: what happened.
@@ -430,53 +265,45 @@ class OutcomeUnknownError(QxtError):
         self.reason = reason
 
 
-class DeadlineExceededError(OutcomeUnknownError):
-    """The total deadline ran out after the body had begun to leave."""
+class DeadlineExceededError(OutcomeUnknownError, TimeoutError):
+    """The deadline of the request passed after a part of the request was sent."""
 
 
-class ConnectionBrokenError(OutcomeUnknownError):
-    """The connection was reset or closed, or the answer cut, after the body had begun to leave."""
+class ConnectionBrokenError(OutcomeUnknownError, ConnectionError):
+    """The connection was reset or closed, or the answer was cut off, after a part of the request was sent."""
 
 
 class UnexpectedStatusError(OutcomeUnknownError):
-    """A redirect (never followed), a 5xx, or another status that does not say whether it was taken.
+    """A redirect (never followed), 403, a 5xx, or another status that does not say whether the request was accepted.
+
+    403 concerns every batch: a filter in front of the gateway sends it. A filter may also send it in place of the
+    gateway's answer, so the outcome is unknown.
 
     Attributes:
         status: the HTTP status.
     """
 
-    def __init__(self, status: int, kind: str = "") -> None:
-        usual = "a redirect, which is never followed" if 300 <= status < 400 else "not an answer of the gateway"
-        super().__init__(f"HTTP {status}: {kind or usual}")
+    def __init__(self, status: int) -> None:
+        kind = "not an answer of the gateway"
+        if status == 403:
+            kind = "forbidden, before or after the gateway took it; check base_url and what stands between"
+        elif 300 <= status < 400:
+            kind = "a redirect, which is never followed"
+        super().__init__(f"HTTP {status}: {kind}")
         self.status = status
+        self.concerns_every_batch = status == 403
 
 
-class ForbiddenError(UnexpectedStatusError):
-    """HTTP 403. A filter in front of the gateway says so, or one that holds back the gateway's answer.
-
-    Every other batch would meet it too: a bulk send stops at once, a campaign is paused.
-    """
-
-    concerns_every_batch = True
-
-    def __init__(self) -> None:
-        super().__init__(403, "forbidden, before or after the gateway took it; check base_url and what stands between")
-
-
-class UnreadableAnswerError(OutcomeUnknownError):
-    """The answer is in no form that the protocol knows, or too large.
+class UnusableAnswerError(OutcomeUnknownError):
+    """The answer is not of the protocol, is too large, or belongs to another request (other numbers, a cache).
 
     Attributes:
-        answer: its beginning, with digits of numbers masked.
+        answer: the beginning of the answer, with phone numbers masked; empty if there is nothing to show.
     """
 
     def __init__(self, reason: str, answer: str = "") -> None:
         super().__init__(f"{reason}: {answer!r}" if answer else reason)
         self.answer = answer
-
-
-class ForeignAnswerError(OutcomeUnknownError):
-    """The answer is another request's: it speaks of numbers that this one did not send, or a cache had kept it."""
 
 
 class PartialAnswerError(OutcomeUnknownError):
@@ -491,31 +318,23 @@ class PartialAnswerError(OutcomeUnknownError):
         self.count = count
 
 
-class CancelledInFlightError(OutcomeUnknownError):
-    """The call was cancelled after the body had begun to leave and before the answer was there."""
-
-
-# --- of the journal and what comes back ---------------------------------------------------------------------------
-
-
 class JournalError(QxtError):
-    """What must survive a crash cannot be kept or read."""
+    """The journal cannot store or read."""
 
 
 class JournalBusyError(JournalError):
-    """More waits to be written than the journal holds in memory. Nothing of this call was written; come back later."""
+    """More writes are waiting than the journal holds in memory. Nothing of this call was written; try again later."""
 
 
-class JournalClosedError(JournalError):
-    """The journal was not opened yet, or is closed: use ``async with open_journal(…)``."""
+class JournalClosedError(JournalError, RuntimeError):
+    """The journal is not open yet, or is closed: use ``async with open_journal(…)``."""
 
 
 class JournalSchemaError(JournalError):
     """The database is not a journal, or a newer version of this library wrote it.
 
     Attributes:
-        found: the schema's version, ``None`` if it has none.
-        known: the newest that this version knows.
+        found, known: the schema's version, ``None`` if it has none, and the newest that this library knows.
     """
 
     def __init__(self, message: str, found: int | None, known: int) -> None:
@@ -525,18 +344,15 @@ class JournalSchemaError(JournalError):
 
 
 class JournalUnavailableError(JournalError):
-    """The database refused: disk full, locked by another process, read-only, damaged. ``__cause__`` says more.
+    """The database refused: disk full, locked by another process, read-only, damaged. ``__cause__`` has the details.
 
-    When it comes from writing, nothing of that call was written; only where the connection to a server was lost during
-    the commit itself, nobody can say.
+    A call that writes has written nothing, with one exception: if the connection to a server was lost during the
+    commit, it is not known whether the call was written.
     """
 
 
-# --- of a campaign ------------------------------------------------------------------------------------------------
-
-
 class CampaignError(QxtError):
-    """A campaign cannot do what was asked of it."""
+    """A campaign cannot do what was requested."""
 
 
 class CampaignNotFoundError(CampaignError):
@@ -555,8 +371,7 @@ class CampaignStateError(CampaignError):
     """The campaign's state does not allow it.
 
     Attributes:
-        campaign: the id.
-        state: the state.
+        campaign, state: the campaign's id and its state.
     """
 
     def __init__(self, campaign: int, state: str, advice: str) -> None:
@@ -566,11 +381,10 @@ class CampaignStateError(CampaignError):
 
 
 class ConfirmationRequiredError(CampaignError):
-    """What may reach people twice is sent again only if somebody has seen how many and said so.
+    """Numbers that may get the text twice are sent again only if the caller confirms how many they are.
 
     Attributes:
-        numbers: how many numbers would be sent again.
-        credits: messages that would be billed, once more.
+        numbers, credits: how many numbers would be sent again, and what that would cost.
     """
 
     def __init__(self, numbers: int, credits_: int) -> None:
@@ -579,15 +393,12 @@ class ConfirmationRequiredError(CampaignError):
         self.credits = credits_
 
 
-# --- of deliveries ------------------------------------------------------------------------------------------------
-
-
-class DeliveryTimeoutError(QxtError):
+class DeliveryTimeoutError(QxtError, TimeoutError):
     """No status report with a final state came in time. The message may still be delivered.
 
     Attributes:
         mid: the message id.
-        masked: the phone as it may be shown.
+        masked_number: the phone number, masked.
         timeout: seconds waited.
     """
 
@@ -598,29 +409,23 @@ class DeliveryTimeoutError(QxtError):
         self.timeout = timeout
 
 
-# --- of a bulk send -----------------------------------------------------------------------------------------------
+class BulkStoppedError(QxtError):
+    """The iterable of numbers or a callback raised, so the bulk send stopped early. ``__cause__`` has that error.
 
+    Attributes:
+        origin: ``"source"`` or ``"callback"``.
+    """
 
-class SourceFailedError(QxtError):
-    """The iterable of numbers raised; what was sent before is in `result`, the cause in ``__cause__``."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(f"the source of numbers failed with {cause}; what was sent before is in .result")
-
-
-class CallbackFailedError(QxtError):
-    """`on_result` or `on_progress` raised; what was sent before is in `result`, the cause in ``__cause__``."""
-
-    def __init__(self, cause: str) -> None:
-        super().__init__(f"a callback failed with {cause}; what was sent before is in .result")
+    def __init__(self, origin: str, cause: str) -> None:
+        super().__init__(f"the {origin} raised {cause}; what was sent before is in .result")
+        self.origin = origin
 
 
 class BulkFailedError(QxtError):
     """Some numbers of a bulk send failed or are unknown.
 
     Attributes:
-        failed: how many numbers failed.
-        unknown: how many are unknown.
+        failed, unknown: how many numbers.
     """
 
     def __init__(self, failed: int, unknown: int) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from qxt_async import errors
 from qxt_async.errors import (
+    AuthenticationError,
     BulkFailedError,
     InvalidRequestError,
     InvalidTextError,
@@ -21,8 +22,7 @@ from qxt_async.errors import (
     RefusedError,
     SubmitFailedError,
     ThrottledError,
-    UnreadableAnswerError,
-    WrongPasswordError,
+    UnusableAnswerError,
 )
 from qxt_async.models import BatchResult, BulkResult
 from qxt_async.protocol.texts import bad_characters
@@ -73,16 +73,19 @@ def test_the_tree_is_drawn_as_it_is() -> None:
     }
 
 
-def test_every_error_is_exported() -> None:
-    """The module's `__all__` has every class, sorted."""
-    assert errors.__all__ == sorted(CLASSES)
-
-
-def test_the_callers_fault_is_a_value_error() -> None:
-    """What is refused before any I/O can be caught as a `ValueError`, and nothing else can."""
-    assert {cls for cls in CLASSES.values() if issubclass(cls, ValueError)} == {
-        cls for cls in CLASSES.values() if issubclass(cls, InvalidRequestError)
-    }
+@pytest.mark.parametrize(
+    ("builtin", "expected"),
+    [
+        (ValueError, {cls for cls in CLASSES.values() if issubclass(cls, InvalidRequestError)}),
+        (RuntimeError, {errors.ClientStateError, errors.JournalClosedError}),
+        (TimeoutError, {errors.DeadlineExceededError, errors.DeliveryTimeoutError}),
+        (ConnectionError, {errors.ConnectionBrokenError}),
+        (OSError, {errors.DeadlineExceededError, errors.DeliveryTimeoutError, errors.ConnectionBrokenError}),
+    ],
+)
+def test_some_errors_are_also_builtin_ones(builtin: type[Exception], expected: set[type[QxtError]]) -> None:
+    """Exactly these can be caught as a builtin error, too; the caller's mistake is a `ValueError`."""
+    assert {cls for cls in CLASSES.values() if issubclass(cls, builtin)} == expected
 
 
 def test_the_outcomes_stand_apart() -> None:
@@ -107,7 +110,7 @@ def test_errors_pickle(cls: type[QxtError], again: Any) -> None:
 
 def test_an_error_pickles_with_the_result_that_has_it() -> None:
     """An error and the result it is part of refer to each other, and still do after pickling."""
-    error = WrongPasswordError("无此用户或者密码不对")
+    error = AuthenticationError("wrong-password", "无此用户或者密码不对", "check the password")
     batch = BatchResult(0, ("13800138000",), failed=("13800138000",), error=error)
     error.result = BulkResult((batch,), unsent=("13800138001",))
 
@@ -140,11 +143,26 @@ def test_errors_name_no_whole_number(cls: type[QxtError]) -> None:
 
 def test_a_refusal_says_what_to_do_and_what_the_gateway_said() -> None:
     """The message has the advice and the gateway's own words."""
-    error = WrongPasswordError("无此用户或者密码不对")
-    assert str(error) == (
-        "the gateway does not accept the password (sent as its lowercase md5): check it "
-        "(gateway: '无此用户或者密码不对')"
+    error = AuthenticationError("wrong-password", "无此用户或者密码不对", "check the password")
+    assert str(error) == "check the password (gateway: '无此用户或者密码不对')"
+    assert (error.code, error.description, error.advice) == (
+        "wrong-password",
+        "无此用户或者密码不对",
+        "check the password",
     )
+
+
+def test_the_label_of_a_refusal_is_its_code() -> None:
+    """Journals and exports name a refusal by its code, and any other error by its class."""
+    assert AuthenticationError("no-user", "").label == "no-user"
+    assert SubmitFailedError(("999",), 1).label == "submit-failed"
+    assert NotSentError("x").label == "NotSentError"
+
+
+def test_only_403_of_the_unexpected_statuses_concerns_every_batch() -> None:
+    """HTTP 403 stops a bulk send, and still does after pickling; other statuses do not."""
+    assert pickle.loads(pickle.dumps(errors.UnexpectedStatusError(403))).concerns_every_batch
+    assert not errors.UnexpectedStatusError(500).concerns_every_batch
 
 
 @pytest.mark.parametrize(
@@ -158,14 +176,12 @@ def test_a_refusal_says_what_to_do_and_what_the_gateway_said() -> None:
         (ThrottledError(429, 2.5), "come back later in 2.5 s"),
         (errors.UnexpectedStatusError(300), "HTTP 300: a redirect, which is never followed"),
         (errors.UnexpectedStatusError(302), "HTTP 302: a redirect, which is never followed"),
-        (errors.ForbiddenError(), "HTTP 403: forbidden, before or after the gateway took it; check base_url"),
+        (errors.UnexpectedStatusError(403), "HTTP 403: forbidden, before or after the gateway took it; check base_url"),
         (errors.UnexpectedStatusError(500), "HTTP 500: not an answer of the gateway"),
-        (UnreadableAnswerError("nobody understands"), "not sent again: nobody understands"),
-        (UnreadableAnswerError("nobody understands", "<html>"), "nobody understands: '<html>'"),
-        (errors.UrlTooLongError(9000, 8000, 600), "or at most 600 numbers a batch"),
-        (errors.UrlTooLongError(9000, 8000, 0), "the text alone is too long"),
-        (errors.AddressRefusedError(404), "check base_url"),
-        (errors.RequestTooLargeError(413), "lower batch_size"),
+        (UnusableAnswerError("nobody understands"), "not sent again: nobody understands"),
+        (UnusableAnswerError("nobody understands", "<html>"), "nobody understands: '<html>'"),
+        (errors.BulkStoppedError("source", "LookupError"), "the source raised LookupError; what was sent before"),
+        (errors.RefusedError("undocumented", "x"), "the gateway refused (gateway: 'x')"),
         (errors.InsufficientBalanceError(5, 2), "5 credits are needed and 2 are available"),
         (BulkFailedError(1, 2), "1 numbers failed and 2 are unknown"),
         (InvalidTextError("the text is empty"), "the text is empty"),

@@ -202,7 +202,7 @@ async def _require(client: QxtClient, needed: int) -> None:
 
 async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: SendSummary) -> None:
     """Send until the source ends; when `beginning` is cancelled, wait for what is under way."""
-    from qxt_async import CallbackFailedError, QxtError, SourceFailedError
+    from qxt_async import BulkStoppedError, QxtError
 
     began = time.monotonic()
     try:
@@ -210,11 +210,9 @@ async def _drain(stream: BulkStream, beginning: anyio.CancelScope, ledger: SendS
             with beginning:
                 async for _ in stream:
                     pass
-    except SourceFailedError as error:
-        if isinstance(error.__cause__, QxtError):
+    except BulkStoppedError as error:
+        if error.__cause__ is not None and (error.origin == "callback" or isinstance(error.__cause__, QxtError)):
             raise error.__cause__ from None
         raise
-    except CallbackFailedError as error:
-        raise (error.__cause__ or error) from None
     finally:
         ledger.elapsed = time.monotonic() - began

@@ -13,7 +13,7 @@ import click
 
 from qxt_async.cli.display import json_line
 from qxt_async.cli.program import ExitCode
-from qxt_async.errors import NotSentError
+from qxt_async.errors import NotSentError, QxtError
 from qxt_async.models import mask
 from qxt_async.runtime.words import plural
 
@@ -139,7 +139,7 @@ class SendSummary:
     mids: list[str] = attrs.Factory(list[str])
     elapsed: float = 0.0
     interrupted: signal.Signals | None = None
-    _errors: dict[type, _Met] = attrs.Factory(dict[type, _Met])
+    _errors: dict[str, _Met] = attrs.field(factory=dict[str, _Met], repr=False)
     _examples: dict[str, list[str]] = attrs.field(factory=lambda: {"failed": [], "unknown": []})
 
     def add(self, result: BatchResult) -> None:
@@ -153,7 +153,7 @@ class SendSummary:
             examples = self._examples[state]
             examples.extend(mask(number) for number in numbers[: _SHOWN - len(examples)])
         if result.error is not None:
-            met = self._errors.setdefault(type(result.error), _Met(type(result.error).__name__, str(result.error)))
+            met = self._errors.setdefault(result.error.label, _Met(result.error.label, str(result.error)))
             met.numbers += len(result.failed) + len(result.unknown)
             met.batches += 1
         not_sent = isinstance(result.error, NotSentError) and self.unsent_to.path is not None
@@ -173,7 +173,7 @@ class SendSummary:
 
     def tells_of(self, error: Exception) -> bool:
         """Whether a result had such an error, so that `remarks` says it."""
-        return type(error) in self._errors
+        return isinstance(error, QxtError) and error.label in self._errors
 
     def exit_code(self) -> int:
         """See the table in `qxt_async.cli`."""

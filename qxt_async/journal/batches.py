@@ -255,4 +255,4 @@ async def _fall_back(transaction: Transaction, batch: int) -> None:
 def _said(error: QxtError | None) -> dict[str, str]:
     if error is None:
         return {"error": "", "detail": ""}
-    return {"error": type(error).__name__, "detail": str(error)[:_DETAIL]}
+    return {"error": error.label, "detail": str(error)[:_DETAIL]}

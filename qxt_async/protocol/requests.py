@@ -15,8 +15,7 @@ import attrs
 from qxt_async.errors import (
     InvalidConfigurationError,
     InvalidNumberError,
-    TooManyNumbersError,
-    UrlTooLongError,
+    RequestTooLargeError,
 )
 from qxt_async.models import Message, mask
 from qxt_async.protocol.texts import check_extno, encode
@@ -147,12 +146,17 @@ class FormTemplate:
             base_url: the gateway's address without a slash at its end; it counts towards the limit of a GET.
 
         Raises:
-            UrlTooLongError: a GET longer than `URL_LIMIT`; the error says how many numbers would fit.
+            RequestTooLargeError: a GET longer than `URL_LIMIT`; the error says how many numbers would fit.
         """
         form = Secret(self.head + tele + self.tail.reveal())
         if method == "GET" and (length := len(f"{base_url}/{self.endpoint}?") + len(form.reveal())) > URL_LIMIT:
             stride = len(tele) // (tele.count(b",") + 1) + 1
-            raise UrlTooLongError(length, URL_LIMIT, max(0, (URL_LIMIT - length + len(tele) + 1) // stride))
+            fits = max(0, (URL_LIMIT - length + len(tele) + 1) // stride)
+            advice = f"or at most {fits} numbers a batch" if fits else "the text alone is too long for a URL"
+            message = (
+                f"the URL would be {length} bytes long, servers accept about {URL_LIMIT}: use method='POST' ({advice})"
+            )
+            raise RequestTooLargeError(message, length, URL_LIMIT, fits)
         return EncodedRequest(method, self.endpoint, form)
 
 
@@ -200,11 +204,15 @@ def join(numbers: Sequence[str]) -> bytes:
     """Join numbers for the ``tele`` field.
 
     Raises:
-        TooManyNumbersError: there are more numbers than one request may carry.
+        RequestTooLargeError: there are more numbers than one request may carry.
         InvalidNumberError: a number has other characters than digits and ASCII letters, which would change the form.
     """
     if len(numbers) > MAX_NUMBERS:
-        raise TooManyNumbersError(len(numbers), MAX_NUMBERS)
+        count = len(numbers)
+        message = (
+            f"{count} numbers in one request, at most {MAX_NUMBERS} are allowed: use send_bulk(), which splits them"
+        )
+        raise RequestTooLargeError(message, count, MAX_NUMBERS, MAX_NUMBERS)
     joined = ",".join(numbers)
     if joined.isascii():
         tele = joined.encode()

@@ -13,7 +13,7 @@ import anyio
 
 from qxt_async import errors
 from qxt_async.models import BatchResult, SentBatch, repr_count
-from qxt_async.protocol.answers import Answer, parse_send, redact
+from qxt_async.protocol.answers import Answer, parse_send, redact, refusal_by_status
 from qxt_async.protocol.requests import join
 from qxt_async.runtime.tasks import current_loop
 from qxt_async.transports import AnswerTooLargeError, Exchange, NeverConnectedError, TooLateError, UnaskedAnswerError
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["BatchSend", "ClaimedBatch", "Dispatcher", "read_status", "stopped_error"]
 
 logger = logging.getLogger("qxt_async")
-
-# Statuses by which a server says that it did not handle the request (RFC 9110, 15.5).
-_ADDRESS_REFUSED = frozenset({400, 401, 404, 405, 411})
-_TOO_LARGE = frozenset({413, 414})
 
 _FROM_CACHE = "a cache has answered with what an earlier request was told; use POST"
 # Seconds that a recorded batch waits for a place, and for its turn if that is stale: who opts out after it was recorded
@@ -138,13 +134,13 @@ class Dispatcher:
         """Belong to the running event loop, from the first call on.
 
         Raises:
-            WrongEventLoopError: it belongs to another one.
+            ClientStateError: it belongs to another one.
         """
         loop = current_loop()
         if self._loop is None:
             self._loop = loop
         elif self._loop is not loop:
-            raise errors.WrongEventLoopError(
+            raise errors.ClientStateError(
                 "this client was used in another event loop, which its connections belong to: nothing was sent. Make "
                 "and close a client inside each asyncio.run(), or keep one event loop for all calls"
             )
@@ -235,7 +231,7 @@ class BatchSend:
             What became of it: whatever the gateway or the network did is a value, not an exception.
 
         Raises:
-            UrlTooLongError: a GET with too many numbers; nothing was sent.
+            RequestTooLargeError: a GET with too many numbers; nothing was sent.
 
         Cancelling: the outcome as witnessed goes to `on_result` (accepted or failed if the answer was there, unknown
         if the body had begun to leave, else failed as not sent), then the cancellation goes on.
@@ -277,7 +273,7 @@ class BatchSend:
             if request.method == "GET" and dispatcher.given.note(
                 request.form, [taken.mid for taken in answer.acceptances]
             ):
-                answer = Answer(unknown=tuple(numbers), error=errors.ForeignAnswerError(_FROM_CACHE))
+                answer = Answer(unknown=tuple(numbers), error=errors.UnusableAnswerError(_FROM_CACHE))
             return answer.trusted
 
         exchange = Exchange(request, dispatcher.base_url, on_answer, until=self.until, timeout=self.timeout)
@@ -379,19 +375,15 @@ def read_status(
     status = exchange.status
     everything = tuple(numbers)
     if exchange.aged and exchange.request.method == "GET":
-        return Answer(unknown=everything, error=errors.ForeignAnswerError(_FROM_CACHE))
+        return Answer(unknown=everything, error=errors.UnusableAnswerError(_FROM_CACHE))
     if 200 <= status < 300 and not exchange.encoded:
         return None
     if 200 <= status < 300:
-        return Answer(unknown=everything, error=errors.UnreadableAnswerError("the answer is compressed, unasked"))
+        return Answer(unknown=everything, error=errors.UnusableAnswerError("the answer is compressed, unasked"))
     if status == 429 and not treat_429_as_unknown:
         return Answer(failed=everything, error=errors.ThrottledError(status, _seconds(exchange.retry_after)))
-    if status in _ADDRESS_REFUSED:
-        return Answer(failed=everything, error=errors.AddressRefusedError(status))
-    if status in _TOO_LARGE:
-        return Answer(failed=everything, error=errors.RequestTooLargeError(status))
-    if status == 403:
-        return Answer(unknown=everything, error=errors.ForbiddenError())
+    if (refused := refusal_by_status(status)) is not None:
+        return Answer(failed=everything, error=refused)
     return Answer(unknown=everything, error=errors.UnexpectedStatusError(status))
 
 
@@ -435,9 +427,9 @@ def stopped_error(exchange: Exchange, stopped: Exception | None) -> errors.NotSe
     if exchange.request.method == "POST" and not exchange.body_started:
         return errors.NotSentError("cancelled before" if isinstance(stopped, _Cancelled) else reason)
     if isinstance(stopped, _Cancelled):
-        return errors.CancelledInFlightError("cancelled while under way")
+        return errors.OutcomeUnknownError("cancelled while under way")
     if isinstance(stopped, TimeoutError):
         return errors.DeadlineExceededError(str(stopped))
     if isinstance(stopped, AnswerTooLargeError):
-        return errors.UnreadableAnswerError("the answer is larger than any answer of a gateway")
+        return errors.UnusableAnswerError("the answer is larger than any answer of a gateway")
     return errors.ConnectionBrokenError(reason)

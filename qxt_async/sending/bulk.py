@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self, TypedDict
 import anyio
 from anyio.lowlevel import checkpoint_if_cancelled
 
-from qxt_async.errors import CallbackFailedError, NotSentError, QxtError, SourceFailedError
+from qxt_async.errors import BulkStoppedError, NotSentError, QxtError
 from qxt_async.models import BulkResult, Progress
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class BulkStream:
                     numbers = await self._batches.next()
             # The caller's iterable may raise anything; what is under way is paid for and goes on.
             except Exception as error:  # noqa: BLE001
-                failed = SourceFailedError(type(error).__name__)
+                failed = BulkStoppedError("source", type(error).__name__)
                 failed.__cause__ = error
                 self._stop(failed)
                 return None
@@ -235,7 +235,7 @@ class BulkStream:
                 self._on_progress(self._progress(result))
         # A callback's mistake must not take the batches under way with it; it is raised when they are done.
         except Exception as error:  # noqa: BLE001
-            failed = CallbackFailedError(type(error).__name__)
+            failed = BulkStoppedError("callback", type(error).__name__)
             failed.__cause__ = error
             self._stop(failed)
 

@@ -18,7 +18,7 @@ from weakref import WeakKeyDictionary
 import anyio
 import httpx
 
-from qxt_async.protocol.answers import unrevealing
+from qxt_async.protocol.answers import mask_secrets
 from qxt_async.runtime.tasks import run_in_own_task
 from qxt_async.transports.base import (
     ANSWER_LIMIT,
@@ -64,7 +64,7 @@ class _EchoRedactor(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.msg.startswith("receive_response"):
-            record.msg = unrevealing(record.msg)
+            record.msg = mask_secrets(record.msg)
         return True
 
 

@@ -29,7 +29,7 @@ from qxt_async.campaign import (
 from qxt_async.errors import (
     CampaignNotFoundError,
     CampaignStateError,
-    InvalidConfigurationError,
+    ClientStateError,
     JournalUnavailableError,
 )
 from qxt_async.journal.campaigns import CampaignStore
@@ -184,7 +184,7 @@ async def test_wrong_password(store: str) -> None:
         tally = await CampaignRunner(_Journal(campaigns), wrong, QUICK).run(campaign)
         assert (tally.state, tally.planned) == (CampaignState.PAUSED, 40)
         assert "does not accept the password" in tally.reason
-        assert (await campaigns.batches(campaign))[0].error == "WrongPasswordError"
+        assert (await campaigns.batches(campaign))[0].error == "wrong-password"
         assert (await run(campaigns, gateway, campaign)).accepted == 40
     assert set(gateway.taken.values()) == {1}
 
@@ -453,7 +453,7 @@ async def test_closed_client(store: str) -> None:
         campaign = await planned(campaigns, 3)
         client = client_of(gateway)
         await client.aclose()
-        with pytest.raises(InvalidConfigurationError, match="closed"):
+        with pytest.raises(ClientStateError, match="closed"):
             await CampaignRunner(_Journal(campaigns), client, QUICK).run(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
 

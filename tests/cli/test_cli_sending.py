@@ -112,9 +112,9 @@ class TestSend:
     @pytest.mark.parametrize(
         ("fault", "code", "state", "error"),
         [
-            ("error-7", 1, "failed", "WrongPasswordError"),
-            ("fail-999", 1, "failed", "SubmitFailedError"),
-            ("mixed", 1, "failed", "SubmitFailedError"),
+            ("error-7", 1, "failed", "wrong-password"),
+            ("fail-999", 1, "failed", "submit-failed"),
+            ("mixed", 1, "failed", "submit-failed"),
             ("take-then-close", 3, "unknown", "ConnectionBrokenError"),
             ("take-then-partial", 3, "unknown", "PartialAnswerError"),
         ],
@@ -242,7 +242,7 @@ class TestBulk:
         assert ended.exit_code == 3
         assert {each["error"] for each in json.loads(ended.stdout)["errors"]} == {
             "ConnectionBrokenError",
-            "SubmitFailedError",
+            "submit-failed",
         }
 
     def test_a_file_with_numbers_in_it_is_never_overwritten(
@@ -283,7 +283,7 @@ class TestBulk:
         told = json.loads(ended.stdout)
         assert ended.exit_code == 1
         assert (told["accepted"], told["failed"], told["unsent"]) == (0, 834, 1666)
-        assert told["errors"][0]["error"] == "WrongPasswordError"
+        assert told["errors"][0]["error"] == "wrong-password"
         assert "Error: " not in ended.stderr
         assert not gateway.sends
 
@@ -385,7 +385,7 @@ class TestBulk:
         monkeypatch.setattr("qxt_async.cli.screening.FileNumbers._read_on", broken)
         ended = run("bulk", many, "--text", TEXT)
         assert ended.exit_code == 1
-        assert "Error: the source of numbers failed with ZeroDivisionError" in ended.stderr
+        assert "Error: the source raised ZeroDivisionError" in ended.stderr
 
     def test_a_full_disk_stops_it(self, run: Run, gateway: SimulatedGateway, many: Path, tmp_path: Path) -> None:
         """Numbers that cannot be written down are a reason to send no more."""

@@ -9,18 +9,18 @@ import pytest
 from support.hand_gateway import BASE, DIGEST, Gateway, Unread, client
 
 from qxt_async import (
-    AddressRefusedError,
+    AuthenticationError,
     Balance,
     ConnectionBrokenError,
     DeadlineExceededError,
     InvalidConfigurationError,
     NotSentError,
     QxtError,
+    RefusedError,
     RetryPolicy,
     ThrottledError,
     UnexpectedStatusError,
-    UnreadableAnswerError,
-    WrongPasswordError,
+    UnusableAnswerError,
 )
 
 pytestmark = pytest.mark.anyio
@@ -41,9 +41,9 @@ async def test_balance(method: str) -> None:
 @pytest.mark.parametrize(
     ("answer", "error"),
     [
-        ("失败:error:无此用户或者密码不对", WrongPasswordError),
-        ("<html>", UnreadableAnswerError),
-        (httpx.Response(404), AddressRefusedError),
+        ("失败:error:无此用户或者密码不对", AuthenticationError),
+        ("<html>", UnusableAnswerError),
+        (httpx.Response(404), RefusedError),
         (httpx.Response(500), UnexpectedStatusError),
         (httpx.ReadError("reset"), ConnectionBrokenError),
     ],

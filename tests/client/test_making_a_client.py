@@ -15,7 +15,7 @@ from support.fault_server import FaultServer
 from support.hand_gateway import BASE, DIGEST, TEXT, Gateway, client
 
 from qxt_async import NO_RETRIES, InvalidConfigurationError, InvalidRequestError, QxtClient
-from qxt_async.errors import WrongEventLoopError
+from qxt_async.errors import ClientStateError
 
 pytestmark = pytest.mark.anyio
 
@@ -160,9 +160,9 @@ async def test_a_closed_client_says_so() -> None:
         lambda: qxt.send_bulk(["13800138000"], TEXT),
         qxt.balance,
     ):
-        with pytest.raises(InvalidConfigurationError, match="the client is closed"):
+        with pytest.raises(ClientStateError, match="the client is closed"):
             await call()
-    with pytest.raises(InvalidConfigurationError, match="the client is closed"):
+    with pytest.raises(ClientStateError, match="the client is closed"):
         qxt.stream_bulk(["13800138000"], TEXT)
     assert len(gateway.received) == 1
 
@@ -203,7 +203,7 @@ def test_a_client_in_a_second_event_loop_says_so(call: str, transport: str, back
         return qxt
 
     async def second(qxt: QxtClient) -> None:
-        with pytest.raises(WrongEventLoopError, match=r"asyncio\.run") as caught:
+        with pytest.raises(ClientStateError, match=r"asyncio\.run") as caught:
             await CALLS[call](qxt)
         assert isinstance(caught.value, RuntimeError)
 

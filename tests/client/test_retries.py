@@ -20,7 +20,6 @@ from support.hand_gateway import TEXT, Gateway, Received, Unread, client, fail, 
 from qxt_async import (
     BatchResult,
     ConnectionBrokenError,
-    ForeignAnswerError,
     Message,
     NotSentError,
     OutcomeUnknownError,
@@ -29,6 +28,7 @@ from qxt_async import (
     SubmitFailedError,
     ThrottledError,
     UnexpectedStatusError,
+    UnusableAnswerError,
 )
 from qxt_async.runtime import clocks
 from qxt_async.sending import attempts
@@ -324,10 +324,10 @@ async def test_an_answer_to_a_get_that_has_an_age(method: Any, age: str, believe
         if believed:
             assert (await qxt.balance()).sms == 5
         else:
-            with pytest.raises(ForeignAnswerError, match="cache"):
+            with pytest.raises(UnusableAnswerError, match="cache"):
                 await qxt.balance()
     assert [result.outcome for result in told] == (["accepted", "failed"] if believed else ["unknown", "unknown"])
-    assert believed or isinstance(told[0].error, ForeignAnswerError)
+    assert believed or "cache" in str(told[0].error)
 
 
 @pytest.mark.anyio
@@ -338,11 +338,11 @@ async def test_a_get_is_not_given_the_same_mid_twice(monkeypatch: pytest.MonkeyP
     outcomes: list[str] = []
     async with client(gateway, method="GET") as qxt:
         for number in (A, B, A, C, A, B):  # A is remembered anew each time, so that C drives out B
-            with contextlib.suppress(ForeignAnswerError):
+            with contextlib.suppress(UnusableAnswerError):
                 await qxt.send([number], TEXT, on_result=lambda result: outcomes.append(result.outcome))
         gateway.script = [f"ok:8:{A}\nok:9:{B}", f"ok:9:{A}\nok:8:{B}", f"ok:8:{A}\nok:10:{B}"]
         for _ in range(3):
-            with contextlib.suppress(ForeignAnswerError):
+            with contextlib.suppress(UnusableAnswerError):
                 await qxt.send([A, B], TEXT, on_result=lambda result: outcomes.append(result.outcome))
         gateway.script = [ok("7"), ok("7")]
         for _ in range(2):

@@ -11,12 +11,12 @@ import pytest
 from support.hand_gateway import TEXT, Gateway, client, fail, flat, numbers, ok
 
 from qxt_async import (
+    AccountRefusedError,
+    AuthenticationError,
     BatchResult,
     BulkFailedError,
     BulkResult,
-    CallbackFailedError,
-    ExtnoRefusedError,
-    ForbiddenError,
+    BulkStoppedError,
     InsufficientBalanceError,
     InvalidConfigurationError,
     InvalidRequestError,
@@ -25,9 +25,8 @@ from qxt_async import (
     NoValidNumberError,
     Progress,
     QxtError,
-    SourceFailedError,
-    UrlTooLongError,
-    WrongPasswordError,
+    RequestTooLargeError,
+    UnexpectedStatusError,
 )
 
 pytestmark = pytest.mark.anyio
@@ -168,7 +167,7 @@ async def test_a_stream_only_counts_the_invalid() -> None:
         (["13800138000"], TEXT, {"max_concurrency": 0}, InvalidConfigurationError),
         (["13800138000"], TEXT, {"method": "PUT"}, InvalidConfigurationError),
         (["13800138000"], TEXT, {"timeout": -1}, InvalidConfigurationError),
-        (["13800138000"], TEXT, {"method": "GET"}, UrlTooLongError),
+        (["13800138000"], TEXT, {"method": "GET"}, RequestTooLargeError),
         ([], TEXT, {}, NoValidNumberError),
         (["nobody"], TEXT, {}, NoValidNumberError),
     ],
@@ -195,7 +194,7 @@ async def test_bulk_by_get_with_batches_that_fit() -> None:
     """A GET refuses batches that could not fit its URL at once, and with the size it advises they all do."""
     gateway = Gateway()
     async with client(gateway, method="GET") as qxt:
-        with pytest.raises(UrlTooLongError) as caught:
+        with pytest.raises(RequestTooLargeError) as caught:
             await qxt.send_bulk(numbers(5000), TEXT)
         assert gateway.received == []
         result = await qxt.send_bulk(numbers(5000), TEXT, batch_size=caught.value.fits)
@@ -208,7 +207,7 @@ async def test_bulk_by_get_of_longer_numbers() -> None:
     gateway = Gateway()
     longer = [f"8613800138000{n:017d}" for n in range(800)]
     async with client(gateway, method="GET", number_pattern=r"\d{30}", max_concurrency=1) as qxt:
-        with pytest.raises(UrlTooLongError) as caught:
+        with pytest.raises(RequestTooLargeError) as caught:
             await qxt.send_bulk(longer, TEXT)
     assert gateway.received == []
     result = caught.value.result
@@ -252,9 +251,9 @@ async def test_single_batches_may_fail() -> None:
 @pytest.mark.parametrize(
     ("refusal", "error", "outcome"),
     [
-        ("error:无此用户或者密码不对", WrongPasswordError, "failed"),
-        ("error:扩展号码错误", ExtnoRefusedError, "failed"),
-        (httpx.Response(403), ForbiddenError, "unknown"),
+        ("error:无此用户或者密码不对", AuthenticationError, "failed"),
+        ("error:扩展号码错误", AccountRefusedError, "failed"),
+        (httpx.Response(403), UnexpectedStatusError, "unknown"),
     ],
     ids=["password", "extension number", "403"],
 )
@@ -284,7 +283,7 @@ async def test_stopping_waits_for_what_is_under_way() -> None:
         async def send() -> None:
             try:
                 await qxt.send_bulk(iter(Source(100_000)), TEXT)
-            except WrongPasswordError as error:
+            except AuthenticationError as error:
                 caught.append(error)
 
         group.start_soon(send)
@@ -316,7 +315,7 @@ async def test_a_source_that_cannot_be_cancelled() -> None:
     async with client(gateway, max_concurrency=2) as qxt, anyio.create_task_group() as group:
 
         async def send() -> None:
-            with pytest.raises(WrongPasswordError) as caught:
+            with pytest.raises(AuthenticationError) as caught:
                 await qxt.send_bulk(stubborn(), TEXT, on_result=lambda _: refused.set())
             assert isinstance(caught.value.result, BulkResult)
             assert list(caught.value.result.failed) == numbers(1000)
@@ -336,7 +335,7 @@ async def test_a_source_that_raises(after: int) -> None:
     source = Source(100_000, fails_after=after)
     gateway = Gateway()
     async with client(gateway) as qxt:
-        with pytest.raises(SourceFailedError, match="LookupError") as caught:
+        with pytest.raises(BulkStoppedError, match="the source raised LookupError") as caught:
             await qxt.send_bulk(iter(source), TEXT)
     assert isinstance(caught.value.__cause__, LookupError)
     assert "13800138000" not in str(caught.value)
@@ -379,7 +378,7 @@ async def test_a_callbacks_mistake(callback: str) -> None:
     async with client(gateway, max_concurrency=3) as qxt, anyio.create_task_group() as group:
 
         async def send() -> None:
-            with pytest.raises(CallbackFailedError, match="LookupError") as caught:
+            with pytest.raises(BulkStoppedError, match="the callback raised LookupError") as caught:
                 await qxt.send_bulk(numbers(1000), TEXT, batch_size=10, **{callback: broken})  # type: ignore[arg-type]
             assert isinstance(caught.value.__cause__, LookupError)
             assert caught.value.result is not None
@@ -418,7 +417,7 @@ async def test_an_error_of_the_block_goes_before_the_streams() -> None:
 
         with pytest.raises(LookupError, match="mine"):
             await fail_in_block()
-        assert [type(batch.error) for batch in stream.unconsumed] == [WrongPasswordError]
+        assert [type(batch.error) for batch in stream.unconsumed] == [AuthenticationError]
 
 
 async def test_two_consumers_of_one_stream_both_end() -> None:
@@ -496,7 +495,7 @@ async def test_leaving_a_stopped_stream_raises_what_stopped_it() -> None:
     """A stream that was stopped and not iterated to its end says so when its block is left."""
     gateway = Gateway("error:扩展号码错误")
     async with client(gateway) as qxt:
-        with pytest.raises(ExtnoRefusedError):
+        with pytest.raises(AccountRefusedError):
             async with qxt.stream_bulk(numbers(100), TEXT) as batches:
                 await anyio.wait_all_tasks_blocked()
         assert len(batches.unconsumed) == 1

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 from support.hand_gateway import TEXT, Gateway, Unread, client, numbers
 
-from qxt_async import BatchResult, InvalidConfigurationError, Message, NotSentError, UrlTooLongError
+from qxt_async import BatchResult, ClientStateError, Message, NotSentError, RequestTooLargeError
 from qxt_async.runtime import clocks
 from qxt_async.sending import attempts
 from qxt_async.sending.attempts import ClaimedBatch
@@ -111,10 +111,10 @@ async def test_what_cannot_be_sent() -> None:
     events, take = _taking(_batch(1000))
     gateway = Gateway()
     async with client(gateway, method="GET") as qxt:
-        with pytest.raises(UrlTooLongError):
+        with pytest.raises(RequestTooLargeError):
             await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
     events.clear()
-    with pytest.raises(InvalidConfigurationError, match="closed"):
+    with pytest.raises(ClientStateError, match="closed"):
         await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
     assert (gateway.received, events) == ([], [])
 

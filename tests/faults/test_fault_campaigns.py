@@ -91,7 +91,7 @@ async def _meet_once(row: Row, journal: Journal, client: QxtClient, server: Faul
         if row.number != 11:  # the reset may come when the connection has the next batch
             assert {batch.state.value for batch in others} == {"accepted" if row.at is None else row.outcome}
     if outcome != "accepted" and row.error is not None:
-        assert met.error == row.error.__name__
+        assert met.error == row.error.label
     return outcome
 
 

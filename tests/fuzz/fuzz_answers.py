@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from qxt_async.errors import OutcomeUnknownError, QxtError, RefusedError, UnreadableAnswerError
+from qxt_async.errors import OutcomeUnknownError, QxtError, RefusedError, UnusableAnswerError
 from qxt_async.protocol.answers import parse_balance, parse_send
 
 SAMPLES = Path(__file__).parents[1] / "samples" / "answers"
@@ -68,7 +68,7 @@ def _send(body: bytes, chosen: int) -> None:
 def _balance(body: bytes) -> None:
     try:
         balance = parse_balance(body)
-    except (RefusedError, UnreadableAnswerError) as error:
+    except (RefusedError, UnusableAnswerError) as error:
         _reveals_nothing(error)
     else:
         assert b"ok" in body.lower()

@@ -13,7 +13,7 @@ from support import catalogue as c
 from support.cancelling import number_run
 from support.fault_server import FaultServer, Wire, http
 
-from qxt_async import BatchResult, SourceFailedError, errors
+from qxt_async import BatchResult, BulkStoppedError, errors
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +86,7 @@ async def test_nobody_waits_for_a_source_that_has_nothing(why):
             if why == "left":
                 await take_one()
             else:
-                with pytest.raises(errors.WrongPasswordError if why == "refused" else errors.CallbackFailedError):
+                with pytest.raises(errors.AuthenticationError if why == "refused" else errors.BulkStoppedError):
                     await take_one()
     assert closed.is_set()
     sent = [number for result in books.results for number in result.numbers]
@@ -127,7 +127,7 @@ async def test_what_the_source_gave_as_the_stream_ended_is_not_lost():
                     async for _ in batches:
                         pass
 
-            with pytest.raises(errors.WrongPasswordError):
+            with pytest.raises(errors.AuthenticationError):
                 await drain()
         sent = [number for request in server.requests for number in request.numbers]
         assert len(server.requests) == 2
@@ -145,7 +145,7 @@ async def test_a_source_that_fails_lets_the_others_end():
     books = RequestLog()
     with FaultServer() as server:
         async with client_for(server, "httpx") as client:
-            with pytest.raises(SourceFailedError) as caught:
+            with pytest.raises(BulkStoppedError) as caught:
                 await client.send_bulk(source(), "hello", batch_size=2, min_batch=1, on_result=books.tell)
         assert isinstance(caught.value.__cause__, LeavingError)
         books.check(server)

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qxt_async.errors import (
+    AuthenticationError,
     ConnectionBrokenError,
     InvalidConfigurationError,
     NotSentError,
     PartialAnswerError,
     SubmitFailedError,
     ThrottledError,
-    WrongPasswordError,
 )
 from qxt_async.models import Acceptance
 from qxt_async.protocol.answers import Answer
@@ -25,7 +25,7 @@ ALL = ("13800138000", "13800138001")
 ACCEPTED = Answer((Acceptance("1", ALL),))
 NOT_SENT = Answer(failed=ALL, error=NotSentError("refused"))
 THROTTLED = Answer(failed=ALL, error=ThrottledError(429, None))
-REFUSED = Answer(failed=ALL, error=WrongPasswordError("x"))
+REFUSED = Answer(failed=ALL, error=AuthenticationError("wrong-password", "x"))
 FAILED = Answer(failed=ALL, codes=("999",), error=SubmitFailedError(("999",), 2))
 UNKNOWN = Answer(unknown=ALL, error=ConnectionBrokenError("reset"))
 MIXED = Answer(failed=ALL[:1], unknown=ALL[1:], codes=("999",), error=PartialAnswerError(1))

@@ -8,9 +8,7 @@ from typing import Literal, assert_type
 import httpx
 
 import qxt_async as qxt
-from qxt_async import transports
-from qxt_async.protocol import numbers as phones
-from qxt_async.protocol import texts
+from qxt_async import protocol, transports
 
 
 def numbers() -> Iterator[str]:
@@ -96,7 +94,7 @@ async def making() -> None:
         connect_timeout=5,
         retry=qxt.RetryPolicy(3, backoff=1, max_backoff=10, retry_failed=True, retry_unknown_may_send_twice=False),
         channel_digits=4,
-        number_pattern=phones.MOBILE_PATTERN,
+        number_pattern=protocol.MOBILE_PATTERN,
         trust_env=True,
         reuse_connections=False,
         transport="aiohttp",
@@ -133,14 +131,14 @@ def reports(report: qxt.StatusReport, reply: qxt.Reply) -> None:
 
 
 def preparing() -> None:
-    """Numbers and texts."""
-    assert_type(phones.normalize("+86 138 0013 8000"), str)
-    assert_type(phones.canonical("+86 138 0013 8000"), str)
-    assert_type(phones.mask("13800138000"), str)
-    assert_type(phones.deduplicate(numbers()), list[str])
-    assert_type(texts.segments("…", addseqno=True), int)
-    assert_type(texts.encode(texts.substitute("€")), bytes)
-    assert_type(texts.bad_characters("€"), tuple[texts.BadCharacter, ...])
+    """Numbers and protocol."""
+    assert_type(protocol.normalize("+86 138 0013 8000"), str)
+    assert_type(protocol.canonical("+86 138 0013 8000"), str)
+    assert_type(protocol.mask("13800138000"), str)
+    assert_type(protocol.deduplicate(numbers()), list[str])
+    assert_type(protocol.segments("…", addseqno=True), int)
+    assert_type(protocol.encode(protocol.substitute("€")), bytes)
+    assert_type(protocol.bad_characters("€"), tuple[protocol.BadCharacter, ...])
 
 
 async def failing(client: qxt.QxtClient) -> None:  # noqa: C901
@@ -148,36 +146,33 @@ async def failing(client: qxt.QxtClient) -> None:  # noqa: C901
     try:
         await client.send_bulk(numbers(), "【Acme】…")
     except qxt.InvalidTextError as error:
-        assert_type(error.characters, tuple[texts.BadCharacter, ...])
-    except (qxt.InvalidNumberError, qxt.NoValidNumberError, qxt.TooManyNumbersError, qxt.InvalidExtnoError):
+        assert_type(error.characters, tuple[protocol.BadCharacter, ...])
+    except (qxt.InvalidNumberError, qxt.NoValidNumberError, qxt.InvalidExtnoError):
         pass
-    except qxt.UrlTooLongError as error:
-        assert_type(error.fits, int)
+    except qxt.RequestTooLargeError as error:
+        assert_type((error.size, error.limit, error.fits), tuple[int, int, int])
     except (qxt.SourceFileError, qxt.InvalidConfigurationError):
         pass
+    except qxt.ClientStateError as error:
+        assert_type((isinstance(error, RuntimeError), isinstance(error, ValueError)), tuple[bool, bool])
     except qxt.InvalidRequestError as error:
         assert_type(error.result, qxt.BatchResult | qxt.BulkResult | None)
     except qxt.InsufficientBalanceError as error:
         assert_type((error.needed, error.available), tuple[int, int])
-    except (qxt.EmptyUserError, qxt.UnknownUserError, qxt.WrongPasswordError, qxt.ExtnoRefusedError):
-        pass
-    except (qxt.AuthenticationError, qxt.AccountRefusedError) as error:
-        assert_type(error.description, str)
-    except (qxt.AddressRefusedError, qxt.RequestTooLargeError, qxt.UnexpectedStatusError, qxt.ForbiddenError) as error:
-        assert_type(error.status, int)
     except qxt.SubmitFailedError as error:
         assert_type(error.codes, tuple[str, ...])
-    except (qxt.NoNumbersRefusedError, qxt.NoTextRefusedError, qxt.TooFewNumbersRefusedError):
-        pass
-    except (qxt.NumberCountRefusedError, qxt.UnknownRefusalError, qxt.RefusedError):
-        pass
+    except (qxt.AuthenticationError, qxt.AccountRefusedError, qxt.RefusedError) as error:
+        assert_type((error.code, error.description, error.advice), tuple[str, str, str])
+        assert_type(error.status, int | None)
     except qxt.ThrottledError as error:
         assert_type(error.retry_after, float | None)
     except qxt.NotSentError as error:
         assert_type(error.reason, str)
-    except (qxt.DeadlineExceededError, qxt.ConnectionBrokenError, qxt.ForeignAnswerError, qxt.CancelledInFlightError):
+    except (qxt.DeadlineExceededError, qxt.ConnectionBrokenError):
         pass
-    except qxt.UnreadableAnswerError as error:
+    except qxt.UnexpectedStatusError as error:
+        assert_type(error.status, int)
+    except qxt.UnusableAnswerError as error:
         assert_type(error.answer, str)
     except qxt.PartialAnswerError as error:
         assert_type(error.count, int)
@@ -185,8 +180,26 @@ async def failing(client: qxt.QxtClient) -> None:  # noqa: C901
         assert_type(error.reason, str)
     except qxt.BulkFailedError as error:
         assert_type((error.failed, error.unknown), tuple[int, int])
-    except (qxt.SourceFailedError, qxt.CallbackFailedError, qxt.QxtError) as error:
-        assert_type(str(error), str)
+    except qxt.BulkStoppedError as error:
+        assert_type(error.origin, str)
+    except qxt.QxtError as error:
+        assert_type((error.label, error.concerns_every_batch), tuple[str, bool])
+
+
+def failing_journal(error: qxt.JournalError | qxt.CampaignError | qxt.DeliveryTimeoutError) -> None:
+    """The errors of a journal, of campaigns and of deliveries."""
+    if isinstance(error, qxt.JournalBusyError | qxt.JournalClosedError | qxt.JournalUnavailableError):
+        assert_type(error.result, qxt.BatchResult | qxt.BulkResult | None)
+    elif isinstance(error, qxt.JournalSchemaError):
+        assert_type((error.found, error.known), tuple[int | None, int])
+    elif isinstance(error, qxt.CampaignNotFoundError):
+        assert_type(error.campaign, int)
+    elif isinstance(error, qxt.CampaignStateError):
+        assert_type((error.campaign, error.state), tuple[int, str])
+    elif isinstance(error, qxt.ConfirmationRequiredError):
+        assert_type((error.numbers, error.credits), tuple[int, int])
+    elif isinstance(error, qxt.DeliveryTimeoutError):
+        assert_type((error.mid, error.masked_number, error.timeout), tuple[str, str, float])
 
 
 assert_type(qxt.__version__, str)
