@@ -1,9 +1,9 @@
-"""Phone numbers: normalise, validate, show, leave out repeated ones.
+"""Phone numbers: normalise, validate, deduplicate.
 
-A number has two forms. `normalize` gives the one that goes on the wire, which is whatever the pattern admits.
-`canonical` gives the one that says which phone it is: what compares numbers compares these.
+A number has two forms. `normalize` returns the form that is sent, which matches the pattern. `canonical` returns the
+form that identifies the phone: use it to compare numbers.
 
-A clean chunk is checked in one go, as bytes with a fixed stride; only a chunk that fails is looked at number by number.
+A chunk of numbers is checked at once, as bytes of equal length. Only if this check fails, each number is checked.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from qxt_async.errors import InvalidConfigurationError, InvalidNumberError, NoValidNumberError
 from qxt_async.models import InvalidNumber, mask
 
-__all__ = ["MOBILE_PATTERN", "Deduplicator", "NumberFilter", "canonical", "deduplicate", "mask", "normalize"]
+__all__ = ["MOBILE_PATTERN", "Deduplicator", "NumberFilter", "canonical", "deduplicate", "normalize"]
 
 MOBILE_PATTERN = r"1[3-9][0-9]{9}"
 """Mainland mobile numbers: 11 digits that begin with 13 to 19."""
@@ -27,7 +27,7 @@ _SENDABLE = re.compile("[0-9A-Za-z]+")
 _DIGITS = 11
 _STRIDE = _DIGITS + 1
 
-# What people paste: full-width digits from Chinese input methods, separators from address books, invisible marks.
+# Full-width digits come from Chinese input methods, separators from address books, invisible marks from web pages.
 _FOLD: dict[int, str | None] = {
     **{ord("０") + digit: str(digit) for digit in range(10)},
     ord("＋"): "+",
@@ -35,11 +35,11 @@ _FOLD: dict[int, str | None] = {
     **dict.fromkeys(map(ord, "-－‐‑‒–—−"), None),
 }
 _COUNTRY_CODES = ("+86", "0086", "86")
-# The country code, and the 0 that is dialled before a mobile number of another city.
+# The country code, and the 0 that people dial before a mobile number of another city.
 _PHONE = re.compile(rf"(?:(?:\+|00)?86)?0?({MOBILE_PATTERN})")
 _DIALLED = re.compile(r"\+?[0-9]+")
 
-_IN_SET = 100_000  # numbers, in 9 MB; moving them into a bitmap takes 20 ms
+_IN_SET = 100_000  # a set of so many numbers takes 9 MB; converting it into a bitmap takes 20 ms
 
 
 def _why_not(raw: str, folded: str, pattern: str) -> str:
@@ -65,21 +65,21 @@ def _why_not(raw: str, folded: str, pattern: str) -> str:
 
 
 def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
-    """Bring one number into the form that goes on the wire.
+    """Convert one number into the form that is sent.
 
-    Full-width digits become ASCII, spaces and hyphens are left out, and so is a country code ``+86``, ``0086`` or
-    ``86`` in front of a number that matches without it.
+    Full-width digits become ASCII. Spaces and hyphens are removed, and so is a country code ``+86``, ``0086`` or
+    ``86``, if the rest matches without it.
 
     Args:
         raw: the number as people write it.
-        pattern: regular expression that the whole result has to match. Whatever it admits, only digits and ASCII
-            letters go on the wire.
+        pattern: regular expression that the whole result has to match. Whatever it allows, only digits and ASCII
+            letters can be sent.
 
     Returns:
         The number, 11 ASCII digits with the default pattern.
 
     Raises:
-        InvalidNumberError: it is not such a number; the message shows it masked and says why.
+        InvalidNumberError: it is not such a number; the message says why, and shows the number masked.
     """
     matches = re.compile(pattern).fullmatch
     sendable = _SENDABLE.fullmatch
@@ -95,17 +95,17 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
 
 
 def canonical(number: str) -> str:
-    """Say which phone a number is: two numbers are the same phone if this gives the same for both.
+    """Return the form of a number that identifies the phone: it is the same for two numbers of the same phone.
 
-    Use it for every key and every comparison. It refuses nothing, and what it gives need not be what was sent.
+    Use it for every key and every comparison. It accepts any text. The result need not be the form that is sent.
 
     Args:
-        number: as people or gateways write it, or as it goes on the wire.
+        number: the number as people or gateways write it, or as it is sent.
 
     Returns:
-        The 11 digits of a mainland mobile number, whatever stood in front of them: ``+86``, ``0086``, ``86``, ``0``.
-        Any other number without separators, with ASCII digits; it keeps what it begins with, since that may be another
-        country's. What is no number stays as it is, without the space around it.
+        For a mainland mobile number its 11 digits, without ``+86``, ``0086``, ``86`` or ``0`` in front. For any other
+        number its ASCII digits without separators, and with its prefix, which may be another country's. Any other text
+        is returned without the spaces around it.
     """
     if len(number) == _DIGITS and number.isascii() and number.isdigit():
         return number
@@ -116,12 +116,12 @@ def canonical(number: str) -> str:
 
 
 def is_mobile(number: str) -> bool:
-    """Whether a number has the default form already, as it goes on the wire."""
+    """Return whether a number matches the default pattern as it is."""
     return _MOBILE.fullmatch(number) is not None
 
 
 def deduplicate(numbers: Iterable[str]) -> list[str]:
-    """Leave out the numbers of phones that came before; the first of each stays where it was."""
+    """Keep only the first number of each phone, in order."""
     first: dict[str, str] = {}
     for number in numbers:
         first.setdefault(canonical(number), number)
@@ -129,15 +129,15 @@ def deduplicate(numbers: Iterable[str]) -> list[str]:
 
 
 def allowed(numbers: Sequence[str], suppressed: Container[str], pattern: str = MOBILE_PATTERN) -> list[bool] | None:
-    """Which of the numbers may get a text.
+    """Return which of the numbers are not suppressed.
 
     Args:
-        numbers: normalised.
-        suppressed: the phones that may not, as `canonical` gives them. The number as it goes on the wire counts too.
-        pattern: what the numbers match.
+        numbers: normalised numbers.
+        suppressed: the suppressed phones, in the form of `canonical` or as they are sent.
+        pattern: the pattern that the numbers match.
 
     Returns:
-        For each number whether it is not suppressed, ``None`` if none is.
+        For each number whether it may be sent to; ``None`` if all may.
     """
     if isinstance(suppressed, Sized) and not suppressed:
         return None
@@ -156,7 +156,7 @@ def allowed(numbers: Sequence[str], suppressed: Container[str], pattern: str = M
 
 
 def _all_mobile(numbers: Sequence[str]) -> bool:
-    """Whether every number already has the default form: the common case, 50 ns a number."""
+    """Return whether every number matches the default pattern as it is. This is the usual case; 50 ns a number."""
     count = len(numbers)
     try:
         joined = ",".join(numbers).encode("ascii")
@@ -167,7 +167,7 @@ def _all_mobile(numbers: Sequence[str]) -> bool:
         and joined[0::_STRIDE] == b"1" * count
         and not joined[1::_STRIDE].translate(None, b"3456789")
         and joined[_DIGITS::_STRIDE] == b"," * (count - 1)
-        # With a comma in every twelfth place, `count - 1` commas in all leave none for the others.
+        # There is a comma in every twelfth place, so `count - 1` commas in all mean that there is no other.
         and joined.count(b",") == count - 1
         and not joined.translate(None, b"0123456789,")
     )
@@ -182,15 +182,15 @@ def _compact_type() -> type[Any] | None:
 
 
 class Deduplicator:
-    """The phones met so far, to leave out repeated ones in any number of chunks.
+    """Remembers the phones of any number of chunks, to leave out repeated numbers.
 
-    A set is fastest. With the extra ``compact`` more than a hundred thousand are in a roaring bitmap, which takes
-    two to four times as long and a tenth of the memory: 25 to 65 MB for ten million, instead of 560 MB.
-    A custom pattern may admit what no 64-bit integer can stand for, so its numbers are kept as text.
+    The phones are in a set. With the extra ``compact``, more than a hundred thousand are in a roaring bitmap, which
+    takes two to four times as long and a tenth of the memory: 25 to 65 MB for ten million, instead of 560 MB.
+    With a custom pattern, numbers are remembered as text, because they may not fit into 64-bit integers.
 
     Args:
-        pattern: what the numbers match.
-        few: at most a request's worth will come.
+        pattern: the pattern that the numbers match.
+        few: whether the numbers are at most those of one request.
     """
 
     def __init__(self, pattern: str = MOBILE_PATTERN, *, few: bool = False) -> None:
@@ -207,7 +207,7 @@ class Deduplicator:
         return len(self._keys)
 
     def new(self, numbers: Sequence[str]) -> Sequence[str]:
-        """Return the numbers of phones not met before, in order, and remember them."""
+        """Return the numbers of new phones, in order, and remember them."""
         keys = list(map(self._key, numbers))
         if len(set(keys)) == len(keys) and not self._has_any(keys):
             self._keys.update(keys)
@@ -221,7 +221,7 @@ class Deduplicator:
     def _has_any(self, keys: Sequence[Any]) -> bool:
         met: Any = self._keys
         if self._is_bitmap:
-            # One by one: a bitmap of a small chunk has a container for nearly each number, at three times the cost.
+            # One by one: making a bitmap of the chunk first costs three times as much.
             return any(map(met.__contains__, keys))
         return not met.isdisjoint(keys)
 
@@ -235,16 +235,16 @@ class Deduplicator:
 
 
 class NumberFilter:
-    """The gate that every number of a send passes: normalise, validate, leave out repeated and suppressed ones.
+    """Normalises and validates the numbers of a send, and leaves out repeated and suppressed ones.
 
     Attributes:
-        pattern: what a number has to match.
-        seen: where numbers met before are remembered, ``None`` to let repeated ones pass.
-        suppressed: phones to leave out, as `canonical` gives them.
-        keep_invalid: whether to keep what was invalid (otherwise it is only counted).
-        read: numbers looked at so far.
-        invalid: what was no number.
-        invalid_count, duplicates, suppressed_count: how many were left out.
+        pattern: the pattern that a number has to match.
+        seen: remembers numbers, to leave out repeated ones; ``None`` to keep repeated ones.
+        suppressed: phones to leave out, in the form of `canonical`.
+        keep_invalid: whether to keep invalid entries; otherwise they are only counted.
+        read: how many entries were read so far.
+        invalid: the invalid entries.
+        invalid_count, duplicates, suppressed_count: how many entries were left out.
     """
 
     def __init__(
@@ -268,13 +268,13 @@ class NumberFilter:
         self.invalid_count = self.duplicates = self.suppressed_count = 0
 
     def filter(self, raw: Sequence[str]) -> Sequence[str]:
-        """Let one chunk pass the gate.
+        """Filter one chunk.
 
         Args:
-            raw: any count of numbers as given.
+            raw: any number of entries, as given.
 
         Returns:
-            The valid, new, not suppressed ones, normalised, in order.
+            The numbers that are valid, new and not suppressed, normalised, in order.
         """
         if not raw:
             return raw
@@ -293,7 +293,7 @@ class NumberFilter:
         return kept
 
     def nothing_left(self) -> NoValidNumberError:
-        """The error for a send of which no number passed, with the reasons."""
+        """Make the error for a send of which no number is left, with the reasons."""
         if not self.read:
             return NoValidNumberError("no numbers were given")
         example = f", the first of them: {self.invalid[0].reason}" if self.invalid else ""

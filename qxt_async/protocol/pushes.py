@@ -1,28 +1,26 @@
-"""What the gateway pushes to us, without any I/O: bytes in, values out, never an exception.
+"""Read what the gateway pushes, without I/O. Any bytes give a value, never an exception.
 
-Nothing signs a push (PROTOCOL 4), so this module trusts none of it and still drops none of it: what it understands
-becomes `StatusReport` and `Reply`, what it does not understand is named by a flag, and a flagged push is to be kept
-with its raw bytes. The rules that the protocol leaves open are decided here:
+Pushes are not signed (PROTOCOL 4), so nothing in them is trusted, and nothing is dropped. What is understood becomes a
+`StatusReport` or a `Reply`. What is not understood gets a flag, and a push with a flag is stored with its raw bytes.
+The protocol leaves some rules open. They are decided here:
 
-- **Charset** (`decode`): bytes that are valid UTF-8 are UTF-8, otherwise they are GBK, with one exception. GBK pairs
-  such as ``C8 B7`` (确) or ``D2 BB`` (一) happen to be valid two-byte UTF-8 (``ȷ``, ``һ``); one Chinese character in
-  seven does. Chinese in UTF-8 always takes three bytes a character. So bytes whose UTF-8 reading is not ASCII and
-  has no character from U+0800 on are GBK (which can read all such bytes).
-- **Query and body** (PROTOCOL 4.6): both are read, and for a field in both the body counts. Two different values, or
-  a field twice in one part (the first counts), are flagged.
-- **Lists** (PROTOCOL 4.2): reports are paired by position, as far as the shortest of ``mid``, ``number`` and ``msg``
-  goes. One ``mid`` for many phones holds for all of them, since a mid names a whole batch (PROTOCOL 2); one ``msg``
-  never does, since that would claim deliveries that nobody reported. Lengths that differ are flagged in either case.
-- **Phones** are canonical (`phones.canonical`): ``8613800138000`` is ``13800138000``, so that a report meets what was
-  sent, and a reply the suppression list, in whatever form the gateway names the phone.
-- **A report without its** ``msg`` is kept with an empty code (`DeliveryState.UNKNOWN`): it still proves that the mid
-  is real.
+- **Charset** (`decode`): bytes that are valid UTF-8 are UTF-8, all others are GBK, with one exception. Some GBK pairs,
+  such as ``C8 B7`` (确) or ``D2 BB`` (一), are also valid two-byte UTF-8 (``ȷ``, ``һ``); this is true of one Chinese
+  character in seven. Chinese in UTF-8 always takes three bytes a character. So if the UTF-8 text is not ASCII and has
+  no character from U+0800 on, the bytes are GBK.
+- **Query and body** (PROTOCOL 4.6): both are read. If a field is in both, the body counts. If a field comes twice in
+  one part, the first one counts. Two different values are flagged, and so is a field that comes twice in one part.
+- **Lists** (PROTOCOL 4.2): the items of ``mid``, ``mobile`` and ``msg`` are paired by position, up to the end of the
+  shortest list. A single ``mid`` counts for all phones, since a mid names a whole batch (PROTOCOL 2). A single ``msg``
+  does not, since that would claim deliveries that were not reported. Lists of different lengths are always flagged.
+- **Phone numbers** are canonical (`canonical`): ``8613800138000`` becomes ``13800138000``. So a report is found under
+  the number that was sent, and a reply under the number on the suppression list, in whatever form the gateway sends it.
+- **A report without** ``msg`` is kept with an empty code (`DeliveryState.UNKNOWN`): it proves that the mid exists.
 """
 
 from __future__ import annotations
 
 import enum
-import re
 import unicodedata
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
@@ -43,14 +41,17 @@ __all__ = ["OptOut", "Push", "PushFlag", "PushLimits", "decode", "parse_push"]
 _REPLY: Final = "1"
 _REPORT: Final = "4"
 _FIELDS: Final = frozenset((b"type", b"mid", b"mobile", b"msg", b"port", b"area", b"city"))
-# The gateway writes this word for "none" (PROTOCOL 4).
+_PLACES: Final = frozenset((b"area", b"city"))
+# Bytes of a province or city that are cached; real ones have up to 60.
+_LONGEST_PLACE: Final = 192
+# The gateway's word for "none" (PROTOCOL 4).
 _NONE: Final = "无"
-# Chinese in UTF-8 starts here: everything below takes at most two bytes.
+# Characters below this take at most two bytes in UTF-8; Chinese characters are above.
 _FIRST_OF_THREE_BYTES: Final = "\u0800"
 
 
 class PushFlag(enum.StrEnum):
-    """Why a push is kept raw. The values are stable: they stand in journals."""
+    """Why a push is stored with its raw bytes. The values are stable: journals contain them."""
 
     DOUBLED_FIELD = "doubled-field"
     EMPTY = "empty"
@@ -68,13 +69,13 @@ class PushFlag(enum.StrEnum):
 
 @attrs.frozen(kw_only=True)
 class PushLimits:
-    """How much of one push is looked at. What lies beyond is flagged and kept raw; the push is still acknowledged.
+    """How much of one push is read. A push beyond a limit is flagged and stored raw; it is still acknowledged.
 
     Attributes:
         fields: fields in query and body together; the protocol has seven.
-        items: reports of one push. 64 KB of body hold about 2,000 real ones.
-        value: characters of a mid, a phone, a code, a port, an area or a city; a reply's text may fill the body.
-            A journal keeps no mid, phone or code of more than 256.
+        items: reports in one push. A body of 64 KB has about 2,000 real ones.
+        value: characters of a mid, a phone number, a code, a port, an area or a city. The text of a reply may be
+            longer. A journal stores no mid, phone number or code of more than 256 characters.
     """
 
     fields: int = 64
@@ -84,15 +85,15 @@ class PushLimits:
 
 @attrs.frozen(kw_only=True)
 class Push:
-    """One request of the gateway, understood as far as possible.
+    """One request of the gateway, and what was understood of it.
 
     Attributes:
         query: the query, raw.
         body: the body, raw.
         reports: the status reports, in order.
-        replies: the replies: one, or none.
-        flags: why the raw bytes are to be kept, sorted; empty if everything was understood.
-        received_at: when the receiver took it, aware, UTC; ``None`` if the caller did not say.
+        replies: one reply, or none.
+        flags: why the raw bytes have to be stored, sorted; empty if everything was understood.
+        received_at: when the receiver got it, with time zone UTC; ``None`` if the caller did not say.
     """
 
     query: bytes = attrs.field(repr=lambda raw: f"<{len(raw)} bytes>")
@@ -105,15 +106,6 @@ class Push:
 
 DEFAULT_LIMITS: Final = PushLimits()
 
-# What nearly all pushes are: one report, its fields in any order, each of a few harmless characters. Province and city
-# are nothing but escapes. A field that comes twice matches too.
-_LONGEST: Final = 64
-_ORDINARY: Final = re.compile(
-    rf"(?:(?:type=(4)|mid=([0-9A-Za-z]{{1,{_LONGEST}}})|mobile=([0-9]{{1,{_LONGEST}}})|msg=([0-9A-Za-z:._-]{{1,{_LONGEST}}})"
-    rf"|port=([0-9]{{0,{_LONGEST}}})|area=((?:%[0-9A-Fa-f]{{2}}){{0,{_LONGEST}}})|city=((?:%[0-9A-Fa-f]{{2}}){{0,{_LONGEST}}}))"
-    r"(?:&(?!\Z)|\Z))+"
-)
-
 
 def parse_push(
     query: bytes,
@@ -123,64 +115,24 @@ def parse_push(
     channel_number: str | None = None,
     received_at: datetime | None = None,
 ) -> Push:
-    """Read a push (PROTOCOL 4, 4.1 to 4.6). Never raises, whatever the bytes.
+    """Read a push (PROTOCOL 4, 4.1 to 4.6). This never raises, whatever the bytes.
 
     Args:
-        query: what follows the ``?``, still percent-encoded.
-        body: an urlencoded form, with or without percent-encoding; empty for a GET.
-        limits: how much of it is looked at.
-        channel_number: the channel's own number; what follows it in ``port`` is the extension of a `Reply`.
-        received_at: written into the values.
+        query: the part of the URL after ``?``, still percent-encoded.
+        body: a form, with or without percent-encoding; empty for a GET.
+        limits: how much of it is read.
+        channel_number: the channel's own number. The digits after it in ``port`` are the extension of a `Reply`.
+        received_at: the time for the values.
     """
-    if not (query and body) and limits.value >= _LONGEST:
-        report = _ordinary(query or body, limits, received_at)
-        if report is not None:
-            return Push(query=query, body=body, reports=(report,), received_at=received_at)
     return _Reading(limits, channel_number, received_at).push(query, body)
 
 
-def _ordinary(raw: bytes, limits: PushLimits, received_at: datetime | None) -> StatusReport | None:
-    """The report of an ordinary push, as `_Reading` reads it in three times the time; ``None`` for all others."""
-    match = _ORDINARY.fullmatch(raw.decode("latin-1"))
-    if match is None:
-        return None
-    kind, mid, number, code, port, area, city = fields = match.groups()
-    if kind is None or mid is None or number is None or code is None:
-        return None
-    if area or city:
-        area, city = _place(area), _place(city)
-        if area is None or city is None:
-            return None
-    count = raw.count(b"&") + 1
-    if count + fields.count(None) != len(fields) or count > limits.fields:
-        return None
-    return StatusReport(
-        mid,
-        canonical(number),
-        code=code,
-        port=port or None,
-        area=area or None,
-        city=city or None,
-        received_at=received_at,
-    )
-
-
-@lru_cache(maxsize=4096)
-def _place(escapes: str | None) -> str | None:
-    """A province or city, empty for none; ``None`` if there is more to it. There are few, and they come again."""
-    text, faithful = decode(bytes.fromhex((escapes or "").replace("%", " ")))
-    if not faithful or "," in text:
-        return None
-    text = text.strip()
-    return "" if text == _NONE else text
-
-
 def decode(raw: bytes) -> tuple[str, bool]:
-    """Decode percent-decoded bytes of a push: UTF-8 or GBK by the rule in the module's docstring.
+    """Decode the bytes of a field, which are no longer percent-encoded, by the rule in the module's docstring.
 
     Returns:
-        The text, and whether that is what the bytes say. If not, what could not be read (also NUL, which databases
-        refuse) is ``U+FFFD``.
+        The text, and whether it is exact. If not, the bytes that cannot be read are replaced by ``U+FFFD``; so is NUL,
+        which databases refuse.
     """
     text, faithful = _decoded(raw)
     if "\0" in text:
@@ -202,10 +154,16 @@ def _decoded(raw: bytes) -> tuple[str, bool]:
         return raw.decode("gbk", errors="replace"), False
 
 
+@lru_cache(maxsize=4096)
+def _place(raw: bytes) -> tuple[str, bool]:
+    """Decode a province or a city. There are few of them, and they come again and again."""
+    return decode(_unquoted(raw))
+
+
 def _unquoted(raw: bytes) -> bytes:
     escapes = raw.count(b"%")
     if escapes * 3 == len(raw):
-        # Chinese and nothing else: one call in C instead of a loop.
+        # Every byte is percent-encoded, as in Chinese texts: one call in C instead of a loop.
         try:
             decoded = bytes.fromhex(raw.replace(b"%", b" ").decode("ascii"))
         except ValueError:
@@ -217,7 +175,7 @@ def _unquoted(raw: bytes) -> bytes:
 
 
 class _Reading:
-    """One push while it is read: gathers the flags."""
+    """The reading of one push: collects its fields and its flags."""
 
     def __init__(self, limits: PushLimits, channel_number: str | None, received_at: datetime | None) -> None:
         self.limits = limits
@@ -259,7 +217,7 @@ class _Reading:
         return fields
 
     def part(self, raw: bytes, taken: int = 0) -> dict[bytes, bytes]:
-        """Split before decoding (PROTOCOL 4.1), and never into more pieces than the limit allows."""
+        """Split a form before it is decoded (PROTOCOL 4.1), into no more fields than the limit allows."""
         limit = max(self.limits.fields - taken, 0)
         pieces = raw.split(b"&", limit)
         if len(pieces) > limit:
@@ -281,13 +239,14 @@ class _Reading:
         return fields
 
     def decode(self, fields: dict[bytes, bytes]) -> None:
-        """Decode every field, and take the space around it away unless a person may have written it."""
+        """Decode every field. Spaces around a value are removed, except for ``msg``, which may be a person's text."""
         for name, raw in fields.items():
             if raw.isalnum():
-                # Most fields are ASCII letters and digits: nothing to unquote, to doubt or to take away.
+                # Most fields are ASCII letters and digits, which need no decoding.
                 self.texts[name] = raw.decode("ascii")
                 continue
-            text, faithful = decode(_unquoted(raw) if b"%" in raw or b"+" in raw else raw)
+            is_place = name in _PLACES and len(raw) <= _LONGEST_PLACE
+            text, faithful = _place(raw) if is_place else decode(_unquoted(raw))
             if not faithful:
                 self.flags.add(PushFlag.UNDECODABLE)
             self.texts[name] = text.strip() if name != b"msg" else text
@@ -299,14 +258,14 @@ class _Reading:
         return text
 
     def field(self, name: bytes) -> str | None:
-        """A field that holds for the whole push."""
+        """Return a field that has one value for the whole push."""
         text = self.texts.get(name)
         return None if not text or text == _NONE else self.short(text)
 
     # --- reports ------------------------------------------------------------------------------------------------
 
     def items(self, name: bytes) -> list[str]:
-        """A list with spaces after its commas (PROTOCOL 4.2); one comma at its end is none's."""
+        """Split a list at its commas, which spaces may follow (PROTOCOL 4.2). A comma at the end adds no item."""
         text = self.texts.get(name, "")
         if "," not in text:
             text = text.strip()
@@ -341,14 +300,14 @@ class _Reading:
             if not mid or not number:
                 return None
         if len(mid) > self.limits.value or len(number) > self.limits.value:
-            # A key that is cut could be another report's key.
+            # A key that is cut off could be the key of another report.
             self.flags.add(PushFlag.TOO_LONG)
             return None
         number, code = canonical(number), self.short(code)
         return StatusReport(mid, number, code=code, port=port, area=area, city=city, received_at=self.received_at)
 
     def shared(self, name: bytes, count: int) -> Sequence[str | None]:
-        """A field that holds for all reports of the push, or is a list of the same length (PROTOCOL 4.2)."""
+        """Return one value for each report: the field may be one value for all, or a list (PROTOCOL 4.2)."""
         if "," not in self.texts.get(name, ""):
             return [self.field(name)] * count
         items = self.items(name)
@@ -365,7 +324,7 @@ class _Reading:
         if number is None:
             return []
         if "," in number:
-            # Only reports come in lists; whose text this is cannot be known (PROTOCOL 4.3).
+            # Only reports come in lists. It is not known which person wrote this text (PROTOCOL 4.3).
             self.flags.add(PushFlag.LIST_IN_REPLY)
             return []
         port = self.field(b"port")
@@ -392,15 +351,15 @@ class _Reading:
 # --- opting out -----------------------------------------------------------------------------------------------------
 
 
-# A reply of so many characters, blanks around it apart, is no keyword; folding 64 KB for nothing would hold up others.
+# A longer reply is no keyword. It is not folded, because folding 64 KB takes time.
 _LONGEST_REPLY: Final = 64
 _OPT_OUT_WORDS: Final = frozenset(("R", "T", "TD", "N", "退订", "拒收", "取消订阅"))
-# People repeat the instruction that they follow: 拒收请回复R is answered with 回复R.
+# People repeat the instruction in the text: 拒收请回复R is answered with 回复R.
 _REPLY_WITH: Final = ("", "回复", "请回复")
 
 
 def _folded(text: str) -> str:
-    """Full-width as half-width, small letters, and nothing but letters and digits."""
+    """Fold full-width characters and case, and remove everything but letters and digits."""
     return "".join(filter(str.isalnum, unicodedata.normalize("NFKC", text).casefold()))
 
 
@@ -412,19 +371,19 @@ def _folded_all(keywords: Iterable[str]) -> frozenset[str]:
 
 @attrs.frozen
 class OptOut:
-    """Which replies mean "no more texts" (PROTOCOL 4.8).
+    """The rule which replies ask for no more texts (PROTOCOL 4.8).
 
-    The whole reply has to be a keyword, alone or after ``回复`` or ``请回复``; full-width letters, case, spaces and
-    punctuation do not matter: ``Ｒ``, ``t d``, ``退订。``, ``请回复“R”``.
+    The whole reply has to be a keyword, alone or after ``回复`` or ``请回复``. Full-width letters, case, spaces and
+    punctuation make no difference: ``Ｒ``, ``t d``, ``退订。``, ``请回复“R”``.
 
     Attributes:
-        keywords: folded the same way.
+        keywords: the keywords, folded like the replies.
     """
 
     keywords: frozenset[str] = attrs.field(default=_OPT_OUT_WORDS, converter=_folded_all)
 
     def matches(self, text: str) -> bool:
-        """Whether the reply `text` asks to receive no more texts."""
+        """Return whether the reply asks for no more texts."""
         text = text.strip()
         if len(text) > _LONGEST_REPLY:
             return False

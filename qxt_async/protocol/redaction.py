@@ -1,4 +1,4 @@
-"""Mask what an answer repeats of a text that was sent, however it is written."""
+"""Mask the parts of a sent text that an answer repeats."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 __all__ = ["mask_repeated"]
 
-# Characters in a row: a code has six.
+# Equal characters in a row that are masked: a login code has six.
 _LENGTH: Final = 6
 _MASK: Final = "****"
 
-# A character, as it stands in a page: an entity or itself.
+# A character of an HTML page: an entity or itself.
 _WRITTEN: Final = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});|.", re.DOTALL)
 _BASE64: Final = re.compile(r"[0-9A-Za-z+/_-]{8,}={0,2}")
 _URL_SAFE: Final = str.maketrans("-_", "+/")
@@ -25,14 +25,14 @@ _NUMBER: Final = re.compile(r"[0-9]{7}")
 
 
 def mask_repeated(said: str, text: str) -> str:
-    """Replace what `said` has in common with `text` by asterisks: six characters in a row or more.
+    """Replace every run of six or more characters that `said` shares with `text` by asterisks.
 
-    Found are also characters with others in between that are neither letters nor digits (``4 8 2-9 1 3``), in another
-    case or width, as entities of HTML, and in base64, as UTF-8 or GBK. The time is proportional to the lengths.
+    It also finds runs with separators (``4 8 2-9 1 3``), in another case or width, as HTML entities, and in base64, as
+    UTF-8 or GBK. The time is proportional to the lengths.
 
     Args:
-        said: what a gateway said, no longer than is shown.
-        text: what was sent.
+        said: the beginning of an answer.
+        text: the text that was sent.
     """
     folded = _folded(html.unescape(text))
     parts = {each[at : at + _LENGTH] for each in (text, folded) for at in range(len(each) - _LENGTH + 1)}
@@ -56,7 +56,7 @@ def _folded(text: str) -> str:
 
 
 def _folded_places(said: str) -> Sequence[tuple[str, int, int]]:
-    """The letters and digits of `said`, folded, each with where it stands."""
+    """Return the letters and digits of `said`, folded, each with its start and end."""
     return [
         (character, written.start(), written.end())
         for written in _WRITTEN.finditer(said)
@@ -81,12 +81,12 @@ def _repeats(decoded: str, parts: set[str]) -> bool:
 
 
 def _decodings(run: str) -> Sequence[str]:
-    """What a run of base64 may say, also if other letters stand in front of it or its beginning is missing."""
+    """Decode a run of base64 at all four offsets, since letters may precede it and its beginning may be missing."""
     run = run.rstrip("=").translate(_URL_SAFE)
     found: list[str] = []
     for skipped in range(4):
         whole = (len(run) - skipped) // 4 * 4
         raw = base64.b64decode(run[skipped : skipped + whole])
-        # Half a character of GBK makes nonsense of all that follow.
+        # If it starts with half a GBK character, all characters after it are decoded wrongly.
         found += [raw.decode("utf-8", "ignore"), raw.decode("gbk", "ignore"), raw[1:].decode("gbk", "ignore")]
     return found

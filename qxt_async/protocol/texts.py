@@ -1,4 +1,4 @@
-"""Texts: what the gateway's GBK can carry, how many segments are billed, extension numbers."""
+"""Texts: the characters of GBK, the segments that are billed, extension numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = [
     "substitute",
 ]
 
-# PROTOCOL 5: what carriers in China count, in UCS-2 characters.
+# UCS-2 characters of a message, as carriers in China bill them (PROTOCOL 5).
 SEGMENT_SINGLE = 70
 SEGMENT_PART = 67
 
@@ -70,9 +70,9 @@ SUBSTITUTIONS: dict[str, str] = {
     "\ufe0f": "",
     "\ufeff": "",
 }
-"""What `substitute` puts for the usual characters outside GBK. Only what GBK lacks is ever replaced."""
+"""The replacements that `substitute` uses for common characters that GBK does not have."""
 
-# All of Unicode's category Cc but the line ends and the tab.
+# Unicode's category Cc without the line ends and the tab.
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _SHOWN = 5
 
@@ -102,7 +102,7 @@ class BadCharacter:
 
 
 def _encoded(text: str) -> bytes | None:
-    """The text on the wire; ``None`` if it cannot be sent."""
+    """Encode a text for the request; ``None`` if it cannot be sent."""
     if not isinstance(text, str):
         raise InvalidTextError(f"the text is {type(text).__name__}, not str")
     if _CONTROLS.search(text):
@@ -114,7 +114,7 @@ def _encoded(text: str) -> bytes | None:
 
 
 def bad_characters(text: str) -> tuple[BadCharacter, ...]:
-    """Name every character of the text that GBK cannot carry, and control characters (PROTOCOL 1.3).
+    """Find every character of a text that GBK does not have, and every control character (PROTOCOL 1.3).
 
     Returns:
         One `BadCharacter` for each, in order; empty if the text can be sent.
@@ -140,9 +140,9 @@ def bad_characters(text: str) -> tuple[BadCharacter, ...]:
 
 
 def substitute(text: str) -> str:
-    """Replace the usual characters outside GBK by `SUBSTITUTIONS`; never done unless asked for.
+    """Replace common characters that GBK does not have, by the table `SUBSTITUTIONS`.
 
-    What GBK can carry stays as it is; what the table does not know stays too, for `encode` to refuse.
+    Characters that GBK has stay as they are. Characters that are not in the table stay too; `encode` refuses them.
     """
     if _encoded(text) is not None:
         return text
@@ -150,14 +150,14 @@ def substitute(text: str) -> str:
 
 
 def encode(text: str) -> bytes:
-    """Encode a text for the wire, strictly.
+    """Encode a text for the request.
 
     Returns:
         GBK bytes.
 
     Raises:
-        InvalidTextError: the text is empty or only white space, or has characters outside GBK; `characters` names
-            each with its position.
+        InvalidTextError: the text is empty or only white space, or has characters that GBK does not have; `characters`
+            has each of them with its position.
     """
     encoded = _encoded(text)
     if not text.strip():
@@ -180,8 +180,8 @@ def segments(text: str, *, addseqno: bool = False, single: int = SEGMENT_SINGLE,
 
     Args:
         text: the whole text, signature included.
-        addseqno: count for a channel without long messages, where every part is a single message that gives room to
-            its ``1/3)`` prefix.
+        addseqno: count for a channel without long messages, where every part is a message of its own that begins with
+            ``1/3)``.
         single: UCS-2 characters in a single message.
         part: UCS-2 characters in a part of a long one.
 
@@ -189,7 +189,7 @@ def segments(text: str, *, addseqno: bool = False, single: int = SEGMENT_SINGLE,
         Messages, 0 for an empty text.
 
     Raises:
-        InvalidConfigurationError: `single` or `part` leave no room for the text.
+        InvalidConfigurationError: `single` or `part` is too small for any text.
     """
     no_room = InvalidConfigurationError(f"segments of {single} and {part} characters leave no room for the text")
     if part < 1 or single < 1:
@@ -212,13 +212,13 @@ def check_extno(extno: str, *, channel_digits: int = 0) -> str:
 
     Args:
         extno: the digits to append to the channel's number.
-        channel_digits: digits of extension that the channel has already.
+        channel_digits: how many digits of extension the channel has already.
 
     Returns:
-        The same.
+        `extno`.
 
     Raises:
-        InvalidExtnoError: it is not ASCII digits, or too long.
+        InvalidExtnoError: it is not ASCII digits, or is too long.
     """
     if not isinstance(extno, str):
         raise InvalidExtnoError(f"extno is {type(extno).__name__}, not str: a number would lose leading zeros")

@@ -1,4 +1,4 @@
-"""The values that a client is made of, checked before anything is done with them."""
+"""Check the arguments of a client."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def checked_address(base_url: str) -> str:
         The address without a slash at its end.
 
     Raises:
-        InvalidConfigurationError: it has no host, or parts that an address of a gateway has not.
+        InvalidConfigurationError: it has no host, or has parts that a gateway's address does not have.
     """
     base_url = base_url.strip()
-    # The messages show nothing of the address: what was pasted may hold a password.
+    # The messages do not show the address, since it may contain a password by mistake.
     nonsense = InvalidConfigurationError("base_url cannot be an address: its host, port or characters make no sense")
     try:
         parts = urlsplit(base_url)
@@ -50,7 +50,7 @@ def checked_method(method: Method) -> Method:
 
 
 def checked_seconds(name: str, value: float) -> float:
-    """Check that a duration is above 0; `name` is the option's, for the error."""
+    """Check that a duration is above 0; `name` is the name of the option, for the error."""
     if not 0 < value < math.inf:
         raise InvalidConfigurationError(f"{name} is {value}: seconds, above 0")
     return value

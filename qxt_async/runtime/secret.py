@@ -11,9 +11,9 @@ T = TypeVar("T")
 
 
 class Secret(Generic[T]):
-    """Holds what is not to be seen: error trackers write down the local variables of each frame of a traceback.
+    """Hides a value from error trackers, which store the local variables of each frame of a traceback.
 
-    Whoever needs the value uses `reveal` within an expression, and gives the result no name.
+    Call `reveal` only inside an expression, and do not assign its result to a variable.
     """
 
     __slots__ = ("_value",)
@@ -23,11 +23,11 @@ class Secret(Generic[T]):
 
     @staticmethod
     def of(value: S | Secret[S]) -> Secret[S]:
-        """Hold a value, or keep the secret that it is already."""
+        """Wrap a value; a `Secret` is returned as it is."""
         return cast("Secret[S]", value) if isinstance(value, Secret) else Secret(value)
 
     def reveal(self) -> T:
-        """What it holds."""
+        """Return the value."""
         return self._value
 
     def __eq__(self, other: object) -> bool:

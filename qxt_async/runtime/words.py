@@ -19,24 +19,24 @@ def missing_extra(extra: str, purpose: str) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """A count with its noun: ``1 batch``, ``1,200 batches``.
+    """Return a count with its noun: ``1 batch``, ``1,200 batches``.
 
     Args:
-        count: how many.
-        noun: in the singular; its plural ends in *s*, or in *es* after *ch*.
+        count: the count.
+        noun: the singular; the plural ends in *s*, or in *es* after *ch*.
     """
     ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
     return f"{count:,} {noun}{ending}"
 
 
 def share(part: int, whole: int) -> str:
-    """A percentage with one decimal. It is 0 % only for nothing, and 100 % only for all.
+    """Return a percentage with one decimal: ``0 %`` only for none, and ``100 %`` only for all.
 
-    What is less than 0.1 % and more than nothing is ``< 0.1 %``, what is more than 99.9 % and not all ``> 99.9 %``.
+    Between none and 0.1 % it is ``< 0.1 %``, between 99.9 % and all it is ``> 99.9 %``.
 
     Args:
-        part: how many.
-        whole: of how many; a share of nothing is ``–``.
+        part: the count of the part.
+        whole: the count of the whole; the share of a whole of 0 is ``–``.
     """
     if not whole:
         return "–"
