@@ -1,4 +1,4 @@
-"""A simulated QXT gateway to test against.
+"""A simulated QXT gateway for tests.
 
 In a test, in process::
 
@@ -11,15 +11,15 @@ on a real socket::
     with serve(gateway) as base_url:
         ...
 
-`gateway.sends` and `gateway.taken` say what it took, `gateway.push_all` and `gateway.reply` call back. The pytest
-plugin brings the fixtures `qxt_gateway`, `qxt_client` and `qxt_gateway_url`.
+`gateway.sends` and `gateway.taken` say what it took. `gateway.push_all` pushes status reports, and `gateway.reply` lets
+a phone reply. The pytest plugin has the fixtures `qxt_gateway`, `qxt_client` and `qxt_gateway_url`.
 """
 
-from qxt_async.simulator.books import SimulatedRequest, SimulatedSend, Submission
 from qxt_async.simulator.faults import FAULTS, ConnectionDroppedError, Drop, Fault, parse_share
 from qxt_async.simulator.gateway import SimulatedGateway
-from qxt_async.simulator.over_httpx import GatewayTransport
-from qxt_async.simulator.pushes import PushPlan
+from qxt_async.simulator.in_process import GatewayTransport
+from qxt_async.simulator.push_plan import PushPlan
+from qxt_async.simulator.request_log import SimulatedRequest, SimulatedSend, Submission
 from qxt_async.simulator.server import run_server, serve
 
 __all__ = [

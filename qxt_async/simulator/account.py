@@ -1,4 +1,4 @@
-"""The account and the channel behind the simulated gateway: who may send what, and what it costs."""
+"""The account and the channel of the simulated gateway: they check a send and charge for it."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import re
 import attrs
 
 from qxt_async.simulator import codec
-from qxt_async.simulator.books import Submission
 from qxt_async.simulator.faults import DESCRIPTIONS
+from qxt_async.simulator.request_log import Submission
 
 __all__ = ["Account", "RefusedError"]
 
@@ -18,7 +18,7 @@ _EXTNO_DIGITS = 20  # PROTOCOL 1, together with the channel's own extension
 
 
 class RefusedError(Exception):
-    """The gateway says no.
+    """The gateway refuses the request.
 
     Args:
         number: of the description in PROTOCOL 2.1.
@@ -30,7 +30,7 @@ class RefusedError(Exception):
 
 
 def user_of(fields: dict[str, bytes]) -> str:
-    """The user name as given, as far as it can be decoded."""
+    """The user name as given; ``?`` if it cannot be decoded."""
     try:
         return codec.decode_text(fields.get("user", b""))
     except UnicodeDecodeError:
@@ -105,7 +105,7 @@ class Account:
         )
 
     def port(self, extno: str) -> str:
-        """The number that a phone sees and writes to."""
+        """The number that a phone sees and replies to."""
         return self.channel + self.channel_extension + extno
 
     def segments(self, submission: Submission) -> int:
@@ -113,7 +113,7 @@ class Account:
         return codec.segment_count(submission.text, numbered=submission.addseqno and not self.long_messages)
 
     def charge(self, cost: int) -> bool:
-        """Take `cost` off the balance if it suffices; whether it did decides about delivery (PROTOCOL 2.2)."""
+        """Subtract `cost` from the balance; ``False`` if it does not suffice: nothing is delivered (PROTOCOL 2.2)."""
         if cost > self.balance:
             return False
         self.balance -= cost

@@ -1,6 +1,6 @@
-"""The gateway's side of the wire: forms in, answers and pushes out, all in GBK.
+"""The gateway's codec: parses forms, writes answers and pushes, all in GBK.
 
-Nothing here is shared with the client's codec: a mistake there must not be hidden by the same mistake here.
+It shares no code with the client's codec. Otherwise a mistake there could be hidden by the same mistake here.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ def _unescape(raw: bytes) -> bytes:
 
 
 def parse_form(raw: bytes) -> dict[str, bytes]:
-    """Split a query or an urlencoded body at ``&`` and ``=``, before anything is decoded (PROTOCOL 4.1).
+    """Split a query or an urlencoded body at ``&`` and ``=``, before decoding (PROTOCOL 4.1).
 
     Args:
-        raw: bytes as they came.
+        raw: the encoded bytes.
 
     Returns:
-        Values as they came, still encoded, by lower-case field name; the first of a repeated field.
+        The encoded values by lower-case field name; the first value of a repeated field.
     """
     fields: dict[str, bytes] = {}
     for pair in raw.split(b"&"):
@@ -63,12 +63,12 @@ def decode_text(raw: bytes) -> str:
 
 
 def split_numbers(raw: bytes) -> bytes:
-    """Decode the value of ``tele`` as far as it must be: numbers joined by ASCII commas.
+    """Decode the value of ``tele``: numbers joined by ASCII commas.
 
     Args:
-        raw: the value as it came; commas may be escaped.
+        raw: the encoded value; commas may be escaped.
     """
-    # A thousand escaped commas are common, other escapes are not: two replacements instead of a thousand matches.
+    # A thousand escaped commas are common, other escapes are rare: two replacements are faster than matching each.
     raw = raw.replace(b"%2C", b",").replace(b"%2c", b",")
     return _unescape(raw) if b"%" in raw or b"+" in raw else raw
 
@@ -77,7 +77,7 @@ def encode_form(fields: Iterable[tuple[str, str]]) -> str:
     """Write an urlencoded form in GBK, for a query or a body (PROTOCOL 4).
 
     Args:
-        fields: names and values; what GBK cannot carry becomes ``?``, as old gateways do.
+        fields: names and values; a character that GBK cannot carry becomes ``?``, as with old gateways.
     """
     return "&".join(
         f"{name}={''.join([_ENCODED[byte] for byte in value.encode('gbk', 'replace')])}" for name, value in fields
@@ -110,7 +110,7 @@ def segment_count(text: str, *, numbered: bool = False) -> int:
     Args:
         text: with its signature.
         numbered: the channel has no long messages and ``addseqno`` was given: every part is a single message that
-            gives room to its ``1/3)``.
+            contains its ``1/3)``.
     """
     length = len(text)
     if length <= _SINGLE:

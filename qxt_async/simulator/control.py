@@ -1,17 +1,17 @@
-"""The simulator's own addresses, ``/_simulator/…``, for a test that runs in another process.
+"""The simulator's control addresses, ``/_simulator/…``, for a test in another process.
 
 ======================================  ==============================================================================
 ``GET stats``                           counts, as one JSON object
-``GET sends?after=N&limit=M``           what was taken from the N-th on (from 0), JSON lines; each has its ``n``
+``GET sends?after=N&limit=M``           the sends from the N-th on (from 0), JSON lines; each has its ``n``
 ``GET taken``                           ``{"number": …, "times": …}`` for every number, JSON lines
 ``POST faults``                         a JSON list, each ``{"name": …}`` with ``times`` or ``share``, ``of``
                                         (``send``, ``balance``), ``delay``, ``retry_after``;
                                         or ``{"numbers": […], "code": "999"}``
-``POST reply``                          ``{"mobile": …, "text": …, "extno": …}``; answers the reply's mid
+``POST reply``                          ``{"mobile": …, "text": …, "extno": …}``; the answer has the reply's mid
 ``POST reset``                          forgets everything
 ======================================  ==============================================================================
 
-Nothing protects them: the simulator is a tool for the loopback address.
+Nothing protects them: use the simulator on the loopback address only.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from qxt_async.simulator.faults import Fault
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
 
-    from qxt_async.simulator.answering import Exchange
+    from qxt_async.simulator.exchange import Exchange
     from qxt_async.simulator.gateway import SimulatedGateway
 
 __all__ = ["answer_control"]
@@ -37,12 +37,12 @@ _LINES_A_CHUNK = 1000
 
 
 async def answer_control(gateway: SimulatedGateway, exchange: Exchange, action: str) -> None:
-    """Answer one of the addresses in the module's table: 404 for others, 400 with a reason for what makes no sense.
+    """Answer a control request: 404 for an unknown address, 400 with a reason for an invalid body or query.
 
     Args:
-        gateway: to ask or tell.
+        gateway: that it controls.
         exchange: the request.
-        action: what follows ``/_simulator/``.
+        action: the path after ``/_simulator/``.
     """
     answer = _ACTIONS.get((exchange.method, action))
     if answer is None:
@@ -90,7 +90,7 @@ async def _sends(gateway: SimulatedGateway, exchange: Exchange) -> None:
 
 
 async def _taken(gateway: SimulatedGateway, exchange: Exchange) -> None:
-    # A snapshot of the items: more may be taken while this is written.
+    # A copy of the items: the gateway may take more while they are sent.
     items = iter(list(gateway.taken.items()))
 
     async def chunks() -> AsyncIterator[bytes]:

@@ -1,26 +1,19 @@
-"""How the simulated gateway misbehaves: faults as values, and the plan of who meets which.
+"""The faults of the simulated gateway.
 
-A fault says what happens to a request that would otherwise be taken and answered well. Names are stable, so that
-a command line can say ``take-then-reset=0.02``. ``take-then-…`` takes every number and then fails to say so;
-the others take what their answer says, or nothing.
+A fault changes what happens to a request that would otherwise be taken and answered well. Names are stable, for command
+lines such as ``take-then-reset=0.02``. With ``take-then-…`` the gateway takes every number and then does not answer
+properly. With the others it takes the numbers that its answer names, or nothing.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections import deque
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import attrs
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from random import Random
-
-    from qxt_async.simulator.books import Submission
-
-__all__ = ["DESCRIPTIONS", "FAULTS", "ConnectionDroppedError", "Drop", "Fault", "FaultPlan", "Target", "parse_share"]
+__all__ = ["DESCRIPTIONS", "FAULTS", "ConnectionDroppedError", "Drop", "Fault", "Target", "check_share", "parse_share"]
 
 Target = Literal["send", "balance"]
 
@@ -38,7 +31,7 @@ DESCRIPTIONS = {
 
 
 class Drop(enum.StrEnum):
-    """How a connection ends without a whole answer."""
+    """How the gateway ends a connection without a whole answer."""
 
     CLOSE = "close"
     RESET = "reset"
@@ -47,7 +40,7 @@ class Drop(enum.StrEnum):
 
 
 class ConnectionDroppedError(ConnectionError):
-    """The gateway drops the connection. Only seen where the server offers no way to do so really.
+    """The gateway is to drop the connection, and the server cannot do so.
 
     Attributes:
         drop: how.
@@ -58,7 +51,8 @@ class ConnectionDroppedError(ConnectionError):
         self.drop = drop
 
 
-def _share(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+def check_share(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    """A validator of attrs: a share is between 0 and 1."""
     if not 0.0 <= value <= 1.0:
         raise ValueError(f"{attribute.name} is a share between 0 and 1, not {value}")
 
@@ -70,13 +64,13 @@ def _not_negative(_: object, attribute: attrs.Attribute[float], value: float) ->
 
 @attrs.frozen
 class Fault:
-    """One way to misbehave. Fields combine; those left alone mean nothing unusual.
+    """One fault. Fields combine; each default changes nothing.
 
     Attributes:
         name: stable, shown in `SimulatedRequest.fault`.
-        takes: whether the request's numbers are taken at all.
-        unread: acts on the headers alone; the body is never read. Takes nothing.
-        delay: seconds to wait after taking, before anything is answered or dropped.
+        takes: whether the request's numbers are taken.
+        unread: the gateway answers after the headers; it never reads the body and takes nothing.
+        delay: seconds between taking and the answer or drop.
         drop: end the connection this way instead of answering.
         cut: send half of the answer before `drop`.
         hangs: never answer; wait until the client leaves.
@@ -86,13 +80,13 @@ class Fault:
         body: the answer's bytes, instead of the gateway's line.
         error: refuse the whole request with this description.
         prefix: text before an ``error:`` (PROTOCOL 3 has ``失败:``).
-        failed: share of the numbers, at least one if above 0, that a ``fail:`` line names and that are not taken.
+        failed: share of the numbers, at least one if above 0, that a ``fail:`` line names; they are not taken.
         code: the code of that line.
-        omitted: share of the other numbers, at least one if above 0, that no line mentions.
-        omitted_taken: whether those are taken all the same.
-        numbers: what the ``ok`` lines do with their numbers: ``shuffled``, ``foreign`` (others than were sent),
+        omitted: share of the other numbers, at least one if above 0, that no line names.
+        omitted_taken: whether those are taken nevertheless.
+        numbers: how the ``ok`` lines change their numbers: ``shuffled``, ``foreign`` (others than were sent),
             ``extra`` (one more), ``repeated`` (one twice).
-        lines: in how many ``ok`` lines, each with its own mid, the numbers are taken.
+        lines: how many ``ok`` lines, each with its own mid, the numbers are divided among.
         charset: of the answer.
         line_end: of each line of the answer.
         delivers: whether phones get what was taken; ``False`` is an empty balance (PROTOCOL 2.2).
@@ -111,9 +105,9 @@ class Fault:
     body: bytes | None = attrs.field(default=None, kw_only=True)
     error: str | None = attrs.field(default=None, kw_only=True)
     prefix: str = attrs.field(default="", kw_only=True)
-    failed: float = attrs.field(default=0.0, kw_only=True, validator=_share)
+    failed: float = attrs.field(default=0.0, kw_only=True, validator=check_share)
     code: str = attrs.field(default="999", kw_only=True)
-    omitted: float = attrs.field(default=0.0, kw_only=True, validator=_share)
+    omitted: float = attrs.field(default=0.0, kw_only=True, validator=check_share)
     omitted_taken: bool = attrs.field(default=False, kw_only=True)
     numbers: Literal["", "shuffled", "foreign", "extra", "repeated"] = attrs.field(
         default="",
@@ -132,11 +126,11 @@ class Fault:
         Args:
             name: ``http-404`` answers that status and takes nothing, ``take-then-502`` takes first, ``error-8``
                 refuses with that description of PROTOCOL 2.1.
-            delay: seconds to wait before it shows, instead of its own.
+            delay: seconds between taking and the answer, instead of its own.
             retry_after: seconds for a ``Retry-After`` header, instead of its own.
 
         Raises:
-            ValueError: there is none of that name.
+            ValueError: there is no fault of that name.
         """
         fault = FAULTS.get(name) or _numbered(name)
         if fault is None:
@@ -148,10 +142,10 @@ class Fault:
             fault = attrs.evolve(fault, headers=(("retry-after", f"{retry_after:g}"),))
         return fault
 
-    def deal(self, numbers: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
-        """Divide a request's numbers: those the ``ok`` mentions, those the ``fail`` mentions, those nobody mentions.
+    def divide(self, numbers: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+        """Divide a request's numbers into those of the ``ok`` lines, those of the ``fail`` line, and those of no line.
 
-        Evenly spread, so that neither the first nor the last are always spared.
+        Failed and omitted numbers are spread evenly over the request.
         """
         failed, others = _spread(numbers, self.failed)
         omitted, mentioned = _spread(others, self.omitted)
@@ -220,7 +214,7 @@ FAULTS = _named(
     Fault("failure-word", prefix="失败:"),
     Fault("empty-balance", delivers=False),
 )
-"""Every fault that has a name of its own; `Fault.named` knows numbered ones besides."""
+"""Every fault with a name of its own; `Fault.named` also has numbered ones."""
 
 
 def _numbered(name: str) -> Fault | None:
@@ -236,7 +230,7 @@ def parse_share(text: str) -> tuple[Fault, float]:
     """Read a command line's ``NAME=SHARE``, for `SimulatedGateway.fail_share`; ``NAME`` alone means always.
 
     Raises:
-        ValueError: no such fault, or the share is no number between 0 and 1.
+        ValueError: there is no such fault, or the share is no number between 0 and 1.
     """
     name, equals, value = text.partition("=")
     try:
@@ -246,101 +240,3 @@ def parse_share(text: str) -> tuple[Fault, float]:
     if not 0.0 <= share <= 1.0:
         raise ValueError(f"the share of {name!r} is a number between 0 and 1, not {value!r}")
     return Fault.named(name), share
-
-
-def _resolved(fault: Fault | str) -> Fault:
-    return Fault.named(fault) if isinstance(fault, str) else fault
-
-
-@attrs.define
-class _Queued:
-    fault: Fault
-    times: int
-
-
-class FaultPlan:
-    """Which request meets which fault: queued ones first, then by share, then by what the send is.
-
-    Args:
-        random: decides about shares; seeded by its owner.
-    """
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self._queues: dict[Target, deque[_Queued]] = {"send": deque(), "balance": deque()}
-        self._shares: dict[Target, dict[str, tuple[Fault, float]]] = {"send": {}, "balance": {}}
-        self._rules: list[tuple[Callable[[Submission], bool], Fault]] = []
-        self.failing_numbers: dict[str, str] = {}
-
-    def fail_next(self, fault: Fault | str, times: int = 1, *, of: Target = "send") -> None:
-        """Let the next requests meet a fault; several calls queue up.
-
-        Args:
-            fault: a value or a name.
-            times: how many requests.
-            of: whether requests to send or to ask for the balance.
-
-        Raises:
-            ValueError: no such fault, or `times` below 1.
-        """
-        if times < 1:
-            raise ValueError(f"times is at least 1, not {times}")
-        self._queues[of].append(_Queued(_resolved(fault), times))
-
-    def fail_share(self, fault: Fault | str, share: float, *, of: Target = "send") -> None:
-        """Let a share of all requests meet a fault; the same fault again replaces its share, 0 ends it.
-
-        Args:
-            fault: a value or a name.
-            share: between 0 and 1; all shares together at most 1.
-            of: whether requests to send or to ask for the balance.
-
-        Raises:
-            ValueError: no such fault, or the shares exceed 1.
-        """
-        fault = _resolved(fault)
-        shares = {**self._shares[of], fault.name: (fault, share)}
-        if share < 0 or sum(each for _, each in shares.values()) > 1.0 + 1e-9:
-            raise ValueError("a share is between 0 and 1, and all shares together are at most 1")
-        self._shares[of] = {name: each for name, each in shares.items() if each[1]}
-
-    def fail_when(self, predicate: Callable[[Submission], bool], fault: Fault | str) -> None:
-        """Let every send meet a fault of which `predicate` says so, unless a queued or shared one was drawn.
-
-        Raises:
-            ValueError: no such fault, or one that acts before the send is read.
-        """
-        fault = _resolved(fault)
-        if fault.unread:
-            raise ValueError(f"{fault.name} acts before the send is read, so it cannot depend on it")
-        self._rules.append((predicate, fault))
-
-    def fail_numbers(self, numbers: Iterable[str], code: str = "999") -> None:
-        """Let these numbers end in a ``fail:CODE`` line whenever they are sent, until `clear`."""
-        self.failing_numbers.update(dict.fromkeys(numbers, code))
-
-    def draw(self, of: Target) -> Fault | None:
-        """The fault of the request that just arrived, if any is queued or drawn by share."""
-        queue = self._queues[of]
-        if queue:
-            queue[0].times -= 1
-            return queue.popleft().fault if queue[0].times == 0 else queue[0].fault
-        if self._shares[of]:
-            point = self._random.random()
-            for fault, share in self._shares[of].values():
-                point -= share
-                if point < 0:
-                    return fault
-        return None
-
-    def matching(self, submission: Submission) -> Fault | None:
-        """The fault of the first predicate that holds."""
-        return next((fault for predicate, fault in self._rules if predicate(submission)), None)
-
-    def clear(self) -> None:
-        """Behave from now on."""
-        for of in self._queues:
-            self._queues[of].clear()
-            self._shares[of] = {}
-        self._rules.clear()
-        self.failing_numbers.clear()

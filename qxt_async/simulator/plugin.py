@@ -1,4 +1,4 @@
-"""Fixtures for pytest, there as soon as the library is installed.
+"""Fixtures for pytest. Pytest finds them once the library is installed.
 
 ===================  =================================================================================================
 `qxt_gateway`        a fresh `SimulatedGateway` for the test: faults to set, sends to inspect
@@ -6,9 +6,8 @@
 `qxt_gateway_url`    the base address of the same gateway on a real socket (needs the extra ``cli``)
 ===================  =================================================================================================
 
-The client is made by a synchronous fixture, so that it serves asynchronous tests under anyio's plugin (asyncio and
-trio) and under pytest-asyncio alike. It is usable as it is; entering or closing it is allowed and not needed, since
-without a socket it holds nothing.
+A synchronous fixture makes the client, so it works in asynchronous tests with anyio's plugin (asyncio and trio) and
+with pytest-asyncio. A test may enter or close the client, but need not: without a socket there is nothing to close.
 """
 
 from __future__ import annotations
@@ -30,13 +29,13 @@ __all__ = ["qxt_client", "qxt_gateway", "qxt_gateway_url"]
 
 @pytest.fixture
 def qxt_gateway() -> SimulatedGateway:
-    """A simulated gateway of this test's own; its account is ``user`` with ``password``."""
+    """A new simulated gateway; its account is ``user`` with ``password``."""
     return SimulatedGateway()
 
 
 @pytest.fixture
 def qxt_client(qxt_gateway: SimulatedGateway) -> QxtClient:
-    """A client of `qxt_gateway`, in process."""
+    """A client of `qxt_gateway`, without a socket."""
     from qxt_async import QxtClient
 
     return QxtClient("user", "password", base_url="http://gateway.test/qxt", transport=qxt_gateway.transport())

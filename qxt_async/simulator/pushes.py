@@ -1,9 +1,8 @@
-"""What the gateway pushes: status reports and replies, to whoever asked for them (PROTOCOL 4)."""
+"""What the gateway pushes: status reports and replies (PROTOCOL 4)."""
 
 from __future__ import annotations
 
 import heapq
-import zlib
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -12,82 +11,24 @@ import attrs
 
 from qxt_async.models import Reply, StatusReport
 from qxt_async.simulator.codec import encode_form
+from qxt_async.simulator.push_client import PushClient
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from random import Random
 
-    from qxt_async.simulator.over_httpx import Caller
+    from qxt_async.simulator.account import Account
+    from qxt_async.simulator.exchange import ASGIApp
+    from qxt_async.simulator.push_plan import PushPlan
+    from qxt_async.simulator.request_log import RequestLog, SimulatedSend
 
-__all__ = ["PushPlan", "PushRun", "push_form"]
+__all__ = ["PushRun", "Pusher", "push_form"]
 
-# How long an idle lane waits before it looks for what another thread or a failed push added: short beside a test.
+# Seconds until an idle worker checks for additions from another thread and for failed pushes: short beside a test.
 _TICK = 0.02
 
-# With nothing to come from outside it may wait longer for what it knows of.
+# Without additions from outside it may sleep longer.
 _LONG_TICK = 1.0
-
-
-def _share(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not 0.0 <= value <= 1.0:
-        raise ValueError(f"{attribute.name} is a share between 0 and 1, not {value}")
-
-
-@attrs.frozen(kw_only=True)
-class PushPlan:
-    """How the gateway pushes. The defaults push each report once, at once, by itself.
-
-    Attributes:
-        method: ``GET``, as most deployments do, or ``POST``.
-        delay: shortest and longest time from the send to its report, seconds.
-        duplicates: share of the reports that are pushed twice.
-        batch_size: reports in one push; above 1 they come as lists with a space after each comma (PROTOCOL 4.2).
-        shuffle: push in any order.
-        early: share of the sends whose reports come before the send's own answer (PROTOCOL 4.4).
-        rejected: share of the reports that say ``REJECT``.
-        failed: share of the reports that say one of `failure_codes`.
-        failure_codes: carriers' codes.
-        area: province in each push.
-        city: city in each push.
-        attempts: how often something is pushed until it is answered ``ok``.
-        backoff: seconds before the second attempt; doubles up to 5 seconds.
-        concurrency: pushes at a time.
-        timeout: seconds for a whole push.
-    """
-
-    method: str = attrs.field(default="GET", validator=attrs.validators.in_(("GET", "POST")))
-    delay: tuple[float, float] = (0.0, 0.0)
-    duplicates: float = attrs.field(default=0.0, validator=_share)
-    batch_size: int = attrs.field(default=1, validator=attrs.validators.ge(1))
-    shuffle: bool = False
-    early: float = attrs.field(default=0.0, validator=_share)
-    rejected: float = attrs.field(default=0.0, validator=_share)
-    failed: float = attrs.field(default=0.0, validator=_share)
-    failure_codes: tuple[str, ...] = attrs.field(
-        default=("UNDELIV", "EXPIRED", "MK:0001"), validator=attrs.validators.min_len(1)
-    )
-    area: str = ""
-    city: str = ""
-    attempts: int = attrs.field(default=10, validator=attrs.validators.ge(1))
-    backoff: float = attrs.field(default=0.1, validator=attrs.validators.ge(0.0))
-    concurrency: int = attrs.field(default=8, validator=attrs.validators.ge(1))
-    timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0.0))
-
-    def __attrs_post_init__(self) -> None:
-        if not 0.0 <= self.delay[0] <= self.delay[1]:
-            raise ValueError("delay is the shortest and the longest time in seconds")
-        if self.rejected + self.failed > 1.0:
-            raise ValueError("rejected and failed are shares that together are at most 1")
-
-    def code_of(self, mid: str, mobile: str) -> str:
-        """What the report on a phone says: always the same for the same phone and mid, however often it is pushed."""
-        fate = zlib.crc32(f"{mid}:{mobile}".encode())
-        point = fate / 2**32
-        if point < self.rejected:
-            return "REJECT"
-        if point < self.rejected + self.failed:
-            return self.failure_codes[fate % len(self.failure_codes)]
-        return "DELIVRD"
 
 
 @attrs.frozen(order=True)
@@ -99,9 +40,9 @@ class _Due:
 
 
 def push_form(pushed: Sequence[StatusReport] | Reply) -> str:
-    """The urlencoded fields of one push: a reply, whose text is never a list (PROTOCOL 4.3), or reports.
+    """The urlencoded fields of one push: a reply, or reports (PROTOCOL 4.2, 4.3).
 
-    Fields that several reports share come once if they are the same for all, else as lists too (PROTOCOL 4.2).
+    The fields ``port``, ``area`` and ``city`` are sent once if they are the same for all reports, else as lists.
     """
     if isinstance(pushed, Reply):
         return encode_form(
@@ -133,19 +74,19 @@ def push_form(pushed: Sequence[StatusReport] | Reply) -> str:
 
 
 class PushRun:
-    """Pushes what it is given until each is answered ``ok`` or was tried often enough.
+    """Pushes reports and replies until each is answered ``ok`` or has had all its attempts.
 
     Args:
         plan: how.
-        random: decides about delays, duplicates and order; seeded by its owner.
-        acknowledged: (mid, mobile) of what was answered ``ok`` is added to it.
+        random: decides about delays, duplicates and order.
+        acknowledged: (mid, mobile) of each one that is answered ``ok`` is added to it.
     """
 
     def __init__(self, plan: PushPlan, random: Random, acknowledged: set[tuple[str, str]]) -> None:
         self._plan = plan
         self._random = random
         self._acknowledged = acknowledged
-        # Another thread may add (a test talks to a gateway that serves in a thread), so additions pass through here.
+        # Another thread may add to a gateway that serves in a thread, so new ones go through this deque.
         self._added: deque[tuple[float, float, StatusReport | Reply]] = deque()
         self._waiting: list[_Due] = []
         self._in_flight = 0
@@ -153,7 +94,7 @@ class PushRun:
         self.calls = 0
 
     def add(self, pushed: StatusReport | Reply) -> None:
-        """Push this after its delay, perhaps twice. May be called from any thread."""
+        """Push a report or reply after its delay, perhaps twice. May be called from any thread."""
         copies = 1 + (self._plan.duplicates > 0 and self._random.random() < self._plan.duplicates)
         for _ in range(copies):
             self._place += 1
@@ -161,26 +102,26 @@ class PushRun:
             self._added.append((self._random.uniform(*self._plan.delay), place, pushed))
 
     def clear(self) -> None:
-        """Forget what was not pushed yet."""
+        """Drop what was not pushed yet."""
         self._added.clear()
         self._waiting.clear()
 
-    async def run(self, caller: Caller, *, forever: bool = False) -> None:
-        """Push over an open `caller`, until nothing is left or, if `forever`, until cancelled.
+    async def run(self, client: PushClient, *, forever: bool = False) -> None:
+        """Push over an open `client` until nothing is left or, with `forever`, until cancelled.
 
-        A push that is cancelled under way counts as not acknowledged.
+        A push that is cancelled counts as not acknowledged.
         """
         async with anyio.create_task_group() as group:
-            for lane in range(self._plan.concurrency):
-                group.start_soon(self._lane, caller, lane, forever)
+            for worker in range(self._plan.concurrency):
+                group.start_soon(self._work, client, worker, forever)
 
-    async def _lane(self, caller: Caller, lane: int, forever: bool) -> None:  # noqa: FBT001
+    async def _work(self, client: PushClient, worker: int, forever: bool) -> None:  # noqa: FBT001
         while True:
             batch = self._next_batch()
             if batch:
                 self._in_flight += 1
                 try:
-                    await self._push(caller, lane, batch)
+                    await self._push(client, worker, batch)
                 finally:
                     self._in_flight -= 1
             elif self._waiting and not forever:
@@ -202,13 +143,13 @@ class PushRun:
             batch.append(heapq.heappop(self._waiting))
         return batch
 
-    async def _push(self, caller: Caller, lane: int, batch: list[_Due]) -> None:
+    async def _push(self, client: PushClient, worker: int, batch: list[_Due]) -> None:
         self.calls += 1
         first = batch[0].pushed
         form = push_form(
             first if isinstance(first, Reply) else [due.pushed for due in batch if isinstance(due.pushed, StatusReport)]
         )
-        if await caller.call(lane, form):
+        if await client.push(worker, form):
             self._acknowledged.update((due.pushed.mid, due.pushed.number) for due in batch)
             return
         for due in batch:
@@ -217,3 +158,117 @@ class PushRun:
                 heapq.heappush(
                     self._waiting, attrs.evolve(due, at=anyio.current_time() + pause, attempt=due.attempt + 1)
                 )
+
+
+class Pusher:
+    """Pushes the reports and replies of a gateway.
+
+    Args:
+        log: with the sends and replies.
+        account: whose channel has sent them.
+        plan: how to push.
+        random: decides about delays, duplicates and order.
+        to: callback address; ``None`` if each call names its own.
+        app: an ASGI application to call in this process instead of a server.
+
+    Attributes:
+        acknowledged: (mid, mobile) of each report and reply that was answered ``ok``.
+        plan: as given.
+
+    Raises:
+        ValueError: the address cannot be called.
+    """
+
+    def __init__(
+        self, log: RequestLog, account: Account, plan: PushPlan, random: Random, *, to: str | None, app: ASGIApp | None
+    ) -> None:
+        self.plan = plan
+        self.acknowledged: set[tuple[str, str]] = set()
+        self._log = log
+        self._account = account
+        self._random = random
+        self._to = to
+        self._app = app
+        self._run = PushRun(plan, random, self.acknowledged)
+        if to is not None:
+            self._client(to, app, plan)  # refuses an address that cannot be called
+
+    @property
+    def has_address(self) -> bool:
+        """Whether there is a callback address for all pushes."""
+        return self._to is not None
+
+    @property
+    def calls(self) -> int:
+        """How many calls the continuous push has made."""
+        return self._run.calls
+
+    def clear(self) -> None:
+        """Forget all acknowledgements and what was not pushed yet."""
+        self.acknowledged.clear()
+        self._run.clear()
+
+    def outstanding(self) -> frozenset[tuple[str, str]]:
+        """(mid, mobile) of every report and reply that was not acknowledged yet."""
+        return frozenset(
+            {
+                *((send.mid, mobile) for send in self._log.sends if send.delivers for mobile in send.numbers),
+                *((reply.mid, reply.number) for reply in self._log.replies),
+            }
+            - self.acknowledged
+        )
+
+    async def push_all(self, to: str | None, app: ASGIApp | None, plan: PushPlan | None) -> int:
+        """Push everything outstanding; return how many were acknowledged."""
+        everything: list[StatusReport | Reply] = [
+            *(report for send in tuple(self._log.sends) for report in self._reports(send)),
+            *self._log.replies,
+        ]
+        pushed = [each for each in everything if (each.mid, each.number) not in self.acknowledged]
+        return await self._push(pushed, to, app, plan or self.plan)
+
+    async def push_forever(self) -> None:
+        """Push what is added, until cancelled."""
+        async with self._client(None, None, self.plan) as client:
+            await self._run.run(client, forever=True)
+
+    def add_reply(self, reply: Reply) -> None:
+        """Push a reply, if there is a callback address. May be called from any thread."""
+        if self._to is not None:
+            self._run.add(reply)
+
+    async def add_reports(self, sends: list[SimulatedSend]) -> None:
+        """Push the reports on new sends, if there is a callback address; some of them before the send's answer."""
+        if self._to is None:
+            return
+        reports = [report for send in sends for report in self._reports(send)]
+        if self.plan.early and self._random.random() < self.plan.early:
+            await self._push(reports, None, None, attrs.evolve(self.plan, delay=(0.0, 0.0), attempts=1))
+        for report in reports:
+            if (report.mid, report.number) not in self.acknowledged:
+                self._run.add(report)
+
+    async def _push(
+        self, pushed: Iterable[StatusReport | Reply], to: str | None, app: ASGIApp | None, plan: PushPlan
+    ) -> int:
+        before = len(self.acknowledged)
+        run = PushRun(plan, self._random, self.acknowledged)
+        for each in pushed:
+            run.add(each)
+        async with self._client(to, app, plan) as client:
+            await run.run(client)
+        return len(self.acknowledged) - before
+
+    def _client(self, to: str | None, app: ASGIApp | None, plan: PushPlan) -> PushClient:
+        to = to or self._to
+        if to is None:
+            raise ValueError("no callback address: give `to`, or the gateway `push_to`")
+        return PushClient(
+            to, method=plan.method, concurrency=plan.concurrency, timeout=plan.timeout, app=app or self._app
+        )
+
+    def _reports(self, send: SimulatedSend) -> Iterator[StatusReport]:
+        plan, port = self.plan, self._account.port(send.extno)
+        for mobile in send.numbers if send.delivers else ():
+            code = plan.code_of(send.mid, mobile)
+            yield StatusReport(send.mid, mobile, code=code, port=port, area=plan.area, city=plan.city)

@@ -1,4 +1,4 @@
-"""The simulated gateway as a real server: in a thread for tests and scripts, awaited for the command line."""
+"""The simulated gateway on a real socket: in a thread for tests and scripts, or awaited for the command line."""
 
 from __future__ import annotations
 

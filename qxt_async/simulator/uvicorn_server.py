@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, cast
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qxt_async.runtime.server import SocketServer
-from qxt_async.simulator.answering import EXTENSION
+from qxt_async.simulator.exchange import DROP_EXTENSION
 from qxt_async.simulator.faults import Drop
 
 if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveCallable, ASGISendCallable, Scope
 
-    from qxt_async.simulator.over_httpx import ASGIApp
+    from qxt_async.simulator.exchange import ASGIApp
 
 __all__ = ["GatewayServer"]
 
@@ -36,7 +36,7 @@ class _DroppingProtocol(H11Protocol):
         app = self.app
 
         async def with_drop(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
-            cast("dict[str, Any]", scope)["extensions"] = {EXTENSION: self._drop}
+            cast("dict[str, Any]", scope)["extensions"] = {DROP_EXTENSION: self._drop}
             await app(scope, receive, send)
 
         self.app = with_drop

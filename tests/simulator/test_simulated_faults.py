@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from qxt_async.simulator import FAULTS, Drop, Fault, Submission, parse_share
-from qxt_async.simulator.faults import FaultPlan
+from qxt_async.simulator.fault_plan import FaultPlan
 
 SUBMISSION = Submission(user="user", tele="13800138000", text="hello")
 
@@ -97,7 +97,7 @@ def test_command_line_shares_that_make_no_sense(text):
 )
 def test_dealing(fault, ok, failed, silent):
     """Shares are spread evenly over the numbers, at least one of each that is wanted."""
-    assert fault.deal(tuple("abcdef")) == (tuple(ok), tuple(failed), tuple(silent))
+    assert fault.divide(tuple("abcdef")) == (tuple(ok), tuple(failed), tuple(silent))
 
 
 def test_queued_faults_come_in_order_and_then_end(plan):

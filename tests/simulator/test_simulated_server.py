@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from qxt_async.simulator import Drop, Fault, SimulatedGateway, run_server, serve
-from qxt_async.simulator.answering import EXTENSION
+from qxt_async.simulator.exchange import DROP_EXTENSION
 
 # md5 of "password", by hand: printf password | md5sum
 BODY = b"user=user&tele=13800138000,13800138001&msg=hi&password=5f4dcc3b5aa765d61d8327deb882cf99"
@@ -204,7 +204,7 @@ def test_a_client_that_is_gone_cannot_be_dropped():
             asked.set()
         try:
             for drop in Drop:
-                scope["extensions"][EXTENSION](drop)
+                scope["extensions"][DROP_EXTENSION](drop)
                 dropped.append(drop)
         finally:
             ended.set()

@@ -1,20 +1,24 @@
-"""What the simulated gateway remembers: requests that came, sends that it took."""
+"""What the simulated gateway records: the requests, the sends that it took, the replies."""
 
 from __future__ import annotations
 
 from collections import Counter
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import attrs
+
+if TYPE_CHECKING:
+    from qxt_async.models import Reply
 
 __all__ = ["RequestLog", "SimulatedRequest", "SimulatedSend", "Submission"]
 
 
-def _hidden(text: str) -> str:
+def _repr_length(text: str) -> str:
     return f"<{len(text)} characters>"
 
 
-def _counted(tele: str) -> str:
+def _repr_count(tele: str) -> str:
     return f"<{tele.count(',') + 1 if tele else 0} numbers>"
 
 
@@ -24,25 +28,25 @@ def _now() -> datetime:
 
 @attrs.frozen(kw_only=True)
 class Submission:
-    """A send that passed all checks; what `SimulatedGateway.fail_when` decides about.
+    """A send that passed all checks.
 
     Attributes:
         user: the account.
-        tele: the numbers, joined by commas: 12 bytes a number, so that millions may be kept.
+        tele: the numbers, joined by commas: 12 bytes per number, so that millions fit in memory.
         text: decoded.
         extno: extension number, empty if not given.
         addseqno: whether it was ``1``.
     """
 
     user: str
-    tele: str = attrs.field(repr=_counted)
-    text: str = attrs.field(repr=_hidden)
+    tele: str = attrs.field(repr=_repr_count)
+    text: str = attrs.field(repr=_repr_length)
     extno: str = ""
     addseqno: bool = False
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The numbers in their order; split anew on each access."""
+        """The numbers in their order. Each access splits them anew."""
         return tuple(self.tele.split(",")) if self.tele else ()
 
     @property
@@ -53,10 +57,10 @@ class Submission:
 
 @attrs.frozen(kw_only=True)
 class SimulatedSend(Submission):
-    """Numbers that the gateway took under one mid. A request taken in several lines makes several.
+    """Numbers that the gateway took under one mid. A request that is answered with several lines makes several.
 
     Attributes:
-        mid: the message id, text.
+        mid: the message id.
         segments: messages that each number is billed as.
         delivers: ``False`` if the balance was too low: taken, answered ``ok``, never delivered (PROTOCOL 2.2).
         when: when it was taken, aware, UTC.
@@ -70,18 +74,18 @@ class SimulatedSend(Submission):
 
 @attrs.frozen(kw_only=True)
 class SimulatedRequest:
-    """One request that arrived at the gateway, whatever became of it.
+    """One request that arrived at the gateway, taken or not.
 
     Attributes:
         endpoint: ``smssenderv2`` or ``surplus``.
         method: ``GET`` or ``POST``.
-        user: as given, empty if missing or not read.
+        user: as given; empty if missing or not read.
         numbers: how many numbers it named; 0 if it was refused before they were counted, or not read.
         taken: how many of them were taken.
         refusal: the description after ``error:``, empty if it was not refused.
         fault: the name of the fault that it met, empty if none.
         complete: ``False`` if the body was not read, or ended early.
-        when: when it was settled, aware, UTC.
+        when: when it was recorded, aware, UTC.
     """
 
     endpoint: str
@@ -96,19 +100,20 @@ class SimulatedRequest:
 
 
 class RequestLog:
-    """Requests and sends in the order of their coming, in constant memory a number."""
+    """Requests, sends and replies in the order of their arrival."""
 
     def __init__(self) -> None:
         self.requests: list[SimulatedRequest] = []
         self.sends: list[SimulatedSend] = []
+        self.replies: list[Reply] = []
         self._taken: Counter[str] = Counter()
-        self._counted = 0
+        self._counted_sends = 0
 
     @property
     def taken(self) -> Counter[str]:
-        """How often each number was taken; counted when asked for, then kept and added to."""
-        sends = self.sends[self._counted :]
-        self._counted += len(sends)
+        """How often each number was taken. New sends are counted on access."""
+        sends = self.sends[self._counted_sends :]
+        self._counted_sends += len(sends)
         for send in sends:
             self._taken.update(send.numbers)
         return self._taken
@@ -117,5 +122,6 @@ class RequestLog:
         """Forget everything."""
         self.requests.clear()
         self.sends.clear()
+        self.replies.clear()
         self._taken.clear()
-        self._counted = 0
+        self._counted_sends = 0

@@ -1,33 +1,34 @@
-"""One HTTP exchange of the simulated gateway, answered well or badly, over plain ASGI."""
+"""One HTTP request to the simulated gateway, and its answer, with or without a fault, over plain ASGI."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeAlias
 
 import anyio
 
 from qxt_async.simulator.faults import ConnectionDroppedError, Drop, Fault
 
-__all__ = ["EXTENSION", "Exchange", "ExchangeOverError", "Receive", "Send"]
+__all__ = ["DROP_EXTENSION", "ASGIApp", "Exchange", "ExchangeOverError", "Message", "Receive", "Send"]
 
-EXTENSION = "qxt_async.simulator.drop"
-"""The ASGI extension by which our server lets the gateway drop a connection: called with a `Drop`."""
+DROP_EXTENSION = "qxt_async.simulator.drop"
+"""The ASGI extension with which the gateway drops a connection: a function of a `Drop`."""
 
-# A thousand numbers and the longest text are 20 KB; this leaves room for any escaping, and bounds memory.
+# A thousand numbers and the longest text are 20 KB. The limit leaves room for any escaping, and bounds memory.
 _BODY_LIMIT = 256 * 1024
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+Send: TypeAlias = Callable[[Message], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class ExchangeOverError(Exception):
-    """Nothing more can be said in this exchange: the client left, or it was answered early."""
+    """No answer is possible any more: the client has closed the connection, or the answer was sent already."""
 
 
 class Exchange:
-    """A request and the way to answer it.
+    """A request and its answer.
 
     Args:
         scope: of ASGI.
@@ -39,6 +40,7 @@ class Exchange:
         self._scope = scope
         self._receive = receive
         self._send = send
+        self._client_gone = False
         self.method: str = scope["method"]
         self.query: bytes = scope["query_string"]
 
@@ -46,7 +48,8 @@ class Exchange:
         """Read the body.
 
         Raises:
-            ExchangeOverError: it is incomplete or too large; what was to be answered is answered.
+            ExchangeOverError: it is incomplete or too large; the refusal is already sent.
+            ConnectionDroppedError: it is incomplete, and the server cannot drop connections.
         """
         body = bytearray()
         too_large = False
@@ -58,7 +61,7 @@ class Exchange:
             body += message.get("body", b"")
             more = message.get("more_body", False)
             if len(body) > _BODY_LIMIT:
-                # Read on, so that the client gets to the answer, and keep nothing.
+                # Read to the end, so that the client reads the answer, and keep nothing.
                 too_large = True
                 body.clear()
         if too_large:
@@ -66,12 +69,12 @@ class Exchange:
             raise ExchangeOverError
         announced = dict(self._scope["headers"]).get(b"content-length", b"0")
         if len(body) < int(announced):
-            # A server notices this itself; in process nobody else does, and half a form must never be taken.
+            # A server detects this itself; in process only this check does. The gateway must not take half a form.
             await self.drop(Drop.CLOSE)
         return bytes(body)
 
     async def form(self) -> bytes:
-        """The fields, still encoded: those of the query, then those of the body, as servlets see them."""
+        """Read the fields, still encoded: those of the query, then those of the body, as servlets do."""
         body = await self.body()
         return self.query + b"&" + body if body else self.query
 
@@ -82,30 +85,31 @@ class Exchange:
         status: int = 200,
         headers: tuple[tuple[str, str], ...] = (("content-type", "text/plain"),),
     ) -> None:
-        """Answer at once."""
+        """Send the whole answer."""
         await self._start(status, headers, len(body))
         await self._send({"type": "http.response.body", "body": body})
 
     async def stream(self, chunks: AsyncIterator[bytes], *, content_type: str) -> None:
-        """Answer piece by piece, without holding the whole."""
+        """Send the answer in chunks."""
         await self._start(200, (("content-type", content_type),), None)
         async for chunk in chunks:
             await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
 
     async def perform(self, fault: Fault, content: bytes) -> None:
-        """Answer with `content` in the way the fault wants it.
+        """Answer with `content`, changed by a fault.
 
-        A client that leaves ends it; cancelling ends it at once.
+        Cancelling ends it at once.
 
         Raises:
-            ExchangeOverError: the connection was dropped, or the client left.
-            ConnectionDroppedError: it is to be dropped, and the server has no way to: the in-process transport maps it.
+            ExchangeOverError: the connection was dropped, or the client closed it.
+            ConnectionDroppedError: the connection is to be dropped, and the server cannot do so. The in-process
+                transport maps it.
         """
         if fault.delay:
             await self._while_connected(anyio.sleep(fault.delay))
         if fault.hangs:
-            await self._until_gone()
+            await self._hang()
         body = content if fault.body is None else fault.body
         headers = fault.headers
         if not any(name == "content-type" for name, _ in headers):
@@ -125,15 +129,15 @@ class Exchange:
         """End the connection without an answer.
 
         Raises:
-            ExchangeOverError: it was ended.
-            ConnectionDroppedError: the server has no way to.
+            ExchangeOverError: it is dropped.
+            ConnectionDroppedError: the server cannot drop connections.
         """
         extensions: dict[str, Callable[[Drop], None]] = self._scope.get("extensions") or {}
-        end = extensions.get(EXTENSION)
+        end = extensions.get(DROP_EXTENSION)
         if end is None:
             raise ConnectionDroppedError(drop)
         end(drop)
-        await self._until_gone()
+        await self._hang()
 
     async def _drip(self, fault: Fault, headers: tuple[tuple[str, str], ...], body: bytes) -> None:
         await self._start(fault.status, headers, len(body))
@@ -148,25 +152,24 @@ class Exchange:
             encoded.append((b"content-length", b"%d" % length))
         await self._send({"type": "http.response.start", "status": status, "headers": encoded})
 
-    async def _until_gone(self) -> NoReturn:
+    async def _wait_until_gone(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._client_gone = True
+
+    async def _hang(self) -> NoReturn:
+        await self._wait_until_gone()
         raise ExchangeOverError
 
     async def _while_connected(self, work: Awaitable[None]) -> None:
-        gone = False
         async with anyio.create_task_group() as group:
 
-            async def watch() -> None:
-                nonlocal gone
-                try:
-                    await self._until_gone()
-                except ExchangeOverError:
-                    gone = True
-                    group.cancel_scope.cancel()
+            async def cancel_when_gone() -> None:
+                await self._wait_until_gone()
+                group.cancel_scope.cancel()
 
-            group.start_soon(watch)
+            group.start_soon(cancel_when_gone)
             await work
             group.cancel_scope.cancel()
-        if gone:
+        if self._client_gone:
             raise ExchangeOverError
