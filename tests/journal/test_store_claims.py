@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -10,9 +13,10 @@ import pytest
 from support.steps import NUMBERS, accepted, all_batches, claimed, planned, running, unknown
 
 from qxt_async.errors import InvalidConfigurationError
-from qxt_async.journal import AccountLimits, Journal
+from qxt_async.journal import AccountLimits, Journal, open_journal
 from qxt_async.journal import limits as limits_module
 from qxt_async.journal.campaigns import CampaignStore
+from qxt_async.journal.database import Transaction
 from qxt_async.journal.records import BatchState, CampaignState, Claim
 from qxt_async.runtime.clocks import boottime
 
@@ -68,6 +72,28 @@ async def test_done_by_one_of_many(journal: Journal, elsewhere: Journal) -> None
         for each in (journal, elsewhere, journal, elsewhere):
             tasks.start_soon(each.campaigns.complete, campaign)
     assert [event.what for event in await journal.campaigns.events(campaign)].count("done") == 1
+
+
+async def test_a_claim_from_a_long_campaign(tmp_path: Path) -> None:
+    """A claim reads no other planned batch: with hundreds of them it takes SQLite no more steps than with a few."""
+    steps: dict[int, int] = {}
+    async with open_journal(tmp_path / "qxt.db") as journal:
+
+        def count(campaign: int) -> int:
+            steps[campaign] += 1
+            return 0
+
+        async def watch(transaction: Transaction, watched: Callable[[], int] | None) -> None:
+            transaction.connection.set_progress_handler(watched, 10)  # type: ignore[attr-defined]
+
+        for size in (3, 300):
+            campaign = await running(journal.campaigns, *[1] * size, numbers=[f"1380013{n:04d}" for n in range(size)])
+            steps[campaign] = 0
+            await journal.campaigns.database.write(partial(watch, watched=partial(count, campaign)))
+            await claimed(journal.campaigns, campaign, f"t{campaign}")
+            await journal.campaigns.database.write(partial(watch, watched=None))
+    few, many = steps.values()
+    assert 0 < many < few + 10
 
 
 # --- limits -------------------------------------------------------------------------------------------------------

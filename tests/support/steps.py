@@ -53,9 +53,9 @@ async def planned(
     return campaign
 
 
-async def running(campaigns: CampaignStore, *sizes: int) -> int:
+async def running(campaigns: CampaignStore, *sizes: int, numbers: Sequence[str] = NUMBERS) -> int:
     """The same, started."""
-    campaign = await planned(campaigns, *sizes)
+    campaign = await planned(campaigns, *sizes, numbers=numbers)
     await campaigns.start(campaign)
     return campaign
 

@@ -147,7 +147,7 @@ CREATE TABLE batches (
 CREATE INDEX batches_by_state ON batches (campaign, state, id);
 CREATE INDEX batches_by_mid ON batches (mid) WHERE mid IS NOT NULL;
 -- One or a few: whether a test is open is asked at each claim.
-CREATE INDEX batches_tested ON batches (campaign) WHERE test > 0;
+CREATE INDEX batches_tested ON batches (campaign, state) WHERE test > 0;
 -- Few: answers that did not mention every number.
 CREATE INDEX batches_in_part ON batches (id) WHERE state = 'accepted' AND unknown + superseded > 0;
 -- Few at any time: what an account is sending is counted at each of its claims.
