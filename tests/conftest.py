@@ -13,6 +13,7 @@ from support.canaries import Canaries
 from support.offline import refuse_sockets
 from support.postgresql_server import Server, programs, server
 
+from qxt_async.journal.postgres import connecting as postgres_connecting
 from qxt_async.journal.postgres import database as postgres_database
 
 # A busy machine is no failure; what an example may cost is the test's timeout.
@@ -75,8 +76,8 @@ def postgresql() -> Iterator[Server]:
     binaries = programs()
     if binaries is None:
         pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
-    postgres_database._CONNECTION["connect_timeout"] = "60"
-    postgres_database._PATIENCE = 15.0
+    postgres_connecting._CONNECTION["connect_timeout"] = "60"
+    postgres_database._CONNECT_TIMEOUT = 15.0
     with server(binaries) as running:
         yield running
 

@@ -26,7 +26,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from qxt_async.errors import JournalSchemaError, JournalUnavailableError
 from qxt_async.journal.moments import CLOCK_LEEWAY
-from qxt_async.journal.postgres.database import BOUNDS, unavailable
+from qxt_async.journal.postgres.connecting import BOUNDS, unavailable
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -15,7 +15,8 @@ from qxt_async import Acceptance, BatchResult
 from qxt_async.errors import JournalUnavailableError, PartialAnswerError
 from qxt_async.journal import Journal, batches, resending, states
 from qxt_async.journal.database import Transaction
-from qxt_async.journal.postgres.database import PostgresDatabase, PostgresTransaction
+from qxt_async.journal.postgres.database import PostgresDatabase
+from qxt_async.journal.postgres.transaction import PostgresTransaction
 from qxt_async.journal.records import BatchState, Claim, ExcludedNumber, ExclusionReason
 from qxt_async.journal.states import hold_state
 

@@ -25,7 +25,8 @@ from qxt_async.errors import (
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.database import Transaction
 from qxt_async.journal.postgres import database as postgres_database
-from qxt_async.journal.postgres.database import PostgresDatabase, connection_parameters, migrate
+from qxt_async.journal.postgres.connecting import connection_parameters, migrate
+from qxt_async.journal.postgres.database import PostgresDatabase
 from qxt_async.journal.statements import migrations
 from qxt_async.protocol.pushes import parse_push
 
@@ -317,7 +318,7 @@ async def test_cancelling_waits_for_the_end(database: str) -> None:
 
 async def test_waiting_for_a_connection_has_a_deadline(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An operation that gets no connection in its time ends as unavailable, and nothing of it is written."""
-    monkeypatch.setattr(postgres_database, "_BRIEF", 0.2)
+    monkeypatch.setattr(postgres_database, "_BRIEF_TIMEOUT", 0.2)
     begun, go_on = anyio.Event(), anyio.Event()
 
     async def slow(transaction: Transaction) -> None:
@@ -420,7 +421,7 @@ async def test_line_that_is_cut_again_and_again(postgresql: Server, database: st
 
 async def test_unreachable(monkeypatch: pytest.MonkeyPatch, database: str, postgresql: Server) -> None:
     """A server that is not there is told in our words, when opening and later."""
-    monkeypatch.setattr(postgres_database, "_PATIENCE", 0.2)
+    monkeypatch.setattr(postgres_database, "_CONNECT_TIMEOUT", 0.2)
     with pytest.raises(JournalUnavailableError, match="refused"):
         await open_journal("postgresql://nobody@127.0.0.1:1/nothing").open()
     async with line(postgresql.port) as cut:

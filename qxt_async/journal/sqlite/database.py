@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import anyio
 from anyio import to_thread
 
-from qxt_async.errors import JournalClosedError, JournalSchemaError
+from qxt_async.errors import JournalClosedError
+from qxt_async.journal.migrating import schema_version, upgrade
 from qxt_async.journal.sqlite.writer import Writer, transaction, unavailable
 from qxt_async.journal.statements import Dialect, Statements, migrations, split
 from qxt_async.runtime.tasks import run_in_own_task, run_in_thread
@@ -43,6 +44,7 @@ _STATEMENTS: Final = Statements(
         from_list="json_each({0})",
     )
 )
+_TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table';"
 # How long one process waits for another one's transaction; those take milliseconds.
 _BUSY_TIMEOUT_MS: Final = 5000
 # Queries are short; more connections would only take turns at the same disk and the same interpreter.
@@ -151,44 +153,24 @@ def migrate(connection: sqlite3.Connection, scripts: dict[int, str]) -> None:
 
     Args:
         connection: in autocommit mode.
-        scripts: what leads to each version, from 1.
+        scripts: for each version the script that leads to it, from 1.
 
     Raises:
-        JournalSchemaError: the database is no journal, or newer than `scripts`.
+        JournalSchemaError: the database is not a journal, or it is newer than `scripts`.
         sqlite3.Error: the database refused; nothing is changed.
     """
+
+    async def execute(script: str) -> list[Any]:
+        rows: list[Any] = []
+        for statement in split(script):
+            rows = connection.execute(statement).fetchall()
+        return rows
+
     known = max(scripts)
-    if _version(connection, known) == known:
-        return
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        # Read again: another process may have done it while this one waited for the lock.
-        found = _version(connection, known)
-        if found == 0:
-            connection.execute("CREATE TABLE schema_version (version INTEGER NOT NULL)")
-            connection.execute("INSERT INTO schema_version (version) VALUES (0)")
-        for version in range(found + 1, known + 1):
-            for statement in split(scripts[version]):
-                connection.execute(statement)
-        connection.execute("UPDATE schema_version SET version = ?", (known,))
-    except BaseException:
-        connection.execute("ROLLBACK")
-        raise
-    connection.execute("COMMIT")
-
-
-def _version(connection: sqlite3.Connection, known: int) -> int:
-    """The schema's version, 0 for an empty database."""
-    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    if not tables:
-        return 0
-    if "schema_version" not in tables:
-        raise JournalSchemaError("the database holds something else than a journal: give another path", None, known)
-    (version,) = connection.execute("SELECT version FROM schema_version").fetchone()
-    if version > known:
-        message = f"the journal has schema {version}, this version of qxt_async knows {known}: upgrade qxt_async"
-        raise JournalSchemaError(message, version, known)
-    return int(version)
+    # Without waiting for the write lock, as a rule.
+    if drive(schema_version(execute, _TABLES, known)) != known:
+        with transaction(connection):
+            drive(upgrade(execute, _TABLES, scripts))
 
 
 class SqliteDatabase:

@@ -1,0 +1,113 @@
+"""The statements of the journal on a connection to PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from qxt_async.journal.statements import Dialect, Statements
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from psycopg import AsyncCursor
+
+    from qxt_async.journal.postgres.connecting import Connection
+
+__all__ = ["CHANNEL", "FOLDER", "PostgresTransaction"]
+
+FOLDER: Final = "postgres"
+CHANNEL: Final = "qxt_reports"
+_STATEMENTS: Final = Statements(
+    Dialect(
+        folder=FOLDER,
+        parameter="%({0})s",
+        clock="micros(:now)",
+        in_list="= ANY(CAST({0} AS {1}[]))",
+        from_list="unnest(CAST({0} AS {1}[])) AS each (value)",
+    )
+)
+_INSERT: Final = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\)")
+
+
+def _storable(value: Any) -> Any:
+    """A value that PostgreSQL can store: a text without NUL and without what UTF-8 cannot encode."""
+    if type(value) is not str:
+        return value
+    text = value.replace("\0", "\ufffd")
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
+
+
+@cache
+def _query(name: str, where: str) -> bytes:
+    return _STATEMENTS.get(name, where).text.encode()
+
+
+@cache
+def _copy(name: str) -> tuple[bytes, tuple[str, ...]]:
+    """The COPY that does the same as a statement that inserts one row, and its columns."""
+    match = _INSERT.match(_STATEMENTS.get(name).text)
+    assert match is not None  # noqa: S101  (the statement is ours)
+    return f"COPY {match[1]} ({match[2]}) FROM STDIN".encode(), tuple(match[2].split(", "))
+
+
+class PostgresTransaction:
+    """`Transaction` on a connection of the pool.
+
+    Attributes:
+        connection: the open connection; the operation must neither commit nor roll back.
+    """
+
+    __slots__ = ("_clock", "connection")
+
+    def __init__(self, connection: Connection, clock: Callable[[], int | None]) -> None:
+        self.connection = connection
+        self._clock = clock
+
+    async def _execute(self, name: str, where: str, values: dict[str, Any]) -> AsyncCursor[tuple[Any, ...]]:
+        statement = _STATEMENTS.get(name, where)
+        if statement.clock and "now" not in values:
+            values["now"] = self._clock()
+        for key, value in values.items():
+            if type(value) is str:
+                values[key] = _storable(value)
+            elif key in statement.json:
+                values[key] = json.dumps([[_storable(item) for item in row] for row in value], ensure_ascii=False)
+            elif type(value) is list:
+                values[key] = [_storable(item) for item in cast("Sequence[Any]", value)]
+        return await self.connection.execute(_query(name, where), values)
+
+    async def rows(self, name: str, /, *, where: str = "TRUE", **values: Any) -> list[Any]:
+        """One round trip."""
+        return await (await self._execute(name, where, values)).fetchall()
+
+    async def change(self, name: str, /, **values: Any) -> int:
+        """One round trip."""
+        return (await self._execute(name, "TRUE", values)).rowcount
+
+    async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
+        """COPY, or a pipeline for a statement with ON CONFLICT."""
+        async with self.connection.cursor() as cursor:
+            if b" ON CONFLICT " in _query(name, "TRUE").replace(b"\n", b" "):
+                storable = [{key: _storable(value) for key, value in row.items()} for row in rows]
+                await cursor.executemany(_query(name, "TRUE"), storable)
+                return
+            statement, columns = _copy(name)
+            async with cursor.copy(statement) as copy:
+                for row in rows:
+                    await copy.write_row([_storable(row[column]) for column in columns])
+
+    async def merge(self, name: str, /, values: list[Any], columns: int) -> int:
+        """One statement."""
+        rows = [values[start : start + columns] for start in range(0, len(values), columns)]
+        return await self.change(name, rows=rows)
+
+    async def lock(self, name: str, /, **values: Any) -> None:
+        """Wait for a lock that ends with the transaction."""
+        await self._execute(name, "TRUE", values)
+
+    async def notify(self) -> None:
+        """NOTIFY reaches everyone who listens, at the commit."""
+        await self.connection.execute(b"SELECT pg_notify(%s, '')", (CHANNEL,))
