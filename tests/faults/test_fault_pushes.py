@@ -231,7 +231,7 @@ async def test_row_33_the_store_fails_while_pushes_wait(tmp_path: Path) -> None:
     gateway = SimulatedGateway(push=PushPlan(attempts=1))
     numbers = [f"1380013{place:04d}" for place in range(50)]
     async with open_journal(path) as journal:
-        await journal.database.writer.run(lambda connection: connection.execute("PRAGMA busy_timeout=0"))  # type: ignore[attr-defined]
+        await journal.database.writer.submit(lambda connection: connection.execute("PRAGMA busy_timeout=0")).result()  # type: ignore[attr-defined]
         receiver = PushReceiver(journal, path_secret=SECRET)
         async with QxtClient(
             "user", "password", base_url="http://gateway.test/qxt", transport=gateway.transport()

@@ -50,9 +50,9 @@ async def test_created(tmp_path: Path) -> None:
     await database.open()
     await database.open()
     pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-    found = await database.writer.run(
+    found = await database.writer.submit(
         lambda connection: [connection.execute(f"PRAGMA {pragma}").fetchone()[0] for pragma in pragmas]
-    )
+    ).result()
     assert _modes(tmp_path) == {0o600}
     await database.aclose()
     assert found == ["wal", 2, 1, 5000]

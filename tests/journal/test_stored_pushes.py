@@ -480,7 +480,7 @@ async def test_pushes_beside_other_work(file: Journal) -> None:
         assert gate.wait(30)
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(file.database.writer.run, hold)
+        tasks.start_soon(file.database.writer.submit(hold).result)
         await anyio.to_thread.run_sync(entered.wait)
         tasks.start_soon(file.record_push, _push(("1", A, "DELIVRD")))
         tasks.start_soon(file.suppress, [B])
@@ -511,7 +511,7 @@ async def test_cancelled(journal: Journal) -> None:
 @pytest.mark.anyio
 async def test_locked_by_another_process(file: Journal, tmp_path: Path) -> None:
     """While another process keeps the file locked pushes are refused, not lost in memory; readers read on."""
-    await file.database.writer.run(lambda connection: connection.execute("PRAGMA busy_timeout=0"))
+    await file.database.writer.submit(lambda connection: connection.execute("PRAGMA busy_timeout=0")).result()
     with closing(sqlite3.connect(tmp_path / "qxt.sqlite", isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(JournalUnavailableError, match="locked"):

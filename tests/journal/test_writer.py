@@ -90,26 +90,6 @@ async def test_group_size(store: Store) -> None:
     assert store.commits == 4
 
 
-async def test_group_delay(store: Store) -> None:
-    """With a delay the first function waits for others; a full group and closing end the waiting."""
-    writer = Writer(store.connection, group_delay=30, group_size=3)
-    jobs = [writer.submit(insert(str(number))) for number in range(3)]
-    for job in jobs:
-        await job.result()
-    last = writer.submit(insert("last"))
-    await writer.close()
-    assert await last.result() == "last"
-    assert store.commits == 2
-
-
-async def test_group_delay_runs_out(store: Store) -> None:
-    """Without others the first function is written alone after the delay."""
-    writer = Writer(store.connection, group_delay=0.01)
-    assert await writer.run(insert("alone")) == "alone"
-    await writer.close()
-    assert store.words() == ["alone"]
-
-
 async def test_one_failure_does_not_spoil_the_others(store: Store) -> None:
     """What a failing function wrote is undone, its neighbours in the transaction are committed."""
     writer = Writer(store.connection)
@@ -153,7 +133,7 @@ async def test_unguarded_failure_undoes_the_transaction(store: Store, error: Exc
         await before.result()
     with pytest.raises((JournalUnavailableError, LookupError)):
         await failing.result()
-    assert await writer.run(insert("after"), guarded=False) == "after"
+    assert await writer.submit(insert("after"), guarded=False).result() == "after"
     assert store.words() == ["after"]
     assert not [statement for statement in store.statements if "RELEASE" in statement][1:]
     await writer.close()
@@ -197,16 +177,16 @@ async def test_without_memory(store: Store, failing: list[str], guarded: bool) -
         connection.execute("work")
 
     with pytest.raises(JournalUnavailableError):
-        await writer.run(work, guarded=guarded)
+        await writer.submit(work, guarded=guarded).result()
     connection.failing.clear()
-    assert await writer.submit(insert("a"), bare=True).result() == "a"
-    assert await writer.run(insert("b")) == "b"
+    assert await writer.submit(insert("a"), alone=insert("a")).result() == "a"
+    assert await writer.submit(insert("b")).result() == "b"
     await writer.close()
     assert store.words() == ["a", "b"]
 
 
-async def test_bare(store: Store) -> None:
-    """What wants no transaction has none when it is alone, its error is its own, and otherwise it shares one."""
+async def test_alone(store: Store) -> None:
+    """A function that runs alone has no transaction, and its error is its own; with others, it shares theirs."""
     writer = Writer(store.connection)
     transactions: list[bool] = []
 
@@ -217,12 +197,12 @@ async def test_bare(store: Store) -> None:
 
         return function
 
-    assert await writer.submit(note("a"), bare=True).result() == "a"
+    assert await writer.submit(insert("a"), alone=note("a")).result() == "a"
     with pytest.raises(JournalUnavailableError, match="UNIQUE"):
-        await writer.submit(note("a"), bare=True).result()
+        await writer.submit(insert("a"), alone=note("a")).result()
     held = writer.submit(store.hold)
     await anyio.to_thread.run_sync(store.entered.wait)
-    jobs = [writer.submit(note("b"), bare=True), writer.submit(insert("c"))]
+    jobs = [writer.submit(note("b"), alone=note("no")), writer.submit(insert("c"))]
     store.gate.set()
     await held.result()
     assert [await job.result() for job in jobs] == ["b", "c"]
@@ -250,7 +230,7 @@ async def test_a_lost_transaction_fails_everybody(store: Store, error: Exception
             await job.result()
     with pytest.raises(LookupError if isinstance(error, LookupError) else JournalUnavailableError):
         await jobs[1].result()
-    assert await writer.run(insert("later")) == "later"
+    assert await writer.submit(insert("later")).result() == "later"
     await writer.close()
     assert store.words() == ["later"]
 
@@ -262,10 +242,10 @@ async def test_locked(store: Store) -> None:
     other.execute("BEGIN IMMEDIATE")
     writer = Writer(store.connection)
     with pytest.raises(JournalUnavailableError, match="locked"):
-        await writer.run(insert("a"))
+        await writer.submit(insert("a")).result()
     other.execute("COMMIT")
     other.close()
-    assert await writer.run(insert("b")) == "b"
+    assert await writer.submit(insert("b")).result() == "b"
     await writer.close()
     assert store.words() == ["b"]
 
@@ -277,11 +257,11 @@ async def test_back_pressure(store: Store) -> None:
     await anyio.to_thread.run_sync(store.entered.wait)
     jobs = [writer.submit(insert("a")), writer.submit(insert("b"))]
     with pytest.raises(JournalBusyError):
-        await writer.run(insert("c"))
+        await writer.submit(insert("c")).result()
     store.gate.set()
     for job in [held, *jobs]:
         await job.result()
-    assert await writer.run(insert("d")) == "d"
+    assert await writer.submit(insert("d")).result() == "d"
     await writer.close()
     assert store.words() == ["a", "b", "d"]
 
@@ -294,7 +274,7 @@ async def test_close(store: Store) -> None:
     await writer.close()
     assert await job.result() == "a"
     with pytest.raises(JournalClosedError):
-        await writer.run(insert("b"))
+        await writer.submit(insert("b")).result()
     assert store.words() == ["a"]
 
 
@@ -304,9 +284,9 @@ async def test_cancelled_waiting(store: Store) -> None:
     done: list[bool] = []
     with anyio.CancelScope() as scope:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(writer.run, store.hold)
+            tasks.start_soon(writer.submit(store.hold).result)
             await anyio.to_thread.run_sync(store.entered.wait)
-            job = writer.submit(insert("a"), done.append)
+            job = writer.submit(insert("a"), on_done=done.append)
             tasks.start_soon(job.result)
             await checkpoint()
             scope.cancel()
@@ -345,7 +325,7 @@ def test_two_loops(tmp_path: Path, anyio_backend: str) -> None:
 
     def work(word: str) -> None:
         async def write() -> None:
-            results.append(await writer.run(insert(word)))
+            results.append(await writer.submit(insert(word)).result())
 
         anyio.run(write, backend=anyio_backend)
 

@@ -237,9 +237,9 @@ class SqliteDatabase:
         Raises:
             JournalBusyError: too much waits already.
         """
-        return await self.writer.run(
+        return await self.writer.submit(
             lambda connection: drive(work(SqliteTransaction(connection, self.clock))), guarded=not brief
-        )
+        ).result()
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a worker thread. Cancelling waits for it to end; a ``Task.cancel()`` of asyncio's does not."""
@@ -255,16 +255,16 @@ class SqliteDatabase:
             JournalBusyError: too much waits already.
         """
 
-        def run(connection: sqlite3.Connection) -> None:
-            shared = SqliteTransaction(connection, self.clock)
-            if connection.in_transaction:
-                drive(work(shared))
-            # One statement is a transaction.
-            elif shortcut is None or not drive(shortcut(shared)):
-                with transaction(connection):
-                    drive(work(shared))
+        def shared(connection: sqlite3.Connection) -> None:
+            drive(work(SqliteTransaction(connection, self.clock)))
 
-        return self.writer.submit(run, on_done, bare=True)
+        def alone(connection: sqlite3.Connection) -> None:
+            # One statement is a transaction.
+            if shortcut is None or not drive(shortcut(SqliteTransaction(connection, self.clock))):
+                with transaction(connection):
+                    shared(connection)
+
+        return self.writer.submit(shared, alone=alone, on_done=on_done)
 
     async def watch(self, callback: Callable[[], None]) -> None:
         """Return: a file does not tell what other processes write into it."""

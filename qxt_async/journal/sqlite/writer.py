@@ -1,8 +1,8 @@
 """One thread that writes: many callers, few transactions.
 
-A durable commit costs a disk flush however little it writes, so what waits is committed together. The thread is our own
-and not one of anyio's shared workers: it holds the connection for the journal's whole life, and a busy service must not
-be able to starve it. It wakes the waiting tasks through their event loop, asyncio's or trio's.
+A durable commit costs a disk flush however little it writes, so what waits is committed together. The thread is not one
+of anyio's shared workers: it holds the connection for the journal's whole life, and a busy service must not be able to
+starve it. It wakes the waiting tasks through their event loop, of asyncio or of trio.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ _UNSTORABLE: Final = (sqlite3.DataError, sqlite3.IntegrityError, UnicodeEncodeEr
 
 
 def unavailable(error: sqlite3.Error | MemoryError | UnicodeEncodeError) -> JournalUnavailableError:
-    """The one place where an error of the database becomes one of ours. Its text names no values."""
+    """The journal's error for an error of the database. It quotes no values."""
     kind = UnstorableError if isinstance(error, _UNSTORABLE) else JournalUnavailableError
     return kind(f"the journal's database refused ({type(error).__name__}: {error})")
 
 
 class _Bell:
-    """An event of asyncio's loop. As many wait for one as a commit has pushes, and anyio's costs twice as much."""
+    """An event of asyncio's loop, at half the cost of anyio's: each push of a commit waits for one."""
 
     __slots__ = ("_loop", "_rung", "_waiting")
 
@@ -69,7 +69,7 @@ class _Bell:
 
 
 def _here() -> tuple[_Call, anyio.Event | _Bell]:
-    """How another thread calls into the event loop that runs here, and something to wait for in it."""
+    """How another thread calls into the event loop that runs here, and an event of that loop."""
     trio = sys.modules.get("trio")
     if trio is not None and trio.lowlevel.in_trio_run():
         return cast("_Call", trio.lowlevel.current_trio_token().run_sync_soon), anyio.Event()
@@ -80,42 +80,51 @@ def _here() -> tuple[_Call, anyio.Event | _Bell]:
 
 @contextlib.contextmanager
 def transaction(connection: sqlite3.Connection) -> Generator[None]:
-    """A transaction: committed in the end, undone when something is raised."""
-    # The write lock first: a seq is given while no other process can give one, so they are in commit order.
+    """A transaction that is committed at the end of the block, or undone when the block raises."""
+    # With the write lock from the start, only one process at a time gives a seq: they grow in the order of commits.
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(*_REFUSALS):
-            # On a full disk, for one, SQLite has rolled back already.
+            # SQLite may have rolled back already, for example on a full disk.
             connection.execute("ROLLBACK")
         raise
 
 
 class Job(Generic[T]):
-    """A piece of writing under way. The lower half is the thread's side of it."""
+    """A function that waits for the writer's thread, or runs in it.
 
-    __slots__ = ("_announced", "_function", "_on_done", "_value", "bare", "call", "error", "guarded")
+    Attributes:
+        function: runs inside a transaction.
+        alone: runs instead of `function`, outside of any transaction, when nothing else waits.
+        guarded: whether the others in the transaction are kept when it raises.
+        error: what it raised, or what undid its transaction.
+    """
+
+    __slots__ = ("_announced", "_on_done", "alone", "call", "error", "function", "guarded", "value")
 
     def __init__(
         self,
         function: Callable[[sqlite3.Connection], T],
+        alone: Callable[[sqlite3.Connection], T] | None,
         on_done: Callable[[bool], None] | None,
         *,
         guarded: bool,
-        bare: bool,
     ) -> None:
+        self.function = function
+        self.alone = alone
         self.guarded = guarded
-        self.bare = bare
-        self._function = function
         self._on_done = on_done
         self.call, self._announced = _here()
-        self._value: T | None = None
+        self.value: T | None = None
         self.error: BaseException | None = None
 
     async def result(self) -> T:
         """Wait until the transaction is committed, and return what the function returned. Several tasks may wait.
+
+        Cancelling ends the waiting, not the writing.
 
         Raises:
             JournalUnavailableError: the database refused this or the whole transaction; nothing is written.
@@ -126,14 +135,10 @@ class Job(Generic[T]):
             raise unavailable(self.error) from self.error
         if self.error is not None:
             raise self.error
-        return cast("T", self._value)
-
-    def run(self, connection: sqlite3.Connection) -> None:
-        """Do it, in the thread."""
-        self._value = self._function(connection)
+        return cast("T", self.value)
 
     def announce(self) -> None:
-        """Say that it is over, in the event loop."""
+        """Wake the waiting tasks. Runs in their event loop."""
         if self._on_done is not None:
             self._on_done(self.error is None)
         self._announced.set()
@@ -142,97 +147,72 @@ class Job(Generic[T]):
 class Writer:
     """Runs functions on one connection in one thread, many in one transaction.
 
+    What arrives during one commit is the next transaction.
+
     Args:
         connection: in autocommit mode (``isolation_level=None``), used by the thread alone; `close` closes it.
-        group_size: functions in one transaction at most.
-        group_delay: seconds that the first function waits for others. 0 still groups: whatever arrives during one
-            commit is the next group.
-        waiting: functions that may wait; more are refused.
+        group_size: the most functions in one transaction.
+        waiting: the most functions that wait; more are refused.
     """
 
-    def __init__(
-        self,
-        connection: sqlite3.Connection,
-        *,
-        group_size: int = 500,
-        group_delay: float = 0.0,
-        waiting: int = 10_000,
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, group_size: int = 500, waiting: int = 10_000) -> None:
         self._connection = connection
         self._group_size = group_size
-        self._group_delay = group_delay
         self._waiting = waiting
         self._jobs: deque[Job[Any]] = deque()
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._closed = False
         # A daemon: an interpreter that ends without `close` must not hang; what is committed is on the disk.
         self._thread = threading.Thread(target=self._work, name="qxt-journal", daemon=True)
         self._thread.start()
 
-    async def run(self, function: Callable[[sqlite3.Connection], T], *, guarded: bool = True) -> T:
-        """Run `function` in the writer's thread, inside a transaction, and return its result once that is committed.
-
-        The function must neither commit nor roll back. If it raises, what it wrote is undone and nothing else of the
-        transaction is. Without `guarded` all of the transaction is undone, and the others that it served see
-        `JournalUnavailableError`: for functions that raise nothing of their own, since a guard costs two statements, at
-        each of which the thread may have to wait for the interpreter.
-
-        Cancelling ends the waiting, not the writing: it may still happen. Whoever has to know asks the journal.
-
-        Raises:
-            JournalBusyError: too many functions wait already.
-            JournalClosedError: the journal is closed.
-            JournalUnavailableError: the database refused; nothing is written.
-        """
-        return await self.submit(function, guarded=guarded).result()
-
     def submit(
         self,
         function: Callable[[sqlite3.Connection], T],
-        on_done: Callable[[bool], None] | None = None,
         *,
+        alone: Callable[[sqlite3.Connection], T] | None = None,
+        on_done: Callable[[bool], None] | None = None,
         guarded: bool = True,
-        bare: bool = False,
     ) -> Job[T]:
-        """Queue `function` and return at once.
+        """Queue `function` for the thread and return at once.
 
         Args:
-            function: as for `run`.
-            on_done: called in the submitting event loop when the transaction is over, whether or not somebody still
-                waits, with whether it was committed.
-            guarded: as for `run`.
-            bare: when nothing else waits, run `function` outside of any transaction; it asks the connection which it
-                is, and begins its own in `transaction`, or is one statement. That statement is all that the thread
-                needs the interpreter for, which a busy event loop does not give away readily. The thread is woken a
-                turn of the loop later.
+            function: runs in a transaction, which it neither commits nor rolls back.
+            alone: runs instead when nothing else waits. It begins its own `transaction`, or is one statement, the only
+                one for which the thread then needs the interpreter: a busy event loop does not readily give it away.
+                With it, the thread is woken one loop iteration later, so that more writes can join the transaction.
+            on_done: called in this event loop when the transaction is over, whether or not somebody still waits, with
+                whether it was committed.
+            guarded: if the function raises, only what it wrote is undone. Otherwise the whole transaction is, and the
+                other functions in it fail with `JournalUnavailableError`. A guard costs two statements: leave it out
+                for functions that raise nothing of their own.
 
         Raises:
             JournalBusyError: too many functions wait already.
             JournalClosedError: the journal is closed.
         """
-        job = Job(function, on_done, guarded=guarded, bare=bare)
-        with self._news:
+        job = Job(function, alone, on_done, guarded=guarded)
+        with self._changed:
             if self._closed:
                 raise JournalClosedError("the journal is closed")
             if len(self._jobs) >= self._waiting:
                 raise JournalBusyError(f"{self._waiting} pieces of work already wait to be written")
             self._jobs.append(job)
-            if not bare:
-                self._news.notify()
-        if bare:
-            # Not before the event loop has gone once around: what it does meanwhile may join.
+            if alone is None:
+                self._changed.notify()
+        if alone is not None:
             job.call(self._wake)
         return job
 
     def _wake(self) -> None:
-        with self._news:
-            self._news.notify()
+        with self._changed:
+            self._changed.notify()
 
     async def close(self) -> None:
-        """Write what waits, then close the connection. May be called again; cancelling does not cut it short."""
-        with self._news:
+        """Write what waits, then close the connection. May be called again; cancelling does not interrupt it."""
+        with self._changed:
             self._closed = True
-            self._news.notify()
+            self._changed.notify()
         with anyio.CancelScope(shield=True):
             await to_thread.run_sync(self._thread.join)
 
@@ -248,24 +228,21 @@ class Writer:
         self._connection.close()
 
     def _take(self) -> list[Job[Any]]:
-        with self._news:
-            self._news.wait_for(lambda: self._jobs or self._closed)
-            if self._group_delay:
-                self._news.wait_for(
-                    lambda: len(self._jobs) >= self._group_size or self._closed, timeout=self._group_delay
-                )
+        with self._changed:
+            self._changed.wait_for(lambda: self._jobs or self._closed)
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), self._group_size))]
 
     def _commit(self, group: Sequence[Job[Any]]) -> BaseException | None:
         """Write a group. Returns what undid all of it, ``None`` when it is committed."""
+        connection = self._connection
         try:
-            if self._connection.in_transaction:
-                # Undoing the one before failed, as without memory it may: nothing may join it.
-                self._connection.execute("ROLLBACK")
-            if len(group) == 1 and group[0].bare:
-                group[0].run(self._connection)
+            if connection.in_transaction:
+                # The last rollback failed, for example for want of memory: nothing may join that transaction.
+                connection.execute("ROLLBACK")
+            if len(group) == 1 and group[0].alone is not None:
+                group[0].value = group[0].alone(connection)
             else:
-                with transaction(self._connection):
+                with transaction(connection):
                     for job in group:
                         self._run(job)
         except BaseException as error:  # noqa: BLE001  (it is raised where the results are awaited)
@@ -273,31 +250,26 @@ class Writer:
         return None
 
     def _run(self, job: Job[Any]) -> None:
-        database = self._connection
-        if not job.guarded:
-            try:
-                job.run(database)
-            except BaseException as error:
-                job.error = error
-                raise _whole(error) from error
-            return
-        database.execute("SAVEPOINT job")
+        connection = self._connection
+        if job.guarded:
+            connection.execute("SAVEPOINT job")
         try:
-            job.run(database)
+            job.value = job.function(connection)
         except BaseException as error:  # it is raised where the result is awaited
             job.error = error
-            if not database.in_transaction:
-                # SQLite, or the function, has undone the others' work with it.
+            # Without a guard, or when SQLite or the function has ended the transaction, it is lost for all.
+            if not (job.guarded and connection.in_transaction):
                 raise _whole(error) from error
-            database.execute("ROLLBACK TO job")
-        database.execute("RELEASE job")
+            connection.execute("ROLLBACK TO job")
+        if job.guarded:
+            connection.execute("RELEASE job")
 
     def _announce(self, group: Sequence[Job[Any]]) -> None:
         loops: dict[_Call, list[Job[Any]]] = {}
         for job in group:
             loops.setdefault(job.call, []).append(job)
         for call, jobs in loops.items():
-            # The loop may be closed by now: asyncio and trio both say so with a RuntimeError, and nobody waits.
+            # If the loop is closed by now, asyncio and trio raise RuntimeError, and nobody waits.
             with contextlib.suppress(RuntimeError):
                 call(partial(_announce, jobs))
 
@@ -308,7 +280,8 @@ def _announce(jobs: Sequence[Job[Any]]) -> None:
 
 
 def _whole(error: BaseException) -> sqlite3.Error:
-    # A value that was refused is the fault of the one that wrote it.
+    """The error of the others in a transaction that one of them has ended."""
+    # If a value was refused, only the function that wrote it is at fault.
     if isinstance(error, sqlite3.Error) and not isinstance(error, _UNSTORABLE):
         return error
     return sqlite3.OperationalError("another piece of work ended the transaction it was part of")
