@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from qxt_async.journal import Journal
-    from qxt_async.journal.figures import Figures
     from qxt_async.journal.records import Campaign, CampaignEvent, CampaignMessage, Deliveries, Tally
+    from qxt_async.journal.statistics import Figures
 
 __all__ = ["Language", "ReportData", "render_report", "report_data", "write_report"]
 

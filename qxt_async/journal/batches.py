@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.journal.moments import CLOCK_LEEWAY
+from qxt_async.journal.outcomes import fates, in_doubt
 from qxt_async.journal.records import PAUSE_AFTER_TEST, BatchState, CampaignState, Claim, NumberState
-from qxt_async.journal.rows import fates, in_doubt
 from qxt_async.journal.states import pause_from, reopen
 from qxt_async.models import Message
 from qxt_async.protocol.numbers import canonical

@@ -1,4 +1,4 @@
-"""The journal's second half: the operations on campaigns; the values are in `journal.records`."""
+"""The operations on campaigns. Their values are in `journal.records`."""
 
 from __future__ import annotations
 
@@ -7,41 +7,37 @@ from typing import TYPE_CHECKING
 
 from qxt_async.journal import (
     batches,
-    figures,
     limits,
     matching,
+    outcomes,
     planning,
-    reading,
     reconciling,
     resending,
     states,
+    statistics,
     trial,
 )
+from qxt_async.journal.moments import CLOCK_STEP
 from qxt_async.journal.records import CampaignState, Reconciliation
+from qxt_async.journal.rows import (
+    batch_of,
+    campaign_of,
+    deliveries_of,
+    event_of,
+    left_out_of,
+    message_of,
+    read_all,
+    tally_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from qxt_async.errors import QxtError
+    from qxt_async.journal import records
     from qxt_async.journal.database import Database, Transaction
-    from qxt_async.journal.figures import Figures
     from qxt_async.journal.received import Entry
-    from qxt_async.journal.records import (
-        Batch,
-        BatchState,
-        Campaign,
-        CampaignEvent,
-        CampaignMessage,
-        Claim,
-        Deliveries,
-        ExcludedNumber,
-        ExclusionReason,
-        NumberRecord,
-        Outlook,
-        PlannedBatch,
-        ResendQuote,
-        Tally,
-    )
+    from qxt_async.journal.records import Batch, BatchState, Campaign, Claim, ExcludedNumber, PlannedBatch
     from qxt_async.models import BatchResult
 
 __all__ = ["CampaignStore"]
@@ -51,15 +47,15 @@ class CampaignStore:
     """The operations on campaigns: ``journal.campaigns``.
 
     All raise `JournalUnavailableError` when the database refuses, `JournalClosedError` when the journal is not open,
-    and `CampaignNotFoundError` where there is no campaign of that id. Cancelling an operation that writes ends the
-    waiting, not the writing.
+    and `CampaignNotFoundError` when there is no such campaign. Cancelling an operation that writes ends the waiting,
+    not the writing.
 
     Args:
-        database: where they are.
-        account: whose limits (`Journal.limits`) hold for what is claimed here; ``None`` for none.
+        database: where the campaigns are stored.
+        account: the account whose limits (`Journal.limits`) hold for each claim; ``None`` for no limits.
 
     Attributes:
-        database: where they are.
+        database: where the campaigns are stored.
     """
 
     def __init__(self, database: Database, account: str | None = None) -> None:
@@ -70,12 +66,10 @@ class CampaignStore:
     # --- planning -----------------------------------------------------------------------------------------------
 
     async def create(self, *, name: str = "", sources: Sequence[str] = ()) -> int:
-        """Begin a plan, in state *planning*, and clear away plans that were broken off.
-
-        A plan counts as broken off when nothing was added to it for an hour.
+        """Begin a plan, in state *planning*, and delete plans to which nothing was added for an hour.
 
         Returns:
-            The campaign's id.
+            The id of the campaign.
         """
         return await self.database.write(partial(planning.create, name=name, sources=sources))
 
@@ -86,7 +80,7 @@ class CampaignStore:
 
         Args:
             campaign: from `create`.
-            batches: a few dozen at a time, so that a transaction stays short.
+            batches: a few dozen at a time, so that the transaction stays short.
             left_out: numbers that are in no batch.
 
         Raises:
@@ -95,104 +89,111 @@ class CampaignStore:
         await self.database.write(partial(planning.add, campaign=campaign, batches=batches, left_out=left_out))
 
     async def finish(self, campaign: int, *, balance: int | None = None, warnings: Sequence[str] = ()) -> Campaign:
-        """End a plan: from now on everybody sees it, and it may be run.
-
-        Returns:
-            The campaign with its counts, which are made here.
+        """End a plan and count it. From now on the campaign can be run.
 
         Raises:
             CampaignStateError: it is not being planned (any more).
         """
-        return await self.database.write(
-            partial(planning.finish, campaign=campaign, balance=balance, warnings=warnings)
-        )
+        work = partial(planning.finish, campaign=campaign, balance=balance, warnings=warnings)
+        return await self.database.write(work)
 
     async def discard(self, campaign: int) -> None:
-        """Delete a plan and all that belongs to it.
+        """Delete a plan and everything that belongs to it.
 
         Raises:
             CampaignStateError: sending has begun, or it was paused or cancelled: such a campaign is kept.
         """
         await self.database.write(partial(planning.discard, campaign=campaign))
 
-    # --- what is there ------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------------
 
     async def get(self, campaign: int) -> Campaign:
         """One campaign."""
         return await self.database.read(partial(states.find, campaign=campaign))
 
     async def every(self) -> list[Campaign]:
-        """All campaigns, the newest first; those in state *planning* too."""
-        return await self.database.read(reading.every)
+        """All campaigns, the newest first, including those in state *planning*."""
+        return await read_all(self.database, campaign_of, "campaigns")
 
-    async def tally(self, campaign: int) -> Tally:
-        """How far it is. Costs a walk over its batches."""
-        return await self.database.read(partial(reading.tally, campaign=campaign))
+    async def tally(self, campaign: int) -> records.Tally:
+        """How far it is. Reads all of its batches."""
 
-    async def deliveries(self, campaign: int) -> Deliveries:
-        """Status reports on it, counted. Costs a walk over its reports: about a second for a million."""
+        async def read(transaction: Transaction) -> records.Tally:
+            found = await states.outlook(transaction, campaign)
+            return tally_of(found.state, found.reason, await transaction.rows("tally", campaign=campaign))
+
+        return await self.database.read(read)
+
+    async def deliveries(self, campaign: int) -> records.Deliveries:
+        """Its status reports, counted by state. Reads all of them: about a second for a million."""
         await self._match()
-        return await self.database.read(partial(reading.deliveries, campaign=campaign))
+        rows = await read_all(self.database, tuple, "deliveries", campaign=campaign, clock_step=CLOCK_STEP)
+        return deliveries_of(rows)
 
-    async def figures(self, campaign: int) -> Figures:
-        """What its report draws, counted. Costs some walks over its reports: some seconds for a million."""
+    async def figures(self, campaign: int) -> statistics.Figures:
+        """What its report draws, counted. Reads all of its reports: some seconds for a million."""
         await self._match()
-        return await self.database.read(partial(figures.figures, campaign=campaign))
+        return await self.database.read(partial(statistics.figures, campaign=campaign))
 
     async def _match(self) -> None:
-        """See to it that what is counted next counts no report on another batch's numbers."""
+        """Leave out of the counts that follow the reports on numbers that a batch did not send."""
         if await self.database.read(matching.anything_to_match):
             while await self.database.write(matching.match):
                 pass
 
-    async def messages(self, campaign: int, *, after: int = 0, limit: int = 1000) -> list[CampaignMessage]:
+    async def messages(self, campaign: int, *, after: int = 0, limit: int = 1000) -> list[records.CampaignMessage]:
         """Its messages behind a key."""
-        return await self.database.read(partial(reading.messages, campaign=campaign, after=after, limit=limit))
+        return await read_all(self.database, message_of, "messages", campaign=campaign, after=after, limit=limit)
 
     async def batches(
         self, campaign: int, *, after: int = 0, limit: int = 1000, state: BatchState | None = None
     ) -> list[Batch]:
-        """Its batches behind a key, withdrawn ones too."""
-        return await self.database.read(
-            partial(reading.batches, campaign=campaign, after=after, limit=limit, state=state)
-        )
+        """Its batches behind a key, including withdrawn ones."""
+        values = {"campaign": campaign, "after": after, "limit": limit, "state": state}
+        where = "TRUE" if state is None else "state = :state"
+        return await read_all(self.database, batch_of, "batches", where=where, **values)
 
-    async def numbers(self, campaign: int, *, after: int = 0, limit: int = 10_000) -> tuple[list[NumberRecord], int]:
+    async def numbers(
+        self, campaign: int, *, after: int = 0, limit: int = 10_000
+    ) -> tuple[list[records.NumberRecord], int]:
         """What became of its numbers, with their reports; each number once, however often it was sent.
 
         Args:
             campaign: which.
-            after: 0 to begin with, then what the call before returned.
+            after: 0 at first, then what the call before returned.
             limit: how many to read at a time, in whole batches.
 
         Returns:
-            The numbers, in the order of the batches, and where to go on; with nothing left ``([], after)``.
-            Numbers that the plan left out are not among them: see `left_out`.
+            The numbers, in the order of the batches, and where to go on; at the end ``([], after)``. Numbers that the
+            plan left out are not among them: see `left_out`.
         """
-        return await self.database.read(partial(reading.numbers, campaign=campaign, after=after, limit=limit))
+        return await self.database.read(partial(outcomes.numbers, campaign=campaign, after=after, limit=limit))
 
     async def left_out(
-        self, campaign: int, *, reason: ExclusionReason | None = None, after: int = 0, limit: int = 1000
+        self, campaign: int, *, reason: records.ExclusionReason | None = None, after: int = 0, limit: int = 1000
     ) -> list[Entry[ExcludedNumber]]:
         """What the plan left out, behind a cursor."""
-        return await self.database.read(
-            partial(reading.left_out, campaign=campaign, reason=reason, after=after, limit=limit)
-        )
+        values = {"campaign": campaign, "after": after, "limit": limit, "reason": reason}
+        where = "TRUE" if reason is None else "reason = :reason"
+        return await read_all(self.database, left_out_of, "left_out", where=where, **values)
 
-    async def events(self, campaign: int) -> list[CampaignEvent]:
-        """What was done to it, in order."""
-        return await self.database.read(partial(states.events, campaign=campaign))
+    async def events(self, campaign: int) -> list[records.CampaignEvent]:
+        """What happened to it, in order."""
+        return await read_all(self.database, event_of, "events", campaign=campaign)
 
-    async def outlook(self, campaign: int) -> Outlook:
-        """Its state, and whether there is something left to do. Costs a few steps in an index."""
+    async def outlook(self, campaign: int) -> records.Outlook:
+        """Its state, and whether something is left to do. Costs a few steps in an index."""
         return await self.database.read(partial(states.outlook, campaign=campaign))
 
     async def cost_ahead(self, campaign: int, batches: int) -> int:
-        """Messages that the next so many planned batches will be billed as, with those that are being sent."""
-        return await self.database.read(partial(reading.cost_ahead, campaign=campaign, batches=batches))
+        """Messages that will be billed for its next planned batches, so many, and for those that are being sent."""
+        ((cost,),) = await read_all(self.database, tuple, "cost_ahead", campaign=campaign, limit=batches)
+        return int(cost)
+
+    # --- states -------------------------------------------------------------------------------------------------
 
     async def record(self, campaign: int, what: str, *, by: str = "", detail: str = "", count: int = 0) -> None:
-        """Write an event down."""
+        """Add to its events."""
 
         async def record(transaction: Transaction) -> None:
             await states.outlook(transaction, campaign)
@@ -200,12 +201,10 @@ class CampaignStore:
 
         await self.database.write(record)
 
-    # --- orders -------------------------------------------------------------------------------------------------
-
     async def _order(
         self, campaign: int, decide: states.Decision, reason: str, by: str, *, on_workers: bool | None = None
     ) -> tuple[Campaign, bool]:
-        """Change the state as `decide` says; the campaign, and whether its state was changed."""
+        """Change the state as `decide` says; returns the campaign, and whether its state was changed."""
 
         async def order(transaction: Transaction) -> tuple[Campaign, bool]:
             wanted = await states.change_state(transaction, campaign, decide, reason=reason, by=by)
@@ -222,16 +221,16 @@ class CampaignStore:
 
         Args:
             campaign: which.
-            by: who orders it.
-            on_workers: whether workers are to send it, not the caller: `Campaign.on_workers`.
+            by: who requests it.
+            on_workers: whether workers send it, and not the caller: `Campaign.on_workers`.
 
         Raises:
-            CampaignStateError: it is being planned, or cancelled (`resume` takes that back).
+            CampaignStateError: it is being planned, or cancelled (then `resume` it).
         """
         return (await self._order(campaign, states.started, "", by, on_workers=on_workers))[0]
 
     async def pause(self, campaign: int, reason: str, *, by: str = "") -> bool:
-        """*running* → *paused*: from the commit on no batch is claimed, by any process.
+        """*running* → *paused*: after the commit no process claims another batch.
 
         Returns:
             Whether it was running.
@@ -239,7 +238,7 @@ class CampaignStore:
         return (await self._order(campaign, states.paused, reason, by))[1]
 
     async def resume(self, campaign: int, *, by: str = "") -> Campaign:
-        """*paused* or *cancelled* → *running*. A runner that waits goes on; otherwise it waits to be run.
+        """*paused* or *cancelled* → *running*. A runner that waits goes on; without one, it has to be run.
 
         Raises:
             CampaignStateError: it is neither, nor running.
@@ -247,9 +246,9 @@ class CampaignStore:
         return (await self._order(campaign, states.resumed, "", by))[0]
 
     async def cancel(self, campaign: int, reason: str = "", *, by: str = "") -> Campaign:
-        """→ *cancelled*: what is planned will not be sent, unless it is resumed.
+        """→ *cancelled*: planned batches are not sent, unless it is resumed.
 
-        Numbers that were unknown and to be sent again are unknown again, also when it is resumed.
+        Unknown numbers that were planned again are unknown again, and stay so if it is resumed.
 
         Raises:
             CampaignStateError: it is being planned, or done.
@@ -264,7 +263,7 @@ class CampaignStore:
         """
         return await self.database.write(partial(states.complete, campaign=campaign))
 
-    async def preview_resend(self, campaign: int, state: BatchState) -> ResendQuote:
+    async def preview_resend(self, campaign: int, state: BatchState) -> records.ResendQuote:
         """What `resend` would send again.
 
         Args:
@@ -273,8 +272,10 @@ class CampaignStore:
         """
         return await self.database.read(partial(resending.preview, campaign=campaign, state=state))
 
-    async def resend(self, campaign: int, state: BatchState, *, expected: ResendQuote, by: str) -> ResendQuote:
-        """Plan new batches for all numbers in this state, linked to the ones before, which stay as they are.
+    async def resend(
+        self, campaign: int, state: BatchState, *, expected: records.ResendQuote, by: str
+    ) -> records.ResendQuote:
+        """Plan new batches for all numbers in this state. The batches before stay as they are.
 
         The campaign is *paused* then and has to be run, unless it is running.
 
@@ -282,32 +283,30 @@ class CampaignStore:
             campaign: which.
             state: as for `preview_resend`.
             expected: what was shown and confirmed.
-            by: who ordered it.
+            by: who requests it.
 
         Raises:
-            ConfirmationRequiredError: it would be something else by now than `expected`; nothing was planned.
+            ConfirmationRequiredError: it differs from `expected` by now; nothing was planned.
             CampaignStateError: it is being planned, or cancelled.
         """
-        return await self.database.write(
-            partial(resending.resend, campaign=campaign, state=state, expected=expected, by=by)
-        )
+        work = partial(resending.resend, campaign=campaign, state=state, expected=expected, by=by)
+        return await self.database.write(work)
 
     async def plan_test(self, campaign: int, numbers: Sequence[str], *, pause_after: bool = False, by: str = "") -> int:
-        """Plan the campaign's test: these numbers get the text before everybody else, in a batch like any other.
+        """Plan a test batch: these numbers get the text before all others.
 
-        A number of the campaign gets its own text, and is left out of the batch that it was in. The others get the
-        campaign's first text. While the test is planned or being sent, no other batch is claimed. If it is not
-        accepted, the campaign is paused, and the next call plans a test that failed again. Otherwise a test is made
-        once.
+        A number of the campaign gets its own text, and is removed from its batch. Other numbers get the campaign's
+        first text. While the test is planned or being sent, no other batch is claimed. If it is not accepted, the
+        campaign is paused, and the next call plans a test that failed again. Otherwise there is one test only.
 
         Args:
             campaign: which.
             numbers: normalised; those that have the text already, or may have it, are left out.
-            pause_after: pause the campaign also when the test was accepted, so that somebody can look at the phone.
-            by: who ordered it.
+            pause_after: pause the campaign after an accepted test, too, so that somebody can look at the phone.
+            by: who requests it.
 
         Returns:
-            How many numbers it has; 0 if there is a test already or nothing is planned.
+            How many numbers the test has; 0 if there is a test already or nothing is planned.
         """
         work = partial(
             trial.plan_test,
@@ -326,16 +325,16 @@ class CampaignStore:
         Args:
             campaign: which.
             token: of the attempt, never used before.
-            lease: seconds after which anybody may hold the attempt for dead.
+            lease: seconds after which the attempt counts as dead.
             batch: take this one and no other.
 
         Returns:
-            The batch; ``None`` if none may be sent now: the campaign is not running, everything is claimed, or what
-            is left waits for its back-off. All of whose numbers have opted out since are settled on the way.
+            The batch; ``None`` if none may be sent now: the campaign is not running, every batch is claimed, or the
+            others wait for their back-off. A batch whose numbers have all opted out is settled on the way.
 
         Raises:
-            JournalUnavailableError: do not send: should the commit have happened after all, the lease runs out and
-                the batch becomes unknown.
+            JournalUnavailableError: do not send. If the commit has happened all the same, the lease runs out and the
+                batch becomes unknown.
         """
         account = self._account
         if account is None:
@@ -345,14 +344,14 @@ class CampaignStore:
         return await self._turns.take(lambda: self.database.write(limited, brief=True))
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
-        """Write what became of a claimed batch. May be repeated.
+        """Write the outcome of a claimed batch. May be repeated.
 
         Args:
             claim: from `claim`.
             result: of its one attempt.
 
         Returns:
-            Whether it was the attempt's to say: not if another outcome stands already.
+            Whether it was written: not if the batch has another outcome already.
         """
         return await self.database.write(partial(batches.settle, claim=claim, result=result), brief=True)
 
@@ -374,7 +373,7 @@ class CampaignStore:
         return await self.database.write(work, brief=True)
 
     async def disclaim(self, campaign: int, token: str) -> bool:
-        """*sending* → *planned* for a claim that failed and may have been committed all the same: it was not sent."""
+        """*sending* → *planned* after a claim that failed and may have been committed all the same: it was not sent."""
         return await self.database.write(partial(batches.disclaim, campaign=campaign, token=token), brief=True)
 
     async def expire(self, campaign: int, *, alive: Collection[str] = ()) -> int:
@@ -394,10 +393,10 @@ class CampaignStore:
     async def reconcile(self, campaign: int, *, deadline: float | None = None) -> Reconciliation:
         """Read the reports that came since the last time, and bind unknown batches to their mids.
 
-        The rule is in `journal.evidence`. What reports prove for other campaigns is written down as well.
+        The rule is in `journal.evidence`. What reports prove for other campaigns is written, too.
 
         Args:
-            campaign: which one to speak of.
+            campaign: the one whose batches are counted in the result.
             deadline: seconds after an attempt by which its reports should have come; what is unknown then is marked
                 *overdue*, once.
         """

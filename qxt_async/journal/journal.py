@@ -1,43 +1,79 @@
-"""`Journal`: the operations on what came in, and the way to those on campaigns."""
+"""`Journal`: the operations on what the gateway pushed, and on the suppression list."""
 
 from __future__ import annotations
 
-from functools import partial
-from typing import TYPE_CHECKING, Self
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from qxt_async.journal import feeds
+from qxt_async.errors import InvalidRequestError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.limits import Limits
+from qxt_async.journal.moments import micros
 from qxt_async.journal.pushes import PushWriter
-from qxt_async.journal.received import SuppressionReason, several
+from qxt_async.journal.received import SuppressionReason
+from qxt_async.journal.rows import (
+    conflict_of,
+    raw_push_of,
+    read_all,
+    reply_entry_of,
+    report_entry_of,
+    report_of,
+    suppression_of,
+)
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Sequence
-    from datetime import datetime
     from types import TracebackType
 
-    from qxt_async.journal.database import Database
+    from qxt_async.journal.database import Database, Transaction
     from qxt_async.journal.received import Conflict, Entry, RawPush, Suppression
     from qxt_async.models import DeliveryState, Reply, StatusReport
     from qxt_async.protocol.pushes import Push
 
 __all__ = ["Journal"]
 
+_CONDITIONS: Final = {
+    "mid": "mid = :mid",
+    "number": "number = :number",
+    "state": "state = :state",
+    "since": "received_at >= :since",
+    "until": "received_at < :until",
+}
+
+
+def _filtered(*, number: str | None, **filters: str | datetime | None) -> dict[str, Any]:
+    """The filters that are not ``None``, and the condition that they make."""
+    filters["number"] = None if number is None else canonical(number)
+    given = {
+        name: micros(value) if isinstance(value, datetime) else value
+        for name, value in filters.items()
+        if value is not None
+    }
+    return {**given, "where": " AND ".join(_CONDITIONS[name] for name in given) or "TRUE"}
+
+
+def _listed(numbers: Iterable[str]) -> list[str]:
+    """Numbers in the form in which the suppression list stores them."""
+    if isinstance(numbers, str):
+        raise InvalidRequestError("numbers is one string: pass a list with one number each")
+    return list(map(canonical, numbers))
+
 
 class Journal:
-    """The operations on a store.
+    """The durable store: pushes, the suppression list, campaigns.
 
-    One object belongs to one event loop; several objects, also of several processes, may share a store.
-    All raise `JournalUnavailableError` when the database refuses and `JournalClosedError` when the journal is not open.
-    Cancelling an operation that writes ends the waiting, not the writing: it may still happen.
+    One object belongs to one event loop. Several objects, also of several processes, may share a database.
+    All operations raise `JournalUnavailableError` when the database refuses and `JournalClosedError` when the journal
+    is not open. Cancelling an operation that writes ends the waiting, not the writing: it may still happen.
 
     Args:
-        database: where it is; `open_journal` makes one.
+        database: where it is stored; `open_journal` makes one.
 
     Attributes:
-        database: where it is.
-        campaigns: the operations on campaigns, for no account in particular.
-        limits: what accounts may do, for all processes together.
+        database: where it is stored.
+        campaigns: the operations on campaigns, without limits.
+        limits: the limits of accounts, for all processes together.
     """
 
     def __init__(self, database: Database) -> None:
@@ -47,23 +83,23 @@ class Journal:
         self._pushes = PushWriter(database)
 
     def campaigns_of(self, account: str) -> CampaignStore:
-        """The operations on campaigns for an account whose limits hold for every claim; keep it, it is not for free.
+        """The operations on campaigns for an account whose limits hold for each claim. Make one for each account.
 
-        Where the account has limits, a claim waits for its turn, about a second at most, and is ``None`` if that does
-        not come. It returns at the moment at which the request may leave; that is the time of the claim.
+        If the account has limits, a claim waits for its turn, for about a second at most, and is ``None`` if the turn
+        does not come. It returns at the moment at which the request may leave, which is the time of the claim.
         """
         return CampaignStore(self.database, account)
 
     async def open(self) -> None:
-        """Open the store, creating it or bringing its schema up to date.
+        """Open the database; create it or bring its schema up to date.
 
         Raises:
-            JournalSchemaError: it is no journal, or a newer version wrote it.
+            JournalSchemaError: it is not a journal, or a newer version wrote it.
         """
         await self.database.open()
 
     async def close(self) -> None:
-        """Write what waits and close. May be called again; cancelling does not cut it short."""
+        """Write what waits and close. May be called again; cancelling does not interrupt it."""
         await self.database.aclose()
 
     async def __aenter__(self) -> Self:
@@ -75,27 +111,27 @@ class Journal:
     ) -> None:
         await self.close()
 
-    # --- what came in -------------------------------------------------------------------------------------------
+    # --- what the gateway pushed --------------------------------------------------------------------------------
 
     async def record_push(self, push: Push, *, opted_out: Collection[Reply] = ()) -> None:
-        """Store a push; when this returns it is committed, and will survive.
+        """Store a push; it is committed when this returns.
 
         May be called again with the same push: reports are idempotent by (mid, number), replies by (mid, number, text).
 
         Args:
             push: reports and replies go to their tables, the raw bytes are kept if it has flags.
-            opted_out: those of its replies whose numbers go on the suppression list, in the same transaction. A reply
-                that is known already does not put its number on the list again: somebody may have taken it off since.
+            opted_out: those of its replies whose numbers go on the suppression list, in the same transaction. A known
+                reply does not put its number on the list again: somebody may have removed it since.
 
         Raises:
-            JournalBusyError: more waits to be written than memory should hold; nothing was written.
+            JournalBusyError: too many pushes wait to be written; nothing was written.
         """
         await self._pushes.record(push, opted_out)
 
     def subscribe(self, listener: Callable[[Sequence[StatusReport]], None]) -> Callable[[], None]:
-        """Call `listener` with the reports of every commit of this object, in its event loop; it must return at once.
+        """Call `listener` with the reports of each commit of this object, in its event loop; it must return at once.
 
-        Reports that other objects or processes store are not told: see `listen`; they are in `reports`.
+        For the reports that other objects and processes store, see `listen` and `reports`.
 
         Returns:
             A function that ends it.
@@ -103,14 +139,12 @@ class Journal:
         return self._pushes.subscribe(listener)
 
     async def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard` in this event loop when anybody, here or elsewhere, has stored reports, until cancelled.
+        """Call `heard` in this event loop when somebody, here or elsewhere, has stored reports, until cancelled.
 
-        It is also called when some may have been missed. A store that cannot tell returns at once: then they have to be
-        looked for.
+        It is also called when some may have been missed. On SQLite this returns at once: then look at `reports` from
+        time to time.
         """
         await self.database.watch(heard)
-
-    # --- what is there ------------------------------------------------------------------------------------------
 
     async def reports(
         self,
@@ -127,25 +161,24 @@ class Journal:
 
         Args:
             after: cursor of the last entry seen; 0 for all.
-            limit: how many at most.
+            limit: the most entries.
             mid: only of this message.
             number: only of this phone.
             state: only in this state.
             since: only what was received at or after it; aware.
             until: only what was received before it; aware.
         """
-        work = partial(
-            feeds.reports, after=after, limit=limit, mid=mid, number=number, state=state, since=since, until=until
-        )
-        return await self.database.read(work)
+        filters = _filtered(mid=mid, number=number, state=state, since=since, until=until)
+        return await read_all(self.database, report_entry_of, "reports", after=after, limit=limit, **filters)
 
     async def report_cursor(self) -> int:
         """The cursor of the newest report, 0 if there is none. Costs one step in an index."""
-        return await self.database.read(partial(feeds.cursor, name="report_cursor"))
+        return await self._cursor("report_cursor")
 
     async def find_reports(self, keys: Iterable[tuple[str, str]]) -> list[StatusReport]:
         """The reports on these (mid, number), in no order. One query, however many keys."""
-        return await self.database.read(partial(feeds.find_reports, keys=keys))
+        wanted = [(mid, canonical(number)) for mid, number in keys]
+        return await read_all(self.database, report_of, "find_reports", keys=wanted)
 
     async def replies(
         self,
@@ -158,34 +191,39 @@ class Journal:
         until: datetime | None = None,
     ) -> list[Entry[Reply]]:
         """The replies behind a cursor, in the order of commits. Arguments as for `reports`."""
-        work = partial(feeds.replies, after=after, limit=limit, mid=mid, number=number, since=since, until=until)
-        return await self.database.read(work)
+        filters = _filtered(mid=mid, number=number, since=since, until=until)
+        return await read_all(self.database, reply_entry_of, "replies", after=after, limit=limit, **filters)
 
     async def reply_cursor(self) -> int:
         """The cursor of the newest reply, 0 if there is none. Costs one step in an index."""
-        return await self.database.read(partial(feeds.cursor, name="reply_cursor"))
+        return await self._cursor("reply_cursor")
+
+    async def _cursor(self, statement: str) -> int:
+        ((cursor,),) = await read_all(self.database, tuple, statement)
+        return int(cursor)
 
     async def conflicts(
         self, *, limit: int = 1000, mid: str | None = None, number: str | None = None
     ) -> list[Conflict]:
         """Codes that lost against another report on the same message."""
-        return await self.database.read(partial(feeds.conflicts, limit=limit, mid=mid, number=number))
+        filters = _filtered(mid=mid, number=number)
+        return await read_all(self.database, conflict_of, "conflicts", limit=limit, **filters)
 
     async def raw_pushes(self, *, after: int = 0, limit: int = 100) -> list[RawPush]:
-        """Pushes that were not understood whole, behind a cursor."""
-        return await self.database.read(partial(feeds.raw_pushes, after=after, limit=limit))
+        """Pushes that were not fully understood, behind a cursor."""
+        return await read_all(self.database, raw_push_of, "raw_pushes", after=after, limit=limit)
 
-    # --- who wants no more texts --------------------------------------------------------------------------------
+    # --- the suppression list -----------------------------------------------------------------------------------
 
     async def suppress(
         self, numbers: Iterable[str], *, reason: SuppressionReason = SuppressionReason.MANUAL, note: str = ""
     ) -> int:
-        """Put numbers on the suppression list. One that is there already keeps its reason, note and time.
+        """Put numbers on the suppression list. A number that is on it keeps its reason, note and time.
 
         Args:
-            numbers: brought to the form in which `send_bulk` compares them, where they are mobile numbers.
+            numbers: mobile numbers are stored in the form in which `send_bulk` compares them, others as they are.
             reason: why.
-            note: whatever helps later.
+            note: free text.
 
         Returns:
             How many are new.
@@ -193,17 +231,22 @@ class Journal:
         Raises:
             InvalidRequestError: `numbers` is one string.
         """
-        work = partial(feeds.suppress, numbers=several(numbers), reason=reason, note=note)
-        return await self.database.write(work)
+        values = {"numbers": _listed(numbers), "reason": str(reason), "note": note, "at": micros(datetime.now(UTC))}
+        return await self.database.write(lambda transaction: transaction.change("suppress", **values))
 
     async def unsuppress(self, numbers: Iterable[str]) -> int:
         """Take numbers off the list. Returns how many were on it; raises as `suppress`."""
-        return await self.database.write(partial(feeds.unsuppress, numbers=several(numbers)))
+        listed = _listed(numbers)
+        return await self.database.write(lambda transaction: transaction.change("unsuppress", numbers=listed))
 
     async def suppressions(self, *, after: str = "", limit: int = 1000) -> list[Suppression]:
         """The list by number, behind the number `after`."""
-        return await self.database.read(partial(feeds.suppressions, after=after, limit=limit))
+        return await read_all(self.database, suppression_of, "suppressions", after=after, limit=limit)
 
     async def suppressed_numbers(self) -> frozenset[str]:
         """All numbers on the list, as they are now: for ``send_bulk(…, suppressed=…)``."""
-        return await self.database.read(feeds.suppressed_numbers)
+
+        async def read(transaction: Transaction) -> frozenset[str]:
+            return frozenset(number for (number,) in await transaction.rows("suppressed_numbers"))
+
+        return await self.database.read(read)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from datetime import UTC, datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -12,7 +13,6 @@ import attrs
 from qxt_async.errors import JournalBusyError
 from qxt_async.journal.database import UnstorableError
 from qxt_async.journal.moments import micros
-from qxt_async.journal.received import digest, outranks, state_of, suppressible
 from qxt_async.models import DeliveryState
 from qxt_async.protocol.numbers import canonical
 from qxt_async.protocol.pushes import PushFlag
@@ -36,6 +36,28 @@ _COLUMNS: Final = 9
 # Microseconds after which a repeated report says something new: its mid may be that of another send by now, since a
 # gateway that was restarted may count from the beginning. A gateway's own repetitions come within minutes.
 _REPEATED: Final = 3_600_000_000
+
+# Of two different reports on one message the higher one stays, the first of equals: the package's docstring.
+_RANK: Final = {
+    DeliveryState.UNKNOWN: 0,
+    DeliveryState.FAILED: 1,
+    DeliveryState.REJECTED: 1,
+    DeliveryState.DELIVERED: 2,
+}
+
+
+@lru_cache(maxsize=256)
+def _state_of(code: str) -> str:
+    """The state of a code, as it is stored. Codes are few."""
+    return DeliveryState.from_code(code).value
+
+
+def _digest(*parts: bytes) -> str:
+    """The SHA-256 of these parts, in hex, different for different ways to cut the same bytes."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(len(part).to_bytes(8, "big") + part)
+    return found.hexdigest()
 
 
 class PushGroup:
@@ -69,7 +91,7 @@ class PushGroup:
                 report.mid,
                 canonical(report.number),
                 code,
-                state_of(code),
+                _state_of(code),
                 report.port,
                 report.area,
                 report.city,
@@ -187,11 +209,11 @@ async def write_group(transaction: Transaction, group: PushGroup) -> None:
             new = await _write_reply(transaction, reply, at)
             # Without a mid a second wish cannot be told from a first one that came twice: better to honour it.
             if reply in opted_out and (new or not reply.mid):
-                wishes.append({"number": suppressible(reply.number), "note": reply.mid, "at": at})
+                wishes.append({"number": canonical(reply.number), "note": reply.mid, "at": at})
         if push.flags and push.flags != (PushFlag.EMPTY,):
             await transaction.change(
                 "keep_raw",
-                digest=digest(push.query, push.body),
+                digest=_digest(push.query, push.body),
                 query=push.query,
                 body=push.body,
                 flags=" ".join(push.flags),
@@ -210,7 +232,7 @@ async def _write_reply(transaction: Transaction, reply: Reply, at: int) -> int:
         "insert_reply",
         mid=reply.mid,
         number=canonical(reply.number),
-        digest=digest(reply.text.encode("utf-8", "replace")),
+        digest=_digest(reply.text.encode("utf-8", "replace")),
         text=reply.text,
         port=reply.port,
         extno=reply.extno,
@@ -239,7 +261,7 @@ async def _settle(transaction: Transaction, row: list[Any]) -> None:
             await transaction.change("report_again", **key, at=at)
         return
     loser, lost_at = code, at
-    if outranks(DeliveryState(state), DeliveryState(stored_state)):
+    if _RANK[DeliveryState(state)] > _RANK[DeliveryState(stored_state)]:
         await transaction.change("delete_report", **key)
         await transaction.merge("insert_reports", [mid, number, code, state, *details, first_at, at], _COLUMNS)
         loser, lost_at = stored_code, stored_at
