@@ -61,7 +61,7 @@ class CampaignStore:
     def __init__(self, database: Database, account: str | None = None) -> None:
         self.database = database
         self._account = account
-        self._turns = limits.Turns()
+        self._queue = limits.ClaimQueue()
 
     # --- planning -----------------------------------------------------------------------------------------------
 
@@ -341,7 +341,7 @@ class CampaignStore:
             free = partial(batches.claim, campaign=campaign, token=token, lease=lease, batch=batch)
             return await self.database.write(free, brief=True)
         limited = partial(limits.claim, campaign=campaign, account=account, token=token, lease=lease, batch=batch)
-        return await self._turns.take(lambda: self.database.write(limited, brief=True))
+        return await self._queue.claim(lambda: self.database.write(limited, brief=True))
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         """Write the outcome of a claimed batch. May be repeated.
@@ -402,14 +402,14 @@ class CampaignStore:
         """
         bound = numbers = 0
         while True:
-            news = await self.database.read(partial(reconciling.read_news, campaign=campaign))
-            found = await self.database.write(partial(reconciling.write_news, campaign=campaign, news=news))
+            step = await self.database.read(partial(reconciling.read_step, campaign=campaign))
+            found = await self.database.write(partial(reconciling.write_step, campaign=campaign, step=step))
             bound, numbers = bound + found[0], numbers + found[1]
-            if not news.more:
+            if not step.more:
                 break
         overdue = await self.database.write(
             partial(reconciling.finish, campaign=campaign, deadline=deadline, batches=bound, numbers=numbers)
         )
         return Reconciliation(
-            batches=bound, numbers=numbers, ambiguous=news.ambiguous, silent=news.silent, overdue=overdue
+            batches=bound, numbers=numbers, ambiguous=step.ambiguous, silent=step.silent, overdue=overdue
         )

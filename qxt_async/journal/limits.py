@@ -1,17 +1,17 @@
-"""What an account may do, for all processes together: requests a second, numbers a second, batches at a time.
+"""The limits of accounts, for all processes together: requests a second, numbers a second, batches at a time.
 
-Kept in one row an account. Whoever claims for an account that has limits locks its row, so that claims of one account
-are made one after the other; an account without limits has no row, and claims for no account do not look.
+Each account with limits has one row. A claim for it locks the row, so that claims of one account are made one after the
+other. A claim for an account without limits finds no row; a claim for no account does not look.
 
 **Rates** are kept by the generic cell rate algorithm (ITU-T I.371) on the database's clock: after each request, the
-next one may leave when its share of a second has passed. A claim is made up to a tenth of a second ahead and is told
-the moment at which its request may leave, so that the time a claim takes is not lost. The shares are a twelfth larger
-than the rate says: requests that are some hundredths of a second longer on their way than others still keep within the
-rate in any window of a second. After the first request in a while the next one waits a tenth of a second longer:
-workers are starting and connecting then, so the first may be late. Of numbers, such a window sees at most the rate and
-one batch more.
+next one may leave when the request's share of a second has passed. A claim is made up to a tenth of a second ahead and
+is told when its request may leave, so that the time of the claim is not lost. The shares are a twelfth larger than the
+rate demands: if some requests take some hundredths of a second longer to arrive than others, any window of a second
+still keeps the rate. After the first request in a while the next one waits a tenth of a second longer: workers are
+starting and connecting then, so the first one may be late. A window of a second has at most the rate and one batch of
+numbers.
 
-**Concurrency** counts what is *sending*, a batch whose process died included until its lease runs out.
+**Concurrency** counts batches that are *sending*. A batch whose process died counts until its lease runs out.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from qxt_async.journal.database import Database, Transaction
     from qxt_async.journal.records import Claim
 
-__all__ = ["AccountLimits", "Limits", "RateLimited", "Turn", "Turns", "claim"]
+__all__ = ["AccountLimits", "ClaimQueue", "Limits", "RateLimited", "Turn", "claim"]
 
 _SECOND: Final = 1_000_000
 _SHARE: Final = 1.08
@@ -39,10 +39,10 @@ _AHEAD: Final = 100_000
 _WHILE: Final = _SECOND
 _SETTLING: Final = 100_000
 _MOST_NUMBERS: Final = 1000
-# Seconds until another look whether an attempt has ended.
+# Seconds after which a claim looks again whether an attempt has ended.
 _WHEN_FULL: Final = 0.05
 # Seconds that a claim waits for its turn.
-_PATIENCE: Final = 1.0
+_TURN_TIMEOUT: Final = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -84,75 +84,45 @@ class Turn:
     leave: float | None = None
 
 
-@attrs.frozen
-class _HeldLimits:
-    """The row of an account, held until the commit; times in microseconds."""
-
-    _account: str
-    _limits: AccountLimits
-    _requests_free_at: int
-    _numbers_free_at: int
-    _now: int
-
-    @property
-    def wait(self) -> int:
-        """Microseconds until the next request may leave."""
-        return max(
-            self._ahead(self._requests_free_at, 1, self._limits.max_request_rate),
-            self._ahead(self._numbers_free_at, _MOST_NUMBERS, self._limits.max_rate),
-        )
-
-    @property
-    def leaves_at(self) -> int:
-        """When the next request may leave."""
-        return self._now + self.wait
-
-    async def spend(self, transaction: Transaction, numbers: int) -> None:
-        """Write down that a request with so many numbers leaves at that moment."""
-        free_at = self.leaves_at
-        if free_at - max(self._requests_free_at, self._numbers_free_at) > _WHILE:
-            free_at += _SETTLING
-        await transaction.change(
-            "spend",
-            account=self._account,
-            requests_free_at=free_at + _share(1, self._limits.max_request_rate),
-            numbers_free_at=free_at + _share(numbers, self._limits.max_rate),
-        )
-
-    def _ahead(self, free_at: int, most: int, rate: float | None) -> int:
-        ahead = free_at - self._now
-        # Further ahead than the largest request puts it: the clock was set back. Without a limit, nothing is ahead.
-        return ahead if rate is not None and 0 < ahead <= _AHEAD + _SETTLING + _share(most, rate) else 0
-
-
 def _share(amount: int, rate: float | None) -> int:
-    """Microseconds that a request takes up."""
+    """Microseconds that a request takes of its rate."""
     return 0 if rate is None else round(amount * _SHARE * _SECOND / rate)
+
+
+def _ahead(free_in: int, most: int, rate: float | None) -> int:
+    """Microseconds until the next request may leave, by one of the rates."""
+    # If it is further ahead than the largest request puts it, the clock was set back.
+    return free_in if rate is not None and 0 < free_in <= _AHEAD + _SETTLING + _share(most, rate) else 0
 
 
 async def claim(
     transaction: Transaction, campaign: int, account: str, *, token: str, lease: float, batch: int | None
 ) -> Turn | RateLimited:
-    """Claim for an account, within its limits. Other claims for it wait for the commit, if it has limits."""
+    """Claim for an account, within its limits. If it has limits, other claims for it wait for the commit."""
     rows = await transaction.rows("held_limits", account=account)
     if not rows:
         found = await batches.claim(transaction, campaign, token=token, lease=lease, batch=batch, account=account)
         return Turn(found)
-    ((max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at, at),) = rows
-    limits = AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
-    held = _HeldLimits(account, limits, requests_free_at, numbers_free_at, at)
-    leave = boottime() + held.wait / _SECOND
-    if held.wait > _AHEAD:
-        return RateLimited((held.wait - _AHEAD) / _SECOND)
-    if max_concurrency is not None:
+    ((request_rate, rate, concurrency, requests_free_at, numbers_free_at, now),) = rows
+    wait = max(_ahead(requests_free_at - now, 1, request_rate), _ahead(numbers_free_at - now, _MOST_NUMBERS, rate))
+    leave = boottime() + wait / _SECOND
+    if wait > _AHEAD:
+        return RateLimited((wait - _AHEAD) / _SECOND)
+    if concurrency is not None:
         ((sending,),) = await transaction.rows("count_sending", account=account)
-        if sending >= max_concurrency:
+        if sending >= concurrency:
             return RateLimited(_WHEN_FULL)
-    found = await batches.claim(
-        transaction, campaign, token=token, lease=lease, batch=batch, account=account, now=held.leaves_at
-    )
+    at = now + wait
+    found = await batches.claim(transaction, campaign, token=token, lease=lease, batch=batch, account=account, now=at)
     if found is not None:
-        await held.spend(transaction, len(found.numbers))
+        first = at - max(requests_free_at, numbers_free_at) > _WHILE
+        free_at = at + _SETTLING if first else at
+        await transaction.change(
+            "spend",
+            account=account,
+            requests_free_at=free_at + _share(1, request_rate),
+            numbers_free_at=free_at + _share(len(found.numbers), rate),
+        )
     return Turn(found, leave)
 
 
@@ -192,59 +162,61 @@ class Limits:
         return AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
 
 
-class Turns:
-    """Lets one task of a process at a time claim for an account with limits, and the others wait behind it for a while.
+class ClaimQueue:
+    """Lets one task of a process at a time claim for an account with limits. The others wait for a while.
 
-    If all did, all of the process's connections would wait for the limits' row, and none be left for the outcomes.
+    If all of them asked the database, all connections of the process would wait for the row of the limits, and none
+    would be left for the outcomes.
 
     Attributes:
-        needed: whether the account has limits, as far as is known: without, nobody waits for anybody.
+        limited: whether the account has limits, as far as is known. Without limits nobody waits.
     """
 
     def __init__(self) -> None:
-        self._turn = anyio.Lock()
-        self.needed = True
+        self._lock = anyio.Lock()
+        self.limited = True
 
-    async def take(self, claim: Callable[[], Awaitable[Turn | RateLimited]]) -> Claim | None:
-        """Claim until it is not held back any more, and return when the request may leave.
+    async def claim(self, attempt: Callable[[], Awaitable[Turn | RateLimited]]) -> Claim | None:
+        """Claim, and return when the request may leave.
+
+        Args:
+            attempt: claims once.
 
         Returns:
-            ``None`` also when that takes too long.
+            The batch; ``None`` if none may be sent, or if the turn does not come within a second.
         """
-        until = anyio.current_time() + _PATIENCE
-        turn = None if self.needed else await self._try(claim)
+        until = anyio.current_time() + _TURN_TIMEOUT
+        turn = None if self.limited else await self._try(attempt)
         if not isinstance(turn, Turn):
-            turn = await self._wait(claim, until)
+            turn = await self._wait(attempt, until)
         if turn is None:
             return None
         if turn.claim is not None and turn.leave is not None:
             await anyio.sleep(max(0.0, turn.leave - boottime()))
         return turn.claim
 
-    async def _try(self, claim: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | RateLimited:
-        outcome = await claim()
-        self.needed = isinstance(outcome, RateLimited) or outcome.leave is not None
+    async def _try(self, attempt: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | RateLimited:
+        outcome = await attempt()
+        self.limited = isinstance(outcome, RateLimited) or outcome.leave is not None
         return outcome
 
-    async def _wait(self, claim: Callable[[], Awaitable[Turn | RateLimited]], until: float) -> Turn | None:
+    async def _wait(self, attempt: Callable[[], Awaitable[Turn | RateLimited]], until: float) -> Turn | None:
         try:
-            self._turn.acquire_nowait()
+            self._lock.acquire_nowait()
         except anyio.WouldBlock:
-            has_turn = False
+            acquired = False
             with anyio.CancelScope(deadline=until):
-                await self._turn.acquire()
-                has_turn = True
-            if not has_turn:
+                await self._lock.acquire()
+                acquired = True
+            if not acquired:
                 return None
         try:
-            while True:
-                outcome = await self._try(claim)
-                if isinstance(outcome, Turn):
-                    return outcome
+            while isinstance(outcome := await self._try(attempt), RateLimited):
                 left = until - anyio.current_time()
-                # Whoever is told that nothing may be claimed asks again at once.
+                # A caller that gets None asks again at once.
                 await anyio.sleep(max(0.0, min(outcome.wait, left)))
                 if outcome.wait > left:
                     return None
+            return outcome
         finally:
-            self._turn.release()
+            self._lock.release()

@@ -1,30 +1,56 @@
-"""Reading status reports, and binding unknown batches to the mids that they prove."""
+"""Reading status reports, and binding unknown batches to the mids that the reports prove."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from qxt_async.journal.batches import take_back
-from qxt_async.journal.evidence import news_of
+from qxt_async.journal.evidence import UnresolvedBatch, match_reports
+from qxt_async.journal.records import BatchState
 from qxt_async.journal.states import log_event, outlook
 from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
-    from qxt_async.journal.database import Transaction
-    from qxt_async.journal.evidence import News
+    from collections.abc import Collection, Mapping
 
-__all__ = ["finish", "read_news", "write_news"]
+    from qxt_async.journal.database import Transaction
+
+__all__ = ["ReconcileStep", "finish", "read_step", "write_step"]
 
 _SECOND: Final = 1_000_000
 _REPORTS_AT_A_TIME: Final = 50_000
 
 
-async def read_news(transaction: Transaction, campaign: int) -> News:
-    """What the next stretch of reports proves."""
+@attrs.frozen(kw_only=True)
+class ReconcileStep:
+    """What the next reports prove.
+
+    Attributes:
+        cursor: how far the reports are read.
+        more: whether there are others behind it.
+        bound: batches with the mid under which they were accepted.
+        keep, forget: mids that may matter later, and those that cannot.
+        ambiguous, silent: unknown batches of the campaign that stay so, with and without evidence.
+    """
+
+    cursor: int
+    more: bool
+    bound: Mapping[int, str]
+    keep: Collection[str]
+    forget: Collection[str]
+    ambiguous: int
+    silent: int
+
+
+async def read_step(transaction: Transaction, campaign: int) -> ReconcileStep:
+    """What the next reports prove."""
     ((after,),) = await transaction.rows("reconciled_cursor")
-    doubtful = await transaction.rows("doubtful")
     ((newest,),) = await transaction.rows("report_cursor")
+    doubtful = await transaction.rows("doubtful")
+    # Without doubtful batches, no report has to be read.
     until = newest
     if doubtful:
         ((until,),) = await transaction.rows("newest_report", after=after, limit=_REPORTS_AT_A_TIME)
@@ -34,23 +60,39 @@ async def read_news(transaction: Transaction, campaign: int) -> News:
     not_sent: defaultdict[int, list[str]] = defaultdict(list)
     for batch, number in await transaction.rows("not_sent_of", batches=[row[0] for row in doubtful]):
         not_sent[batch].append(number)
+    unresolved = [
+        UnresolvedBatch(batch, state == BatchState.UNKNOWN, since, numbers, ",".join(not_sent[batch]))
+        for batch, _, state, since, numbers in doubtful
+    ]
+    unmentioned: defaultdict[tuple[int, int], list[str]] = defaultdict(list)
+    for batch, since, number in await transaction.rows("unmentioned") if doubtful else ():
+        unmentioned[batch, since].append(number)
+    unresolved += [
+        UnresolvedBatch(batch, bindable=False, since=since, numbers=",".join(numbers))
+        for (batch, since), numbers in unmentioned.items()
+    ]
     orphans = [mid for (mid,) in await transaction.rows("orphans", after=after, until=until)]
-    reports: dict[str, dict[str, int]] = {}
+    reports: defaultdict[str, dict[str, int]] = defaultdict(dict)
     for mid, number, at in await transaction.rows("reported_numbers", mids=orphans):
-        reports.setdefault(mid, {})[number] = at
-    doubts = [(*row, ",".join(not_sent[row[0]])) for row in doubtful]
-    unmentioned: defaultdict[tuple[object, ...], list[str]] = defaultdict(list)
-    for *batch, number in await transaction.rows("unmentioned") if doubtful else ():
-        unmentioned[tuple(batch)].append(number)
-    doubts.extend((*batch, ",".join(numbers), "") for batch, numbers in unmentioned.items())
-    return news_of(campaign, until, doubts, orphans, reports, more=until < newest)
+        reports[mid][number] = at
+    matches = match_reports(unresolved, reports)
+    unknown = {row[0] for row in doubtful if row[1] == campaign and row[2] == BatchState.UNKNOWN}
+    return ReconcileStep(
+        cursor=until,
+        more=until < newest,
+        bound=matches.bound,
+        keep=matches.relevant,
+        forget=set(orphans) - matches.relevant,
+        ambiguous=len(unknown & matches.ambiguous),
+        silent=len(unknown - matches.ambiguous - matches.bound.keys()),
+    )
 
 
-async def write_news(transaction: Transaction, campaign: int, news: News) -> tuple[int, int]:
-    """Bind what the reports prove; how many batches and numbers of the campaign."""
+async def write_step(transaction: Transaction, campaign: int, step: ReconcileStep) -> tuple[int, int]:
+    """Bind what the reports prove; returns how many batches and numbers of the campaign."""
     await transaction.lock("lock_reconciling")
     batches = numbers = 0
-    for batch, mid in news.bound.items():
+    for batch, mid in step.bound.items():
         rows = await transaction.rows("bind", batch=batch, mid=mid)
         if not rows:
             continue
@@ -61,14 +103,14 @@ async def write_news(transaction: Transaction, campaign: int, news: News) -> tup
         ((accepted,),) = await transaction.rows("accepted_in", batch=batch)
         if owner == campaign:
             batches, numbers = batches + 1, numbers + accepted
-    await transaction.change("keep_orphans", mids=list(news.keep))
-    await transaction.change("forget_orphans", mids=list(news.forget))
-    await transaction.change("advance_cursor", cursor=news.cursor)
+    await transaction.change("keep_orphans", mids=list(step.keep))
+    await transaction.change("forget_orphans", mids=list(step.forget))
+    await transaction.change("advance_cursor", cursor=step.cursor)
     return batches, numbers
 
 
 async def finish(transaction: Transaction, campaign: int, *, deadline: float | None, batches: int, numbers: int) -> int:
-    """Accept single numbers, write down what was found, mark what is overdue; how many numbers are."""
+    """Accept single numbers, log what was found, mark what is overdue; returns how many numbers are overdue."""
     await outlook(transaction, campaign)
     confirmed = await _confirm_numbers(transaction, campaign)
     if batches or confirmed:
@@ -79,26 +121,25 @@ async def finish(transaction: Transaction, campaign: int, *, deadline: float | N
     rows = await transaction.rows("mark_overdue", campaign=campaign, deadline=round(deadline * _SECOND))
     overdue = sum(int(unknown) for (unknown,) in rows)
     if overdue:
-        detail = f"no status report has spoken of them within {deadline:g} s: they stay unknown"
+        detail = f"no status report has come for them within {deadline:g} s: they stay unknown"
         await log_event(transaction, campaign, "overdue", detail=detail, count=overdue)
     return overdue
 
 
 async def _confirm_numbers(transaction: Transaction, campaign: int) -> int:
-    """Accept what is reported under its batch's mids, and leave it out of the second attempt; how many numbers."""
+    """Accept numbers reported under a mid of their batch, and leave them out of a second attempt; returns how many."""
     rows = await transaction.rows("confirmed_numbers", campaign=campaign)
     confirmed = 0
-    # One may be reported under several mids.
+    # One number may be reported under several mids.
     found = {(batch, number): last for batch, number, phone, *last in rows if canonical(number) == canonical(phone)}
     for (batch, number), (mid, successor) in found.items():
-        again = successor is not None
-        if again:
-            # It may have begun meanwhile.
+        if successor is not None:
+            # The second attempt may have begun meanwhile.
             if not await transaction.change("leave_out", batch=successor):
                 continue
             await transaction.change("leave_out_number", batch=successor, number=number)
         await transaction.change("confirm_number", batch=batch, number=number, mid=mid)
-        await transaction.change("count_confirmed", batch=batch, planned_again=int(again))
+        await transaction.change("count_confirmed", batch=batch, planned_again=int(successor is not None))
         await transaction.change("match_again", batch=batch)
         confirmed += 1
     return confirmed

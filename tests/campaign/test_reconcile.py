@@ -29,14 +29,14 @@ from support.steps import (
 from qxt_async.errors import CampaignNotFoundError, ConnectionBrokenError, PartialAnswerError
 from qxt_async.journal import reconciling
 from qxt_async.journal.campaigns import CampaignStore
-from qxt_async.journal.evidence import Doubt, News, needed_of, weigh
+from qxt_async.journal.evidence import UnresolvedBatch, match_reports, needed_reports
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch, Reconciliation
 from qxt_async.models import Acceptance, BatchResult, Message
 
 
-def doubt(batch: int, numbers: Sequence[str], *, since: int = 100, being_sent: bool = False) -> Doubt:
+def unresolved(batch: int, numbers: Sequence[str], *, since: int = 100, being_sent: bool = False) -> UnresolvedBatch:
     """A batch without an outcome."""
-    return Doubt(batch, being_sent, since, ",".join(numbers))
+    return UnresolvedBatch(batch, not being_sent, since, ",".join(numbers))
 
 
 def under(mid: str, numbers: Sequence[str], at: int = 200) -> dict[str, dict[str, int]]:
@@ -49,19 +49,19 @@ def under(mid: str, numbers: Sequence[str], at: int = 200) -> dict[str, dict[str
 
 def test_three_numbers_bind() -> None:
     """Three numbers of a batch under a mid that nobody has are enough; two are not, and are remembered."""
-    batch = doubt(1, NUMBERS[:10])
-    assert weigh([batch], under("m", NUMBERS[:3])).bound == {1: "m"}
-    verdict = weigh([batch], under("m", NUMBERS[:2]))
-    assert verdict.bound == {}
-    assert verdict.ambiguous == {1}
-    assert verdict.relevant == {"m"}
+    batch = unresolved(1, NUMBERS[:10])
+    assert match_reports([batch], under("m", NUMBERS[:3])).bound == {1: "m"}
+    matches = match_reports([batch], under("m", NUMBERS[:2]))
+    assert matches.bound == {}
+    assert matches.ambiguous == {1}
+    assert matches.relevant == {"m"}
 
 
 def test_small_batch_needs_all() -> None:
     """A batch of two needs both, a batch of one its only number."""
-    assert weigh([doubt(1, NUMBERS[:2])], under("m", NUMBERS[:1])).bound == {}
-    assert weigh([doubt(1, NUMBERS[:2])], under("m", NUMBERS[:2])).bound == {1: "m"}
-    assert weigh([doubt(1, NUMBERS[:1])], under("m", NUMBERS[:1])).bound == {1: "m"}
+    assert match_reports([unresolved(1, NUMBERS[:2])], under("m", NUMBERS[:1])).bound == {}
+    assert match_reports([unresolved(1, NUMBERS[:2])], under("m", NUMBERS[:2])).bound == {1: "m"}
+    assert match_reports([unresolved(1, NUMBERS[:1])], under("m", NUMBERS[:1])).bound == {1: "m"}
 
 
 @pytest.mark.parametrize(
@@ -70,71 +70,71 @@ def test_small_batch_needs_all() -> None:
 def test_three_and_five_in_a_hundred(sent: int, needed: int) -> None:
     """A batch needs reports on three of its numbers, and on five in a hundred, rounded up; a small one on all."""
     numbers = [f"138{place:08d}" for place in range(sent)]
-    assert needed_of(sent) == needed
-    assert weigh([doubt(1, numbers)], under("m", numbers[:needed])).bound == {1: "m"}
-    assert weigh([doubt(1, numbers)], under("m", numbers[: needed - 1])).bound == {}
+    assert needed_reports(sent) == needed
+    assert match_reports([unresolved(1, numbers)], under("m", numbers[:needed])).bound == {1: "m"}
+    assert match_reports([unresolved(1, numbers)], under("m", numbers[: needed - 1])).bound == {}
 
 
 def test_only_what_was_sent_is_counted() -> None:
     """Of a hundred numbers of which half were refused, three are enough; of those that were sent, five in a hundred."""
-    refused = Doubt(1, open=False, since=100, numbers=",".join(NUMBERS), others=",".join(NUMBERS[60:]))
-    assert weigh([refused], under("m", NUMBERS[:3])).bound == {1: "m"}
-    assert weigh([doubt(1, NUMBERS)], under("m", NUMBERS[:3])).bound == {}
+    refused = UnresolvedBatch(1, bindable=True, since=100, numbers=",".join(NUMBERS), others=",".join(NUMBERS[60:]))
+    assert match_reports([refused], under("m", NUMBERS[:3])).bound == {1: "m"}
+    assert match_reports([unresolved(1, NUMBERS)], under("m", NUMBERS[:3])).bound == {}
 
 
 def test_numbers_are_compared_as_phones() -> None:
     """A batch may have been sent to 86138…, and its reports name 138…; one that was refused in that form counts so."""
-    batch = Doubt(1, open=False, since=100, numbers=",".join(f"86{number}" for number in NUMBERS[:5]))
-    assert weigh([batch], under("m", NUMBERS[:3])).bound == {1: "m"}
-    assert weigh([attrs.evolve(batch, others=f"86{NUMBERS[0]}")], under("m", NUMBERS[:3])).bound == {}
+    batch = UnresolvedBatch(1, bindable=True, since=100, numbers=",".join(f"86{number}" for number in NUMBERS[:5]))
+    assert match_reports([batch], under("m", NUMBERS[:3])).bound == {1: "m"}
+    assert match_reports([attrs.evolve(batch, others=f"86{NUMBERS[0]}")], under("m", NUMBERS[:3])).bound == {}
 
 
 def test_foreign_number_speaks_against() -> None:
     """A mid under which another number is reported, or one that was not sent, is that of another send."""
-    assert weigh([doubt(1, NUMBERS[:10])], under("m", NUMBERS[5:15])).bound == {}
-    left_out = Doubt(1, open=False, since=100, numbers=",".join(NUMBERS[:10]), others=NUMBERS[9])
-    assert weigh([left_out], under("m", NUMBERS[5:9])).bound == {1: "m"}
-    assert weigh([left_out], under("m", NUMBERS[5:10])).bound == {}
+    assert match_reports([unresolved(1, NUMBERS[:10])], under("m", NUMBERS[5:15])).bound == {}
+    left_out = UnresolvedBatch(1, bindable=True, since=100, numbers=",".join(NUMBERS[:10]), others=NUMBERS[9])
+    assert match_reports([left_out], under("m", NUMBERS[5:9])).bound == {1: "m"}
+    assert match_reports([left_out], under("m", NUMBERS[5:10])).bound == {}
 
 
 def test_reports_before_the_attempt_do_not_count() -> None:
     """A mid that was reported on before the attempt began cannot be its mid."""
-    verdict = weigh([doubt(1, NUMBERS[:10], since=300)], under("m", NUMBERS[:5], at=200))
-    assert verdict.bound == {}
-    assert verdict.relevant == set()
+    matches = match_reports([unresolved(1, NUMBERS[:10], since=300)], under("m", NUMBERS[:5], at=200))
+    assert matches.bound == {}
+    assert matches.relevant == set()
     mixed = {"m": {**dict.fromkeys(NUMBERS[:4], 400), NUMBERS[4]: 200}}
-    assert weigh([doubt(1, NUMBERS[:10], since=300)], mixed).bound == {}
+    assert match_reports([unresolved(1, NUMBERS[:10], since=300)], mixed).bound == {}
 
 
 def test_rivals() -> None:
     """Two batches that fit one mid, or two mids that fit one batch, prove nothing; nor does one that is being sent."""
-    same = [doubt(1, NUMBERS[:10]), doubt(2, NUMBERS[:10])]
-    verdict = weigh(same, under("m", NUMBERS[:5]))
-    assert (verdict.bound, verdict.ambiguous) == ({}, {1, 2})
+    same = [unresolved(1, NUMBERS[:10]), unresolved(2, NUMBERS[:10])]
+    matches = match_reports(same, under("m", NUMBERS[:5]))
+    assert (matches.bound, matches.ambiguous) == ({}, {1, 2})
     two = {**under("m", NUMBERS[:5]), **under("n", NUMBERS[5:10])}
-    assert weigh(same[:1], two).bound == {}
-    being_sent = [doubt(1, NUMBERS[:10]), doubt(2, NUMBERS[:10], being_sent=True)]
-    assert weigh(being_sent, under("m", NUMBERS[:5])).bound == {}
-    assert weigh([doubt(2, NUMBERS[:10], being_sent=True)], under("m", NUMBERS[:5])).bound == {}
+    assert match_reports(same[:1], two).bound == {}
+    being_sent = [unresolved(1, NUMBERS[:10]), unresolved(2, NUMBERS[:10], being_sent=True)]
+    assert match_reports(being_sent, under("m", NUMBERS[:5])).bound == {}
+    assert match_reports([unresolved(2, NUMBERS[:10], being_sent=True)], under("m", NUMBERS[:5])).bound == {}
 
 
 @given(st.data())
 def test_nothing_false_is_proven(data: st.DataObject) -> None:
     """Of disjoint batches with mids of their own, whatever part of the reports is there, only true mids are bound."""
     sizes = data.draw(st.lists(st.integers(1, 8), min_size=1, max_size=6))
-    doubts: list[Doubt] = []
+    batches: list[UnresolvedBatch] = []
     reports: dict[str, dict[str, int]] = {}
     at = 0
     for batch, size in enumerate(sizes):
         numbers = NUMBERS[at : at + size]
         at += size
-        doubts.append(doubt(batch, numbers))
+        batches.append(unresolved(batch, numbers))
         if seen := data.draw(st.sets(st.sampled_from(numbers))):
             reports[f"m{batch}"] = dict.fromkeys(seen, 200)
-    verdict = weigh(doubts, reports)
+    matches = match_reports(batches, reports)
     for batch, size in enumerate(sizes):
         enough = len(reports.get(f"m{batch}", {})) >= min(3, size)
-        assert verdict.bound.get(batch) == (f"m{batch}" if enough else None)
+        assert matches.bound.get(batch) == (f"m{batch}" if enough else None)
 
 
 # --- in the journal ----------------------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ async def test_mid_of_another_batch(store: str) -> None:
         await campaigns.settle(second, unknown(second))
         await reported(journal, "m1", NUMBERS[5:9])
         assert (await campaigns.reconcile(campaign)).silent == 1
-        news = News(
+        step = reconciling.ReconcileStep(
             cursor=9,
             more=False,
             bound={second.batch: "m1"},
@@ -251,8 +251,8 @@ async def test_mid_of_another_batch(store: str) -> None:
             ambiguous=0,
             silent=0,
         )
-        write_news = functools.partial(reconciling.write_news, campaign=campaign, news=news)
-        late = await campaigns.database.write(write_news)
+        write_step = functools.partial(reconciling.write_step, campaign=campaign, step=step)
+        late = await campaigns.database.write(write_step)
         assert late == (0, 0)
 
 

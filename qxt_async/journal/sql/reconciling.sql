@@ -68,7 +68,7 @@ WHERE batch IN EACH(:batches::bigint) AND state IN ('suppressed', 'failed', 'unk
 -- What an answer did not mention may have arrived under a mid that nobody knows: it explains reports, too, also when it
 -- is being sent again, with what other answers did not mention.
 -- name: unmentioned
-SELECT b.id, b.campaign, b.state, b.claimed_at, e.number
+SELECT b.id, b.claimed_at, e.number
 FROM batches AS b
 JOIN batch_exceptions AS e ON e.batch = b.id
 WHERE b.state = 'accepted' AND b.unknown + b.superseded > 0 AND e.state IN ('unknown', 'superseded');
