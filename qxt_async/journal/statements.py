@@ -1,13 +1,16 @@
-"""The SQL files: statements that both databases share, what one of them says differently, and their schemas.
+"""The SQL files: statements and schema of both databases, and what one of them says differently.
 
-``sql/*.sql`` are shared. ``sql/sqlite/`` and ``sql/postgres/`` have the schema of one database, and the statements that
-replace shared ones of the same name. Three things are written in one way, and translated for each database:
+``sql/*.sql`` are shared. A statement in ``sql/sqlite/`` or ``sql/postgres/`` replaces the shared one of the same name;
+a migration there follows the shared one of the same number. What differs in each statement is written in one way and
+translated:
 
 - ``:name`` is a parameter;
 - ``NOW`` is the clock, in microseconds since 1970;
-- ``EACH(:name::type)`` stands for the values of a list, behind ``IN`` or as a table with the column ``value``.
+- ``EACH(:name::type)`` stands for the values of a list, behind ``IN`` or as a table with the column ``value``;
+- in a migration, ``SERIAL_KEY``, ``KEY_TEXT`` and ``BYTES`` are types: a key that the database draws, a text that is
+  compared byte by byte, and bytes.
 
-``{name}`` puts the statement of that name in; ``{where}`` is a condition that the caller gives.
+``{name}`` inserts the statement of that name; ``{where}`` is a condition that the caller gives.
 """
 
 from __future__ import annotations
@@ -20,12 +23,13 @@ from typing import TYPE_CHECKING, Final
 import attrs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 __all__ = ["Dialect", "Statement", "Statements", "migrations", "split"]
 
 _FOLDER: Final = resources.files("qxt_async.journal") / "sql"
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
+_TYPE: Final = re.compile(r"SERIAL_KEY|KEY_TEXT|BYTES")
 _NAME: Final = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 _COMMENT: Final = re.compile(r"^--.*\n?", re.MULTILINE)
 _PART: Final = re.compile(r"\{(\w+)\}")
@@ -37,14 +41,15 @@ _JSON: Final = re.compile(r"(?:json_each\(:|CAST\(:)(\w+)(?:\)| AS json\))")
 
 @attrs.frozen(kw_only=True)
 class Dialect:
-    """How a database says what the files write in one way.
+    """The words of a database for what the files write in one way.
 
     Attributes:
-        folder: where its own statements are.
+        folder: the folder of its own statements.
         parameter: a parameter; the name for ``{0}``.
         clock: the current time, with the parameter ``:now``.
         in_list: ``IN`` a list; the name for ``{0}``, the type for ``{1}``.
         from_list: a list as a table.
+        types: its types, by their names in migrations.
     """
 
     folder: str
@@ -52,15 +57,16 @@ class Dialect:
     clock: str
     in_list: str
     from_list: str
+    types: Mapping[str, str]
 
 
 @attrs.frozen
 class Statement:
-    """A statement as its database takes it.
+    """A statement in the words of its database.
 
     Attributes:
         text: the SQL.
-        clock: it has the parameter ``now``.
+        clock: whether it has the parameter ``now``.
         json: the names of parameters that are JSON arrays.
     """
 
@@ -70,23 +76,19 @@ class Statement:
 
 
 class Statements:
-    """The statements of one database, by name.
-
-    Args:
-        dialect: of the database.
-    """
+    """The statements of one database, by name."""
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._texts = {**_named("."), **_named(dialect.folder)}
+        self._texts = {**_load_queries("."), **_load_queries(dialect.folder)}
         self._made: dict[tuple[str, str], Statement] = {}
 
     def get(self, name: str, where: str = "TRUE") -> Statement:
-        """A statement, made once.
+        """A statement, translated once.
 
         Args:
             name: of the statement.
-            where: what stands for ``{where}``: our own words, never a value.
+            where: replaces ``{where}``; never a value.
         """
         found = self._made.get((name, where))
         if found is None:
@@ -107,8 +109,8 @@ class Statements:
         return Statement(_PARAMETER.sub(lambda match: dialect.parameter.format(match[1]), text), bool(clock), json)
 
 
-def _named(folder: str) -> dict[str, str]:
-    """The statements of a folder's files by their ``-- name:`` lines, without comments."""
+def _load_queries(folder: str) -> dict[str, str]:
+    """The statements in the files of a folder, by their ``-- name:`` lines, without comments."""
     found: dict[str, str] = {}
     for file in (_FOLDER / folder).iterdir():
         if file.name.endswith(".sql") and not _MIGRATION.fullmatch(file.name):
@@ -118,10 +120,16 @@ def _named(folder: str) -> dict[str, str]:
     return found
 
 
-def migrations(folder: str) -> dict[int, str]:
-    """The scripts that lead from each version of a database's schema to the next, by the version they lead to."""
-    files = sorted((_FOLDER / folder).iterdir(), key=lambda file: file.name)
-    return {int(match[1]): file.read_text("utf-8") for file in files if (match := _MIGRATION.fullmatch(file.name))}
+def migrations(dialect: Dialect) -> dict[int, str]:
+    """The scripts that lead to each version of a database's schema, from the version before, in order."""
+    scripts: dict[int, str] = {}
+    for folder in (".", dialect.folder):
+        for file in sorted((_FOLDER / folder).iterdir(), key=lambda file: file.name):
+            if match := _MIGRATION.fullmatch(file.name):
+                scripts[int(match[1])] = scripts.get(int(match[1]), "") + file.read_text("utf-8")
+    return {
+        version: _TYPE.sub(lambda match: dialect.types[match[0]], script) for version, script in sorted(scripts.items())
+    }
 
 
 def split(script: str) -> Iterator[str]:

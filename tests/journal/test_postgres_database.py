@@ -27,13 +27,14 @@ from qxt_async.journal.database import Transaction
 from qxt_async.journal.postgres import database as postgres_database
 from qxt_async.journal.postgres.connecting import connection_parameters, migrate
 from qxt_async.journal.postgres.database import PostgresDatabase
+from qxt_async.journal.postgres.transaction import DIALECT
 from qxt_async.journal.statements import migrations
 from qxt_async.protocol.pushes import parse_push
 
 pytestmark = pytest.mark.anyio
 
 A, B = "13800138000", "13800138001"
-SCRIPTS = migrations("postgres")
+SCRIPTS = migrations(DIALECT)
 NEWEST = max(SCRIPTS)
 REPORT = parse_push(b"type=4&mid=1&mobile=13800138000&msg=DELIVRD", b"")
 

@@ -21,10 +21,10 @@ from qxt_async.errors import (
 )
 from qxt_async.journal import open_journal
 from qxt_async.journal.database import Transaction
-from qxt_async.journal.sqlite.database import SqliteDatabase, migrate
+from qxt_async.journal.sqlite.database import DIALECT, SqliteDatabase, migrate
 from qxt_async.journal.statements import migrations, split
 
-SCRIPTS = migrations("sqlite")
+SCRIPTS = migrations(DIALECT)
 NEWEST = max(SCRIPTS)
 
 

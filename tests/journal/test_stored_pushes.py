@@ -24,7 +24,7 @@ from qxt_async.journal import Entry, Journal, SuppressionReason, pushes
 from qxt_async.journal.database import Transaction
 from qxt_async.journal.moments import micros, moment
 from qxt_async.journal.sqlite import database as sqlite_database
-from qxt_async.journal.sqlite.database import SqliteDatabase, SqliteTransaction, drive, migrate
+from qxt_async.journal.sqlite.database import DIALECT, SqliteDatabase, SqliteTransaction, drive, migrate
 from qxt_async.journal.statements import migrations
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.protocol.pushes import Push, PushFlag, PushLimits, parse_push
@@ -191,7 +191,7 @@ def test_any_grouping(grouping: list[list[tuple[str, str, str]]]) -> None:
             expected[mid, number] = code
 
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
-        migrate(connection, migrations("sqlite"))
+        migrate(connection, migrations(DIALECT))
         for reports in grouping:
             group = pushes.PushGroup()
             group.add(_push(*reports), ())

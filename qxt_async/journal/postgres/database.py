@@ -32,7 +32,7 @@ from qxt_async.journal.postgres.connecting import (
     require_utf8,
     unavailable,
 )
-from qxt_async.journal.postgres.transaction import CHANNEL, FOLDER, PostgresTransaction
+from qxt_async.journal.postgres.transaction import CHANNEL, DIALECT, PostgresTransaction
 from qxt_async.journal.statements import migrations
 from qxt_async.runtime.tasks import run_in_own_task
 
@@ -225,7 +225,7 @@ class PostgresDatabase:
             connection = await self._connect(deadline)
             try:
                 require_utf8(connection)
-                await migrate(connection, migrations(FOLDER))
+                await migrate(connection, migrations(DIALECT))
             finally:
                 await connection.close()
             await pool.open()

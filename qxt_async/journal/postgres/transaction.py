@@ -16,19 +16,22 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.postgres.connecting import Connection
 
-__all__ = ["CHANNEL", "FOLDER", "PostgresTransaction"]
+__all__ = ["CHANNEL", "DIALECT", "PostgresTransaction"]
 
-FOLDER: Final = "postgres"
 CHANNEL: Final = "qxt_reports"
-_STATEMENTS: Final = Statements(
-    Dialect(
-        folder=FOLDER,
-        parameter="%({0})s",
-        clock="micros(:now)",
-        in_list="= ANY(CAST({0} AS {1}[]))",
-        from_list="unnest(CAST({0} AS {1}[])) AS each (value)",
-    )
+DIALECT: Final = Dialect(
+    folder="postgres",
+    parameter="%({0})s",
+    clock="micros(:now)",
+    in_list="= ANY(CAST({0} AS {1}[]))",
+    from_list="unnest(CAST({0} AS {1}[])) AS each (value)",
+    types={
+        "SERIAL_KEY": "bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+        "KEY_TEXT": 'text COLLATE "C"',
+        "BYTES": "bytea",
+    },
 )
+_STATEMENTS: Final = Statements(DIALECT)
 _INSERT: Final = re.compile(r"INSERT INTO (\w+) \(([\w, ]+)\)")
 
 

@@ -30,20 +30,19 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Pending, Work
 
-__all__ = ["SqliteDatabase", "SqliteTransaction", "drive", "migrate"]
+__all__ = ["DIALECT", "SqliteDatabase", "SqliteTransaction", "drive", "migrate"]
 
 T = TypeVar("T")
 
-FOLDER: Final = "sqlite"
-_STATEMENTS: Final = Statements(
-    Dialect(
-        folder=FOLDER,
-        parameter=":{0}",
-        clock=":now",
-        in_list="IN (SELECT value FROM json_each({0}))",
-        from_list="json_each({0})",
-    )
+DIALECT: Final = Dialect(
+    folder="sqlite",
+    parameter=":{0}",
+    clock=":now",
+    in_list="IN (SELECT value FROM json_each({0}))",
+    from_list="json_each({0})",
+    types={"SERIAL_KEY": "integer PRIMARY KEY AUTOINCREMENT", "KEY_TEXT": "text", "BYTES": "blob"},
 )
+_STATEMENTS: Final = Statements(DIALECT)
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table';"
 # How long one process waits for another one's transaction; those take milliseconds.
 _BUSY_TIMEOUT_MS: Final = 5000
@@ -275,7 +274,7 @@ class SqliteDatabase:
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             connection = _connect(self._path, ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"))
             try:
-                migrate(connection, migrations(FOLDER))
+                migrate(connection, migrations(DIALECT))
             except BaseException:
                 connection.close()
                 raise
