@@ -202,12 +202,12 @@ class CampaignStore:
         await self.database.write(record)
 
     async def _order(
-        self, campaign: int, decide: states.Decision, reason: str, by: str, *, on_workers: bool | None = None
+        self, campaign: int, transition: states.Transition, reason: str, by: str, *, on_workers: bool | None = None
     ) -> tuple[Campaign, bool]:
-        """Change the state as `decide` says; returns the campaign, and whether its state was changed."""
+        """Change the state; returns the campaign, and whether its state was changed."""
 
         async def order(transaction: Transaction) -> tuple[Campaign, bool]:
-            wanted = await states.change_state(transaction, campaign, decide, reason=reason, by=by)
+            wanted = await states.change_state(transaction, campaign, transition, reason=reason, by=by)
             if wanted is CampaignState.CANCELLED:
                 await batches.forgo(transaction, campaign)
             if on_workers is not None:

@@ -1,10 +1,10 @@
-"""Sending again what failed or may have arrived, by order of a person."""
+"""Sending again what failed or may have arrived, at the request of a person."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-import attrs
+from collections import defaultdict
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from qxt_async.errors import CampaignStateError, ConfirmationRequiredError
 from qxt_async.journal.batches import put_exceptions
@@ -22,21 +22,8 @@ __all__ = ["preview", "resend"]
 _BATCH: Final = 1000
 
 
-@attrs.frozen
-class _Source:
-    """A batch with numbers to be sent again: a row of ``resend_sources``."""
-
-    batch: int
-    message: int
-    state: str
-    own: int
-    numbers: str = attrs.field(repr=False)
-    segments: int
-    open: int
-
-
 async def preview(transaction: Transaction, campaign: int, state: BatchState) -> ResendQuote:
-    """What sending again would mean."""
+    """What would be sent again."""
     _check_resendable(state)
     await outlook(transaction, campaign)
     ((numbers, credits_),) = await transaction.rows("resend_preview", campaign=campaign, state=state)
@@ -51,11 +38,9 @@ async def resend(
     before = (await hold_state(transaction, campaign)).state
     if before in (CampaignState.PLANNING, CampaignState.CANCELLED):
         raise CampaignStateError(campaign, before, "nothing of it can be sent again")
-    rows = await transaction.rows("resend_sources", campaign=campaign, state=state)
-    sources = [_Source(*row) for row in rows]
+    sources = await transaction.rows("resend_sources", campaign=campaign, state=state)
     found = ResendQuote(
-        numbers=sum(source.open for source in sources),
-        credits=sum(source.open * source.segments for source in sources),
+        numbers=sum(open_ for *_, open_ in sources), credits=sum(open_ * segments for *_, segments, open_ in sources)
     )
     if found != expected:
         raise ConfirmationRequiredError(found.numbers, found.credits)
@@ -71,36 +56,27 @@ async def resend(
     return found
 
 
-async def _plan_again(transaction: Transaction, campaign: int, state: BatchState, sources: Sequence[_Source]) -> None:
-    """New batches: one for each that is open as a whole, the others' numbers together by message."""
-    doubtful = state is BatchState.UNKNOWN
-    pools: dict[int, list[tuple[int, str]]] = {}
-    for source in sources:
-        numbers = await _numbers_in(transaction, source, state)
+async def _plan_again(transaction: Transaction, campaign: int, state: BatchState, sources: Sequence[Any]) -> None:
+    """New batches: one for each source that is sent again as a whole, and by message for the numbers of the others."""
+    insert = partial(insert_batches, transaction, campaign, resend=True, doubtful=state is BatchState.UNKNOWN)
+    pools: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
+    for batch, message, own_state, own, joined, _, open_ in sources:
+        rows = await transaction.rows("exceptions_of", batches=[batch])
+        others = {number: its_state for _, number, its_state, _ in rows}
+        numbers = [number for number in joined.split(",") if others.get(number, own_state) == state]
         successor: int | None = None
-        if source.open == source.own:
-            (successor,) = await insert_batches(
-                transaction, campaign, [(source.message, numbers)], resend=True, doubtful=doubtful
-            )
+        if open_ == own:
+            (successor,) = await insert([(message, numbers)])
         else:
-            pools.setdefault(source.message, []).extend((source.batch, number) for number in numbers)
-        await transaction.change("supersede", batch=source.batch, state=state, successor=successor)
+            pools[message] += [(batch, number) for number in numbers]
+        await transaction.change("supersede", batch=batch, state=state, successor=successor)
     for message, pool in pools.items():
         for start in range(0, len(pool), _BATCH):
             part = pool[start : start + _BATCH]
-            again = [number for _, number in part]
-            (successor,) = await insert_batches(
-                transaction, campaign, [(message, again)], resend=True, doubtful=doubtful
-            )
+            (successor,) = await insert([(message, [number for _, number in part])])
             for batch in {batch for batch, _ in part}:
                 rows = [(number, "superseded", None, successor) for owner, number in part if owner == batch]
                 await put_exceptions(transaction, batch, rows)
-
-
-async def _numbers_in(transaction: Transaction, source: _Source, state: BatchState) -> list[str]:
-    rows = await transaction.rows("exceptions_of", batches=[source.batch])
-    others = {number: its_state for _, number, its_state, _ in rows}
-    return [number for number in source.numbers.split(",") if others.get(number, source.state) == state]
 
 
 def _check_resendable(state: BatchState) -> None:

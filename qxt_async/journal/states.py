@@ -1,4 +1,4 @@
-"""The state of a campaign, the orders that change it, and the record of what was done."""
+"""The state of a campaign, its transitions, and the events of a campaign."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ from typing import TYPE_CHECKING, Final
 
 from qxt_async.errors import CampaignNotFoundError, CampaignStateError
 from qxt_async.journal.records import CampaignState, Outlook
-from qxt_async.journal.rows import campaign_of, event_of
+from qxt_async.journal.rows import campaign_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
     from qxt_async.journal.database import Transaction
-    from qxt_async.journal.records import Campaign, CampaignEvent
+    from qxt_async.journal.records import Campaign
 
 __all__ = [
     "NOT_SENT_AFTER_ALL",
     "cancelled",
     "change_state",
     "complete",
-    "events",
     "find",
     "hold_state",
     "log_event",
@@ -33,15 +32,15 @@ __all__ = [
     "started",
 ]
 
-# What an order makes of a state; ``None`` leaves it.
-Decision: TypeAlias = "Callable[[int, CampaignState], CampaignState | None]"
+# The new state for a campaign in this state; ``None`` leaves it.
+Transition: TypeAlias = "Callable[[int, CampaignState], CampaignState | None]"
 
 NOT_SENT_AFTER_ALL: Final = "a batch that was unknown was not sent, and is planned again"
 """Why a campaign that was done is paused."""
 
 
 def started(campaign: int, state: CampaignState) -> CampaignState | None:
-    """Let it be sent."""
+    """It may be sent."""
     if state is CampaignState.PLANNING:
         raise CampaignStateError(campaign, state, "it is still being planned, or its planning was broken off")
     if state is CampaignState.CANCELLED:
@@ -50,12 +49,12 @@ def started(campaign: int, state: CampaignState) -> CampaignState | None:
 
 
 def paused(_campaign: int, state: CampaignState) -> CampaignState | None:
-    """Claim no more batches of it."""
+    """No more batches of it are claimed."""
     return CampaignState.PAUSED if state is CampaignState.RUNNING else None
 
 
 def resumed(campaign: int, state: CampaignState) -> CampaignState | None:
-    """Go on with what was paused or cancelled."""
+    """It may be sent again."""
     if state in (CampaignState.PAUSED, CampaignState.CANCELLED):
         return CampaignState.RUNNING
     if state is not CampaignState.RUNNING:
@@ -64,7 +63,7 @@ def resumed(campaign: int, state: CampaignState) -> CampaignState | None:
 
 
 def cancelled(campaign: int, state: CampaignState) -> CampaignState | None:
-    """Send no more of it."""
+    """What is planned will not be sent."""
     if state in (CampaignState.PLANNING, CampaignState.DONE):
         raise CampaignStateError(campaign, state, "there is nothing to cancel")
     return None if state is CampaignState.CANCELLED else CampaignState.CANCELLED
@@ -80,7 +79,7 @@ async def outlook(transaction: Transaction, campaign: int) -> Outlook:
 
 
 async def hold_state(transaction: Transaction, campaign: int) -> Outlook:
-    """The same; nobody else changes the state before the commit, and nothing is claimed meanwhile."""
+    """The same. Until the commit nobody else changes the state or claims a batch."""
     await transaction.lock("lock_for_order", campaign=campaign)
     return await outlook(transaction, campaign)
 
@@ -96,35 +95,30 @@ async def find(transaction: Transaction, campaign: int) -> Campaign:
 async def log_event(
     transaction: Transaction, campaign: int, what: str, *, by: str = "", detail: str = "", count: int = 0
 ) -> None:
-    """Write an event down."""
+    """Add an event."""
     await transaction.change("insert_event", campaign=campaign, what=what, by=by, detail=detail, count=count)
-
-
-async def events(transaction: Transaction, campaign: int) -> list[CampaignEvent]:
-    """What was done to it, in order."""
-    return [event_of(row) for row in await transaction.rows("events", campaign=campaign)]
 
 
 async def set_state(
     transaction: Transaction, campaign: int, state: CampaignState, *, reason: str = "", by: str = ""
 ) -> None:
-    """Change its state, and write that down."""
+    """Change its state, and log it."""
     await transaction.change("set_state", campaign=campaign, state=state, reason=reason)
     await log_event(transaction, campaign, state, by=by, detail=reason)
 
 
 async def change_state(
-    transaction: Transaction, campaign: int, decide: Decision, *, reason: str, by: str
+    transaction: Transaction, campaign: int, transition: Transition, *, reason: str, by: str
 ) -> CampaignState | None:
-    """Change its state as `decide` says; the new state, ``None`` if it stays."""
-    wanted = decide(campaign, (await hold_state(transaction, campaign)).state)
+    """Change its state; returns the new state, ``None`` if it stays."""
+    wanted = transition(campaign, (await hold_state(transaction, campaign)).state)
     if wanted is not None:
         await set_state(transaction, campaign, wanted, reason=reason, by=by)
     return wanted
 
 
 async def complete(transaction: Transaction, campaign: int) -> bool:
-    """Call it done if nothing is planned or being sent; whether it is done."""
+    """Set it to *done* if nothing is planned or being sent; returns whether it is done."""
     found = await hold_state(transaction, campaign)
     if found.state is CampaignState.RUNNING and not found.planned and not found.sending:
         await set_state(transaction, campaign, CampaignState.DONE)
@@ -139,5 +133,5 @@ async def pause_from(transaction: Transaction, campaign: int, state: CampaignSta
 
 
 async def reopen(transaction: Transaction, campaign: int) -> None:
-    """After a batch was put back, pause a campaign that is done."""
+    """Pause a campaign that is done, after one of its batches was planned again."""
     await pause_from(transaction, campaign, CampaignState.DONE, NOT_SENT_AFTER_ALL)

@@ -1,10 +1,12 @@
-"""The figures of a campaign's report: counts over time, by delay, by place, by code.
+"""The statistics of a campaign's report: counts over time, by delay, by place, by code.
 
-Everything is counted by the database, so the figures of a million numbers are a few hundred rows.
+The database counts everything, so the statistics of a million numbers are a few hundred rows.
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import attrs
@@ -23,8 +25,9 @@ __all__ = ["Figures", "Moment", "figures"]
 Rows: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
 
 _SECOND: Final = 1_000_000
+# Seconds that a bar over time may stand for.
 _WIDTHS: Final = (1, 2, 5, 10, 30, 60, 120, 300, 600, 900, 1800, 3600, 3 * 3600, 6 * 3600, 24 * 3600, 7 * 24 * 3600)
-"""Seconds that a bar over time may stand for."""
+# The most bars, and the most rows of a table.
 _BARS: Final = 60
 _LISTED: Final = 12
 
@@ -75,16 +78,18 @@ class Figures:
 
 async def figures(transaction: Transaction, campaign: int) -> Figures:
     """Read them, each in one statement."""
-
-    async def rows(name: str, **values: Any) -> list[Any]:
-        return await transaction.rows(name, campaign=campaign, clock_step=CLOCK_STEP, **values)
-
+    rows = partial(transaction.rows, campaign=campaign, clock_step=CLOCK_STEP)
     ((first, last),) = await rows("span")
-    width = _width(first, last) if first is not None else _WIDTHS[0]
+    width = _WIDTHS[0]
+    over_time: tuple[Moment, ...] = ()
+    if first is not None:
+        fitting = (width for width in _WIDTHS if (last - first) / (width * _SECOND) < _BARS)
+        width = next(fitting, _WIDTHS[-1])
+        over_time = await _over_time(rows, first, last, width * _SECOND)
     ((messages, healed),) = await rows("message_count")
     return Figures(
         width=width,
-        over_time=() if first is None else await _over_time(first, last, width * _SECOND, rows),
+        over_time=over_time,
         delays=tuple(await rows("delays")),
         areas=_areas(await rows("areas")),
         codes=tuple(await rows("codes", limit=_LISTED)),
@@ -95,23 +100,18 @@ async def figures(transaction: Transaction, campaign: int) -> Figures:
     )
 
 
-def _width(first: int, last: int) -> int:
-    return next((width for width in _WIDTHS if (last - first) / (width * _SECOND) < _BARS), _WIDTHS[-1])
-
-
-async def _over_time(first: int, last: int, width: int, rows: Rows) -> tuple[Moment, ...]:
+async def _over_time(rows: Rows, first: int, last: int, width: int) -> tuple[Moment, ...]:
     accepted: dict[int, int] = dict(await rows("accepted_over_time", width=width))
-    delivered: dict[int, int] = {}
-    other: dict[int, int] = {}
+    delivered: Counter[int] = Counter()
+    other: Counter[int] = Counter()
     for place, state, count in await rows("reports_over_time", width=width):
-        counts = delivered if state == "delivered" else other
-        counts[place] = counts.get(place, 0) + count
+        (delivered if state == "delivered" else other)[place] += count
     return tuple(
         Moment(
             at=moment(place * width),
             accepted=accepted.get(place, 0),
-            delivered=delivered.get(place, 0),
-            other=other.get(place, 0),
+            delivered=delivered[place],
+            other=other[place],
         )
         for place in range(first // width, last // width + 1)
     )
