@@ -1,4 +1,4 @@
-"""Batches on their way: claims and their outcomes."""
+"""Claims of batches, and their outcomes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def claim(
         lease: seconds.
         batch: take this one and no other.
         account: who sends it.
-        at: ``now``, where it is not the database's clock that says when the request begins.
+        at: ``now``, if the request begins at another time than now.
     """
     since = boottime()
     await transaction.lock("lock_for_claim", campaign=campaign)
@@ -90,9 +90,9 @@ async def claim(
 async def _leave_out(
     transaction: Transaction, batch: int, numbers: tuple[str, ...], *, doubtful: bool
 ) -> frozenset[str]:
-    """Write down who opted out since the plan: what may have arrived before stays unknown.
+    """Store which numbers have opted out since the plan; numbers of a second attempt stay unknown.
 
-    A batch of nobody else is settled with it.
+    A batch without any other number is settled.
     """
     phones = [canonical(number) for number in numbers]
     opted_out = {phone for (phone,) in await transaction.rows("opted_out", numbers=phones)}
@@ -113,7 +113,7 @@ async def _leave_out(
 async def put_exceptions(
     transaction: Transaction, batch: int, rows: Iterable[tuple[str, str, str | None, int | None]]
 ) -> None:
-    """Say of numbers of a batch what is true of them alone: number, state, mid, successor."""
+    """Store numbers of a batch that differ from it: number, state, mid, successor."""
     await transaction.insert(
         "put_exceptions",
         [
@@ -124,7 +124,7 @@ async def put_exceptions(
 
 
 async def settle(transaction: Transaction, claim: Claim, result: BatchResult) -> bool:
-    """Write what became of a claimed batch; whether it was the attempt's to say."""
+    """Write the outcome of a claimed batch; returns whether it was written."""
     refused = not (result.accepted or result.unknown)
     result = in_doubt(result) if claim.doubtful else result
     state, exceptions = fates(result)
@@ -160,7 +160,7 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
 
 
 async def _end_test(transaction: Transaction, claim: Claim, result: BatchResult) -> None:
-    """Pause the campaign if its test was not accepted, or if somebody wants to look at it first."""
+    """Pause the campaign if its test was not accepted, or if somebody wants to look at the phone first."""
     if not result.acceptances:
         what = "may have been sent" if result.unknown else "was not accepted"
         reason = f"the test batch {what}: {result.error}"
@@ -173,7 +173,7 @@ async def _end_test(transaction: Transaction, claim: Claim, result: BatchResult)
 
 
 async def take_back(transaction: Transaction, batch: int) -> bool:
-    """Withdraw what was to be sent again, if that has not begun."""
+    """Withdraw the second attempt at a batch, unless it has begun; returns whether it is withdrawn."""
     if not await transaction.change("withdraw_successor", batch=batch):
         return False
     await transaction.change("own_again", batch=batch)
@@ -183,7 +183,7 @@ async def take_back(transaction: Transaction, batch: int) -> bool:
 async def put_back(
     transaction: Transaction, claim: Claim, error: QxtError | None, *, delay: float, attempts: int | None
 ) -> bool:
-    """Plan a claimed batch again that was not sent; whether it was the attempt's to say."""
+    """Plan a claimed batch again that was not sent; returns whether its outcome was written."""
     values = {
         "batch": claim.batch,
         "token": claim.token,
@@ -193,7 +193,7 @@ async def put_back(
     }
     if attempts is not None and claim.unsent + 1 >= attempts:
         return await _give_up(transaction, claim, values)
-    # Before or after the campaign is cancelled or done, so that one of the two sees the other's.
+    # Not while the campaign is being cancelled or done: the later of the two has to see the earlier one.
     await transaction.lock("lock_for_claim", campaign=claim.campaign)
     back = bool(await transaction.change("put_back", **values))
     if back:
@@ -202,18 +202,18 @@ async def put_back(
         await reopen(transaction, claim.campaign)
     if claim.doubtful:
         await forgo(transaction, claim.campaign)
-    # Somebody had it sent again while this attempt was held for dead: better never than twice.
+    # Somebody has planned it again while this attempt counted as dead: do not send it twice.
     return back or await _give_up(transaction, claim, values)
 
 
 async def disclaim(transaction: Transaction, campaign: int, token: str) -> bool:
-    """Plan again what a claim has left that failed and may have been committed all the same."""
+    """Plan a batch again whose claim failed and was committed all the same; returns whether there was one."""
     found = await transaction.rows("find_claim", campaign=campaign, token=token)
     if not found:
         return False
     ((batch,),) = found
     await transaction.lock("lock_for_claim", campaign=campaign)
-    # It may have got its outcome meanwhile.
+    # It may have an outcome by now.
     if not await transaction.change("put_back", batch=batch, token=token, delay=0, counted=0, error="", detail=""):
         return False
     await transaction.change("forget_exceptions", batch=batch)
@@ -223,7 +223,7 @@ async def disclaim(transaction: Transaction, campaign: int, token: str) -> bool:
 
 
 async def expire(transaction: Transaction, campaign: int, *, alive: Collection[str]) -> int:
-    """Call unknown what has no outcome when its lease has run out; how many batches."""
+    """Set batches to *unknown* whose lease has run out; returns how many."""
     rows = await transaction.rows("expire", campaign=campaign, leeway=CLOCK_LEEWAY, alive=list(alive))
     if any(test for (test,) in rows):
         await pause_from(transaction, campaign, CampaignState.RUNNING, _TEST_EXPIRED)
@@ -231,7 +231,7 @@ async def expire(transaction: Transaction, campaign: int, *, alive: Collection[s
 
 
 async def forgo(transaction: Transaction, campaign: int) -> None:
-    """If the campaign is cancelled, call unknown what is planned a second time since it was unknown before."""
+    """If the campaign is cancelled, set planned second attempts at unknown batches to *unknown*."""
     for (batch,) in await transaction.rows("forgo", campaign=campaign):
         await _fall_back(transaction, batch)
 
@@ -247,7 +247,7 @@ async def _give_up(transaction: Transaction, claim: Claim, values: dict[str, Any
 
 
 async def _fall_back(transaction: Transaction, batch: int) -> None:
-    """After a second attempt that failed, let the first one speak for its numbers again."""
+    """After a second attempt that failed, return its numbers to the batch of the first one."""
     if await transaction.change("fall_back", batch=batch):
         await transaction.change("withdraw", batch=batch)
 

@@ -1,13 +1,13 @@
-"""Which status reports are on the numbers that a batch has sent: what deliveries are counted from.
+"""Which status reports are on the numbers that a batch has sent: deliveries are counted from them.
 
-A report counts for a batch that has its mid. Exceptions are stored as *strays*: phones reported under a mid of the
+A report counts for the batch that has its mid. Exceptions are stored as *strays*: phones reported under a mid of the
 batch that the batch did not send under this mid. They are numbers of another send (a gateway that was restarted, or a
-second one, may give the same mids again), or numbers of the batch that were refused, or taken under another mid. So
+second one, may give the same mids again), or numbers of the batch that were refused or accepted under another mid. So
 counting is a join, and no batch has to be split for it.
 
-Strays are looked for before counting. As a rule a look reads the reports that came since the one before, finds that
-each is on a number of its batch, and moves the cursor. Where the mids or the numbers under a mid change after reports
-have come, whoever changes them queues the mids of the batch (``match_again``).
+Strays are looked for before each count: normally the reports that came since the last look are all on numbers of their
+batches, and only the cursor moves. An operation that changes the mids of a batch, or the numbers under a mid, after
+reports have come queues the mids of the batch (``match_again``).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["anything_to_match", "match"]
 
-# In one transaction, which takes some 0.1 s: pushes wait for it.
+# In one transaction, which takes about 0.1 s: pushes wait for it.
 _REPORTS: Final = 20_000
 _MIDS: Final = 200
 # Of a thousand numbers each, 12 MB.
@@ -32,13 +32,13 @@ _BATCHES: Final = 1000
 
 
 async def anything_to_match(transaction: Transaction) -> bool:
-    """Whether reports have come, or batches got mids, since the last look."""
+    """Whether reports have come, or mids were queued, since the last look."""
     ((anything,),) = await transaction.rows("anything_to_match")
     return bool(anything)
 
 
 async def match(transaction: Transaction) -> bool:
-    """Find the strays of the next reports and of the queued mids; whether there may be more."""
+    """Find the strays of the next reports and of the queued mids; returns whether there may be more."""
     await transaction.lock("lock_matching")
     queued = await transaction.rows("next_mids", limit=_MIDS)
     if queued:
@@ -58,20 +58,14 @@ async def match(transaction: Transaction) -> bool:
 
 
 def _by_mid(rows: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
-    phones: defaultdict[str, set[str]] = defaultdict(set)
+    phones: dict[str, set[str]] = {}
     for mid, number in rows:
-        phones[mid].add(number)
-    return dict(phones)
+        phones.setdefault(mid, set()).add(number)
+    return phones
 
 
 async def _keep_strays(transaction: Transaction, pairs: set[tuple[int, str]], under: Mapping[str, set[str]]) -> None:
-    """Store the strays of these batches and mids.
-
-    Args:
-        transaction: in which.
-        pairs: batches with mids.
-        under: for each mid the phones that are reported under it.
-    """
+    """Store the strays of these batches and mids; `under` has the phones that are reported under each mid."""
     mids_of: defaultdict[int, list[str]] = defaultdict(list)
     for batch, mid in pairs:
         mids_of[batch].append(mid)

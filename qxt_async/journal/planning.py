@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Final
 
+import attrs
+
 from qxt_async.errors import CampaignStateError
 from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.journal.rows import message_digest
 from qxt_async.journal.states import find, hold_state, log_event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from qxt_async.journal.database import Transaction
     from qxt_async.journal.records import Campaign, ExcludedNumber, PlannedBatch
@@ -24,7 +26,7 @@ _BROKEN_OFF: Final = 3600 * 1_000_000
 
 
 async def create(transaction: Transaction, *, name: str, sources: Sequence[str]) -> int:
-    """Begin a plan, and clear away those that were broken off; its campaign's id."""
+    """Begin a plan, and delete those that were broken off; returns the id of the campaign."""
     await transaction.change("clear_broken_off", age=_BROKEN_OFF)
     listed = json.dumps(list(sources), ensure_ascii=False)
     ((campaign,),) = await transaction.rows("create", name=name, sources=listed)
@@ -41,24 +43,11 @@ async def add(
         keys = await _message_keys(transaction, campaign, batches)
         await insert_batches(transaction, campaign, [(keys[batch.message], batch.numbers) for batch in batches])
     if left_out:
-        await transaction.insert(
-            "insert_left_out",
-            (
-                {
-                    "campaign": campaign,
-                    "raw": out.raw,
-                    "reason": out.reason,
-                    "detail": out.detail,
-                    "source": out.source,
-                    "line": out.line,
-                }
-                for out in left_out
-            ),
-        )
+        await transaction.insert("insert_left_out", ({"campaign": campaign, **attrs.asdict(out)} for out in left_out))
 
 
 async def finish(transaction: Transaction, campaign: int, *, balance: int | None, warnings: Sequence[str]) -> Campaign:
-    """End a plan; the campaign with its counts."""
+    """End a plan; returns the campaign with its counts."""
     await _check_planning(transaction, campaign)
     listed = json.dumps(list(warnings), ensure_ascii=False)
     await transaction.change("finish", campaign=campaign, balance=balance, warnings=listed)
@@ -68,7 +57,7 @@ async def finish(transaction: Transaction, campaign: int, *, balance: int | None
 
 
 async def discard(transaction: Transaction, campaign: int) -> None:
-    """Delete a plan and all that belongs to it."""
+    """Delete a plan and everything that belongs to it."""
     state = (await hold_state(transaction, campaign)).state
     if state not in (CampaignState.PLANNING, CampaignState.PLANNED):
         raise CampaignStateError(campaign, state, "it was begun, so it is kept")
@@ -78,32 +67,20 @@ async def discard(transaction: Transaction, campaign: int) -> None:
 async def insert_batches(
     transaction: Transaction,
     campaign: int,
-    batches: Sequence[tuple[int, Iterable[str]]],
+    batches: Sequence[tuple[int, Sequence[str]]],
     *,
     resend: bool = False,
     doubtful: bool = False,
     test: int = 0,
 ) -> list[int]:
-    """Insert planned batches, each the key of its message and its numbers; their keys, in order."""
+    """Insert planned batches: for each the key of its message, and its numbers. Returns their keys, in order."""
     ids = [key for (key,) in await transaction.rows("new_batch_ids", count=len(batches))]
-    joined = [(message, tuple(numbers)) for message, numbers in batches]
-    await transaction.insert(
-        "insert_batches",
-        [
-            {
-                "id": key,
-                "campaign": campaign,
-                "message": message,
-                "state": BatchState.PLANNED,
-                "count": len(numbers),
-                "resend": resend,
-                "doubtful": doubtful,
-                "test": test,
-                "numbers": ",".join(numbers),
-            }
-            for key, (message, numbers) in zip(ids, joined, strict=True)
-        ],
-    )
+    same = {"campaign": campaign, "state": BatchState.PLANNED, "resend": resend, "doubtful": doubtful, "test": test}
+    rows = [
+        {**same, "id": key, "message": message, "count": len(numbers), "numbers": ",".join(numbers)}
+        for key, (message, numbers) in zip(ids, batches, strict=True)
+    ]
+    await transaction.insert("insert_batches", rows)
     return ids
 
 
@@ -114,7 +91,7 @@ async def _check_planning(transaction: Transaction, campaign: int) -> None:
 
 
 async def _message_keys(transaction: Transaction, campaign: int, batches: Sequence[PlannedBatch]) -> dict[Message, int]:
-    """The keys of the batches' messages; those that are new are inserted, which nobody else does meanwhile."""
+    """The keys of the messages. New messages are inserted; nobody else adds to this plan meanwhile."""
     segments = {batch.message: batch.segments for batch in batches}
     digests = {message: message_digest(message) for message in segments}
     keys = dict(await transaction.rows("message_keys", campaign=campaign, digests=list(digests.values())))
@@ -124,15 +101,8 @@ async def _message_keys(transaction: Transaction, campaign: int, batches: Sequen
         await transaction.insert(
             "insert_messages",
             [
-                {
-                    "id": key,
-                    "campaign": campaign,
-                    "digest": digests[message],
-                    "text": message.text,
-                    "extno": message.extno,
-                    "addseqno": message.addseqno,
-                    "segments": segments[message],
-                }
+                {"id": key, "campaign": campaign, "digest": digests[message], "segments": segments[message]}
+                | {"text": message.text, "extno": message.extno, "addseqno": message.addseqno}
                 for key, message in zip(ids, new, strict=True)
             ],
         )

@@ -1,4 +1,4 @@
-"""Writing what came in: pushes that arrive while a commit is under way are gathered, and the next one has them all."""
+"""Writing pushes: those that arrive during a commit are gathered, and the next commit has them all."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 
 __all__ = ["PushGroup", "PushWriter", "write_group"]
 
-# Reports in one group; a commit of so many takes about 10 ms, as long as a push may well wait.
+# The most reports in a group: its commit takes about 10 ms.
 _GROUP: Final = 1000
-# What may wait in memory, about 40 MB with the tasks that wait for it. Beyond, the gateway is told to come back.
+# What may wait in memory, about 40 MB with the waiting tasks. More is refused: the gateway pushes it again.
 _WAITING_PUSHES: Final = 10_000
 _WAITING_BYTES: Final = 16 * 1024 * 1024
-# The columns of ``reports``, without its seq, in the order in which they are written.
+# Columns of ``insert_reports``.
 _COLUMNS: Final = 9
-# Microseconds after which a repeated report says something new: its mid may be that of another send by now, since a
-# gateway that was restarted may count from the beginning. A gateway's own repetitions come within minutes.
+# Microseconds after which a repeated report may be on another send with the same mid: a restarted gateway may count
+# mids from the beginning. A gateway repeats its own pushes within minutes.
 _REPEATED: Final = 3_600_000_000
 
 # Of two different reports on one message the higher one stays, the first of equals: the package's docstring.
@@ -64,11 +64,11 @@ class PushGroup:
     """Pushes that are written together.
 
     Attributes:
-        pending: who waits for them.
-        reports: their reports.
-        values: what is written of these, row after row.
-        others: pushes of which more is to be written, with those of their replies that opt out, and when they came.
-        repeating: one of the pushes speaks twice of a message, which nobody is to see half of.
+        pending: what the tasks wait for.
+        reports: the reports.
+        values: the rows of the reports, one row after the other.
+        others: pushes with replies or flags, those of their replies that opt out, and when they came.
+        repeating: whether a push has two reports on one message, of which nobody must see only the first.
         pushes, bytes: how many they are, and how large.
     """
 
@@ -83,21 +83,12 @@ class PushGroup:
         self.bytes = 0
 
     def add(self, push: Push, opted_out: Collection[Reply]) -> None:
-        """Put one more in."""
+        """Add a push."""
         at = micros(push.received_at or datetime.now(UTC))
         for report in push.reports:
             code = report.code
-            self.values += (
-                report.mid,
-                canonical(report.number),
-                code,
-                _state_of(code),
-                report.port,
-                report.area,
-                report.city,
-                at,
-                at,
-            )
+            number = canonical(report.number)
+            self.values += (report.mid, number, code, _state_of(code), report.port, report.area, report.city, at, at)
         self.reports += push.reports
         if len(push.reports) > 1:
             keys = {(report.mid, canonical(report.number)) for report in push.reports}
@@ -109,26 +100,22 @@ class PushGroup:
 
 
 class PushWriter:
-    """Gathers pushes, and tells listeners of what was committed.
-
-    Args:
-        database: where they are written.
-    """
+    """Gathers pushes, writes them, and calls the listeners after each commit."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._listeners: list[Callable[[Sequence[StatusReport]], None]] = []
-        # Between the event loop, which adds to a group, and whatever thread writes it.
+        # Held by the event loop while it adds to a group, and by the thread that begins to write it.
         self._lock = threading.Lock()
         self._group: PushGroup | None = None
         self._waiting_pushes = 0
         self._waiting_bytes = 0
 
     async def record(self, push: Push, opted_out: Collection[Reply]) -> None:
-        """Store a push, with others; when this returns it is committed.
+        """Store a push, together with others; it is committed when this returns.
 
-        Where the database refuses a value of one of them, each is written by itself, and what cannot be stored is kept
-        raw: pushed again, it would be refused again.
+        If the database refuses a value of one of them, each is written alone. A push that is refused alone is kept raw,
+        since the gateway would push it again and again.
         """
         try:
             await self._queue(push, opted_out)
@@ -156,13 +143,13 @@ class PushWriter:
         await pending.result()
 
     def subscribe(self, listener: Callable[[Sequence[StatusReport]], None]) -> Callable[[], None]:
-        """Tell `listener` of the reports of every commit; returns what ends it."""
+        """Call `listener` with the reports of each commit; returns a function that ends it."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
     def _begin(self) -> PushGroup:
         group = PushGroup()
-        # The lock is held: nobody takes the group before the first push is in.
+        # The caller holds the lock, so nobody takes the group before the first push is in it.
         group.pending = self._database.submit(
             partial(self._write, group=group),
             shortcut=partial(self._write_in_one, group=group),
@@ -170,46 +157,48 @@ class PushWriter:
         )
         return group
 
-    def _leave(self, group: PushGroup) -> None:
-        """Nothing is added to it any more."""
+    def _close(self, group: PushGroup) -> None:
+        """Add nothing to this group any more."""
         with self._lock:
             if self._group is group:
                 self._group = None
 
     def _written(self, group: PushGroup, *, done: bool) -> None:
-        """In the event loop: the transaction is over."""
-        self._leave(group)
+        """The transaction is over. Runs in the event loop."""
+        self._close(group)
         self._waiting_pushes -= group.pushes
         self._waiting_bytes -= group.bytes
         if done and group.reports:
             for listener in tuple(self._listeners):
                 listener(group.reports)
 
-    # --- wherever the database works ----------------------------------------------------------------------------
+    # --- where the database works: in a thread, or in the event loop ----------------------------------------------
 
     async def _write_in_one(self, transaction: Transaction, *, group: PushGroup) -> bool:
-        """As a rule all are reports, and new: then one statement is all that there is to do."""
-        self._leave(group)
+        """Write a group of reports in one statement; returns whether that was all, which is so if all are new."""
+        self._close(group)
         count = len(group.reports)
         if group.others or group.repeating or not 0 < count <= _GROUP:
             return False
         return await transaction.merge("insert_reports", group.values, _COLUMNS) == count
 
     async def _write(self, transaction: Transaction, *, group: PushGroup) -> None:
-        self._leave(group)
+        self._close(group)
         await write_group(transaction, group)
 
 
 async def write_group(transaction: Transaction, group: PushGroup) -> None:
-    """Write pushes: reports and replies to their tables, what has flags as it came."""
+    """Write pushes: reports and replies to their tables, the raw bytes of a push with flags."""
     await transaction.lock("lock_feeds")
     wishes: list[dict[str, Any]] = []
     for push, opted_out, at in group.others:
         for reply in push.replies:
-            new = await _write_reply(transaction, reply, at)
-            # Without a mid a second wish cannot be told from a first one that came twice: better to honour it.
+            number, digest = canonical(reply.number), _digest(reply.text.encode("utf-8", "replace"))
+            values = {name: getattr(reply, name) for name in ("mid", "text", "port", "extno", "area", "city")}
+            new = await transaction.change("insert_reply", **values, number=number, digest=digest, at=at)
+            # Without a mid, a second wish cannot be told from a repeated push of the first one: honour it.
             if reply in opted_out and (new or not reply.mid):
-                wishes.append({"number": canonical(reply.number), "note": reply.mid, "at": at})
+                wishes.append({"number": number, "note": reply.mid, "at": at})
         if push.flags and push.flags != (PushFlag.EMPTY,):
             await transaction.change(
                 "keep_raw",
@@ -220,26 +209,11 @@ async def write_group(transaction: Transaction, group: PushGroup) -> None:
                 at=at,
             )
     if wishes:
-        # By number: two transactions that write the same ones must not wait for each other.
+        # Ordered by number: two transactions that write the same numbers must not wait for each other.
         await transaction.insert("opt_out", sorted(wishes, key=lambda wish: str(wish["number"])))
     if group.values:
         await _write_reports(transaction, group.values)
         await transaction.notify()
-
-
-async def _write_reply(transaction: Transaction, reply: Reply, at: int) -> int:
-    return await transaction.change(
-        "insert_reply",
-        mid=reply.mid,
-        number=canonical(reply.number),
-        digest=_digest(reply.text.encode("utf-8", "replace")),
-        text=reply.text,
-        port=reply.port,
-        extno=reply.extno,
-        area=reply.area,
-        city=reply.city,
-        at=at,
-    )
 
 
 async def _write_reports(transaction: Transaction, values: list[Any]) -> None:
@@ -251,12 +225,12 @@ async def _write_reports(transaction: Transaction, values: list[Any]) -> None:
 
 
 async def _settle(transaction: Transaction, row: list[Any]) -> None:
-    """A report that says something else than the stored one, or the same much later: the package's docstring."""
+    """Write a report with another code than the stored one, or with the same code much later."""
     mid, number, code, state, *details, _, at = row
     key = {"mid": mid, "number": number}
     ((stored_code, stored_state, first_at, stored_at),) = await transaction.rows("stored_report", **key)
     if stored_code == code:
-        # Another one of this group may have brought it already.
+        # Another report of this group may have moved it already.
         if at - stored_at > _REPEATED:
             await transaction.change("report_again", **key, at=at)
         return

@@ -1,7 +1,7 @@
-"""The test batch of a campaign: a batch like any other, sent before the others, once.
+"""The test batch of a campaign: a batch like any other that is sent before the others, once.
 
 While it is planned or being sent, no other batch of the campaign is claimed. If it is not accepted, or if somebody
-wants to look at the phone first, the campaign is paused in the transaction that stores its outcome.
+wants to look at the phone first, the transaction that stores its outcome also pauses the campaign.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PREFIXES: Final = ("", "86", "0086")
 async def plan_test(
     transaction: Transaction, campaign: int, *, numbers: Sequence[str], pause_after: bool, by: str
 ) -> int:
-    """Plan the test batch; how many numbers it has, 0 if there is nothing to do."""
+    """Plan the test; returns how many numbers it has, 0 if there is nothing to do."""
     found = await hold_state(transaction, campaign)
     ((done,),) = await transaction.rows("has_test", campaign=campaign)
     if done or not found.planned:
@@ -74,7 +74,7 @@ async def plan_test(
 
 
 async def _places(transaction: Transaction, campaign: int, testers: dict[str, str]) -> list[tuple[int, int, str, str]]:
-    """Where testers are in the campaign already: batch, message, the number as it stands there, its state."""
+    """Where testers are in the campaign already: batch, message, the form of the number there, its state."""
     forms = [prefix + number for number in testers for prefix in _PREFIXES]
     rows = await transaction.rows("batches_with", campaign=campaign, numbers=forms)
     others: dict[tuple[int, str], str] = {
@@ -86,7 +86,7 @@ async def _places(transaction: Transaction, campaign: int, testers: dict[str, st
         for number in joined.split(","):
             state = str(others.get((batch, number), own_state))
             if canonical(number) in testers and state != "superseded":
-                # Only a test is tried again by itself; a second attempt belongs to the first one.
+                # Failed numbers of a test are planned again, others are not; a second attempt belongs to the first one.
                 kept = (state == BatchState.FAILED and not test) or (state == BatchState.PLANNED and again)
                 found[canonical(number)] = (batch, message, number, "" if kept else state)
     return list(found.values())
