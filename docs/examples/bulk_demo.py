@@ -92,12 +92,12 @@ def main() -> None:
         )
         if sent.returncode != 0:
             sys.exit(f"qxt bulk ended with {sent.returncode}")
-        tally = json.loads(sent.stdout)
-        mids = tally["mids"]
+        counts = json.loads(sent.stdout)
+        mids = counts["mids"]
         print("\nqxt bulk says")
-        show(*((name, tally[name]) for name in ("accepted", "failed", "unknown", "invalid", "duplicates")))
+        show(*((name, counts[name]) for name in ("accepted", "failed", "unknown", "invalid", "duplicates")))
         show(("mids", len(mids)), ("", f"{', '.join(mids[:3])} … {mids[-1]}"))
-        show(("numbers a second", int(tally["accepted"] / tally["elapsed"])))
+        show(("numbers a second", int(counts["accepted"] / counts["elapsed"])))
 
         stats = json.loads(ask(url, "stats"))
         taken = Counter({each["number"]: each["times"] for each in map(json.loads, ask(url, "taken").splitlines())})
@@ -109,10 +109,10 @@ def main() -> None:
         checks = {
             f"each of {len(valid):,} numbers was taken once": taken == Counter(valid),
             "nothing else was taken": set(taken) <= valid and stats["taken"] == len(valid),
-            "what was taken is what was accepted": tally["accepted"] == stats["taken"],
-            "nothing failed, nothing is unknown": tally["failed"] == tally["unknown"] == 0,
+            "what was taken is what was accepted": counts["accepted"] == stats["taken"],
+            "nothing failed, nothing is unknown": counts["failed"] == counts["unknown"] == 0,
             "both have the same mids": set(mids) == taken_mids and len(mids) == len(taken_mids),
-            f"{invalid:,} invalid and {repeated:,} repeated left out": (tally["invalid"], tally["duplicates"])
+            f"{invalid:,} invalid and {repeated:,} repeated left out": (counts["invalid"], counts["duplicates"])
             == (invalid, repeated),
         }
         for claim, holds in checks.items():

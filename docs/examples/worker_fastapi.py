@@ -51,5 +51,5 @@ async def start(numbers: list[str], text: str, request: Request) -> dict[str, in
 async def status(campaign: int, request: Request) -> dict[str, int | str]:
     """How far it is."""
     journal: Journal = request.state.journal
-    tally = await journal.campaigns.tally(campaign)
-    return {"state": tally.state, "accepted": tally.accepted, "failed": tally.failed, "unknown": tally.unknown}
+    counts = await journal.campaigns.counts(campaign)
+    return {"state": counts.state, "accepted": counts.accepted, "failed": counts.failed, "unknown": counts.unknown}

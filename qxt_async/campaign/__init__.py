@@ -4,7 +4,7 @@
 
     async with open_journal("qxt.db") as journal, QxtClient.from_env() as client:
         planned = await plan(journal, client, Path("customers.csv"), "【Acme】…")
-        tally = await CampaignRunner(journal, client).run(planned.id)
+        counts = await CampaignRunner(journal, client).run(planned.id)
 """
 
 from qxt_async.campaign.execute import AttemptOutcome, AttemptResult, BatchSender, Failures

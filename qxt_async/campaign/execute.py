@@ -127,7 +127,7 @@ class BatchSender:
         retry: how often, and after which waits, a batch is tried that provably was not sent; then it has failed.
         margin: seconds beyond the client's timeout for which an attempt is believed to be alive. A request that has
             not begun when they are used up does not begin.
-        patience: seconds for which the journal may refuse before that is an error.
+        journal_timeout: seconds for which the journal may refuse before that is an error.
 
     Attributes:
         unwritten: outcomes that the journal refuses to take just now; as long as there are any, nothing is claimed.
@@ -141,13 +141,13 @@ class BatchSender:
         *,
         retry: RetryPolicy,
         lease_margin: float,
-        patience: float,
+        journal_timeout: float,
     ) -> None:
         self._campaigns = campaigns
         self._client = client
         self._retry = retry
         self._lease_margin = lease_margin
-        self._patience = patience
+        self._journal_timeout = journal_timeout
         self._alive: set[str] = set()
         self._unclear: dict[str, int] = {}
         self.unwritten = 0
@@ -251,7 +251,7 @@ class BatchSender:
 
     async def _refused(self, claim: Claim, error: InvalidRequestError) -> AttemptResult:
         """The batch cannot be sent as it is, by this client: none of its kind can."""
-        await self._insist(lambda: self._campaigns.put_back(claim, error))
+        await self._insist(lambda: self._campaigns.release(claim, error))
         return AttemptResult(fate=AttemptOutcome.REFUSED, numbers=claim.numbers, error=error)
 
     async def _write_down(self, claim: Claim, result: BatchResult | None, *, given_up: bool) -> AttemptResult:
@@ -259,16 +259,16 @@ class BatchSender:
         if result is None or not result.attempts or (given_up and isinstance(error, NotSentError)):
             # There was no request: cancelled, or too late, after a stop or a long wait for a connection. It is claimed
             # anew, so that who has opted out meanwhile is left out.
-            await self._insist(lambda: self._campaigns.put_back(claim, None))
+            await self._insist(lambda: self._campaigns.release(claim, None))
             return AttemptResult(fate=AttemptOutcome.GIVEN_UP, numbers=claim.numbers)
         if isinstance(error, NotSentError):
             delay = self._retry.delay(claim.unsent + 1, error, random.random)
             attempts = self._retry.attempts
-            await self._insist(lambda: self._campaigns.put_back(claim, error, delay=delay, attempts=attempts))
+            await self._insist(lambda: self._campaigns.release(claim, error, delay=delay, attempts=attempts))
             fate = AttemptOutcome.NOT_SENT if claim.unsent + 1 < attempts else AttemptOutcome.SETTLED
             return AttemptResult(fate=fate, numbers=claim.numbers, result=result, error=error, delay=delay)
         if isinstance(error, AccountRefusedError):
-            await self._insist(lambda: self._campaigns.put_back(claim, error))
+            await self._insist(lambda: self._campaigns.release(claim, error))
             return AttemptResult(fate=AttemptOutcome.REFUSED, numbers=claim.numbers, result=result, error=error)
         await self._insist(lambda: self._campaigns.settle(claim, result))
         return AttemptResult(fate=AttemptOutcome.SETTLED, numbers=claim.numbers, result=result, error=error)
@@ -277,7 +277,7 @@ class BatchSender:
         """Write until the journal takes it. Cancelling cuts the waiting between two tries short, not a try."""
         began = time.monotonic()
         wait = _FIRST_WAIT
-        if await self._try(write, last=self._patience <= 0):
+        if await self._try(write, last=self._journal_timeout <= 0):
             return
         self.unwritten += 1
         try:
@@ -285,7 +285,7 @@ class BatchSender:
             while not taken:
                 await anyio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
-                taken = await self._try(write, last=time.monotonic() - began >= self._patience)
+                taken = await self._try(write, last=time.monotonic() - began >= self._journal_timeout)
         finally:
             self.unwritten -= 1
 

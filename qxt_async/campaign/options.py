@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qxt_async.campaign.windows import SendWindow
-    from qxt_async.journal.records import Deliveries, Tally
+    from qxt_async.journal.records import CampaignCounts, DeliveryCounts
 
 __all__ = ["RunOptions", "RunProgress"]
 
@@ -22,7 +22,7 @@ class RunProgress:
     """How far a campaign is, all processes together.
 
     Attributes:
-        tally: its numbers by what became of them.
+        counts: its numbers by what became of them.
         deliveries: status reports so far; ``None`` unless asked for with `RunOptions.show_deliveries`.
         speed: numbers settled a second, of late.
         seconds_left: at this speed, ``None`` if that cannot be said.
@@ -31,8 +31,8 @@ class RunProgress:
         elapsed: seconds since this run began.
     """
 
-    tally: Tally
-    deliveries: Deliveries | None
+    counts: CampaignCounts
+    deliveries: DeliveryCounts | None
     speed: float
     seconds_left: float | None
     balance: int | None
@@ -55,14 +55,14 @@ class RunOptions:
         pause_after_test: pause after a test that was accepted, so that somebody can look at the phone.
         wait_while_paused: go on when a paused campaign is resumed, instead of returning.
         retry: see `BatchSender`.
-        margin, patience: see `BatchSender`.
+        margin, journal_timeout: see `BatchSender`.
         poll: seconds between two looks at the journal, within which orders are noticed.
         reconcile_every: seconds between two looks at the status reports for unknown batches.
         report_deadline: seconds after which an unknown batch without a status report is called overdue.
         on_progress: told how far it is, about every `progress_every` seconds and at the end. It must return at once.
         progress_every: seconds.
         show_deliveries: count status reports for `on_progress`.
-        by: who runs it, for the record.
+        actor: who runs it, for the record.
     """
 
     check_balance: bool = True
@@ -75,11 +75,11 @@ class RunOptions:
     wait_while_paused: bool = False
     retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))
     lease_margin: float = 15.0
-    patience: float = 60.0
+    journal_timeout: float = 60.0
     poll_interval: float = 0.5
     reconcile_every: float = 30.0
     report_deadline: float = 72 * 3600.0
     on_progress: Callable[[RunProgress], None] | None = None
     progress_every: float = 1.0
     show_deliveries: bool = False
-    by: str = ""
+    actor: str = ""

@@ -11,13 +11,13 @@ from qxt_async.campaign.options import RunProgress
 if TYPE_CHECKING:
     from qxt_async.campaign.options import RunOptions
     from qxt_async.journal.campaigns import CampaignStore
-    from qxt_async.journal.records import Tally
+    from qxt_async.journal.records import CampaignCounts
 
 __all__ = ["ProgressReporter"]
 
 # The speed that is told is that of the last so many seconds.
 _SPEED_OVER: Final = 30.0
-# The questions may take this share of the time: a tally walks over all batches, deliveries over all reports.
+# The questions may take this share of the time: `counts` reads all batches, `deliveries` all reports.
 _SHARE: Final = 0.05
 # But nobody waits longer than this for the next ones: they may have taken long only since the machine stood still.
 _LONGEST_REST: Final = 30.0
@@ -50,14 +50,14 @@ class ProgressReporter:
         now = time.monotonic()
         self._next = max(asked + self._options.progress_every, now + min((now - asked) / _SHARE, _LONGEST_REST))
 
-    async def tell(self) -> Tally:
+    async def tell(self) -> CampaignCounts:
         """Tell now."""
-        tally = await self._campaigns.tally(self._campaign)
+        counts = await self._campaigns.counts(self._campaign)
         if self._options.on_progress is None:
-            return tally
+            return counts
         deliveries = await self._campaigns.deliveries(self._campaign) if self._options.show_deliveries else None
         now = time.monotonic()
-        settled = tally.accepted + tally.failed + tally.unknown + tally.suppressed
+        settled = counts.accepted + counts.failed + counts.unknown + counts.suppressed
         self._samples.append((now, settled))
         while now - self._samples[0][0] > _SPEED_OVER and len(self._samples) > 1:
             self._samples.popleft()
@@ -65,13 +65,13 @@ class ProgressReporter:
         speed = max(0.0, (settled - before) / (now - since)) if now > since else 0.0
         self._options.on_progress(
             RunProgress(
-                tally=tally,
+                counts=counts,
                 deliveries=deliveries,
                 speed=speed,
-                seconds_left=(tally.planned + tally.sending) / speed if speed else None,
+                seconds_left=(counts.planned + counts.sending) / speed if speed else None,
                 balance=self.balance,
                 waiting=self.waiting,
                 elapsed=now - self._began,
             )
         )
-        return tally
+        return counts

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from qxt_async.journal import Journal
-    from qxt_async.journal.records import Campaign, CampaignEvent, CampaignMessage, Deliveries, Tally
-    from qxt_async.journal.statistics import Figures
+    from qxt_async.journal.records import Campaign, CampaignCounts, CampaignEvent, CampaignMessage, DeliveryCounts
+    from qxt_async.journal.statistics import ReportStatistics
 
 __all__ = ["Language", "ReportData", "render_report", "report_data", "write_report"]
 
@@ -59,16 +59,16 @@ class ReportData:
     """Everything that a report shows.
 
     Attributes:
-        campaign, tally, deliveries, figures: see their classes.
+        campaign, counts, deliveries, statistics: see their classes.
         messages: the first few of its messages.
         events: the last few of what was done to it.
         at: when this was read, aware, UTC.
     """
 
     campaign: Campaign
-    tally: Tally
-    deliveries: Deliveries
-    figures: Figures
+    counts: CampaignCounts
+    deliveries: DeliveryCounts
+    statistics: ReportStatistics
     messages: Sequence[CampaignMessage]
     events: Sequence[CampaignEvent]
     at: datetime
@@ -81,9 +81,9 @@ class ReportData:
 
     def within(self, share: float) -> int | None:
         """Seconds within which this share of the deliveries was reported; ``None`` if there are none."""
-        total = sum(count for _, count in self.figures.delays)
+        total = sum(count for _, count in self.statistics.delays)
         reached = 0
-        for seconds, count in self.figures.delays:
+        for seconds, count in self.statistics.delays:
             reached += count
             if reached >= share * total:
                 return seconds
@@ -100,9 +100,9 @@ async def report_data(journal: Journal, campaign: int) -> ReportData:
     found = await operations.get(campaign)
     return ReportData(
         campaign=found,
-        tally=await operations.tally(campaign),
+        counts=await operations.counts(campaign),
         deliveries=await operations.deliveries(campaign),
-        figures=await operations.figures(campaign),
+        statistics=await operations.statistics(campaign),
         messages=await operations.messages(campaign, limit=_SHOWN_MESSAGES),
         events=(await operations.events(campaign))[-_SHOWN_EVENTS:],
         at=datetime.now(UTC),
@@ -156,8 +156,8 @@ def render_report(data: ReportData, *, language: Language = "en", time_zone: str
         w=words,
         share=share,
         d=data,
-        state=current_state(data.tally).value,
-        reason=current_reason(data.tally),
+        state=current_state(data.counts).value,
+        reason=current_reason(data.counts),
         style=_file("report.css"),
         zone=time_zone,
         last_time=_last_time(data, show),
@@ -237,7 +237,7 @@ def _weeks() -> Iterator[int]:
 
 
 def _funnel(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[dict[str, Any]]:
-    campaign, tally, deliveries = data.campaign, data.tally, data.deliveries
+    campaign, counts, deliveries = data.campaign, data.counts, data.deliveries
 
     def lost(**numbers: int) -> str:
         text = words["lost"]
@@ -247,24 +247,24 @@ def _funnel(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[
     dropped = campaign.invalid + campaign.duplicates + campaign.suppressed
     left_out = lost(invalid=campaign.invalid, duplicates=campaign.duplicates, suppressed=campaign.suppressed)
     not_accepted = lost(
-        failed=tally.failed,
-        unknown=tally.unknown + tally.sending,
-        planned=tally.planned,
-        opted_out=tally.suppressed,
+        failed=counts.failed,
+        unknown=counts.unknown + counts.sending,
+        planned=counts.planned,
+        opted_out=counts.suppressed,
     )
     undelivered = data.reports - deliveries.delivered
-    not_delivered = lost(not_delivered=undelivered, waiting=max(tally.accepted - data.reports, 0))
+    not_delivered = lost(not_delivered=undelivered, waiting=max(counts.accepted - data.reports, 0))
     steps = [
         {"kind": "given", "count": campaign.numbers + dropped, "lost": left_out},
-        {"kind": "planned", "count": tally.numbers, "lost": not_accepted},
-        {"kind": "accepted", "count": tally.accepted, "lost": not_delivered},
+        {"kind": "planned", "count": counts.numbers, "lost": not_accepted},
+        {"kind": "accepted", "count": counts.accepted, "lost": not_delivered},
         {"kind": "delivered", "count": deliveries.delivered, "lost": ""},
     ]
     return steps if dropped else steps[1:]
 
 
 def _last_time(data: ReportData, show: _Display) -> str:
-    moments = data.figures.over_time
+    moments = data.statistics.over_time
     if not moments:
         return ""
     first, last = show.time(moments[0].at), show.time(moments[-1].at)
@@ -273,11 +273,11 @@ def _last_time(data: ReportData, show: _Display) -> str:
 
 
 def _over_time(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[str]:
-    moments = data.figures.over_time
+    moments = data.statistics.over_time
     if not data.reports or not moments:
         return []
-    days = moments[-1].at - moments[0].at >= timedelta(hours=20) or data.figures.width >= _DAY
-    width = data.figures.width
+    days = moments[-1].at - moments[0].at >= timedelta(hours=20) or data.statistics.width >= _DAY
+    width = data.statistics.width
     labels = [show.tick(moment.at, days=days, seconds=width < _MINUTE) for moment in moments]
     begins = [moment.at for moment in moments]
     ticks = [show.ticks(begins, width, room, days=days) for room in ((6, 2) if days else (9, 4))]
@@ -290,10 +290,10 @@ def _over_time(data: ReportData, words: Mapping[str, Any], show: _Display) -> li
 
 
 def _delays(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[str]:
-    if not data.figures.delays:
+    if not data.statistics.delays:
         return []
     heights = [0] * (len(_EDGES) + 1)
-    for seconds, count in data.figures.delays:
+    for seconds, count in data.statistics.delays:
         heights[sum(seconds > edge for edge in _EDGES)] += count
     within = words["units"]["within"]
     labels = [within.format(time=show.span(edge)) for edge in _EDGES] + [words["delay"]["more"]]
@@ -318,7 +318,7 @@ def _sizes(
 
 
 def _areas(data: ReportData, words: Mapping[str, Any]) -> list[dict[str, Any]]:
-    areas = list(data.figures.areas)
+    areas = list(data.statistics.areas)
     if not any(name for name, _, _ in areas):
         return []
     listed: list[dict[str, Any]] = [
@@ -340,5 +340,5 @@ def _codes(data: ReportData, words: Mapping[str, Any]) -> list[dict[str, Any]]:
             "meaning": text["known"].get(code, "" if not code else text["other"]),
             "count": count,
         }
-        for code, _, count in data.figures.codes
+        for code, _, count in data.statistics.codes
     ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from qxt_async.client import QxtClient
     from qxt_async.journal import Journal
-    from qxt_async.journal.records import Tally
+    from qxt_async.journal.records import CampaignCounts
 
 __all__ = ["CampaignRunner", "run_until_signalled"]
 
@@ -38,18 +38,18 @@ class CampaignRunner:
         self._options = options or RunOptions()
         self._runs: set[Run] = set()
 
-    async def run(self, campaign: int) -> Tally:
+    async def run(self, campaign: int) -> CampaignCounts:
         """Send what is planned, until nothing is left, or it is paused, cancelled or `stop` is called.
 
         Returns:
-            How far it is. ``tally.state`` is *done*; or *paused* or *cancelled*, with ``tally.reason``; or *running*
+            How far it is. ``counts.state`` is *done*; or *paused* or *cancelled*, with ``counts.reason``; or *running*
             after `stop`.
 
         Raises:
             CampaignNotFoundError: there is none of this id.
             CampaignStateError: it is being planned, or cancelled.
             InvalidNumberError: a test number is none; nothing is changed or sent.
-            JournalUnavailableError: the journal refused for longer than the patience. What had been sent then and
+            JournalUnavailableError: the journal refused for longer than `journal_timeout`. What had been sent then and
                 could not be written down becomes unknown.
 
         Cancelling: no batch is begun; those under way are given up, and what became of them is written down. The
@@ -75,7 +75,7 @@ class CampaignRunner:
 
 async def run_until_signalled(
     runner: CampaignRunner, campaign: int, *, on_stopping: Callable[[signal.Signals], None] | None = None
-) -> Tally | None:
+) -> CampaignCounts | None:
     """`CampaignRunner.run` for a program: a first SIGINT or SIGTERM lets what is under way finish, a second does not.
 
     Only in the main thread, and not on Windows.

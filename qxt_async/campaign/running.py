@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from qxt_async.campaign.options import RunOptions
     from qxt_async.client import QxtClient
     from qxt_async.journal.campaigns import CampaignStore
-    from qxt_async.journal.records import Tally
+    from qxt_async.journal.records import CampaignCounts
 
 __all__ = ["Run"]
 
@@ -50,7 +50,11 @@ class Run:
         self._options = options
         self._campaign = campaign
         self._executor = BatchSender(
-            campaigns, client, retry=options.retry, lease_margin=options.lease_margin, patience=options.patience
+            campaigns,
+            client,
+            retry=options.retry,
+            lease_margin=options.lease_margin,
+            journal_timeout=options.journal_timeout,
         )
         self._speedometer = ProgressReporter(campaigns, campaign, options)
         self._stopped = anyio.Event()
@@ -81,15 +85,15 @@ class Run:
         self._work_to_do.set()
         self._look.set()
 
-    async def run(self) -> Tally:
+    async def run(self) -> CampaignCounts:
         """See `CampaignRunner.run`."""
         testers = [normalize(number, pattern=self._client.number_pattern) for number in self._options.test_numbers]
-        await self._campaigns.start(self._campaign, by=self._options.by)
-        await self._campaigns.expire(self._campaign)
+        await self._campaigns.start(self._campaign, actor=self._options.actor)
+        await self._campaigns.expire_leases(self._campaign)
         await self._reconcile()  # what is planned again may be proven by now
         if testers:
             await self._campaigns.plan_test(
-                self._campaign, testers, pause_after=self._options.pause_after_test, by=self._options.by
+                self._campaign, testers, pause_after=self._options.pause_after_test, actor=self._options.actor
             )
         async with anyio.create_task_group() as watch:
             watch.start_soon(self._watch)
@@ -203,7 +207,7 @@ class Run:
             self._hold_until, self._held_for = until, why
 
     async def _pause(self, reason: str) -> None:
-        await self._campaigns.pause(self._campaign, reason, by=self._options.by)
+        await self._campaigns.pause(self._campaign, reason, actor=self._options.actor)
         self._look.set()
 
     async def _check_balance(self) -> None:
@@ -251,7 +255,7 @@ class Run:
             self._journal_refuses_since = now
             logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
         self._journal_refused_last = now
-        if self._executor.lost or now - self._journal_refuses_since >= self._options.patience:
+        if self._executor.lost or now - self._journal_refuses_since >= self._options.journal_timeout:
             self._fail(error)
         self._hold(_JOURNAL_REST, f"the journal refuses: {error}")
 
@@ -277,20 +281,20 @@ class Run:
 
     async def _look_around(self) -> None:
         """See what the journal says, and act on it."""
-        outlook = await self._campaigns.outlook(self._campaign)
-        if outlook.state is CampaignState.PAUSED and self._options.wait_while_paused:
-            self._speedometer.waiting = f"paused: {outlook.reason}"
+        pending_work = await self._campaigns.pending_work(self._campaign)
+        if pending_work.state is CampaignState.PAUSED and self._options.wait_while_paused:
+            self._speedometer.waiting = f"paused: {pending_work.reason}"
             self._failures.begin_anew()  # what is answered now was begun before
-        elif outlook.state is not CampaignState.RUNNING:
+        elif pending_work.state is not CampaignState.RUNNING:
             self.stop()
         elif self.stopping:
             return
-        elif outlook.planned:
+        elif pending_work.planned:
             self._work_to_do.set()
             self._work_to_do = anyio.Event()
-        elif outlook.sending:
+        elif pending_work.sending:
             # Another process may have died with it.
-            await self._campaigns.expire(self._campaign, alive=self._executor.alive)
+            await self._campaigns.expire_leases(self._campaign, alive=self._executor.alive)
         elif not self._busy and await self._campaigns.complete(self._campaign):
             self.stop()
 

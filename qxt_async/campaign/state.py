@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from qxt_async.journal.records import CampaignState
 
 if TYPE_CHECKING:
-    from qxt_async.journal.records import Outlook, Tally
+    from qxt_async.journal.records import CampaignCounts, PendingWork
 
 __all__ = ["current_reason", "current_state"]
 
 
-def current_state(now: Tally | Outlook) -> CampaignState:
+def current_state(now: CampaignCounts | PendingWork) -> CampaignState:
     """A campaign's state; *done* also for one that was paused, or whose process died, after its last batch had begun.
 
     *Running* says that something is left to be sent. The journal cannot tell whether a process is sending it.
@@ -21,7 +21,7 @@ def current_state(now: Tally | Outlook) -> CampaignState:
     return CampaignState.DONE if ended and now.state in {CampaignState.RUNNING, CampaignState.PAUSED} else now.state
 
 
-def current_reason(tally: Tally) -> str:
+def current_reason(counts: CampaignCounts) -> str:
     """Why it is in this state; why it was paused is of no interest once everything is accepted."""
-    accepted = current_state(tally) is CampaignState.DONE and not (tally.failed or tally.unknown)
-    return "" if accepted else tally.reason
+    accepted = current_state(counts) is CampaignState.DONE and not (counts.failed or counts.unknown)
+    return "" if accepted else counts.reason

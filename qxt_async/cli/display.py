@@ -1,4 +1,4 @@
-"""Progress on stderr, tallies on stdout. rich draws the bars, and is needed for nothing else."""
+"""Progress on stderr, counts on stdout. rich draws the bars, and is needed for nothing else."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from qxt_async.files.spreadsheets import escape_formula
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from qxt_async.journal import Entry, Journal
+    from qxt_async.journal import FeedEntry, Journal
 
 __all__ = ["Feed", "feed_options", "plain", "show", "when"]
 
@@ -118,7 +118,7 @@ class Feed(Generic[T]):
         table: what people get: keys and widths; 0 at the end, for what may be wide or long.
     """
 
-    read: Callable[[Journal, int, int], Awaitable[list[Entry[T]]]]
+    read: Callable[[Journal, int, int], Awaitable[list[FeedEntry[T]]]]
     newest: Callable[[Journal], Awaitable[int]]
     values: Callable[[T], Values]
     columns: Sequence[str]
@@ -162,7 +162,7 @@ def show(
 
 async def _pages(
     feed: Feed[T], journal: Journal, after: int, limit: int | None, *, follow: bool
-) -> AsyncIterator[list[Entry[T]]]:
+) -> AsyncIterator[list[FeedEntry[T]]]:
     pause = _PAUSE
     while limit is None or limit > 0:
         size = _PAGE if limit is None else min(_PAGE, limit)

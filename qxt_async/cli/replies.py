@@ -11,7 +11,7 @@ from qxt_async.cli.feed import Feed, feed_options, show, when
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from qxt_async.journal import Entry, Journal
+    from qxt_async.journal import FeedEntry, Journal
     from qxt_async.models import Reply
 
 __all__ = ["command"]
@@ -31,7 +31,7 @@ def command(mid: str | None, number: str | None, since: datetime | None, until: 
     a spreadsheet would take for a formula gets an apostrophe in front.
     """
 
-    async def read(journal: Journal, after: int, limit: int) -> list[Entry[Reply]]:
+    async def read(journal: Journal, after: int, limit: int) -> list[FeedEntry[Reply]]:
         return await journal.replies(after=after, limit=limit, mid=mid, number=number, since=since, until=until)
 
     async def newest(journal: Journal) -> int:

@@ -12,7 +12,7 @@ from qxt_async.models import DeliveryState
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from qxt_async.journal import Entry, Journal
+    from qxt_async.journal import FeedEntry, Journal
     from qxt_async.models import StatusReport
 
 __all__ = ["command"]
@@ -43,7 +43,7 @@ def command(
     apostrophe in front.
     """
 
-    async def read(journal: Journal, after: int, limit: int) -> list[Entry[StatusReport]]:
+    async def read(journal: Journal, after: int, limit: int) -> list[FeedEntry[StatusReport]]:
         return await journal.reports(
             after=after,
             limit=limit,

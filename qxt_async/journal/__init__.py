@@ -28,13 +28,13 @@ import os
 from qxt_async.errors import InvalidConfigurationError
 from qxt_async.journal.journal import Journal
 from qxt_async.journal.limits import AccountLimits
-from qxt_async.journal.received import Conflict, Entry, RawPush, Suppression, SuppressionReason
+from qxt_async.journal.received import Conflict, FeedEntry, RawPush, Suppression, SuppressionReason
 from qxt_async.runtime.words import missing_extra
 
 __all__ = [
     "AccountLimits",
     "Conflict",
-    "Entry",
+    "FeedEntry",
     "Journal",
     "RawPush",
     "Suppression",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.journal.moments import CLOCK_LEEWAY
-from qxt_async.journal.outcomes import fates, in_doubt
+from qxt_async.journal.outcomes import in_doubt, outcomes_by_number
 from qxt_async.journal.records import PAUSE_AFTER_TEST, BatchState, CampaignState, Claim, NumberState
 from qxt_async.journal.states import pause_from, reopen
+from qxt_async.journal.timestamps import CLOCK_LEEWAY
 from qxt_async.models import Message
 from qxt_async.protocol.numbers import canonical
 from qxt_async.runtime.clocks import boottime
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qxt_async.journal.database import Transaction
     from qxt_async.models import BatchResult
 
-__all__ = ["claim", "disclaim", "expire", "forgo", "put_back", "put_exceptions", "settle", "take_back"]
+__all__ = ["claim", "disclaim", "expire_leases", "forgo", "put_exceptions", "release", "settle", "take_back"]
 
 _SECOND: Final = 1_000_000
 _DETAIL: Final = 300
@@ -127,7 +127,7 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
     """Write the outcome of a claimed batch; returns whether it was written."""
     refused = not (result.accepted or result.unknown)
     result = in_doubt(result) if claim.doubtful else result
-    state, exceptions = fates(result)
+    state, exceptions = outcomes_by_number(result)
     rows = await transaction.rows(
         "settle",
         batch=claim.batch,
@@ -180,7 +180,7 @@ async def take_back(transaction: Transaction, batch: int) -> bool:
     return True
 
 
-async def put_back(
+async def release(
     transaction: Transaction, claim: Claim, error: QxtError | None, *, delay: float, attempts: int | None
 ) -> bool:
     """Plan a claimed batch again that was not sent; returns whether its outcome was written."""
@@ -195,7 +195,7 @@ async def put_back(
         return await _give_up(transaction, claim, values)
     # Not while the campaign is being cancelled or done: the later of the two has to see the earlier one.
     await transaction.lock("lock_for_claim", campaign=claim.campaign)
-    back = bool(await transaction.change("put_back", **values))
+    back = bool(await transaction.change("release", **values))
     if back:
         if claim.suppressed:
             await transaction.change("forget_exceptions", batch=claim.batch)
@@ -214,7 +214,7 @@ async def disclaim(transaction: Transaction, campaign: int, token: str) -> bool:
     ((batch,),) = found
     await transaction.lock("lock_for_claim", campaign=campaign)
     # It may have an outcome by now.
-    if not await transaction.change("put_back", batch=batch, token=token, delay=0, counted=0, error="", detail=""):
+    if not await transaction.change("release", batch=batch, token=token, delay=0, counted=0, error="", detail=""):
         return False
     await transaction.change("forget_exceptions", batch=batch)
     await reopen(transaction, campaign)
@@ -222,9 +222,9 @@ async def disclaim(transaction: Transaction, campaign: int, token: str) -> bool:
     return True
 
 
-async def expire(transaction: Transaction, campaign: int, *, alive: Collection[str]) -> int:
+async def expire_leases(transaction: Transaction, campaign: int, *, alive: Collection[str]) -> int:
     """Set batches to *unknown* whose lease has run out; returns how many."""
-    rows = await transaction.rows("expire", campaign=campaign, leeway=CLOCK_LEEWAY, alive=list(alive))
+    rows = await transaction.rows("expire_leases", campaign=campaign, leeway=CLOCK_LEEWAY, alive=list(alive))
     if any(test for (test,) in rows):
         await pause_from(transaction, campaign, CampaignState.RUNNING, _TEST_EXPIRED)
     return len(rows)

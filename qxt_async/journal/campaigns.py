@@ -17,18 +17,18 @@ from qxt_async.journal import (
     statistics,
     trial,
 )
-from qxt_async.journal.moments import CLOCK_STEP
 from qxt_async.journal.records import CampaignState, Reconciliation
 from qxt_async.journal.rows import (
     batch_of,
     campaign_of,
-    deliveries_of,
+    counts_of,
+    delivery_counts_of,
     event_of,
     left_out_of,
     message_of,
     read_all,
-    tally_of,
 )
+from qxt_async.journal.timestamps import CLOCK_STEP
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -36,8 +36,9 @@ if TYPE_CHECKING:
     from qxt_async.errors import QxtError
     from qxt_async.journal import records
     from qxt_async.journal.database import Database, Transaction
-    from qxt_async.journal.received import Entry
+    from qxt_async.journal.received import FeedEntry
     from qxt_async.journal.records import Batch, BatchState, Campaign, Claim, ExcludedNumber, PlannedBatch
+    from qxt_async.journal.statistics import ReportStatistics
     from qxt_async.models import BatchResult
 
 __all__ = ["CampaignStore"]
@@ -111,29 +112,29 @@ class CampaignStore:
         """One campaign."""
         return await self.database.read(partial(states.find, campaign=campaign))
 
-    async def every(self) -> list[Campaign]:
+    async def all(self) -> list[Campaign]:
         """All campaigns, the newest first, including those in state *planning*."""
         return await read_all(self.database, campaign_of, "campaigns")
 
-    async def tally(self, campaign: int) -> records.Tally:
+    async def counts(self, campaign: int) -> records.CampaignCounts:
         """How far it is. Reads all of its batches."""
 
-        async def read(transaction: Transaction) -> records.Tally:
-            found = await states.outlook(transaction, campaign)
-            return tally_of(found.state, found.reason, await transaction.rows("tally", campaign=campaign))
+        async def read(transaction: Transaction) -> records.CampaignCounts:
+            found = await states.pending_work(transaction, campaign)
+            return counts_of(found.state, found.reason, await transaction.rows("counts", campaign=campaign))
 
         return await self.database.read(read)
 
-    async def deliveries(self, campaign: int) -> records.Deliveries:
+    async def deliveries(self, campaign: int) -> records.DeliveryCounts:
         """Its status reports, counted by state. Reads all of them: about a second for a million."""
         await self._match()
         rows = await read_all(self.database, tuple, "deliveries", campaign=campaign, clock_step=CLOCK_STEP)
-        return deliveries_of(rows)
+        return delivery_counts_of(rows)
 
-    async def figures(self, campaign: int) -> statistics.Figures:
+    async def statistics(self, campaign: int) -> ReportStatistics:
         """What its report draws, counted. Reads all of its reports: some seconds for a million."""
         await self._match()
-        return await self.database.read(partial(statistics.figures, campaign=campaign))
+        return await self.database.read(partial(statistics.report_statistics, campaign=campaign))
 
     async def _match(self) -> None:
         """Leave out of the counts that follow the reports on numbers that a batch did not send."""
@@ -171,7 +172,7 @@ class CampaignStore:
 
     async def left_out(
         self, campaign: int, *, reason: records.ExclusionReason | None = None, after: int = 0, limit: int = 1000
-    ) -> list[Entry[ExcludedNumber]]:
+    ) -> list[FeedEntry[ExcludedNumber]]:
         """What the plan left out, behind a cursor."""
         values = {"campaign": campaign, "after": after, "limit": limit, "reason": reason}
         where = "TRUE" if reason is None else "reason = :reason"
@@ -181,9 +182,9 @@ class CampaignStore:
         """What happened to it, in order."""
         return await read_all(self.database, event_of, "events", campaign=campaign)
 
-    async def outlook(self, campaign: int) -> records.Outlook:
+    async def pending_work(self, campaign: int) -> records.PendingWork:
         """Its state, and whether something is left to do. Costs a few steps in an index."""
-        return await self.database.read(partial(states.outlook, campaign=campaign))
+        return await self.database.read(partial(states.pending_work, campaign=campaign))
 
     async def cost_ahead(self, campaign: int, batches: int) -> int:
         """Messages that will be billed for its next planned batches, so many, and for those that are being sent."""
@@ -192,22 +193,22 @@ class CampaignStore:
 
     # --- states -------------------------------------------------------------------------------------------------
 
-    async def record(self, campaign: int, what: str, *, by: str = "", detail: str = "", count: int = 0) -> None:
+    async def log_event(self, campaign: int, what: str, *, actor: str = "", detail: str = "", count: int = 0) -> None:
         """Add to its events."""
 
         async def record(transaction: Transaction) -> None:
-            await states.outlook(transaction, campaign)
-            await states.log_event(transaction, campaign, what, by=by, detail=detail, count=count)
+            await states.pending_work(transaction, campaign)
+            await states.log_event(transaction, campaign, what, actor=actor, detail=detail, count=count)
 
         await self.database.write(record)
 
     async def _order(
-        self, campaign: int, transition: states.Transition, reason: str, by: str, *, on_workers: bool | None = None
+        self, campaign: int, transition: states.Transition, reason: str, actor: str, *, on_workers: bool | None = None
     ) -> tuple[Campaign, bool]:
         """Change the state; returns the campaign, and whether its state was changed."""
 
         async def order(transaction: Transaction) -> tuple[Campaign, bool]:
-            wanted = await states.change_state(transaction, campaign, transition, reason=reason, by=by)
+            wanted = await states.change_state(transaction, campaign, transition, reason=reason, actor=actor)
             if wanted is CampaignState.CANCELLED:
                 await batches.forgo(transaction, campaign)
             if on_workers is not None:
@@ -216,36 +217,36 @@ class CampaignStore:
 
         return await self.database.write(order)
 
-    async def start(self, campaign: int, *, by: str = "", on_workers: bool = False) -> Campaign:
+    async def start(self, campaign: int, *, actor: str = "", on_workers: bool = False) -> Campaign:
         """Let it be sent: *planned*, *paused*, *done* with something left → *running*.
 
         Args:
             campaign: which.
-            by: who requests it.
+            actor: who requests it.
             on_workers: whether workers send it, and not the caller: `Campaign.on_workers`.
 
         Raises:
             CampaignStateError: it is being planned, or cancelled (then `resume` it).
         """
-        return (await self._order(campaign, states.started, "", by, on_workers=on_workers))[0]
+        return (await self._order(campaign, states.started, "", actor, on_workers=on_workers))[0]
 
-    async def pause(self, campaign: int, reason: str, *, by: str = "") -> bool:
+    async def pause(self, campaign: int, reason: str, *, actor: str = "") -> bool:
         """*running* → *paused*: after the commit no process claims another batch.
 
         Returns:
             Whether it was running.
         """
-        return (await self._order(campaign, states.paused, reason, by))[1]
+        return (await self._order(campaign, states.paused, reason, actor))[1]
 
-    async def resume(self, campaign: int, *, by: str = "") -> Campaign:
+    async def resume(self, campaign: int, *, actor: str = "") -> Campaign:
         """*paused* or *cancelled* → *running*. A runner that waits goes on; without one, it has to be run.
 
         Raises:
             CampaignStateError: it is neither, nor running.
         """
-        return (await self._order(campaign, states.resumed, "", by))[0]
+        return (await self._order(campaign, states.resumed, "", actor))[0]
 
-    async def cancel(self, campaign: int, reason: str = "", *, by: str = "") -> Campaign:
+    async def cancel(self, campaign: int, reason: str = "", *, actor: str = "") -> Campaign:
         """→ *cancelled*: planned batches are not sent, unless it is resumed.
 
         Unknown numbers that were planned again are unknown again, and stay so if it is resumed.
@@ -253,7 +254,7 @@ class CampaignStore:
         Raises:
             CampaignStateError: it is being planned, or done.
         """
-        return (await self._order(campaign, states.cancelled, reason, by))[0]
+        return (await self._order(campaign, states.cancelled, reason, actor))[0]
 
     async def complete(self, campaign: int) -> bool:
         """*running* → *done* if no batch is planned or being sent.
@@ -273,7 +274,7 @@ class CampaignStore:
         return await self.database.read(partial(resending.preview, campaign=campaign, state=state))
 
     async def resend(
-        self, campaign: int, state: BatchState, *, expected: records.ResendQuote, by: str
+        self, campaign: int, state: BatchState, *, expected: records.ResendQuote, actor: str
     ) -> records.ResendQuote:
         """Plan new batches for all numbers in this state. The batches before stay as they are.
 
@@ -283,16 +284,18 @@ class CampaignStore:
             campaign: which.
             state: as for `preview_resend`.
             expected: what was shown and confirmed.
-            by: who requests it.
+            actor: who requests it.
 
         Raises:
             ConfirmationRequiredError: it differs from `expected` by now; nothing was planned.
             CampaignStateError: it is being planned, or cancelled.
         """
-        work = partial(resending.resend, campaign=campaign, state=state, expected=expected, by=by)
+        work = partial(resending.resend, campaign=campaign, state=state, expected=expected, actor=actor)
         return await self.database.write(work)
 
-    async def plan_test(self, campaign: int, numbers: Sequence[str], *, pause_after: bool = False, by: str = "") -> int:
+    async def plan_test(
+        self, campaign: int, numbers: Sequence[str], *, pause_after: bool = False, actor: str = ""
+    ) -> int:
         """Plan a test batch: these numbers get the text before all others.
 
         A number of the campaign gets its own text, and is removed from its batch. Other numbers get the campaign's
@@ -303,7 +306,7 @@ class CampaignStore:
             campaign: which.
             numbers: normalised; those that have the text already, or may have it, are left out.
             pause_after: pause the campaign after an accepted test, too, so that somebody can look at the phone.
-            by: who requests it.
+            actor: who requests it.
 
         Returns:
             How many numbers the test has; 0 if there is a test already or nothing is planned.
@@ -313,7 +316,7 @@ class CampaignStore:
             campaign=campaign,
             numbers=numbers,
             pause_after=pause_after,
-            by=by,
+            actor=actor,
         )
         return await self.database.write(work)
 
@@ -355,7 +358,7 @@ class CampaignStore:
         """
         return await self.database.write(partial(batches.settle, claim=claim, result=result), brief=True)
 
-    async def put_back(
+    async def release(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
     ) -> bool:
         """*sending* → *planned*: the attempt provably sent nothing, or the gateway took nothing.
@@ -369,14 +372,14 @@ class CampaignStore:
         Returns:
             As `settle`.
         """
-        work = partial(batches.put_back, claim=claim, error=error, delay=delay, attempts=attempts)
+        work = partial(batches.release, claim=claim, error=error, delay=delay, attempts=attempts)
         return await self.database.write(work, brief=True)
 
     async def disclaim(self, campaign: int, token: str) -> bool:
         """*sending* → *planned* after a claim that failed and may have been committed all the same: it was not sent."""
         return await self.database.write(partial(batches.disclaim, campaign=campaign, token=token), brief=True)
 
-    async def expire(self, campaign: int, *, alive: Collection[str] = ()) -> int:
+    async def expire_leases(self, campaign: int, *, alive: Collection[str] = ()) -> int:
         """*sending* with a lease that ran out → *unknown*.
 
         Args:
@@ -386,7 +389,7 @@ class CampaignStore:
         Returns:
             How many batches.
         """
-        return await self.database.write(partial(batches.expire, campaign=campaign, alive=alive))
+        return await self.database.write(partial(batches.expire_leases, campaign=campaign, alive=alive))
 
     # --- reconciling --------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from qxt_async.errors import InvalidRequestError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.limits import Limits
-from qxt_async.journal.moments import micros
 from qxt_async.journal.pushes import PushWriter
 from qxt_async.journal.received import SuppressionReason
 from qxt_async.journal.rows import (
@@ -20,6 +19,7 @@ from qxt_async.journal.rows import (
     report_of,
     suppression_of,
 )
+from qxt_async.journal.timestamps import micros
 from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from qxt_async.journal.database import Database, Transaction
-    from qxt_async.journal.received import Conflict, Entry, RawPush, Suppression
+    from qxt_async.journal.received import Conflict, FeedEntry, RawPush, Suppression
     from qxt_async.models import DeliveryState, Reply, StatusReport
     from qxt_async.protocol.pushes import Push
 
@@ -131,20 +131,20 @@ class Journal:
     def subscribe(self, listener: Callable[[Sequence[StatusReport]], None]) -> Callable[[], None]:
         """Call `listener` with the reports of each commit of this object, in its event loop; it must return at once.
 
-        For the reports that other objects and processes store, see `listen` and `reports`.
+        For the reports that other objects and processes store, see `watch` and `reports`.
 
         Returns:
             A function that ends it.
         """
         return self._pushes.subscribe(listener)
 
-    async def listen(self, heard: Callable[[], None]) -> None:
-        """Call `heard` in this event loop when somebody, here or elsewhere, has stored reports, until cancelled.
+    async def watch(self, callback: Callable[[], None]) -> None:
+        """Call `callback` in this event loop when somebody, here or elsewhere, has stored reports, until cancelled.
 
         It is also called when some may have been missed. On SQLite this returns at once: then look at `reports` from
         time to time.
         """
-        await self.database.watch(heard)
+        await self.database.watch(callback)
 
     async def reports(
         self,
@@ -156,7 +156,7 @@ class Journal:
         state: DeliveryState | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
-    ) -> list[Entry[StatusReport]]:
+    ) -> list[FeedEntry[StatusReport]]:
         """The status reports behind a cursor, in the order of commits.
 
         Args:
@@ -189,7 +189,7 @@ class Journal:
         number: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
-    ) -> list[Entry[Reply]]:
+    ) -> list[FeedEntry[Reply]]:
         """The replies behind a cursor, in the order of commits. Arguments as for `reports`."""
         filters = _filtered(mid=mid, number=number, since=since, until=until)
         return await read_all(self.database, reply_entry_of, "replies", after=after, limit=limit, **filters)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from qxt_async.journal.moments import CLOCK_STEP, micros, moment
 from qxt_async.journal.records import BatchState, CampaignState, NumberRecord, NumberState
 from qxt_async.journal.rows import batch_of
-from qxt_async.journal.states import outlook
+from qxt_async.journal.states import pending_work
+from qxt_async.journal.timestamps import CLOCK_STEP, micros, moment
 from qxt_async.models import BatchResult
 from qxt_async.protocol.numbers import canonical
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qxt_async.journal.database import Transaction
     from qxt_async.journal.records import Batch
 
-__all__ = ["fates", "in_doubt", "numbers"]
+__all__ = ["in_doubt", "numbers", "outcomes_by_number"]
 
 _SHOWN: Final[Mapping[BatchState, NumberState | None]] = {
     BatchState.PLANNED: NumberState.PLANNED,
@@ -41,7 +41,7 @@ def in_doubt(result: BatchResult) -> BatchResult:
     )
 
 
-def fates(result: BatchResult) -> tuple[BatchState, list[tuple[str, str, str | None, None]]]:
+def outcomes_by_number(result: BatchResult) -> tuple[BatchState, list[tuple[str, str, str | None, None]]]:
     """The state of a batch, and rows for the numbers that differ from it."""
     state = BatchState.UNKNOWN if result.unknown else BatchState.FAILED
     if result.acceptances:
@@ -58,7 +58,7 @@ def fates(result: BatchResult) -> tuple[BatchState, list[tuple[str, str, str | N
 
 async def numbers(transaction: Transaction, campaign: int, *, after: int, limit: int) -> tuple[list[NumberRecord], int]:
     """What became of the numbers of the next batches, and where to go on."""
-    cancelled = (await outlook(transaction, campaign)).state is CampaignState.CANCELLED
+    cancelled = (await pending_work(transaction, campaign)).state is CampaignState.CANCELLED
     records: list[NumberRecord] = []
     # Some batches give no numbers: withdrawn ones, and those that were sent again in later batches.
     while not records:

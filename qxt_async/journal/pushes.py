@@ -12,7 +12,7 @@ import attrs
 
 from qxt_async.errors import JournalBusyError
 from qxt_async.journal.database import UnstorableError
-from qxt_async.journal.moments import micros
+from qxt_async.journal.timestamps import micros
 from qxt_async.models import DeliveryState
 from qxt_async.protocol.numbers import canonical
 from qxt_async.protocol.pushes import PushFlag

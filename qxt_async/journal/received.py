@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conflict",
-    "Entry",
+    "FeedEntry",
     "RawPush",
     "Suppression",
     "SuppressionReason",
@@ -26,7 +26,7 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 @attrs.frozen
-class Entry(Generic[T_co]):
+class FeedEntry(Generic[T_co]):
     """Something stored, with its place in the feed.
 
     Attributes:

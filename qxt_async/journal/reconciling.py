@@ -10,7 +10,7 @@ import attrs
 from qxt_async.journal.batches import take_back
 from qxt_async.journal.evidence import UnresolvedBatch, match_reports
 from qxt_async.journal.records import BatchState
-from qxt_async.journal.states import log_event, outlook
+from qxt_async.journal.states import log_event, pending_work
 from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ async def write_step(transaction: Transaction, campaign: int, step: ReconcileSte
 
 async def finish(transaction: Transaction, campaign: int, *, deadline: float | None, batches: int, numbers: int) -> int:
     """Accept single numbers, log what was found, mark what is overdue; returns how many numbers are overdue."""
-    await outlook(transaction, campaign)
+    await pending_work(transaction, campaign)
     confirmed = await _confirm_numbers(transaction, campaign)
     if batches or confirmed:
         detail = f"{batches} batches, {confirmed} single numbers"

@@ -14,8 +14,8 @@ Its states::
     unknown ──a status report binds a mid──▶ accepted (via report)
     unknown, failed ──order of a person──▶ as it was, its numbers superseded by those of a new, planned batch
 
-The state of a batch whose numbers met different fates is *accepted* if any was taken, else *unknown* if any may have
-been, else *failed*.
+The state of a batch whose numbers had different outcomes is *accepted* if any was accepted, else *unknown* if any may
+have been, else *failed*.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ __all__ = [
     "Batch",
     "BatchState",
     "Campaign",
+    "CampaignCounts",
     "CampaignEvent",
     "CampaignMessage",
     "CampaignState",
     "Claim",
-    "Deliveries",
+    "DeliveryCounts",
     "ExcludedNumber",
     "ExclusionReason",
     "NumberRecord",
     "NumberState",
-    "Outlook",
+    "PendingWork",
     "PlannedBatch",
     "Reconciliation",
     "ResendQuote",
-    "Tally",
 ]
 
 
@@ -210,7 +210,7 @@ class CampaignMessage:
 
 
 @attrs.frozen(kw_only=True)
-class Tally:
+class CampaignCounts:
     """How far a campaign is: its numbers by what became of them, each counted once.
 
     Attributes:
@@ -241,7 +241,7 @@ class Tally:
 
 
 @attrs.frozen(kw_only=True)
-class Deliveries:
+class DeliveryCounts:
     """Status reports on a campaign's messages, counted.
 
     Attributes:
@@ -344,14 +344,14 @@ class CampaignEvent:
         at: when, aware, UTC.
         what: ``planned``, ``running``, ``paused``, ``cancelled``, ``done``, ``resend-unknown``, ``resend-failed``,
             ``reconciled``, ``overdue``; a runner's: ``test-planned``.
-        by: who ordered it, as the caller said; empty if nobody did.
+        actor: who ordered it, as the caller said; empty if nobody did.
         detail: in words.
         count: numbers concerned, 0 if none in particular.
     """
 
     at: datetime
     what: str
-    by: str
+    actor: str
     detail: str
     count: int
 
@@ -390,7 +390,7 @@ class Claim:
 
 
 @attrs.frozen(kw_only=True)
-class Outlook:
+class PendingWork:
     """What a runner has to know, cheaply.
 
     Attributes:

@@ -10,7 +10,7 @@ from qxt_async.errors import CampaignStateError, ConfirmationRequiredError
 from qxt_async.journal.batches import put_exceptions
 from qxt_async.journal.planning import insert_batches
 from qxt_async.journal.records import BatchState, CampaignState, ResendQuote
-from qxt_async.journal.states import hold_state, log_event, outlook, set_state
+from qxt_async.journal.states import hold_state, log_event, pending_work, set_state
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +25,13 @@ _BATCH: Final = 1000
 async def preview(transaction: Transaction, campaign: int, state: BatchState) -> ResendQuote:
     """What would be sent again."""
     _check_resendable(state)
-    await outlook(transaction, campaign)
+    await pending_work(transaction, campaign)
     ((numbers, credits_),) = await transaction.rows("resend_preview", campaign=campaign, state=state)
     return ResendQuote(numbers=int(numbers), credits=int(credits_))
 
 
 async def resend(
-    transaction: Transaction, campaign: int, state: BatchState, *, expected: ResendQuote, by: str
+    transaction: Transaction, campaign: int, state: BatchState, *, expected: ResendQuote, actor: str
 ) -> ResendQuote:
     """Plan new batches for all numbers in a state."""
     _check_resendable(state)
@@ -48,11 +48,11 @@ async def resend(
         return found
     await _plan_again(transaction, campaign, state, sources)
     await log_event(
-        transaction, campaign, f"resend-{state}", by=by, detail=f"{found.credits} credits", count=found.numbers
+        transaction, campaign, f"resend-{state}", actor=actor, detail=f"{found.credits} credits", count=found.numbers
     )
     if before is not CampaignState.RUNNING:
         reason = f"{found.numbers} {state} numbers to be sent again"
-        await set_state(transaction, campaign, CampaignState.PAUSED, reason=reason, by=by)
+        await set_state(transaction, campaign, CampaignState.PAUSED, reason=reason, actor=actor)
     return found
 
 

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import attrs
 
-from qxt_async.journal.moments import moment
-from qxt_async.journal.received import Conflict, Entry, RawPush, Suppression, SuppressionReason
+from qxt_async.journal.received import Conflict, FeedEntry, RawPush, Suppression, SuppressionReason
 from qxt_async.journal.records import (
     Batch,
     BatchState,
     Campaign,
+    CampaignCounts,
     CampaignEvent,
     CampaignMessage,
     CampaignState,
-    Deliveries,
+    DeliveryCounts,
     ExcludedNumber,
     ExclusionReason,
-    Tally,
 )
+from qxt_async.journal.timestamps import moment
 from qxt_async.models import Message, Reply, StatusReport
 from qxt_async.protocol.pushes import PushFlag
 
@@ -35,7 +35,8 @@ __all__ = [
     "batch_of",
     "campaign_of",
     "conflict_of",
-    "deliveries_of",
+    "counts_of",
+    "delivery_counts_of",
     "event_of",
     "left_out_of",
     "message_digest",
@@ -46,7 +47,6 @@ __all__ = [
     "report_entry_of",
     "report_of",
     "suppression_of",
-    "tally_of",
 ]
 
 T = TypeVar("T")
@@ -96,9 +96,9 @@ def batch_of(row: Sequence[Any]) -> Batch:
     return _value(Batch, row, state=BatchState, claimed_at=_when, settled_at=_when, **flags)
 
 
-def left_out_of(row: Sequence[Any]) -> Entry[ExcludedNumber]:
+def left_out_of(row: Sequence[Any]) -> FeedEntry[ExcludedNumber]:
     """A row of ``left_out``."""
-    return Entry(row[0], _value(ExcludedNumber, row[1:], reason=ExclusionReason))
+    return FeedEntry(row[0], _value(ExcludedNumber, row[1:], reason=ExclusionReason))
 
 
 def event_of(row: Sequence[Any]) -> CampaignEvent:
@@ -125,9 +125,9 @@ def suppression_of(row: Sequence[Any]) -> Suppression:
     return _value(Suppression, row, reason=SuppressionReason, added_at=moment)
 
 
-def report_entry_of(row: Sequence[Any]) -> Entry[StatusReport]:
+def report_entry_of(row: Sequence[Any]) -> FeedEntry[StatusReport]:
     """A row of ``reports``."""
-    return Entry(row[0], report_of(row[1:]))
+    return FeedEntry(row[0], report_of(row[1:]))
 
 
 def report_of(row: Sequence[Any]) -> StatusReport:
@@ -136,11 +136,11 @@ def report_of(row: Sequence[Any]) -> StatusReport:
     return StatusReport(mid, number, code=code, port=port, area=area, city=city, received_at=moment(at))
 
 
-def reply_entry_of(row: Sequence[Any]) -> Entry[Reply]:
+def reply_entry_of(row: Sequence[Any]) -> FeedEntry[Reply]:
     """A row of ``replies``."""
     seq, mid, number, text, port, extno, area, city, at = row
     reply = Reply(mid, number, text=text, port=port, extno=extno, area=area, city=city, received_at=moment(at))
-    return Entry(seq, reply)
+    return FeedEntry(seq, reply)
 
 
 def message_digest(message: Message) -> str:
@@ -156,11 +156,11 @@ def message_of(row: Sequence[Any]) -> CampaignMessage:
     return CampaignMessage(id=key, message=message, segments=segments, numbers=numbers, batches=batches)
 
 
-def tally_of(state: CampaignState, reason: str, rows: Sequence[Sequence[Any]]) -> Tally:
-    """Rows of ``tally``, with the campaign's state."""
+def counts_of(state: CampaignState, reason: str, rows: Sequence[Sequence[Any]]) -> CampaignCounts:
+    """Rows of ``counts``, with the campaign's state."""
     open_numbers = {row[0]: row[2] - row[6] for row in rows}
     accepted, failed, unknown, suppressed, credits_ = (sum(int(row[place]) for row in rows) for place in range(3, 8))
-    return Tally(
+    return CampaignCounts(
         state=state,
         reason=reason,
         planned=open_numbers.get(BatchState.PLANNED, 0),
@@ -174,6 +174,6 @@ def tally_of(state: CampaignState, reason: str, rows: Sequence[Sequence[Any]]) -
     )
 
 
-def deliveries_of(rows: Sequence[tuple[str, int]]) -> Deliveries:
+def delivery_counts_of(rows: Sequence[tuple[str, int]]) -> DeliveryCounts:
     """Rows of ``deliveries``."""
-    return Deliveries(**{"delivered": 0, "rejected": 0, "failed": 0, "unknown": 0} | dict(rows))
+    return DeliveryCounts(**{"delivered": 0, "rejected": 0, "failed": 0, "unknown": 0} | dict(rows))

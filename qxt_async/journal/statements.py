@@ -57,7 +57,7 @@ class Dialect:
     clock: str
     in_list: str
     from_list: str
-    types: Mapping[str, str]
+    types: Mapping[str, str] = attrs.field(repr=False)
 
 
 @attrs.frozen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from qxt_async.errors import CampaignNotFoundError, CampaignStateError
-from qxt_async.journal.records import CampaignState, Outlook
+from qxt_async.journal.records import CampaignState, PendingWork
 from qxt_async.journal.rows import campaign_of
 
 if TYPE_CHECKING:
@@ -23,9 +23,9 @@ __all__ = [
     "find",
     "hold_state",
     "log_event",
-    "outlook",
     "pause_from",
     "paused",
+    "pending_work",
     "reopen",
     "resumed",
     "set_state",
@@ -69,19 +69,19 @@ def cancelled(campaign: int, state: CampaignState) -> CampaignState | None:
     return None if state is CampaignState.CANCELLED else CampaignState.CANCELLED
 
 
-async def outlook(transaction: Transaction, campaign: int) -> Outlook:
+async def pending_work(transaction: Transaction, campaign: int) -> PendingWork:
     """Its state, and whether something is left to do."""
-    rows = await transaction.rows("outlook", campaign=campaign)
+    rows = await transaction.rows("pending_work", campaign=campaign)
     if not rows:
         raise CampaignNotFoundError(campaign)
     ((state, reason, planned, sending),) = rows
-    return Outlook(state=CampaignState(state), reason=reason, planned=bool(planned), sending=bool(sending))
+    return PendingWork(state=CampaignState(state), reason=reason, planned=bool(planned), sending=bool(sending))
 
 
-async def hold_state(transaction: Transaction, campaign: int) -> Outlook:
+async def hold_state(transaction: Transaction, campaign: int) -> PendingWork:
     """The same. Until the commit nobody else changes the state or claims a batch."""
     await transaction.lock("lock_for_order", campaign=campaign)
-    return await outlook(transaction, campaign)
+    return await pending_work(transaction, campaign)
 
 
 async def find(transaction: Transaction, campaign: int) -> Campaign:
@@ -93,27 +93,27 @@ async def find(transaction: Transaction, campaign: int) -> Campaign:
 
 
 async def log_event(
-    transaction: Transaction, campaign: int, what: str, *, by: str = "", detail: str = "", count: int = 0
+    transaction: Transaction, campaign: int, what: str, *, actor: str = "", detail: str = "", count: int = 0
 ) -> None:
     """Add an event."""
-    await transaction.change("insert_event", campaign=campaign, what=what, by=by, detail=detail, count=count)
+    await transaction.change("insert_event", campaign=campaign, what=what, actor=actor, detail=detail, count=count)
 
 
 async def set_state(
-    transaction: Transaction, campaign: int, state: CampaignState, *, reason: str = "", by: str = ""
+    transaction: Transaction, campaign: int, state: CampaignState, *, reason: str = "", actor: str = ""
 ) -> None:
     """Change its state, and log it."""
     await transaction.change("set_state", campaign=campaign, state=state, reason=reason)
-    await log_event(transaction, campaign, state, by=by, detail=reason)
+    await log_event(transaction, campaign, state, actor=actor, detail=reason)
 
 
 async def change_state(
-    transaction: Transaction, campaign: int, transition: Transition, *, reason: str, by: str
+    transaction: Transaction, campaign: int, transition: Transition, *, reason: str, actor: str
 ) -> CampaignState | None:
     """Change its state; returns the new state, ``None`` if it stays."""
     wanted = transition(campaign, (await hold_state(transaction, campaign)).state)
     if wanted is not None:
-        await set_state(transaction, campaign, wanted, reason=reason, by=by)
+        await set_state(transaction, campaign, wanted, reason=reason, actor=actor)
     return wanted
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import attrs
 
-from qxt_async.journal.moments import CLOCK_STEP, moment
+from qxt_async.journal.timestamps import CLOCK_STEP, moment
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Transaction
 
-__all__ = ["Figures", "Moment", "figures"]
+__all__ = ["Interval", "ReportStatistics", "report_statistics"]
 
 Rows: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
 
@@ -33,7 +33,7 @@ _LISTED: Final = 12
 
 
 @attrs.frozen(kw_only=True)
-class Moment:
+class Interval:
     """What happened in one stretch of time.
 
     Attributes:
@@ -50,11 +50,11 @@ class Moment:
 
 
 @attrs.frozen(kw_only=True)
-class Figures:
-    """What a report draws, beside a campaign's `Tally` and `Deliveries`.
+class ReportStatistics:
+    """What a report draws, beside a campaign's `CampaignCounts` and `DeliveryCounts`.
 
     Attributes:
-        width: seconds of one `Moment`.
+        width: seconds of one `Interval`.
         over_time: from the first to the last moment at which anything happened, without gaps; at most some sixty.
         delays: seconds from a request to the report of its delivery, and how many; by seconds.
         areas: province (empty: not told), how many delivered and how many not; the most reports first.
@@ -66,7 +66,7 @@ class Figures:
     """
 
     width: int
-    over_time: tuple[Moment, ...]
+    over_time: tuple[Interval, ...]
     delays: tuple[tuple[int, int], ...]
     areas: tuple[tuple[str, int, int], ...]
     codes: tuple[tuple[str, str, int], ...]
@@ -76,18 +76,18 @@ class Figures:
     healed: int
 
 
-async def figures(transaction: Transaction, campaign: int) -> Figures:
+async def report_statistics(transaction: Transaction, campaign: int) -> ReportStatistics:
     """Read them, each in one statement."""
     rows = partial(transaction.rows, campaign=campaign, clock_step=CLOCK_STEP)
     ((first, last),) = await rows("span")
     width = _WIDTHS[0]
-    over_time: tuple[Moment, ...] = ()
+    over_time: tuple[Interval, ...] = ()
     if first is not None:
         fitting = (width for width in _WIDTHS if (last - first) / (width * _SECOND) < _BARS)
         width = next(fitting, _WIDTHS[-1])
         over_time = await _over_time(rows, first, last, width * _SECOND)
     ((messages, healed),) = await rows("message_count")
-    return Figures(
+    return ReportStatistics(
         width=width,
         over_time=over_time,
         delays=tuple(await rows("delays")),
@@ -100,14 +100,14 @@ async def figures(transaction: Transaction, campaign: int) -> Figures:
     )
 
 
-async def _over_time(rows: Rows, first: int, last: int, width: int) -> tuple[Moment, ...]:
+async def _over_time(rows: Rows, first: int, last: int, width: int) -> tuple[Interval, ...]:
     accepted: dict[int, int] = dict(await rows("accepted_over_time", width=width))
     delivered: Counter[int] = Counter()
     other: Counter[int] = Counter()
     for place, state, count in await rows("reports_over_time", width=width):
         (delivered if state == "delivered" else other)[place] += count
     return tuple(
-        Moment(
+        Interval(
             at=moment(place * width),
             accepted=accepted.get(place, 0),
             delivered=delivered[place],

@@ -27,7 +27,7 @@ _PREFIXES: Final = ("", "86", "0086")
 
 
 async def plan_test(
-    transaction: Transaction, campaign: int, *, numbers: Sequence[str], pause_after: bool, by: str
+    transaction: Transaction, campaign: int, *, numbers: Sequence[str], pause_after: bool, actor: str
 ) -> int:
     """Plan the test; returns how many numbers it has, 0 if there is nothing to do."""
     found = await hold_state(transaction, campaign)
@@ -69,7 +69,7 @@ async def plan_test(
     planned = sum(map(len, texts.values()))
     if planned:
         await transaction.change("recount_plan", campaign=campaign)
-        await log_event(transaction, campaign, "test-planned", by=by, count=planned)
+        await log_event(transaction, campaign, "test-planned", actor=actor, count=planned)
     return planned
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from anyio.abc import TaskGroup
 
-    from qxt_async.journal import Entry, Journal
+    from qxt_async.journal import FeedEntry, Journal
 
 __all__ = ["DeliveryTracker", "ReportFeed"]
 
@@ -93,7 +93,7 @@ class DeliveryTracker:
         await tasks.__aenter__()
         self._leave = self._journal.subscribe(self._stored)
         tasks.start_soon(self._look)
-        tasks.start_soon(self._journal.listen, self._heard)
+        tasks.start_soon(self._journal.watch, self._heard)
         return self
 
     async def __aexit__(
@@ -260,12 +260,12 @@ class ReportFeed:
         self._news = news
         self._interval = interval
         self._idle_interval = idle_interval
-        self._entries: deque[Entry[StatusReport]] = deque()
+        self._entries: deque[FeedEntry[StatusReport]] = deque()
 
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Entry[StatusReport]:
+    async def __anext__(self) -> FeedEntry[StatusReport]:
         pause = self._interval
         while not self._entries:
             news = self._news.event

@@ -25,8 +25,8 @@ from psycopg import sql
 from psycopg_pool import AsyncConnectionPool
 
 from qxt_async.errors import JournalSchemaError, JournalUnavailableError
-from qxt_async.journal.moments import CLOCK_LEEWAY
 from qxt_async.journal.postgres.connecting import BOUNDS, unavailable
+from qxt_async.journal.timestamps import CLOCK_LEEWAY
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -143,7 +143,7 @@ class Guard:
             await self._is_failing(campaign)
 
     async def _pause(self, campaign: int, reason: str) -> None:
-        if await self._campaigns.pause(campaign, reason, by=self._options.by):
+        if await self._campaigns.pause(campaign, reason, actor=self._options.actor):
             logger.warning("campaign %d is paused: %s", campaign, reason)
         # When it is run again, it begins anew.
         self._accounts.pop(campaign, None)

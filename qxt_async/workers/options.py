@@ -28,10 +28,10 @@ class WorkerOptions:
             worker, pause it.
         window: when batches may be begun; ``None`` for any time.
         retry: how often, and after which waits, a batch is tried that provably was not sent; then it has failed.
-        margin, patience: see `campaign.BatchSender`.
+        margin, journal_timeout: see `campaign.BatchSender`.
         outstanding: batches of a campaign that have a job and wait, at most.
         report_deadline: seconds after which an unknown batch without a status report is called overdue.
-        by: who runs it, for the record.
+        actor: who runs it, for the record.
     """
 
     check_balance: bool = True
@@ -41,7 +41,7 @@ class WorkerOptions:
     window: SendWindow | None = None
     retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))
     lease_margin: float = 15.0
-    patience: float = 60.0
+    journal_timeout: float = 60.0
     outstanding: int = 2000
     report_deadline: float = 72 * 3600.0
-    by: str = ""
+    actor: str = ""

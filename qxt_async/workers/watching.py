@@ -17,7 +17,7 @@ from qxt_async.workers.worker import require_postgres
 if TYPE_CHECKING:
     from qxt_async.journal import Journal
     from qxt_async.journal.campaigns import CampaignStore
-    from qxt_async.journal.records import Tally
+    from qxt_async.journal.records import CampaignCounts
 
 __all__ = ["run_on_workers"]
 
@@ -26,24 +26,24 @@ logger = logging.getLogger("qxt_async")
 
 async def run_on_workers(
     journal: Journal, campaign: int, options: RunOptions | None = None, *, priority: int | None = None
-) -> Tally:
+) -> CampaignCounts:
     """Let the workers of a journal send a campaign, and wait for the end.
 
     Args:
         journal: on PostgreSQL, open.
         campaign: which.
-        options: of these `poll_interval`, `patience`, `by` and what is told of progress; the rest is the workers'.
+        options: of these `poll_interval`, `journal_timeout`, `actor` and the options of progress.
         priority: batches of a campaign with a higher one are sent before those of others; 0 at first, ``None`` leaves
             it as it is.
 
     Returns:
-        How far it is: ``tally.state`` is *done*, *paused* or *cancelled*.
+        How far it is: ``counts.state`` is *done*, *paused* or *cancelled*.
 
     Raises:
         InvalidConfigurationError: the journal is a file.
         CampaignNotFoundError: there is none of this id.
         CampaignStateError: it is being planned, or cancelled.
-        JournalUnavailableError: the database refuses at the beginning, or later for longer than `patience`. The
+        JournalUnavailableError: the database refuses at the beginning, or later for longer than `journal_timeout`. The
             workers go on without this.
 
     Cancelling: ends the waiting; the workers go on. `CampaignStore.pause` stops them.
@@ -51,7 +51,7 @@ async def run_on_workers(
     options = options or RunOptions()
     campaigns = journal.campaigns
     async with Engine(require_postgres(journal), connections=1) as engine:
-        await campaigns.start(campaign, by=options.by, on_workers=True)
+        await campaigns.start(campaign, actor=options.actor, on_workers=True)
         if priority is not None:
             await engine.prioritise(campaign, priority)
         await engine.announce(campaign)
@@ -65,14 +65,14 @@ async def run_on_workers(
                 await speedometer.tell_in_time()
                 seen = anyio.current_time()
             except JournalUnavailableError as error:
-                if anyio.current_time() - seen > options.patience:
+                if anyio.current_time() - seen > options.journal_timeout:
                     raise
                 logger.warning("cannot see how far the workers are, trying again: %s", error)
             await anyio.sleep(options.poll_interval)
 
 
 async def _has_ended(campaigns: CampaignStore, campaign: int) -> bool:
-    outlook = await campaigns.outlook(campaign)
-    if outlook.state is not CampaignState.RUNNING:
+    pending_work = await campaigns.pending_work(campaign)
+    if pending_work.state is not CampaignState.RUNNING:
         return True
-    return not (outlook.planned or outlook.sending) and await campaigns.complete(campaign)
+    return not (pending_work.planned or pending_work.sending) and await campaigns.complete(campaign)

@@ -85,7 +85,7 @@ class CampaignWorker:
             client,
             retry=self._options.retry,
             lease_margin=self._options.lease_margin,
-            patience=self._options.patience,
+            journal_timeout=self._options.journal_timeout,
         )
         self._engine = Engine(database)
         self._guard = Guard(self._campaigns, self._engine, client, self._options)
@@ -209,7 +209,7 @@ class CampaignWorker:
         except CampaignNotFoundError:
             return True
         except InvalidRequestError as error:
-            await self._campaigns.pause(campaign, str(error), by=self._options.by)
+            await self._campaigns.pause(campaign, str(error), actor=self._options.actor)
             return True
         if execution is None or execution.fate is AttemptOutcome.GIVEN_UP:
             account.unasked -= 1
@@ -253,14 +253,14 @@ class CampaignWorker:
         """Give jobs to what is to be sent; a campaign with nothing left is done."""
         for campaign in await self._engine.running():
             if not await self._engine.announce(campaign, window=self._options.outstanding):
-                outlook = await self._campaigns.outlook(campaign)
-                if not (outlook.planned or outlook.sending) and await self._campaigns.complete(campaign):
+                pending_work = await self._campaigns.pending_work(campaign)
+                if not (pending_work.planned or pending_work.sending) and await self._campaigns.complete(campaign):
                     await self._campaigns.reconcile(campaign, deadline=self._options.report_deadline)
 
     async def _recover(self) -> None:
         """Take over from the dead: jobs are handed out again, what was being sent is unknown."""
         for campaign in await self._engine.expired():
-            await self._campaigns.expire(campaign, alive=self._executor.alive)
+            await self._campaigns.expire_leases(campaign, alive=self._executor.alive)
         await self._engine.recover()
 
     async def _reconcile(self) -> None:

@@ -67,9 +67,9 @@ async def journaled(url: str, batches: int, directory: str | None) -> float:
             campaign = await plan(journal, (PlannedBatch(MESSAGE, each) for each in cut))
             runner = CampaignRunner(journal, client, RunOptions(check_balance=False))
             began = time.perf_counter()
-            tally = await runner.run(campaign)
+            counts = await runner.run(campaign)
             took = time.perf_counter() - began
-            assert tally.accepted == batches * SIZE
+            assert counts.accepted == batches * SIZE
             return took
 
 
@@ -122,9 +122,9 @@ async def run_texts(url: str, texts: int, address: str) -> tuple[float, float]:
         runner = CampaignRunner(journal, client, RunOptions(check_balance=False))
         gc.collect()
         began, cpu = time.perf_counter(), time.process_time()
-        tally = await runner.run(campaign)
+        counts = await runner.run(campaign)
         took = time.perf_counter() - began, time.process_time() - cpu
-        assert tally.accepted == texts
+        assert counts.accepted == texts
         return took
 
 

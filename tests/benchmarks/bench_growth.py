@@ -79,8 +79,8 @@ async def run(count: int, url: str, folder: Path) -> None:
         open_journal(folder / "qxt.db") as journal,
         QxtClient("user", "password", base_url=url, transport="aiohttp") as client,
     ):
-        tally = await CampaignRunner(journal, client, RunOptions(check_balance=False)).run(1)
-        assert tally.accepted == count
+        counts = await CampaignRunner(journal, client, RunOptions(check_balance=False)).run(1)
+        assert counts.accepted == count
 
 
 async def report(count: int, url: str, folder: Path) -> None:

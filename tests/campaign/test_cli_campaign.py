@@ -24,7 +24,7 @@ from qxt_async.cli.campaign import plan as plan_command
 from qxt_async.cli.campaign import sending, shared, status
 from qxt_async.cli.program import qxt
 from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.records import CampaignState, Deliveries, Tally
+from qxt_async.journal.records import CampaignCounts, CampaignState, DeliveryCounts
 from qxt_async.models import Acceptance, BatchResult, StatusReport
 from qxt_async.protocol.pushes import Push
 from qxt_async.simulator import Fault, SimulatedGateway, Submission, serve
@@ -223,7 +223,7 @@ def test_unknown_numbers_are_sent_again_only_by_order(
     assert (result.exit_code, json.loads(result.stdout)["accepted"]) == (0, 1200)
     assert len(gateway.sends) == 3
     events = with_journal(tmp_path, lambda journal: journal.campaigns.events(planned))
-    assert ("resend-unknown", "somebody") in [(event.what, event.by) for event in events]
+    assert ("resend-unknown", "somebody") in [(event.what, event.actor) for event in events]
     nothing = run("resume", planned, "--resend-failed", "--yes")
     assert (nothing.exit_code, nothing.stderr) == (1, f"Error: no number of campaign {planned} is failed\n")
 
@@ -350,30 +350,30 @@ def test_a_second_signal_does_not_wait(planned: int, gateway: SimulatedGateway, 
     assert (told["planned"], told["unknown"], told["sending"]) == (600, 600, 0)
 
 
-def tally(**changes: Any) -> Tally:
+def counts(**changes: Any) -> CampaignCounts:
     """How far a made-up campaign is."""
     values: dict[str, Any] = {
         "state": CampaignState.DONE, "reason": "", "planned": 0, "sending": 0, "accepted": 1, "failed": 0,
         "unknown": 0, "suppressed": 0, "batches": {}, "credits": 1,
     }  # fmt: skip
-    return Tally(**values | changes)
+    return CampaignCounts(**values | changes)
 
 
 @pytest.mark.parametrize(
     ("state", "stopped", "code", "message"),
     [
-        (tally(), None, 0, ""),
-        (tally(failed=1), None, 1, ""),
-        (tally(planned=1), None, 1, "not all is sent: go on with: qxt campaign resume 1"),
-        (tally(unknown=1, failed=1, planned=1), None, 3, ""),
-        (tally(sending=1), None, 1, "1 number under way in another process: look again with: qxt campaign status 1"),
-        (tally(sending=2, unknown=1), None, 3, ""),
-        (tally(unknown=1, planned=1), signal.SIGINT, 130, "stopped by SIGINT; go on with: qxt campaign run 1"),
-        (tally(sending=1), signal.SIGTERM, 143, "stopped by SIGTERM; go on with: qxt campaign run 1"),
-        (tally(), signal.SIGTERM, 143, "stopped by SIGTERM"),
+        (counts(), None, 0, ""),
+        (counts(failed=1), None, 1, ""),
+        (counts(planned=1), None, 1, "not all is sent: go on with: qxt campaign resume 1"),
+        (counts(unknown=1, failed=1, planned=1), None, 3, ""),
+        (counts(sending=1), None, 1, "1 number under way in another process: look again with: qxt campaign status 1"),
+        (counts(sending=2, unknown=1), None, 3, ""),
+        (counts(unknown=1, planned=1), signal.SIGINT, 130, "stopped by SIGINT; go on with: qxt campaign run 1"),
+        (counts(sending=1), signal.SIGTERM, 143, "stopped by SIGTERM; go on with: qxt campaign run 1"),
+        (counts(), signal.SIGTERM, 143, "stopped by SIGTERM"),
     ],
 )
-def test_exit_codes(state: Tally, stopped: signal.Signals | None, code: int, message: str) -> None:
+def test_exit_codes(state: CampaignCounts, stopped: signal.Signals | None, code: int, message: str) -> None:
     """0 all accepted, 1 something failed or not sent, 3 something unknown; a signal wins over all."""
     with pytest.raises((click.exceptions.Exit, click.ClickException)) as raised:
         shared.finish(1, state, stopped)
@@ -396,10 +396,10 @@ def test_who_gives_orders(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def progress(**changes: Any) -> RunProgress:
     """A look at a run."""
-    deliveries = Deliveries(delivered=7, rejected=0, failed=0, unknown=0)
+    deliveries = DeliveryCounts(delivered=7, rejected=0, failed=0, unknown=0)
     return attrs.evolve(
         RunProgress(
-            tally=tally(planned=500, accepted=1000, failed=20),
+            counts=counts(planned=500, accepted=1000, failed=20),
             deliveries=deliveries,
             speed=250.0,
             seconds_left=62.0,
@@ -459,7 +459,7 @@ def test_pause_and_cancel(run: Run, planned: int, tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("account")
 def test_status_counts_what_was_reported(run: Run, planned: int, tmp_path: Path) -> None:
-    """Deliveries come from the journal, as they come in."""
+    """DeliveryCounts come from the journal, as they come in."""
     run("run", planned)
 
     async def report(journal: Journal) -> None:
@@ -552,7 +552,7 @@ def test_a_pause_is_told_with_its_reason(run: Run, planned: int, tmp_path: Path)
     with_journal(tmp_path, pause)
     listed = json.loads(run("list", "--json").stdout)
     assert (listed["state"], listed["reason"]) == ("paused", "lunch")
-    failed = tally(state=CampaignState.PAUSED, reason="10 batches in a row were not accepted", failed=1)
+    failed = counts(state=CampaignState.PAUSED, reason="10 batches in a row were not accepted", failed=1)
     assert current_state(failed) is CampaignState.DONE
     assert current_reason(failed) == "10 batches in a row were not accepted"
 

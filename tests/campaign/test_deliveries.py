@@ -41,17 +41,17 @@ async def delivered(campaigns: CampaignStore, campaign: int) -> dict[str, int]:
     counts = {
         state: count for state in ("delivered", "rejected", "failed", "unknown") if (count := getattr(found, state))
     }
-    figures = await campaigns.figures(campaign)
+    statistics = await campaigns.statistics(campaign)
     over_time = Counter[bool]()
-    for moment in figures.over_time:
+    for moment in statistics.over_time:
         over_time += Counter({True: moment.delivered, False: moment.other})
     by_area = Counter[bool]()
-    for _, good, bad in figures.areas:
+    for _, good, bad in statistics.areas:
         by_area += Counter({True: good, False: bad})
     whole = counts.get("delivered", 0)
     assert over_time == by_area == +Counter({True: whole, False: sum(counts.values()) - whole})
-    assert sum(count for _, count in figures.delays) == whole
-    assert sum(count for *_, count in figures.codes) == sum(counts.values()) - whole
+    assert sum(count for _, count in statistics.delays) == whole
+    assert sum(count for *_, count in statistics.codes) == sum(counts.values()) - whole
     exported: Counter[str] = Counter()
     after = 0
     while True:
@@ -120,7 +120,7 @@ async def test_yesterdays_report_confirms_no_number(store: str) -> None:
         await campaigns.settle(claim, _in_part(claim.numbers, claim.numbers[:1]))
         await reported(journal, "1", NUMBERS[1:2])
         await campaigns.reconcile(campaign)
-        assert (await campaigns.tally(campaign)).unknown == 1
+        assert (await campaigns.counts(campaign)).unknown == 1
         assert await delivered(campaigns, campaign) == {}
 
 
@@ -174,7 +174,7 @@ async def test_a_batch_bound_by_its_reports(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 5)
         claim = await claimed(campaigns, campaign, lease=-1.0)
-        await campaigns.expire(campaign)
+        await campaigns.expire_leases(campaign)
         await reported(journal, "1", NUMBERS[:5])
         assert await delivered(campaigns, campaign) == {}
         await campaigns.reconcile(campaign)

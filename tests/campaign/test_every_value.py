@@ -81,7 +81,7 @@ async def test_every_column_of_an_export(store: str, tmp_path: Path) -> None:
             set_time(campaigns, at(2 + 2 * place))
             await campaigns.settle(claim, result)
         set_time(campaigns, at(9))
-        assert await campaigns.put_back(await claimed(campaigns, campaign, "t5"), None)
+        assert await campaigns.release(await claimed(campaigns, campaign, "t5"), None)
         await journal.record_push(push(10, StatusReport("6301", a, code="DELIVRD", area="广东", city="深圳")))
         await journal.record_push(push(11, StatusReport("6302", c, code="REJECT", area="江苏")))
         await journal.record_push(push(12, StatusReport("6303", d, code="MK:0001", city="杭州")))
@@ -162,21 +162,21 @@ async def test_every_count_of_a_batch(store: str) -> None:
         assert (batch.state, batch.claimed_at, batch.settled_at) == (BatchState.ACCEPTED, at(1), at(2))
         assert (waiting.count, waiting.error, waiting.detail, waiting.mid) == (12, "", "", None)
         assert (waiting.claimed_at, waiting.settled_at) == (None, None)
-        tally = await campaigns.tally(campaign)
-        assert (tally.planned, tally.sending, tally.accepted, tally.failed) == (12, 0, 3, 4)
-        assert (tally.unknown, tally.suppressed, tally.credits, tally.numbers) == (7, 2, 21, 28)
+        counts = await campaigns.counts(campaign)
+        assert (counts.planned, counts.sending, counts.accepted, counts.failed) == (12, 0, 3, 4)
+        assert (counts.unknown, counts.suppressed, counts.credits, counts.numbers) == (7, 2, 21, 28)
         preview = await campaigns.preview_resend(campaign, BatchState.FAILED)
         assert (preview.numbers, preview.credits) == (4, 28)
-        await campaigns.resend(campaign, BatchState.FAILED, expected=preview, by="ann")
+        await campaigns.resend(campaign, BatchState.FAILED, expected=preview, actor="ann")
         batch, _, again = await campaigns.batches(campaign)
         assert (batch.count, batch.accepted, batch.failed, batch.unknown) == (16, 3, 0, 7)
         assert (batch.suppressed, batch.superseded, batch.attempts) == (2, 4, 1)
         assert (again.count, again.attempts, again.resend, again.superseded) == (4, 0, True, 0)
         await journal.suppress(NUMBERS[16:19])
         await claimed(campaigns, campaign, "t2")
-        tally = await campaigns.tally(campaign)
-        assert (tally.planned, tally.sending, tally.accepted, tally.failed) == (4, 9, 3, 0)
-        assert (tally.state, tally.unknown, tally.suppressed, tally.numbers) == (CampaignState.RUNNING, 7, 5, 28)
+        counts = await campaigns.counts(campaign)
+        assert (counts.planned, counts.sending, counts.accepted, counts.failed) == (4, 9, 3, 0)
+        assert (counts.state, counts.unknown, counts.suppressed, counts.numbers) == (CampaignState.RUNNING, 7, 5, 28)
 
 
 async def test_every_count_of_deliveries(store: str) -> None:
@@ -218,6 +218,6 @@ async def test_numbers_of_a_batch_that_is_sent_again_stay_in_the_export(store: s
                 await campaigns.settle(again, accepted(again))
             rest = [(number, state, str(second.id)) for number in NUMBERS[2:5]]
             assert await exported() == left_out + rest
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.suppressed, tally.accepted) == (5, 2, 3)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.suppressed, counts.accepted) == (5, 2, 3)
         assert len(await states(campaigns, campaign)) == 5

@@ -51,18 +51,18 @@ async def test_the_header_is_what_scripts_rely_on(journal: Journal) -> None:
 
 
 async def test_every_number_is_there_once(journal: Journal) -> None:
-    """Each number has exactly one state, and the counts are those of the tally."""
+    """Each number has exactly one state, and they add up to the campaign's counts."""
     campaign = await sent_campaign(journal, 3400, size=100)
     stream = io.StringIO()
     assert await export_csv(journal, campaign, stream) == 3400 + 3400 // 300
     rows = rows_of(stream)
-    tally = await journal.campaigns.tally(campaign)
+    counts = await journal.campaigns.counts(campaign)
     states = Counter(row["state"] for row in rows)
     assert len({row["number"] for row in rows}) == len(rows)
     assert (states["accepted"], states["failed"], states["unknown"], states["suppressed"]) == (
-        tally.accepted,
-        tally.failed,
-        tally.unknown,
+        counts.accepted,
+        counts.failed,
+        counts.unknown,
         3400 // 300,
     )
     deliveries = await journal.campaigns.deliveries(campaign)

@@ -17,7 +17,7 @@ from qxt_async.campaign import AttemptOutcome, BatchSender, CampaignRunner, RunP
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.limits import AccountLimits
-from qxt_async.journal.records import BatchState, CampaignState, Tally
+from qxt_async.journal.records import BatchState, CampaignCounts, CampaignState
 from qxt_async.sending import attempts
 from qxt_async.simulator import Fault, SimulatedGateway
 
@@ -31,7 +31,7 @@ def is_held(news: RunProgress) -> bool:
     return news.waiting.startswith("not sent: ") and "; next try in " in news.waiting
 
 
-async def run(journal: Any, gateway: SimulatedGateway, campaign: int, **changes: object) -> Tally:
+async def run(journal: Any, gateway: SimulatedGateway, campaign: int, **changes: object) -> CampaignCounts:
     """Run a campaign with one connection: two workers, of which one waits for its turn."""
     runner = CampaignRunner(journal, client_of(gateway, max_concurrency=1), quick(**changes))
     with anyio.fail_after(20):
@@ -79,7 +79,7 @@ class Outcomes:
     def __init__(self, campaigns: CampaignStore) -> None:
         self.troubled = self.campaigns = Troubled(campaigns)
         self.written = 0
-        self.troubled.trouble = dict.fromkeys(("settle", "put_back"), self._count)
+        self.troubled.trouble = dict.fromkeys(("settle", "release"), self._count)
 
     def campaigns_of(self, _account: str) -> Troubled:
         """No account has limits here."""
@@ -109,8 +109,8 @@ async def test_nothing_is_sent_while_the_window_is_closed(store: str, monkeypatc
     monkeypatch.setattr(SendWindow, "closed_for", closed_for)
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
-        tally = await run(journal, gateway, campaign, window=SendWindow.parse("09:00-20:00", "UTC"))
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 5)
+        counts = await run(journal, gateway, campaign, window=SendWindow.parse("09:00-20:00", "UTC"))
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 5)
     assert sent[:20] == [0] * 20
 
 
@@ -132,8 +132,8 @@ async def test_window_that_is_closed_for_hours_is_looked_at_again(store: str, mo
         options = quick(window=SendWindow.parse("09:00-20:00", "UTC"))
         runner = CampaignRunner(journal, client_of(gateway, max_concurrency=1), options)
         with anyio.fail_after(20):
-            tally = await runner.run(campaign)
-        assert (tally.state, tally.planned, gateway.sends) == (CampaignState.RUNNING, 5, ())
+            counts = await runner.run(campaign)
+        assert (counts.state, counts.planned, gateway.sends) == (CampaignState.RUNNING, 5, ())
 
 
 # --- a reason to pause -------------------------------------------------------------------------------------------
@@ -145,9 +145,9 @@ async def test_whoever_waits_for_its_turn_sees_the_reason_to_pause(store: str) -
     gateway.fail_next("fail-999", times=100)
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 20)
-        tally = await run(journal, gateway, campaign, max_consecutive_failures=3)
-        assert (tally.state, tally.failed, tally.planned) == (CampaignState.PAUSED, 3, 17)
-        assert tally.reason.startswith("3 batches in a row were not accepted: ")
+        counts = await run(journal, gateway, campaign, max_consecutive_failures=3)
+        assert (counts.state, counts.failed, counts.planned) == (CampaignState.PAUSED, 3, 17)
+        assert counts.reason.startswith("3 batches in a row were not accepted: ")
         assert (await all_batches(campaigns, campaign))[3:] == [BatchState.PLANNED] * 17
     assert len(gateway.requests) == 3
 
@@ -164,8 +164,8 @@ async def test_whoever_waits_for_its_turn_sees_that_it_is_stopped(store: str) ->
             await anyio.wait_all_tasks_blocked()
             runner.stop()
             gateway.answer.set()
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.planned) == (1, 19)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.planned) == (1, 19)
     assert len(gateway.requests) == 1
 
 
@@ -186,10 +186,10 @@ async def test_whoever_waits_for_its_turn_sees_that_the_gateway_is_given_time(st
         runner = CampaignRunner(journal, client_of(gateway, max_concurrency=2), options)
         async with anyio.create_task_group() as group:
             group.start_soon(runner.run, campaign)
-            await seen(lambda: bool(told) and told[-1].tally.accepted == 2)
+            await seen(lambda: bool(told) and told[-1].counts.accepted == 2)
             runner.stop()
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.planned, tally.unknown) == (2, 18, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.planned, counts.unknown) == (2, 18, 0)
     assert gateway.asked["smssenderv2"] == 3
 
 
@@ -208,8 +208,8 @@ async def test_callback_that_fails_once_ends_the_run(store: str) -> None:
         campaign = await planned(campaigns, *[1] * 20)
         with pytest.raises(ZeroDivisionError):
             await run(journal, gateway, campaign, on_progress=fails_once)
-        tally = await campaigns.tally(campaign)
-        assert (tally.state, tally.accepted, tally.planned) == (CampaignState.RUNNING, 1, 19)
+        counts = await campaigns.counts(campaign)
+        assert (counts.state, counts.accepted, counts.planned) == (CampaignState.RUNNING, 1, 19)
     assert len(gateway.requests) == 1
 
 
@@ -241,8 +241,8 @@ async def test_how_many_batches_are_tried_on_a_gateway_that_is_away(
             await seen(lambda: len(told) >= 10 and all(map(is_held, told[-10:])))
             runner.stop()
         assert [batch.attempts for batch in await campaigns.batches(campaign)] == [1] * tried + [0] * (20 - tried)
-        tally = await campaigns.tally(campaign)
-        assert (tally.state, tally.planned, tally.failed) == (CampaignState.RUNNING, 20, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.state, counts.planned, counts.failed) == (CampaignState.RUNNING, 20, 0)
     assert gateway.asked["smssenderv2"] == tried
 
 
@@ -261,7 +261,7 @@ async def test_one_that_gets_through_begins_the_count_anew(store: str) -> None:
         runner = CampaignRunner(outcomes, client_of(gateway, max_concurrency=1), options)  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
             group.start_soon(runner.run, campaign)
-            await seen(lambda: bool(told) and told[-1].tally.accepted == 4)
+            await seen(lambda: bool(told) and told[-1].counts.accepted == 4)
             runner.stop()
         assert not any(map(is_held, told))
     assert gateway.asked["smssenderv2"] == 8
@@ -276,7 +276,7 @@ async def test_waits_of_a_batch_that_does_not_get_through_grow(store: str) -> No
         campaign = await planned(campaigns, 3)
         await campaigns.start(campaign)
         retry = RetryPolicy(5, backoff=1.0, max_backoff=60.0)
-        executor = BatchSender(campaigns, client_of(gateway), retry=retry, lease_margin=60, patience=60)
+        executor = BatchSender(campaigns, client_of(gateway), retry=retry, lease_margin=60, journal_timeout=60)
         for full in (1.0, 2.0, 4.0, 8.0):
             set_time(campaigns, now)
             execution = await executor.execute(campaign)
@@ -304,14 +304,14 @@ async def test_campaign_whose_gateway_stays_away_is_paused(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 30)
         retry = RetryPolicy(3, backoff=0.001, max_backoff=0.002)
-        tally = await run(journal, gateway, campaign, retry=retry, max_consecutive_failures=2)
-        assert tally.state is CampaignState.PAUSED
-        assert tally.reason.startswith("2 batches in a row were not accepted: ")
-        assert 2 <= tally.failed <= 3  # the other worker may be at its last try, too
-        assert tally.planned == 30 - tally.failed
+        counts = await run(journal, gateway, campaign, retry=retry, max_consecutive_failures=2)
+        assert counts.state is CampaignState.PAUSED
+        assert counts.reason.startswith("2 batches in a row were not accepted: ")
+        assert 2 <= counts.failed <= 3  # the other worker may be at its last try, too
+        assert counts.planned == 30 - counts.failed
         batches = await campaigns.batches(campaign)
         assert {batch.attempts for batch in batches if batch.state is BatchState.FAILED} == {3}
-        assert (await run(journal, SimulatedGateway(), campaign, retry=retry)).accepted == 30 - tally.failed
+        assert (await run(journal, SimulatedGateway(), campaign, retry=retry)).accepted == 30 - counts.failed
 
 
 # --- a journal that refuses an outcome ---------------------------------------------------------------------------
@@ -347,7 +347,7 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What an executor waits by, and measures its patience with."""
+    """What an executor waits by, and measures its timeout with."""
     found = Clock()
     monkeypatch.setattr(execute, "time", found)
     monkeypatch.setattr(execute, "anyio", found)
@@ -362,7 +362,7 @@ async def test_outcome_that_is_refused_three_times_is_written_at_the_fourth(stor
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(3, done=False)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, patience=60)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)  # type: ignore[arg-type]
 
         async def another() -> None:
             assert (executor.unwritten, executor.lost) == (1, False)
@@ -393,22 +393,24 @@ async def test_waits_for_the_journal_grow(store: str, clock: Clock) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(10, done=False)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, patience=60)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)  # type: ignore[arg-type]
         await executor.execute(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED]
     assert clock.waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
 
 
-@pytest.mark.parametrize(("patience", "waits"), [(0.0, 0), (3.0, 6)])
-async def test_outcome_that_is_lost_is_told(store: str, clock: Clock, patience: float, waits: int) -> None:
-    """Refused for longer than the patience, it is an error; the batch is left to its lease, and sent no other time."""
+@pytest.mark.parametrize(("journal_timeout", "waits"), [(0.0, 0), (3.0, 6)])
+async def test_outcome_that_is_lost_is_told(store: str, clock: Clock, journal_timeout: float, waits: int) -> None:
+    """Refused for too long, it is an error; the batch is left to its lease, and sent no other time."""
     gateway = SimulatedGateway()
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(10**9, done=False)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, patience=patience)  # type: ignore[arg-type]
+        executor = BatchSender(
+            troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, journal_timeout=journal_timeout
+        )  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
             await executor.execute(campaign)
         assert (executor.lost, executor.unwritten, len(clock.waits)) == (True, 0, waits)
@@ -426,8 +428,8 @@ async def test_run_whose_outcome_is_lost_ends(store: str, monkeypatch: pytest.Mo
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(10**9, done=False)
         with pytest.raises(JournalUnavailableError):
-            await run(troubled, gateway, campaign, patience=0.001)
-        assert (await campaigns.tally(campaign)).planned >= 18  # one more may have had its turn
+            await run(troubled, gateway, campaign, journal_timeout=0.001)
+        assert (await campaigns.counts(campaign)).planned >= 18  # one more may have had its turn
     assert 1 <= len(gateway.requests) <= 2
     assert set(gateway.taken.values()) == {1}
 
@@ -447,8 +449,8 @@ async def test_balance_is_asked_before_the_first_batch_and_every_so_many(store: 
     gateway.before = note
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 18)
-        tally = await run(journal, gateway, campaign, check_balance=True, balance_every=4)
-        assert tally.accepted == 18
+        counts = await run(journal, gateway, campaign, check_balance=True, balance_every=4)
+        assert counts.accepted == 18
     missing = [4 * place - count for place, count in enumerate(sent)]
     assert len(missing) == 5
     assert missing[0] == 0
@@ -488,9 +490,9 @@ async def test_balance_is_used_to_the_last_credit(store: str) -> None:
         options = quick(check_balance=True, balance_every=2)
         client = client_of(gateway, max_concurrency=3)
         with anyio.fail_after(20):
-            tally = await CampaignRunner(Calculated(campaigns, gateway), client, options).run(campaign)  # type: ignore[arg-type]
-        assert (tally.state, tally.accepted, tally.planned) == (CampaignState.PAUSED, 6, 2)
-        assert tally.reason == "the balance is 0, at least 2 are wanted"
+            counts = await CampaignRunner(Calculated(campaigns, gateway), client, options).run(campaign)  # type: ignore[arg-type]
+        assert (counts.state, counts.accepted, counts.planned) == (CampaignState.PAUSED, 6, 2)
+        assert counts.reason == "the balance is 0, at least 2 are wanted"
     assert gateway.asked["smssenderv2"] == 6
     assert all(send.delivers for send in gateway.sends)
 
@@ -503,8 +505,8 @@ async def test_failures_to_ask_for_the_balance_are_counted_in_a_row(store: str) 
         for _ in range(3):
             gateway.fail_next("http-500", times=2, of="balance")
             gateway.fail_next(Fault("fine"), of="balance")
-        tally = await run(journal, gateway, campaign, check_balance=True, balance_every=3)
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 7)
+        counts = await run(journal, gateway, campaign, check_balance=True, balance_every=3)
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 7)
     assert [request.endpoint for request in gateway.requests].count("surplus") == 9
 
 
@@ -517,10 +519,10 @@ async def test_failures_to_ask_for_the_balance_begin_anew_after_a_pause(store: s
         gateway.fail_next("http-500", times=3, of="balance")
 
         async def runs() -> None:
-            tally = await run(
+            counts = await run(
                 journal, gateway, campaign, check_balance=True, wait_while_paused=True, on_progress=told.append
             )
-            assert tally.accepted == 3
+            assert counts.accepted == 3
 
         async with anyio.create_task_group() as group:
             group.start_soon(runs)
@@ -557,8 +559,8 @@ async def test_who_opts_out_while_a_batch_waits_for_a_connection(store: str, mon
             before = claims
             await seen(lambda: claims >= before + 2)
             gateway.answer.set()
-        tally = await campaigns.tally(campaign)
-        assert (tally.state, tally.accepted, tally.suppressed) == (CampaignState.DONE, 4, 1)
+        counts = await campaigns.counts(campaign)
+        assert (counts.state, counts.accepted, counts.suppressed) == (CampaignState.DONE, 4, 1)
     assert waiting not in gateway.taken
 
 
@@ -568,8 +570,8 @@ async def test_limits_of_the_account_hold_here_too(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         await journal.limits.set("user", AccountLimits(max_request_rate=2))
         campaign = await planned(campaigns, *[1] * 5)
-        tally = await run(journal, gateway, campaign)
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 5)
+        counts = await run(journal, gateway, campaign)
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 5)
         batches = await campaigns.batches(campaign)
     claimed = sorted(batch.claimed_at for batch in batches if batch.claimed_at is not None)
     assert all(later - earlier > timedelta(seconds=1) for earlier, later in zip(claimed, claimed[2:], strict=False))
@@ -589,6 +591,6 @@ async def test_limits_that_allow_little(store: str) -> None:
         campaign = await planned(campaigns, 1, 1)
         troubled = Troubled(journal.campaigns_of("user"))
         troubled.trouble["claim"] = count
-        tally = await run(troubled, gateway, campaign)
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 2)
+        counts = await run(troubled, gateway, campaign)
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 2)
     assert claims < 12

@@ -122,7 +122,7 @@ class Life(RuleBasedStateMachine):
         """Run one, and its process is gone, at one of its writes."""
         self.do(self.world.run, self.a_plan(at), faults, how=how, requests=writes, concurrency=concurrency)
 
-    @rule(at=indices, what=st.sampled_from(["start", "pause", "resume", "cancel", "complete", "expire"]))
+    @rule(at=indices, what=st.sampled_from(["start", "pause", "resume", "cancel", "complete", "expire_leases"]))
     def order(self, at: int, what: str) -> None:
         """Give an order."""
         self.do(self.world.order, what, self.a_plan(at))
@@ -179,7 +179,7 @@ class Life(RuleBasedStateMachine):
         plan = self.world.plans[-1]
         self.haunt(-1, fault, sent, start=True)
         self.pass_time(2 * MINUTES)
-        self.order(-1, "expire")
+        self.order(-1, "expire_leases")
         if meanwhile == "finish":
             self.do(self.world.run, plan, [], how="on", requests=0, concurrency=1)
         else:

@@ -78,7 +78,7 @@ async def test_a_plan_is_stored_and_nothing_is_sent(journal: Journal) -> None:
     assert (made.messages, made.segments, made.enough, made.campaign.warnings) == (1, {1: 1005}, None, ())
     assert await stored(journal, made.id) == {(TEXT, None): [503, 502]}
     assert await all_numbers(journal, made.id) == numbers(1005)
-    assert (await journal.campaigns.tally(made.id)).planned == 1005
+    assert (await journal.campaigns.counts(made.id)).planned == 1005
 
 
 async def test_what_is_left_out_is_kept_with_its_place(journal: Journal, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ async def test_faulty_rows_refuse_the_plan(journal: Journal) -> None:
     assert "source 1, line 2: column 'n' is empty" in message
     assert "; and 10 more. No campaign is planned; --skip-faulty (in Python skip_faulty=True)" in message
     assert "1380" not in message
-    assert await journal.campaigns.every() == []
+    assert await journal.campaigns.all() == []
 
 
 async def test_faulty_rows_can_be_left_out(journal: Journal) -> None:
@@ -276,7 +276,7 @@ async def test_what_cannot_be_planned_is_refused(
     sources, text = arguments.pop("sources"), arguments.pop("text")
     with pytest.raises(error, match=what):
         await plan(journal, None, sources, text, **arguments)
-    assert await journal.campaigns.every() == []
+    assert await journal.campaigns.all() == []
 
 
 async def test_all_suppressed_is_nothing_to_send(journal: Journal) -> None:
@@ -298,7 +298,7 @@ async def test_a_plan_that_is_cancelled_is_discarded(journal: Journal) -> None:
         await plan(journal, None, iter(numbers(5000)), TEXT, on_progress=progress)
     assert scope.cancelled_caught
     assert told == [1000, 2000, 3000]
-    assert await journal.campaigns.every() == []
+    assert await journal.campaigns.all() == []
 
 
 async def test_a_failing_journal_stops_a_plan(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -311,7 +311,7 @@ async def test_a_failing_journal_stops_a_plan(journal: Journal, monkeypatch: pyt
     monkeypatch.setattr(journal.campaigns, "discard", refuse)
     with pytest.raises(JournalUnavailableError, match="disk full"):
         await plan(journal, None, numbers(5), TEXT)
-    (left,) = await journal.campaigns.every()
+    (left,) = await journal.campaigns.all()
     assert left.state is CampaignState.PLANNING
 
 
@@ -341,7 +341,7 @@ async def test_what_looks_like_a_column_and_is_none_stops_a_plan(journal: Journa
     for source in (path, rows):
         with pytest.raises(InvalidTextError, match="looks like a column and is none"):
             await plan(journal, None, source, text)
-        assert await journal.campaigns.every() == []
+        assert await journal.campaigns.all() == []
     made = await plan(journal, None, [path], text, literal=True)
     (message,) = await journal.campaigns.messages(made.id)
     assert message.message.text == text.replace("{name}", "Li")

@@ -211,7 +211,7 @@ async def test_report_before_the_lease_ran_out(store: str) -> None:
         await claimed(campaigns, campaign, lease=-1.0)
         await reported(journal, "m1", NUMBERS[:4])
         assert await campaigns.reconcile(campaign) == Reconciliation()
-        await campaigns.expire(campaign)
+        await campaigns.expire_leases(campaign)
         assert (await campaigns.reconcile(campaign)).batches == 1
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED]
 
@@ -222,7 +222,7 @@ async def test_answer_is_better_than_reports(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 5)
         claim = await claimed(campaigns, campaign, lease=-1.0)
-        await campaigns.expire(campaign)
+        await campaigns.expire_leases(campaign)
         await reported(journal, "m1", NUMBERS[:4])
         await campaigns.reconcile(campaign)
         assert not await campaigns.settle(claim, unknown(claim))
@@ -280,8 +280,8 @@ async def test_who_was_refused_is_not_asked_for(store: str) -> None:
         await campaigns.settle(claim, half)
         await reported(journal, "m1", [b, c])
         assert await campaigns.reconcile(campaign) == Reconciliation(batches=1, numbers=2)
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.failed, tally.unknown) == (2, 1, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.failed, counts.unknown) == (2, 1, 0)
 
 
 @pytest.mark.anyio
@@ -312,8 +312,8 @@ async def test_single_numbers(store: str) -> None:
         await reported(journal, "m1", [c])
         assert await campaigns.reconcile(campaign) == Reconciliation()
         assert (await states(campaigns, campaign))[c] == "accepted"
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.unknown) == (3, 1)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.unknown) == (3, 1)
 
 
 @pytest.mark.anyio
@@ -330,8 +330,8 @@ async def test_single_numbers_under_any_mid_of_the_answer(store: str) -> None:
         await reported(journal, "m5", [d])
         await campaigns.reconcile(campaign)
         assert set((await states(campaigns, campaign)).values()) == {"accepted"}
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.unknown) == (4, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.unknown) == (4, 0)
 
 
 @pytest.mark.anyio
@@ -344,12 +344,12 @@ async def test_single_numbers_that_are_to_be_sent_again(store: str) -> None:
         await campaigns.reconcile(campaign)
         assert [event.count for event in await campaigns.events(campaign) if event.what == "reconciled"] == [1]
         assert list((await states(campaigns, campaign)).values()) == ["accepted"] * 2 + ["planned"] * 2
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.planned, tally.numbers) == (2, 2, 4)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.planned, counts.numbers) == (2, 2, 4)
         second = await claimed(campaigns, campaign, "t2")
         assert second.numbers == (NUMBERS[0], NUMBERS[2])
         await reported(journal, "77", NUMBERS[2:3])
-        await campaigns.put_back(second, None)
+        await campaigns.release(second, None)
         await campaigns.reconcile(campaign)
         assert (await claimed(campaigns, campaign, "t3")).numbers == NUMBERS[:1]
         await campaigns.disclaim(campaign, "t3")
@@ -368,9 +368,9 @@ async def test_single_numbers_that_are_being_sent_again(store: str) -> None:
         second = await claimed(campaigns, campaign, "t2")
         await reported(journal, "77", NUMBERS[:3])
         await campaigns.reconcile(campaign)
-        assert (await campaigns.tally(campaign)).sending == 3
+        assert (await campaigns.counts(campaign)).sending == 3
         await campaigns.settle(second, accepted(second, "78"))
-        assert (await campaigns.tally(campaign)).accepted == 4
+        assert (await campaigns.counts(campaign)).accepted == 4
 
 
 @pytest.mark.anyio
@@ -379,8 +379,8 @@ async def test_mid_of_an_outcome_that_came_too_late(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 5)
         late = await claimed(campaigns, campaign, "t1", lease=-1.0)
-        await campaigns.expire(campaign)
-        await campaigns.put_back(late, None)
+        await campaigns.expire_leases(campaign)
+        await campaigns.release(late, None)
         now = await claimed(campaigns, campaign, "t2")
         await campaigns.settle(now, unknown(now))
         assert not await campaigns.settle(late, accepted(late, "m1"))
@@ -532,17 +532,17 @@ async def test_bound_while_it_is_sent_again(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         campaign = await doubtful(campaigns, 5)
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
         begun = await claimed(campaigns, campaign, "t9")
         await reported(journal, "m1", NUMBERS[:5])
         await campaigns.reconcile(campaign)
-        tally = await campaigns.tally(campaign)
-        assert (tally.sending, tally.accepted, tally.numbers) == (5, 0, 5)
+        counts = await campaigns.counts(campaign)
+        assert (counts.sending, counts.accepted, counts.numbers) == (5, 0, 5)
         await campaigns.settle(begun, accepted(begun, "m9"))
         await campaigns.reconcile(campaign)
         assert await all_batches(campaigns, campaign) == ["accepted", "accepted"]
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.numbers) == (5, 5)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.numbers) == (5, 5)
 
 
 @pytest.mark.anyio
@@ -551,7 +551,7 @@ async def test_bound_after_a_resend_was_ordered(store: str) -> None:
     async with opened(store) as (journal, campaigns):
         campaign = await doubtful(campaigns, 5, 5)
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
         begun = await claimed(campaigns, campaign, "t9")
         await campaigns.settle(
             begun, BatchResult(0, begun.numbers, failed=begun.numbers, error=ConnectionBrokenError(""))
@@ -562,6 +562,6 @@ async def test_bound_after_a_resend_was_ordered(store: str) -> None:
         assert (done.batches, done.numbers) == (2, 10)
         assert await all_batches(campaigns, campaign) == ["accepted", "accepted", "withdrawn", "withdrawn"]
         assert set((await states(campaigns, campaign)).values()) == {"accepted"}
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.failed, tally.numbers) == (10, 0, 10)
-        assert tally.state is CampaignState.RUNNING
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.failed, counts.numbers) == (10, 0, 10)
+        assert counts.state is CampaignState.RUNNING

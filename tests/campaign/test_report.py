@@ -26,7 +26,7 @@ from qxt_async.campaign.plan import plan
 from qxt_async.campaign.report import Language, ReportData, _Display, _words, render_report, report_data, write_report
 from qxt_async.errors import CampaignNotFoundError, InvalidConfigurationError
 from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.records import Tally
+from qxt_async.journal.records import CampaignCounts
 
 pytestmark = pytest.mark.anyio
 
@@ -80,15 +80,15 @@ class Shown(HTMLParser):
 
 
 async def test_a_report_shows_what_happened(journal: Journal, tmp_path: Path) -> None:
-    """Its figures are those of the tally and the status reports."""
+    """Its statistics agree with the counts and the status reports."""
     campaign = await sent_campaign(journal, 3400, size=100)
     path = tmp_path / "report.html"
     data = await write_report(journal, campaign, path)
-    tally, deliveries = data.tally, data.deliveries
+    counts, deliveries = data.counts, data.deliveries
     text = Shown(path.read_text("utf-8")).text
-    assert (tally.accepted, tally.failed, tally.unknown) == (3200, 100, 100)
+    assert (counts.accepted, counts.failed, counts.unknown) == (3200, 100, 100)
     for shown in (
-        f"{100 * deliveries.delivered / tally.accepted:.1f} %",
+        f"{100 * deliveries.delivered / counts.accepted:.1f} %",
         f"delivered {deliveries.delivered:,}",
         "accepted 3,200 94.1 % of planned",
         "21 invalid, 48 repeated, 11 suppressed",
@@ -115,20 +115,22 @@ async def test_figures_are_counted_once(store: str) -> None:
     async with open_journal(store) as journal:
         campaign = await sent_campaign(journal, 3400, size=100)
         data = await report_data(journal, campaign)
-    figures, deliveries = data.figures, data.deliveries
-    assert sum(moment.delivered for moment in figures.over_time) == deliveries.delivered
-    assert sum(moment.other for moment in figures.over_time) == data.reports - deliveries.delivered
-    assert sum(moment.accepted for moment in figures.over_time) == data.tally.accepted
-    assert len(figures.over_time) <= 62
-    steps = {later.at - earlier.at for earlier, later in zip(figures.over_time, figures.over_time[1:], strict=False)}
-    assert steps == {timedelta(seconds=figures.width)}
-    assert figures.over_time[0].at >= START
-    assert sum(count for _, count in figures.delays) == deliveries.delivered
-    assert sum(delivered + other for _, delivered, other in figures.areas) == data.reports
-    assert sum(count for _, _, count in figures.codes) == data.reports - deliveries.delivered
-    assert sum(numbers for *_, numbers in figures.troubles) == data.tally.failed + data.tally.unknown
-    assert dict(figures.segments) == {1: 3100, 2: 300}
-    assert (figures.messages, figures.healed) == (2, 0)
+    statistics, deliveries = data.statistics, data.deliveries
+    assert sum(moment.delivered for moment in statistics.over_time) == deliveries.delivered
+    assert sum(moment.other for moment in statistics.over_time) == data.reports - deliveries.delivered
+    assert sum(moment.accepted for moment in statistics.over_time) == data.counts.accepted
+    assert len(statistics.over_time) <= 62
+    steps = {
+        later.at - earlier.at for earlier, later in zip(statistics.over_time, statistics.over_time[1:], strict=False)
+    }
+    assert steps == {timedelta(seconds=statistics.width)}
+    assert statistics.over_time[0].at >= START
+    assert sum(count for _, count in statistics.delays) == deliveries.delivered
+    assert sum(delivered + other for _, delivered, other in statistics.areas) == data.reports
+    assert sum(count for _, _, count in statistics.codes) == data.reports - deliveries.delivered
+    assert sum(numbers for *_, numbers in statistics.troubles) == data.counts.failed + data.counts.unknown
+    assert dict(statistics.segments) == {1: 3100, 2: 300}
+    assert (statistics.messages, statistics.healed) == (2, 0)
     half, most = data.within(0.5), data.within(0.9)
     assert half is not None
     assert most is not None
@@ -168,16 +170,16 @@ async def test_a_report_is_one_page_that_loads_and_runs_nothing(journal: Journal
     """No script, no address, no handler, whatever stands in texts, codes, provinces and names."""
     campaign = await sent_campaign(journal, 300, size=100, text=HOSTILE, name=HOSTILE)
     data = await report_data(journal, campaign)
-    figures = attrs.evolve(
-        data.figures,
+    statistics = attrs.evolve(
+        data.statistics,
         areas=((HOSTILE, 5, 1),),
         codes=((HOSTILE, "failed", 3),),
         troubles=(("failed", HOSTILE, 1, 5),),
     )
-    events = [attrs.evolve(event, by=HOSTILE, detail=HOSTILE, what=HOSTILE) for event in data.events]
+    events = [attrs.evolve(event, actor=HOSTILE, detail=HOSTILE, what=HOSTILE) for event in data.events]
     record = attrs.evolve(data.campaign, warnings=(HOSTILE,))
-    tally = attrs.evolve(data.tally, reason=HOSTILE)
-    page = render_report(attrs.evolve(data, figures=figures, events=events, campaign=record, tally=tally))
+    counts = attrs.evolve(data.counts, reason=HOSTILE)
+    page = render_report(attrs.evolve(data, statistics=statistics, events=events, campaign=record, counts=counts))
     shown = Shown(page)
     assert not {"script", "iframe", "object", "embed", "form", "base", "a", "audio", "video"} & set(shown.tags)
     assert shown.tags.count("style") == 1
@@ -193,10 +195,10 @@ async def test_unknown_is_explained_even_when_nothing_is(journal: Journal) -> No
     """Batches that healed are told, with and without others that did not."""
     campaign = await sent_campaign(journal, 300, size=100)
     data = await report_data(journal, campaign)
-    healed = attrs.evolve(data, figures=attrs.evolve(data.figures, healed=4))
+    healed = attrs.evolve(data, statistics=attrs.evolve(data.statistics, healed=4))
     assert "Nothing is unknown" in Shown(render_report(data)).text
     assert "4 batches were unknown" in Shown(render_report(healed)).text
-    doubtful = attrs.evolve(healed, tally=attrs.evolve(data.tally, unknown=5))
+    doubtful = attrs.evolve(healed, counts=attrs.evolve(data.counts, unknown=5))
     text = Shown(render_report(doubtful)).text
     assert "Of 5 numbers nobody can say" in text
     assert "4 batches were unknown" in text
@@ -212,11 +214,11 @@ async def test_the_axis_of_time_shows_days_where_there_are_some(
     """Bars within a day are named by the hour, others by day and hour, and so is the head of the page."""
     campaign = await sent_campaign(journal, 300, size=100)
     data = await report_data(journal, campaign)
-    template = data.figures.over_time[0]
+    template = data.statistics.over_time[0]
     begin = datetime(2026, 11, 3, tzinfo=UTC)
     moments = tuple(attrs.evolve(template, at=begin + timedelta(seconds=place * width)) for place in range(bars))
-    figures = attrs.evolve(data.figures, over_time=moments, width=width)
-    page = render_report(attrs.evolve(data, figures=figures))
+    statistics = attrs.evolve(data.statistics, over_time=moments, width=width)
+    page = render_report(attrs.evolve(data, statistics=statistics))
     assert f">{first}<" in page
     assert f">{last}<" in page
     ending = last if len(last) == 5 else "2026-11-06 08:00"
@@ -227,8 +229,8 @@ async def test_a_small_share_is_not_nothing(journal: Journal) -> None:
     """Three unknown numbers of 19,949 are less than 0.1 %, and what was accepted is not 100 %."""
     campaign = await sent_campaign(journal, 300, size=100)
     data = await report_data(journal, campaign)
-    tally = attrs.evolve(data.tally, accepted=19_946, unknown=3)
-    text = Shown(render_report(attrs.evolve(data, tally=tally))).text
+    counts = attrs.evolve(data.counts, accepted=19_946, unknown=3)
+    text = Shown(render_report(attrs.evolve(data, counts=counts))).text
     assert "accepted 19,946 > 99.9 % of planned" in text
     assert "unknown 3 < 0.1 % of planned" in text
 
@@ -262,11 +264,11 @@ async def test_the_axis_of_time_has_a_handful_of_labels(
     data = await report_data(journal, campaign)
     begin = datetime(2026, 11, 3, 1, tzinfo=UTC) + timedelta(seconds=7 * width)
     moments = tuple(
-        attrs.evolve(data.figures.over_time[0], at=begin + timedelta(seconds=place * width), delivered=3, other=1)
+        attrs.evolve(data.statistics.over_time[0], at=begin + timedelta(seconds=place * width), delivered=3, other=1)
         for place in range(52)
     )
-    figures = attrs.evolve(data.figures, over_time=moments, width=width)
-    page = render_report(attrs.evolve(data, figures=figures))
+    statistics = attrs.evolve(data.statistics, over_time=moments, width=width)
+    page = render_report(attrs.evolve(data, statistics=statistics))
     found = re.findall(r'<svg[^>]*class="chart stacked (?:wide|narrow)".*?</svg>', page, re.DOTALL)
     axes = [chart.partition('class="axis x"')[2] for chart in found]
     labels = [re.findall(r"<text[^>]*>([^<]+)</text>", axis) for axis in axes]
@@ -340,9 +342,9 @@ async def test_what_a_report_cannot_be_is_refused(
 
 
 async def _with_reports(data: ReportData) -> ReportData:
-    figures = attrs.evolve(data.figures, delays=((3, 5),))
-    tally: Tally = data.tally
-    return attrs.evolve(data, figures=figures, tally=tally)
+    statistics = attrs.evolve(data.statistics, delays=((3, 5),))
+    counts: CampaignCounts = data.counts
+    return attrs.evolve(data, statistics=statistics, counts=counts)
 
 
 # --- in a browser -----------------------------------------------------------------------------------------------------

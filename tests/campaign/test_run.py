@@ -33,7 +33,7 @@ from qxt_async.errors import (
     JournalUnavailableError,
 )
 from qxt_async.journal.campaigns import CampaignStore
-from qxt_async.journal.records import BatchState, CampaignState, NumberState, PlannedBatch, Tally
+from qxt_async.journal.records import BatchState, CampaignCounts, CampaignState, NumberState, PlannedBatch
 from qxt_async.simulator import Fault, SimulatedGateway
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "_SHARE", math.inf)
 
 
-async def run(campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, **changes: object) -> Tally:
+async def run(campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, **changes: object) -> CampaignCounts:
     """Run it once."""
     return await CampaignRunner(_Journal(campaigns), client_of(gateway), quick(**changes)).run(campaign)
 
@@ -70,8 +70,8 @@ async def test_all_of_it_is_sent(store: str) -> None:
         other = Message("【测试】再见", extno="12")
         await campaigns.add(campaign, [PlannedBatch(HELLO, NUMBERS[:10]), PlannedBatch(other, NUMBERS[10:15])])
         await campaigns.finish(campaign)
-        tally = await run(campaigns, gateway, campaign, on_progress=told.append, show_deliveries=True)
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 15)
+        counts = await run(campaigns, gateway, campaign, on_progress=told.append, show_deliveries=True)
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 15)
         assert {(send.text, send.extno, send.numbers) for send in gateway.sends} == {
             (HELLO.text, "", NUMBERS[:10]),
             (other.text, "12", NUMBERS[10:15]),
@@ -80,7 +80,7 @@ async def test_all_of_it_is_sent(store: str) -> None:
         mids = {number: send.mid for send in gateway.sends for number in send.numbers}
         assert {record.number: record.mid for record in records} == mids
         assert [event.what for event in await campaigns.events(campaign)] == ["planned", "running", "done"]
-    assert told[-1].tally == tally
+    assert told[-1].counts == counts
     assert told[-1].deliveries is not None
     assert told[-1].seconds_left in (0.0, None)
     assert all(each.elapsed >= 0 and each.speed >= 0 for each in told)
@@ -110,7 +110,7 @@ async def test_two_runners_share(store: str) -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(run, one, gateway, campaign)
             group.start_soon(run, other, gateway, campaign)
-        assert (await one.tally(campaign)).state is CampaignState.DONE
+        assert (await one.counts(campaign)).state is CampaignState.DONE
     assert set(gateway.taken.values()) == {1}
     assert len(gateway.taken) == 60
 
@@ -122,8 +122,8 @@ async def test_what_a_dead_process_left(store: str) -> None:
         campaign = await planned(campaigns, 3, 3)
         await campaigns.start(campaign)
         await claimed(campaigns, campaign, lease=0.1)
-        tally = await run(campaigns, gateway, campaign)
-        assert (tally.state, tally.unknown, tally.accepted) == (CampaignState.DONE, 3, 3)
+        counts = await run(campaigns, gateway, campaign)
+        assert (counts.state, counts.unknown, counts.accepted) == (CampaignState.DONE, 3, 3)
     assert set(gateway.taken) == set(NUMBERS[3:6])
 
 
@@ -144,8 +144,8 @@ async def test_outcomes(store: str, fault: str, state: NumberState) -> None:
     gateway.fail_next(fault)
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
-        tally = await run(campaigns, gateway, campaign)
-        assert tally.state is CampaignState.DONE
+        counts = await run(campaigns, gateway, campaign)
+        assert counts.state is CampaignState.DONE
         assert set((await states(campaigns, campaign)).values()) == {state}
     assert len([request for request in gateway.requests if request.endpoint == "smssenderv2"]) == 1
 
@@ -181,9 +181,9 @@ async def test_wrong_password(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[2] * 20)
         wrong = client_of(gateway, password="wrong")
-        tally = await CampaignRunner(_Journal(campaigns), wrong, QUICK).run(campaign)
-        assert (tally.state, tally.planned) == (CampaignState.PAUSED, 40)
-        assert "does not accept the password" in tally.reason
+        counts = await CampaignRunner(_Journal(campaigns), wrong, QUICK).run(campaign)
+        assert (counts.state, counts.planned) == (CampaignState.PAUSED, 40)
+        assert "does not accept the password" in counts.reason
         assert (await campaigns.batches(campaign))[0].error == "wrong-password"
         assert (await run(campaigns, gateway, campaign)).accepted == 40
     assert set(gateway.taken.values()) == {1}
@@ -198,10 +198,10 @@ async def test_forbidden(store: str, of: Literal["send", "balance"]) -> None:
         campaign = await planned(campaigns, *[2] * 20)
         narrow = client_of(gateway, max_concurrency=1)
         options = attrs.evolve(QUICK, check_balance=of == "balance")
-        tally = await CampaignRunner(_Journal(campaigns), narrow, options).run(campaign)
+        counts = await CampaignRunner(_Journal(campaigns), narrow, options).run(campaign)
         met = 2 if of == "send" else 0
-        assert (tally.state, tally.unknown, tally.planned) == (CampaignState.PAUSED, met, 40 - met)
-        assert tally.reason.endswith(
+        assert (counts.state, counts.unknown, counts.planned) == (CampaignState.PAUSED, met, 40 - met)
+        assert counts.reason.endswith(
             "HTTP 403: forbidden, before or after the gateway took it; check base_url and what stands between"
         )
         assert (await run(campaigns, gateway, campaign)).accepted == 40 - met
@@ -215,9 +215,9 @@ async def test_batch_that_this_client_cannot_send(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 2, message=Message(HELLO.text, extno="1" * 18))
         narrow = client_of(gateway, channel_digits=4)
-        tally = await CampaignRunner(_Journal(campaigns), narrow, QUICK).run(campaign)
-        assert (tally.state, tally.planned) == (CampaignState.PAUSED, 2)
-        assert "extno" in tally.reason
+        counts = await CampaignRunner(_Journal(campaigns), narrow, QUICK).run(campaign)
+        assert (counts.state, counts.planned) == (CampaignState.PAUSED, 2)
+        assert "extno" in counts.reason
 
 
 async def test_failures_in_a_row(store: str) -> None:
@@ -229,12 +229,12 @@ async def test_failures_in_a_row(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 50)
         one_at_a_time = client_of(gateway, max_concurrency=1)
-        tally = await CampaignRunner(_Journal(campaigns), one_at_a_time, quick(max_consecutive_failures=3)).run(
+        counts = await CampaignRunner(_Journal(campaigns), one_at_a_time, quick(max_consecutive_failures=3)).run(
             campaign
         )
-        assert (tally.state, tally.accepted) == (CampaignState.PAUSED, 1)
-        assert 5 <= tally.failed <= 6  # one may have been taken from the plan ahead of its turn
-        assert "in a row were not accepted: the gateway failed" in tally.reason
+        assert (counts.state, counts.accepted) == (CampaignState.PAUSED, 1)
+        assert 5 <= counts.failed <= 6  # one may have been taken from the plan ahead of its turn
+        assert "in a row were not accepted: the gateway failed" in counts.reason
 
 
 def test_a_full_row_is_a_reason_until_it_is_heeded() -> None:
@@ -273,7 +273,7 @@ async def test_journal_that_refuses_now_and_then(store: str, monkeypatch: pytest
     now = [0.0]
     monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
     async with opened(store) as (_, campaigns):
-        run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), quick(patience=60.0), 1)
+        run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), quick(journal_timeout=60.0), 1)
         for moment, ends in ((0, False), (3600, False), (3610, False), (3635, False), (3660, True)):
             now[0] = float(moment)
             run_of_it._journal_refused(JournalUnavailableError("away"))
@@ -288,9 +288,9 @@ async def test_balance_that_does_not_suffice(store: str) -> None:
     gateway = SimulatedGateway(balance=9)
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 5, segments=2)
-        tally = await run(campaigns, gateway, campaign, check_balance=True)
-        assert (tally.state, tally.planned) == (CampaignState.PAUSED, 5)
-        assert tally.reason == "the balance is 9, at least 10 are wanted"
+        counts = await run(campaigns, gateway, campaign, check_balance=True)
+        assert (counts.state, counts.planned) == (CampaignState.PAUSED, 5)
+        assert counts.reason == "the balance is 9, at least 10 are wanted"
         gateway.balance = 10
         told: list[RunProgress] = []
         assert (await run(campaigns, gateway, campaign, check_balance=True, on_progress=told.append)).accepted == 5
@@ -302,9 +302,9 @@ async def test_balance_that_runs_out(store: str) -> None:
     gateway = SimulatedGateway(balance=25)
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[2] * 20)
-        tally = await run(campaigns, gateway, campaign, check_balance=True, balance_every=4)
-        assert tally.state is CampaignState.PAUSED
-        assert 0 < tally.accepted < 25
+        counts = await run(campaigns, gateway, campaign, check_balance=True, balance_every=4)
+        assert counts.state is CampaignState.PAUSED
+        assert 0 < counts.accepted < 25
     assert all(send.delivers for send in gateway.sends)
 
 
@@ -314,8 +314,8 @@ async def test_floor(store: str) -> None:
     async with opened(store) as (_, campaigns):
         for numbers, floor, wanted in ((5, 100, 100), (10, 1, 100)):
             campaign = await planned(campaigns, numbers, segments=10)
-            tally = await run(campaigns, gateway, campaign, check_balance=True, min_balance=floor)
-            assert tally.reason == f"the balance is 99, at least {wanted} are wanted"
+            counts = await run(campaigns, gateway, campaign, check_balance=True, min_balance=floor)
+            assert counts.reason == f"the balance is 99, at least {wanted} are wanted"
 
 
 async def test_balance_that_cannot_be_asked(store: str) -> None:
@@ -324,8 +324,8 @@ async def test_balance_that_cannot_be_asked(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 5)
         gateway.fail_next("http-500", times=3, of="balance")
-        tally = await run(campaigns, gateway, campaign, check_balance=True)
-        assert tally.reason.startswith("the balance cannot be asked")
+        counts = await run(campaigns, gateway, campaign, check_balance=True)
+        assert counts.reason.startswith("the balance cannot be asked")
         gateway.fail_next("http-500", of="balance")
         assert (await run(campaigns, gateway, campaign, check_balance=True)).accepted == 5
 
@@ -342,15 +342,17 @@ async def test_balance_of_a_wrong_account(store: str) -> None:
             await seen(lambda: bool(told) and told[-1].waiting.startswith("paused"))
             assert gateway.sends == ()
             await campaigns.resume(campaign)
-        assert (await campaigns.tally(campaign)).accepted == 5
+        assert (await campaigns.counts(campaign)).accepted == 5
 
 
 async def run_waiting(
     campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, told: list[RunProgress]
 ) -> None:
     """Run with a balance check, waiting while it is paused."""
-    tally = await run(campaigns, gateway, campaign, check_balance=True, wait_while_paused=True, on_progress=told.append)
-    assert tally.accepted == 5
+    counts = await run(
+        campaigns, gateway, campaign, check_balance=True, wait_while_paused=True, on_progress=told.append
+    )
+    assert counts.accepted == 5
 
 
 # --- orders ------------------------------------------------------------------------------------------------------
@@ -358,14 +360,14 @@ async def run_waiting(
 
 async def ordered(
     campaigns: CampaignStore, campaign: int, order: Callable[[CampaignRunner], object], **changes: object
-) -> tuple[Tally, SlowGateway]:
+) -> tuple[CampaignCounts, SlowGateway]:
     """Run with a gateway that answers only after an order was given while requests were under way."""
     gateway = SlowGateway()
     runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=2), quick(**changes))
-    tallies: list[Tally] = []
+    all_counts: list[CampaignCounts] = []
 
     async def runs() -> None:
-        tallies.append(await runner.run(campaign))
+        all_counts.append(await runner.run(campaign))
 
     async with anyio.create_task_group() as group:
         group.start_soon(runs)
@@ -374,25 +376,25 @@ async def ordered(
         if given is not None:
             await given  # type: ignore[misc]
         gateway.answer.set()
-    return tallies[0], gateway
+    return all_counts[0], gateway
 
 
 async def test_pause_from_elsewhere(store: str) -> None:
     """From a pause on nothing is begun, what is under way is finished, and the run returns with the reason."""
     async with opened(store) as (_, campaigns), opened(store) as (_, elsewhere):
         campaign = await planned(campaigns, *[1] * 20)
-        tally, gateway = await ordered(campaigns, campaign, lambda _: elsewhere.pause(campaign, "lunch"))
-        assert (tally.state, tally.reason) == (CampaignState.PAUSED, "lunch")
-        assert tally.accepted == len(gateway.sends) <= 2
-        assert tally.planned == 20 - tally.accepted
+        counts, gateway = await ordered(campaigns, campaign, lambda _: elsewhere.pause(campaign, "lunch"))
+        assert (counts.state, counts.reason) == (CampaignState.PAUSED, "lunch")
+        assert counts.accepted == len(gateway.sends) <= 2
+        assert counts.planned == 20 - counts.accepted
 
 
 async def test_cancel_from_elsewhere(store: str) -> None:
     """A cancelled campaign ends as soon; what was not sent is cancelled."""
     async with opened(store) as (_, campaigns), opened(store) as (_, elsewhere):
         campaign = await planned(campaigns, *[1] * 20)
-        tally, _ = await ordered(campaigns, campaign, lambda _: elsewhere.cancel(campaign))
-        assert tally.state is CampaignState.CANCELLED
+        counts, _ = await ordered(campaigns, campaign, lambda _: elsewhere.cancel(campaign))
+        assert counts.state is CampaignState.CANCELLED
         assert NumberState.CANCELLED in set((await states(campaigns, campaign)).values())
 
 
@@ -408,9 +410,9 @@ async def test_stop(store: str) -> None:
             before = len(told)
             await seen(lambda: len(told) > before + 2)
 
-        tally, gateway = await ordered(campaigns, campaign, stop, on_progress=told.append)
-        assert (tally.state, tally.sending, tally.unknown) == (CampaignState.RUNNING, 0, 0)
-        assert tally.accepted == len(gateway.sends) <= 2
+        counts, gateway = await ordered(campaigns, campaign, stop, on_progress=told.append)
+        assert (counts.state, counts.sending, counts.unknown) == (CampaignState.RUNNING, 0, 0)
+        assert counts.accepted == len(gateway.sends) <= 2
         assert (await run(campaigns, gateway, campaign)).state is CampaignState.DONE
     assert set(gateway.taken.values()) == {1}
 
@@ -470,10 +472,10 @@ async def test_pause_and_resume_from_elsewhere(store: str) -> None:
             assert not runner.stopping
             await elsewhere.resume(campaign)
 
-        tally, gateway = await ordered(
+        counts, gateway = await ordered(
             campaigns, campaign, pause_for_a_while, wait_while_paused=True, on_progress=told.append
         )
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 20)
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 20)
     assert set(gateway.taken.values()) == {1}
 
 
@@ -500,7 +502,7 @@ async def test_on_progress_that_fails(store: str) -> None:
         campaign = await planned(campaigns, *[1] * 5)
         with pytest.raises(ZeroDivisionError):
             await run(campaigns, gateway, campaign, on_progress=lambda _: 1 // 0)
-        assert (await campaigns.tally(campaign)).sending == 0
+        assert (await campaigns.counts(campaign)).sending == 0
         assert (await run(campaigns, gateway, campaign)).state is CampaignState.DONE
     assert set(gateway.taken.values()) == {1}
 
@@ -569,10 +571,10 @@ async def test_reconciling_before_it_runs(store: str) -> None:
         await campaigns.settle(claim, unknown(claim))
         await campaigns.pause(campaign, "look")
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
         await reported(journal, "m1", claim.numbers)
-        tally = await run(campaigns, gateway, campaign)
-        assert (tally.state, tally.accepted, gateway.sends) == (CampaignState.DONE, 3, ())
+        counts = await run(campaigns, gateway, campaign)
+        assert (counts.state, counts.accepted, gateway.sends) == (CampaignState.DONE, 3, ())
 
 
 async def test_reconciling_while_it_runs(store: str) -> None:
@@ -587,10 +589,10 @@ async def test_reconciling_while_it_runs(store: str) -> None:
         told: list[RunProgress] = []
 
         async def bound(_: CampaignRunner) -> None:
-            await seen(lambda: bool(told) and not told[-1].tally.unknown)
+            await seen(lambda: bool(told) and not told[-1].counts.unknown)
 
-        tally, _ = await ordered(campaigns, campaign, bound, reconcile_every=0.01, on_progress=told.append)
-        assert tally.accepted == 6
+        counts, _ = await ordered(campaigns, campaign, bound, reconcile_every=0.01, on_progress=told.append)
+        assert counts.accepted == 6
 
 
 # --- signals -----------------------------------------------------------------------------------------------------
@@ -603,10 +605,10 @@ async def test_signals(store: str, signals: int) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
-        tallies: list[Tally | None] = []
+        all_counts: list[CampaignCounts | None] = []
 
         async def runs() -> None:
-            tallies.append(await run_until_signalled(runner, campaign))
+            all_counts.append(await run_until_signalled(runner, campaign))
 
         async with anyio.create_task_group() as group:
             group.start_soon(runs)
@@ -617,10 +619,10 @@ async def test_signals(store: str, signals: int) -> None:
                 signal.raise_signal(signal.SIGINT)
             else:
                 gateway.answer.set()
-        tally = await campaigns.tally(campaign)
-        assert tally.state is CampaignState.RUNNING
-        assert (tally.accepted, tally.unknown) == ((1, 0) if signals == 1 else (0, 1))
-        assert tallies == [tally if signals == 1 else None]
+        counts = await campaigns.counts(campaign)
+        assert counts.state is CampaignState.RUNNING
+        assert (counts.accepted, counts.unknown) == ((1, 0) if signals == 1 else (0, 1))
+        assert all_counts == [counts if signals == 1 else None]
 
 
 async def test_only_a_second_signal_cuts_off(store: str) -> None:
@@ -630,10 +632,10 @@ async def test_only_a_second_signal_cuts_off(store: str) -> None:
         campaign = await planned(campaigns, *[1] * 5)
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
         heard: list[signal.Signals] = []
-        tallies: list[Tally | None] = []
+        all_counts: list[CampaignCounts | None] = []
 
         async def runs() -> None:
-            tallies.append(await run_until_signalled(runner, campaign, on_stopping=heard.append))
+            all_counts.append(await run_until_signalled(runner, campaign, on_stopping=heard.append))
 
         async with anyio.create_task_group() as group:
             group.start_soon(runs)
@@ -641,12 +643,12 @@ async def test_only_a_second_signal_cuts_off(store: str) -> None:
             await campaigns.pause(campaign, "lunch")
             await seen(lambda: runner.stopping)
             signal.raise_signal(signal.SIGINT)
-            await seen(lambda: bool(heard or tallies))
+            await seen(lambda: bool(heard or all_counts))
             gateway.answer.set()
         assert heard == [signal.SIGINT]
-        tally = await campaigns.tally(campaign)
-        assert (tally.state, tally.accepted, tally.unknown) == (CampaignState.PAUSED, 1, 0)
-        assert tallies == [tally]
+        counts = await campaigns.counts(campaign)
+        assert (counts.state, counts.accepted, counts.unknown) == (CampaignState.PAUSED, 1, 0)
+        assert all_counts == [counts]
 
 
 async def test_run_until_signalled_without_a_signal(store: str) -> None:
@@ -655,9 +657,9 @@ async def test_run_until_signalled_without_a_signal(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         runner = CampaignRunner(_Journal(campaigns), client_of(gateway), QUICK)
-        tally = await run_until_signalled(runner, campaign)
-        assert tally is not None
-        assert tally.accepted == 3
+        counts = await run_until_signalled(runner, campaign)
+        assert counts is not None
+        assert counts.accepted == 3
         with pytest.raises(CampaignNotFoundError):
             await run_until_signalled(runner, 99)
 
@@ -672,6 +674,6 @@ async def test_resend_is_run(store: str) -> None:
         await campaigns.settle(claim, failed(claim))
         await campaigns.complete(campaign)
         preview = await campaigns.preview_resend(campaign, BatchState.FAILED)
-        await campaigns.resend(campaign, BatchState.FAILED, expected=preview, by="ann")
-        tally = await run(campaigns, gateway, campaign)
-        assert (tally.state, tally.accepted, tally.failed) == (CampaignState.DONE, 3, 0)
+        await campaigns.resend(campaign, BatchState.FAILED, expected=preview, actor="ann")
+        counts = await run(campaigns, gateway, campaign)
+        assert (counts.state, counts.accepted, counts.failed) == (CampaignState.DONE, 3, 0)

@@ -32,10 +32,10 @@ async def test_fresh_claim_of_another_process_is_not_expired(store: str) -> None
     async with opened(store) as (_, one), opened(store) as (_, other):
         campaign = await running(one, 2)
         claim = await claimed(one, campaign, lease=60.0)
-        assert await other.expire(campaign) == 0
-        assert await other.expire(campaign, alive=["somebody else"]) == 0
+        assert await other.expire_leases(campaign) == 0
+        assert await other.expire_leases(campaign, alive=["somebody else"]) == 0
         assert await all_batches(other, campaign) == [BatchState.SENDING]
-        assert (await one.tally(campaign)).sending == 2
+        assert (await one.counts(campaign)).sending == 2
         assert await one.settle(claim, accepted(claim))
 
 
@@ -46,7 +46,7 @@ async def test_claim_whose_lease_is_over_is_expired_whatever_the_leeway(store: s
         set_clock(one, hours=0)
         await claimed(one, campaign, lease=60.0)
         set_clock(other, hours=1)
-        assert await other.expire(campaign) == 1
+        assert await other.expire_leases(campaign) == 1
         assert await all_batches(other, campaign) == [BatchState.UNKNOWN]
 
 
@@ -58,19 +58,19 @@ async def test_second_attempt_is_put_back_by_its_own_token_only(store: str, toke
         campaign, _ = await expired_and_ordered_again(campaigns)
         second = await claimed(campaigns, campaign, "stale")
         assert second.doubtful
-        assert await campaigns.put_back(second, None)
+        assert await campaigns.release(second, None)
         again = await claimed(campaigns, campaign, "own")
         wrong = attrs.evolve(again, token=token)
-        assert not await campaigns.put_back(wrong, NotSentError("no way"), attempts=attempts)
+        assert not await campaigns.release(wrong, NotSentError("no way"), attempts=attempts)
         first, now = await campaigns.batches(campaign)
         assert (first.state, first.successor, first.superseded) == (BatchState.UNKNOWN, now.id, 2)
         assert (now.state, now.error, now.unknown) == (BatchState.SENDING, "", 0)
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.sending, tally.unknown) == (2, 2, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.sending, counts.unknown) == (2, 2, 0)
         assert await campaigns.settle(again, accepted(again))
-        assert not await campaigns.put_back(wrong, NotSentError("no way"), attempts=attempts)
+        assert not await campaigns.release(wrong, NotSentError("no way"), attempts=attempts)
         assert set((await states(campaigns, campaign)).values()) == {"accepted"}
-        assert (await campaigns.tally(campaign)).accepted == 2
+        assert (await campaigns.counts(campaign)).accepted == 2
 
 
 async def test_second_attempt_that_is_given_up_leaves_the_first_one(store: str) -> None:
@@ -78,14 +78,14 @@ async def test_second_attempt_that_is_given_up_leaves_the_first_one(store: str) 
     async with opened(store) as (journal, campaigns):
         campaign, _ = await expired_and_ordered_again(campaigns)
         second = await claimed(campaigns, campaign, "t2")
-        assert await campaigns.put_back(second, NotSentError("no way"), attempts=1)
+        assert await campaigns.release(second, NotSentError("no way"), attempts=1)
         first, given_up = await campaigns.batches(campaign)
         assert (first.state, first.successor, first.superseded, first.unknown) == (BatchState.UNKNOWN, None, 0, 2)
         assert (given_up.state, given_up.error) == (BatchState.WITHDRAWN, "NotSentError")
         assert (given_up.unknown, given_up.failed) == (0, 0)
         assert set((await states(campaigns, campaign)).values()) == {"unknown"}
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.unknown, tally.failed) == (2, 2, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.unknown, counts.failed) == (2, 2, 0)
         await reported(journal, "77", second.numbers)
         assert (await campaigns.reconcile(campaign)).numbers == 2
         assert set((await states(campaigns, campaign)).values()) == {"accepted"}
@@ -96,10 +96,10 @@ async def test_second_attempt_at_a_part_that_is_given_up(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await ordered_again(campaigns, part=True)
         second = await claimed(campaigns, campaign, "t2")
-        assert await campaigns.put_back(second, NotSentError("no way"), attempts=1)
+        assert await campaigns.release(second, NotSentError("no way"), attempts=1)
         assert list((await states(campaigns, campaign)).values()) == ["accepted"] + ["unknown"] * 3
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.accepted, tally.unknown, tally.failed) == (4, 1, 3, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.accepted, counts.unknown, counts.failed) == (4, 1, 3, 0)
         assert (await campaigns.preview_resend(campaign, BatchState.UNKNOWN)).numbers == 3
 
 
@@ -109,13 +109,13 @@ async def test_second_attempt_that_is_given_up_after_a_third_was_ordered(store: 
     async with opened(store) as (_, campaigns):
         campaign, _ = await expired_and_ordered_again(campaigns)
         second = await claimed(campaigns, campaign, "t2", lease=-1.0)
-        await campaigns.expire(campaign)
+        await campaigns.expire_leases(campaign)
         await order_again(campaigns, campaign)
-        assert await campaigns.put_back(second, NotSentError("no way"), attempts=attempts)
+        assert await campaigns.release(second, NotSentError("no way"), attempts=attempts)
         assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.UNKNOWN, BatchState.PLANNED]
         assert set((await states(campaigns, campaign)).values()) == {"planned"}
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.planned, tally.unknown, tally.failed) == (2, 2, 0, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.planned, counts.unknown, counts.failed) == (2, 2, 0, 0)
         assert (await claimed(campaigns, campaign, "t3")).numbers == second.numbers
         assert await campaigns.claim(campaign, token="t4", lease=60.0) is None
 
@@ -131,13 +131,13 @@ async def test_disclaimed_claim_leaves_no_trace(store: str, doubtful: bool) -> N
         assert await campaigns.disclaim(campaign, "t2")
         await journal.unsuppress(NUMBERS[:1])
         assert set((await states(campaigns, campaign)).values()) == {"planned"}
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.planned, tally.suppressed) == (3, 3, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.planned, counts.suppressed) == (3, 3, 0)
         again = await claimed(campaigns, campaign, "t3")
         assert (again.numbers, again.unsent) == (NUMBERS[:3], 0)
         await campaigns.settle(again, accepted(again))
         assert set((await states(campaigns, campaign)).values()) == {"accepted"}
-        assert (await campaigns.tally(campaign)).accepted == 3
+        assert (await campaigns.counts(campaign)).accepted == 3
 
 
 async def test_disclaim_takes_back_its_own_claim_only(store: str) -> None:
@@ -167,8 +167,8 @@ async def test_late_word_that_it_is_unknown_leaves_what_was_ordered(store: str, 
         assert (first.state, first.successor, first.superseded) == (BatchState.UNKNOWN, second.id, 2)
         assert (first.unknown, first.failed, second.state) == (0, 0, BatchState.PLANNED)
         assert set((await states(campaigns, campaign)).values()) == {"planned"}
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.planned, tally.unknown, tally.failed) == (2, 2, 0, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.planned, counts.unknown, counts.failed) == (2, 2, 0, 0)
         again = await claimed(campaigns, campaign, "t2")
         assert again.numbers == claim.numbers
         await campaigns.settle(again, accepted(again))

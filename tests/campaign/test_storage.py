@@ -26,7 +26,7 @@ from qxt_async.models import BatchResult
 from qxt_async.sending.attempts import ClaimedBatch
 from qxt_async.simulator import SimulatedGateway
 
-QUICK = RunOptions(check_balance=False, poll_interval=0.01, patience=0.3)
+QUICK = RunOptions(check_balance=False, poll_interval=0.01, journal_timeout=0.3)
 
 
 def runner_of(journal: Any, gateway: SimulatedGateway, options: RunOptions = QUICK) -> CampaignRunner:
@@ -38,7 +38,9 @@ def runner_of(journal: Any, gateway: SimulatedGateway, options: RunOptions = QUI
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("operation", ["claim", "settle", "outlook", "complete", "cost_ahead", "pause", "reconcile"])
+@pytest.mark.parametrize(
+    "operation", ["claim", "settle", "pending_work", "complete", "cost_ahead", "pause", "reconcile"]
+)
 @pytest.mark.parametrize("done", [False, True])
 async def test_refusals_that_pass(tmp_path: Path, operation: str, done: bool) -> None:
     """Whatever the journal refuses for a moment, with or without having done it, all is sent once and the run ends."""
@@ -46,7 +48,7 @@ async def test_refusals_that_pass(tmp_path: Path, operation: str, done: bool) ->
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 10)
         troubled = Troubled(campaigns)
-        options = RunOptions(balance_every=3, poll_interval=0.01, patience=30, reconcile_every=0.01)
+        options = RunOptions(balance_every=3, poll_interval=0.01, journal_timeout=30, reconcile_every=0.01)
         troubled.trouble[operation] = times(2, done=done)
         if operation == "pause":
             gateway.fail_next("error-7")
@@ -67,7 +69,7 @@ async def test_unclear_commit(tmp_path: Path) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["claim"] = times(1, done=True)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, patience=1)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, journal_timeout=1)  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
             await executor.execute(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.SENDING]
@@ -80,9 +82,9 @@ async def test_unclear_commit(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("operation", ["claim", "settle", "outlook"])
+@pytest.mark.parametrize("operation", ["claim", "settle", "pending_work"])
 async def test_refusal_that_lasts(tmp_path: Path, operation: str) -> None:
-    """When the journal refuses for longer than the patience, the run ends with its error, and has sent nothing more."""
+    """When the journal refuses for too long, the run ends with its error, and has sent nothing more."""
     gateway = SimulatedGateway()
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 40)
@@ -93,7 +95,7 @@ async def test_refusal_that_lasts(tmp_path: Path, operation: str) -> None:
             await CampaignRunner(troubled, one, attrs.evolve(QUICK, lease_margin=0.5)).run(campaign)  # type: ignore[arg-type]
         found = await states(campaigns, campaign)
         assert {found[number] for number in gateway.taken} <= {NumberState.UNKNOWN, NumberState.ACCEPTED}
-        assert len(gateway.taken) <= {"claim": 0, "settle": 2, "outlook": 40}[operation]
+        assert len(gateway.taken) <= {"claim": 0, "settle": 2, "pending_work": 40}[operation]
         assert (await runner_of(Troubled(campaigns), gateway).run(campaign)).planned == 0
     assert set(gateway.taken.values()) == {1}
 
@@ -180,8 +182,8 @@ async def test_clock_that_jumps(tmp_path: Path) -> None:
         options = RunOptions(
             check_balance=False, poll_interval=0.01, retry=RetryPolicy(30, backoff=0.01, max_backoff=0.01)
         )
-        tally = await CampaignRunner(Troubled(campaigns), client_of(gateway), options).run(campaign)  # type: ignore[arg-type]
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 50)
+        counts = await CampaignRunner(Troubled(campaigns), client_of(gateway), options).run(campaign)  # type: ignore[arg-type]
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 50)
     assert set(gateway.taken.values()) == {1}
 
 
@@ -214,7 +216,7 @@ async def test_claim_that_took_too_long(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, 2)
         await campaigns.start(campaign)
-        executor = BatchSender(campaigns, client_of(gateway), retry=RetryPolicy(3), lease_margin=0.0, patience=1)
+        executor = BatchSender(campaigns, client_of(gateway), retry=RetryPolicy(3), lease_margin=0.0, journal_timeout=1)
         execution = await executor.execute(campaign)
         assert execution is not None
         assert (execution.fate, execution.result) == (AttemptOutcome.GIVEN_UP, None)
@@ -230,7 +232,7 @@ async def test_cancelled_before_it_began(tmp_path: Path) -> None:
         campaign = await planned(campaigns, 2)
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=5, patience=1)  # type: ignore[arg-type]
+        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=5, journal_timeout=1)  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
             troubled.trouble["claim"] = lambda done: group.cancel_scope.cancel() if done else None
             group.start_soon(executor.execute, campaign)
@@ -266,7 +268,7 @@ def test_disk_full(tmp_path: Path) -> None:
     numbers = [f"138{index:08d}" for index in range(2000)]
     campaign = anyio.run(planned_in, path, numbers, 20)
     with gateway(1) as books:
-        runner = Runner(path, campaign, books.url, 5.0, patience=0.5)
+        runner = Runner(path, campaign, books.url, 5.0, journal_timeout=0.5)
         runner.wait_until_running()
         while books.requests() < 10:
             assert not runner.ends_within(0.01)

@@ -65,7 +65,7 @@ async def test_plan(store: str) -> None:
         assert (found.invalid, found.duplicates, found.suppressed) == (1, 1, 1)
         assert (found.balance, found.sources, found.warnings) == (1000, ("a.csv", "b.csv"), ("no signature",))
         assert (found.name, found.state) == ("autumn", CampaignState.PLANNED)
-        assert await campaigns.every() == [found] == [await campaigns.get(campaign)]
+        assert await campaigns.all() == [found] == [await campaigns.get(campaign)]
         messages = await campaigns.messages(campaign)
         assert [(each.message, each.numbers, each.batches, each.segments) for each in messages] == [
             (HELLO, 4, 2, 1),
@@ -76,8 +76,8 @@ async def test_plan(store: str) -> None:
         assert await campaigns.left_out(campaign, after=invalid.cursor, limit=1) != []
         assert await states(campaigns, campaign) == dict.fromkeys(NUMBERS[:6], NumberState.PLANNED)
         assert [event.what for event in await campaigns.events(campaign)] == ["planned"]
-        tally = await campaigns.tally(campaign)
-        assert (tally.planned, tally.numbers, tally.credits) == (6, 6, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.planned, counts.numbers, counts.credits) == (6, 6, 0)
 
 
 async def test_unfinished_plan(store: str) -> None:
@@ -90,10 +90,10 @@ async def test_unfinished_plan(store: str) -> None:
                 await order(broken_off)
         assert await campaigns.claim(broken_off, token="t", lease=1) is None
         fresh = await campaigns.create()
-        assert [campaign.id for campaign in await campaigns.every()] == [fresh, broken_off]
+        assert [campaign.id for campaign in await campaigns.all()] == [fresh, broken_off]
         set_clock(campaigns, hours=2)
         later = await campaigns.create()
-        assert [campaign.id for campaign in await campaigns.every()] == [later]
+        assert [campaign.id for campaign in await campaigns.all()] == [later]
         with pytest.raises(CampaignNotFoundError):
             await campaigns.add(broken_off, [])
 
@@ -119,8 +119,8 @@ async def test_unknown_campaign(store: str) -> None:
     """Every operation says that there is no such campaign."""
     async with opened(store) as (_, campaigns):
         with pytest.raises(CampaignNotFoundError, match="no campaign 5"):
-            await campaigns.tally(5)
-        for operation in (campaigns.outlook, campaigns.start, campaigns.complete, campaigns.numbers):
+            await campaigns.counts(5)
+        for operation in (campaigns.pending_work, campaigns.start, campaigns.complete, campaigns.numbers):
             with pytest.raises(CampaignNotFoundError):
                 await operation(5)
 
@@ -135,22 +135,22 @@ async def test_orders(store: str) -> None:
         assert not await campaigns.pause(campaign, "not yet")
         with pytest.raises(CampaignStateError, match="planned"):
             await campaigns.resume(campaign)
-        await campaigns.start(campaign, by="ann")
+        await campaigns.start(campaign, actor="ann")
         await campaigns.start(campaign)
         await campaigns.resume(campaign)
-        assert await campaigns.pause(campaign, "lunch", by="bob")
+        assert await campaigns.pause(campaign, "lunch", actor="bob")
         found = await campaigns.get(campaign)
         assert (found.state, found.reason) == (CampaignState.PAUSED, "lunch")
         assert await campaigns.claim(campaign, token="t", lease=1) is None
-        await campaigns.resume(campaign, by="ann")
-        await campaigns.cancel(campaign, "wrong text", by="ann")
+        await campaigns.resume(campaign, actor="ann")
+        await campaigns.cancel(campaign, "wrong text", actor="ann")
         await campaigns.cancel(campaign)
         with pytest.raises(CampaignStateError, match="resume it first"):
             await campaigns.start(campaign)
         assert set((await states(campaigns, campaign)).values()) == {NumberState.CANCELLED}
         await campaigns.resume(campaign)
         assert set((await states(campaigns, campaign)).values()) == {NumberState.PLANNED}
-        done = [(event.what, event.by, event.detail) for event in await campaigns.events(campaign)]
+        done = [(event.what, event.actor, event.detail) for event in await campaigns.events(campaign)]
         assert done == [
             ("planned", "", "3 credits"),
             ("running", "ann", ""),
@@ -189,10 +189,10 @@ async def test_claims(store: str) -> None:
         assert first.message == HELLO
         assert await campaigns.claim(campaign, token="t3", lease=1) is None
         assert set((await states(campaigns, campaign)).values()) == {NumberState.UNKNOWN}
-        outlook = await campaigns.outlook(campaign)
-        assert (outlook.planned, outlook.sending) == (False, True)
+        pending_work = await campaigns.pending_work(campaign)
+        assert (pending_work.planned, pending_work.sending) == (False, True)
         assert await campaigns.cost_ahead(campaign, 10) == 5
-        assert (await campaigns.tally(campaign)).sending == 5
+        assert (await campaigns.counts(campaign)).sending == 5
 
 
 async def test_claim_of_one_batch(store: str) -> None:
@@ -235,8 +235,8 @@ async def test_mixed_outcome(store: str) -> None:
             (a, "accepted", "1"), (b, "accepted", "1"), (c, "accepted", "2"),
             (d, "failed", None), (e, "unknown", None), (f, "unknown", None),
         ]  # fmt: skip
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.failed, tally.unknown, tally.credits) == (3, 1, 2, 3)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.failed, counts.unknown, counts.credits) == (3, 1, 2, 3)
 
 
 async def test_failed_and_unknown(store: str) -> None:
@@ -263,7 +263,7 @@ async def test_outcome_is_written_once(store: str) -> None:
             batch=claim.batch, campaign=campaign, token="x", unsent=0, since=0.0, message=HELLO, numbers=claim.numbers
         )
         assert not await campaigns.settle(foreign, accepted(foreign))
-        assert not await campaigns.put_back(foreign, None)
+        assert not await campaigns.release(foreign, None)
         assert await campaigns.settle(claim, unknown(claim))
         assert not await campaigns.settle(claim, unknown(claim))
         assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN]
@@ -275,13 +275,13 @@ async def test_lease(store: str) -> None:
         campaign = await running(campaigns, 2, 2)
         claim = await claimed(campaigns, campaign, "t1", lease=-1.0)
         alive = await claimed(campaigns, campaign, "t2", lease=-1.0)
-        assert await campaigns.expire(campaign, alive=["t2"]) == 1
+        assert await campaigns.expire_leases(campaign, alive=["t2"]) == 1
         assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.SENDING]
         assert (await campaigns.batches(campaign))[0].error == "LeaseExpired"
         assert await campaigns.claim(campaign, token="t3", lease=1) is None
         assert await campaigns.settle(claim, accepted(claim))
         assert await campaigns.settle(alive, failed(alive))
-        assert await campaigns.expire(campaign) == 0
+        assert await campaigns.expire_leases(campaign) == 0
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.FAILED]
 
 
@@ -290,9 +290,9 @@ async def test_late_word_that_nothing_was_sent(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2)
         claim = await claimed(campaigns, campaign, lease=-1.0)
-        await campaigns.expire(campaign)
-        assert await campaigns.put_back(claim, None)
-        assert (await campaigns.tally(campaign)).planned == 2
+        await campaigns.expire_leases(campaign)
+        assert await campaigns.release(claim, None)
+        assert (await campaigns.counts(campaign)).planned == 2
         assert (await claimed(campaigns, campaign, "t2")).unsent == 0
 
 
@@ -301,16 +301,16 @@ async def test_late_word_that_nothing_was_sent_when_all_is_done(store: str) -> N
     async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2)
         claim = await claimed(campaigns, campaign, lease=-1.0)
-        await campaigns.expire(campaign)
+        await campaigns.expire_leases(campaign)
         assert await campaigns.complete(campaign)
-        assert await campaigns.put_back(claim, None)
+        assert await campaigns.release(claim, None)
         found = await campaigns.get(campaign)
         assert (found.state, found.reason) == (CampaignState.PAUSED, NOT_SENT_AFTER_ALL)
         event = (await campaigns.events(campaign))[-1]
         assert (event.what, event.detail) == ("paused", NOT_SENT_AFTER_ALL)
         await campaigns.start(campaign)
         await claimed(campaigns, campaign, "t2")
-        assert await campaigns.put_back(claim, None) is False
+        assert await campaigns.release(claim, None) is False
 
 
 async def test_clock_that_jumps(store: str) -> None:
@@ -320,19 +320,19 @@ async def test_clock_that_jumps(store: str) -> None:
         set_clock(campaigns, hours=1)
         sent = await claimed(campaigns, campaign, "t1", lease=60)
         backed_off = await claimed(campaigns, campaign, "t2")
-        await campaigns.put_back(backed_off, NotSentError("refused"), delay=30, attempts=9)
+        await campaigns.release(backed_off, NotSentError("refused"), delay=30, attempts=9)
         assert await campaigns.claim(campaign, token="t3", lease=1) is None
         set_clock(campaigns, hours=0)
         again = await claimed(campaigns, campaign, "t4")
         assert again.numbers == backed_off.numbers
         assert again.unsent == 1
-        assert await campaigns.expire(campaign, alive=["t4"]) == 1
+        assert await campaigns.expire_leases(campaign, alive=["t4"]) == 1
         set_clock(campaigns, hours=2)
-        assert await campaigns.expire(campaign) == 1
+        assert await campaigns.expire_leases(campaign) == 1
         assert await campaigns.claim(campaign, token="t5", lease=1) is None
         assert await campaigns.settle(sent, accepted(sent, "1"))
         assert await campaigns.settle(again, accepted(again, "2"))
-        assert (await campaigns.tally(campaign)).accepted == 4
+        assert (await campaigns.counts(campaign)).accepted == 4
 
 
 async def test_never_sent(store: str) -> None:
@@ -342,9 +342,9 @@ async def test_never_sent(store: str) -> None:
         for attempt in range(2):
             claim = await claimed(campaigns, campaign, f"t{attempt}")
             assert claim.unsent == attempt
-            assert await campaigns.put_back(claim, NotSentError("refused"), attempts=3)
+            assert await campaigns.release(claim, NotSentError("refused"), attempts=3)
         last = await claimed(campaigns, campaign, "t9")
-        assert await campaigns.put_back(last, NotSentError("refused"), attempts=3)
+        assert await campaigns.release(last, NotSentError("refused"), attempts=3)
         (batch,) = await campaigns.batches(campaign)
         assert (batch.state, batch.failed, batch.error, batch.attempts) == ("failed", 2, "NotSentError", 3)
         assert "refused" in batch.detail
@@ -357,7 +357,7 @@ async def test_disclaim(store: str) -> None:
         await claimed(campaigns, campaign, "t1")
         assert not await campaigns.disclaim(campaign, "t2")
         assert await campaigns.disclaim(campaign, "t1")
-        assert (await campaigns.tally(campaign)).planned == 2
+        assert (await campaigns.counts(campaign)).planned == 2
 
 
 async def test_opted_out_in_another_form(store: str) -> None:
@@ -377,16 +377,16 @@ async def test_opted_out_since_the_plan(store: str) -> None:
         await journal.suppress(NUMBERS[:3])
         claim = await claimed(campaigns, campaign)
         assert (claim.numbers, claim.suppressed) == (NUMBERS[3:5], NUMBERS[2:3])
-        assert (await campaigns.tally(campaign)).suppressed == 3
-        await campaigns.put_back(claim, None)
+        assert (await campaigns.counts(campaign)).suppressed == 3
+        await campaigns.release(claim, None)
         await journal.unsuppress(NUMBERS[2:3])
         claim = await claimed(campaigns, campaign, "t2")
         assert claim.numbers == NUMBERS[2:5]
         await campaigns.settle(claim, accepted(claim))
         found = await states(campaigns, campaign)
         assert [found[number] for number in NUMBERS[:5]] == ["suppressed"] * 2 + ["accepted"] * 3
-        tally = await campaigns.tally(campaign)
-        assert (tally.suppressed, tally.accepted, tally.numbers) == (2, 3, 5)
+        counts = await campaigns.counts(campaign)
+        assert (counts.suppressed, counts.accepted, counts.numbers) == (2, 3, 5)
 
 
 async def test_deliveries(store: str) -> None:
@@ -415,9 +415,9 @@ async def test_record(store: str) -> None:
     """Events can be added by whoever does something to a campaign."""
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 1)
-        await campaigns.record(campaign, "looked-at", by="ann", detail="fine", count=1)
+        await campaigns.log_event(campaign, "looked-at", actor="ann", detail="fine", count=1)
         (_, event) = await campaigns.events(campaign)
-        assert (event.what, event.by, event.detail, event.count) == ("looked-at", "ann", "fine", 1)
+        assert (event.what, event.actor, event.detail, event.count) == ("looked-at", "ann", "fine", 1)
 
 
 # --- sending again -----------------------------------------------------------------------------------------------
@@ -437,8 +437,10 @@ async def test_resend_unknown(store: str) -> None:
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
         assert preview == ResendQuote(numbers=3, credits=3)
         with pytest.raises(ConfirmationRequiredError, match="3 numbers"):
-            await campaigns.resend(campaign, BatchState.UNKNOWN, expected=ResendQuote(numbers=2, credits=2), by="ann")
-        assert await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann") == preview
+            await campaigns.resend(
+                campaign, BatchState.UNKNOWN, expected=ResendQuote(numbers=2, credits=2), actor="ann"
+            )
+        assert await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann") == preview
         old, _, new = await campaigns.batches(campaign)
         assert (old.state, old.successor, old.superseded, old.unknown) == ("unknown", new.id, 3, 0)
         assert (new.state, new.resend, new.count) == ("planned", True, 3)
@@ -446,14 +448,14 @@ async def test_resend_unknown(store: str) -> None:
         assert (found.state, found.numbers) == (CampaignState.PAUSED, 5)
         assert (await campaigns.messages(campaign))[0].numbers == 5
         event = next(event for event in await campaigns.events(campaign) if event.what == "resend-unknown")
-        assert (event.by, event.count, event.detail) == ("ann", 3, "3 credits")
+        assert (event.actor, event.count, event.detail) == ("ann", 3, "3 credits")
         nothing = ResendQuote(numbers=0, credits=0)
-        assert await campaigns.resend(campaign, BatchState.UNKNOWN, expected=nothing, by="ann") == nothing
+        assert await campaigns.resend(campaign, BatchState.UNKNOWN, expected=nothing, actor="ann") == nothing
         await campaigns.start(campaign)
         again = await claimed(campaigns, campaign, "t3")
         await campaigns.settle(again, accepted(again, "88"))
         assert set((await states(campaigns, campaign)).values()) == {NumberState.ACCEPTED}
-        assert (await campaigns.tally(campaign)).numbers == 5
+        assert (await campaigns.counts(campaign)).numbers == 5
 
 
 async def test_resend_failed(store: str) -> None:
@@ -473,17 +475,17 @@ async def test_resend_failed(store: str) -> None:
         )
         preview = await campaigns.preview_resend(campaign, BatchState.FAILED)
         assert preview == ResendQuote(numbers=3, credits=3)
-        await campaigns.resend(campaign, BatchState.FAILED, expected=preview, by="ann")
-        assert (await campaigns.outlook(campaign)).state is CampaignState.RUNNING
+        await campaigns.resend(campaign, BatchState.FAILED, expected=preview, actor="ann")
+        assert (await campaigns.pending_work(campaign)).state is CampaignState.RUNNING
         again = await claimed(campaigns, campaign, "t4")
         assert again.numbers == (NUMBERS[1], NUMBERS[4], NUMBERS[6])
         await campaigns.settle(again, failed(again))
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
         assert preview.numbers == 3
-        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
         found = list((await states(campaigns, campaign)).values())
         assert sorted(found) == ["accepted"] * 2 + ["failed"] * 3 + ["planned"] * 3
-        assert (await campaigns.tally(campaign)).numbers == 8
+        assert (await campaigns.counts(campaign)).numbers == 8
 
 
 @pytest.mark.parametrize("state", [CampaignState.PLANNING, CampaignState.CANCELLED])
@@ -494,7 +496,7 @@ async def test_resend_is_refused(store: str, state: CampaignState) -> None:
         if state == "cancelled":
             await campaigns.cancel(campaign)
         with pytest.raises(CampaignStateError):
-            await campaigns.resend(campaign, BatchState.FAILED, expected=ResendQuote(numbers=0, credits=0), by="ann")
+            await campaigns.resend(campaign, BatchState.FAILED, expected=ResendQuote(numbers=0, credits=0), actor="ann")
 
 
 async def test_late_answer_withdraws_a_resend(store: str) -> None:
@@ -508,7 +510,7 @@ async def test_late_answer_withdraws_a_resend(store: str) -> None:
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.WITHDRAWN]
         assert await campaigns.claim(campaign, token="t2", lease=1) is None
         assert list((await states(campaigns, campaign)).values()) == ["accepted", "failed"]
-        assert (await campaigns.tally(campaign)).numbers == 2
+        assert (await campaigns.counts(campaign)).numbers == 2
 
 
 async def test_cancelled_before_it_was_sent_again(store: str) -> None:
@@ -519,8 +521,8 @@ async def test_cancelled_before_it_was_sent_again(store: str) -> None:
         await campaigns.cancel(campaign)
         assert set((await states(campaigns, campaign)).values()) == {"unknown"}
         assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.WITHDRAWN]
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.unknown, tally.planned) == (2, 2, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.unknown, counts.planned) == (2, 2, 0)
         await campaigns.resume(campaign)
         assert await campaigns.claim(campaign, token="t2", lease=1) is None
         await reported(journal, "77", claim.numbers)
@@ -534,7 +536,7 @@ async def test_cancelled_while_it_was_to_be_sent_again(store: str, way: str) -> 
         campaign, _ = await expired_and_ordered_again(campaigns)
         second = await claimed(campaigns, campaign, "t2")
         await campaigns.cancel(campaign)
-        assert await (campaigns.put_back(second, None) if way == "put back" else campaigns.disclaim(campaign, "t2"))
+        assert await (campaigns.release(second, None) if way == "put back" else campaigns.disclaim(campaign, "t2"))
         assert set((await states(campaigns, campaign)).values()) == {"unknown"}
         assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.WITHDRAWN]
 
@@ -551,11 +553,11 @@ async def test_cancelled_before_a_part_was_sent_again(store: str) -> None:
                 claim, BatchResult(0, claim.numbers, acceptances=acceptances, unknown=claim.numbers[2:], error=error)
             )
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
         await campaigns.cancel(campaign)
         assert list((await states(campaigns, campaign)).values()) == ["accepted"] * 4 + ["unknown"] * 2
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.accepted, tally.unknown, tally.planned) == (6, 4, 2, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.accepted, counts.unknown, counts.planned) == (6, 4, 2, 0)
         assert (await campaigns.reconcile(campaign)).silent == 1
 
 
@@ -567,8 +569,8 @@ async def test_late_answer_after_a_resend(store: str) -> None:
         assert await campaigns.settle(claim, accepted(claim, "5"))
         await campaigns.settle(again, failed(again))
         assert set((await states(campaigns, campaign)).values()) == {NumberState.UNKNOWN}
-        tally = await campaigns.tally(campaign)
-        assert (tally.accepted, tally.failed, tally.unknown, tally.numbers) == (0, 0, 2, 2)
+        counts = await campaigns.counts(campaign)
+        assert (counts.accepted, counts.failed, counts.unknown, counts.numbers) == (0, 0, 2, 2)
 
 
 async def test_second_attempt_that_fails_in_part(store: str) -> None:
@@ -582,11 +584,11 @@ async def test_second_attempt_that_fails_in_part(store: str) -> None:
         await campaigns.settle(again, half)
         assert list((await states(campaigns, campaign)).values()) == ["accepted", "unknown"]
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
         third = await claimed(campaigns, campaign, "t3")
         await campaigns.settle(third, failed(third))
         assert list((await states(campaigns, campaign)).values()) == ["accepted", "unknown"]
-        assert (await campaigns.tally(campaign)).unknown == 1
+        assert (await campaigns.counts(campaign)).unknown == 1
 
 
 async def test_second_attempt_that_never_leaves(store: str) -> None:
@@ -594,13 +596,13 @@ async def test_second_attempt_that_never_leaves(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign, _ = await expired_and_ordered_again(campaigns)
         again = await claimed(campaigns, campaign, "t2")
-        assert await campaigns.put_back(again, NotSentError("no way"), attempts=1)
+        assert await campaigns.release(again, NotSentError("no way"), attempts=1)
         assert set((await states(campaigns, campaign)).values()) == {NumberState.UNKNOWN}
         other = await running(campaigns, 2)
         first = await claimed(campaigns, other, "t3")
         await campaigns.settle(first, failed(first))
         preview = await campaigns.preview_resend(other, BatchState.FAILED)
-        await campaigns.resend(other, BatchState.FAILED, expected=preview, by="ann")
+        await campaigns.resend(other, BatchState.FAILED, expected=preview, actor="ann")
         await campaigns.start(other)
         second = await claimed(campaigns, other, "t4")
         await campaigns.settle(second, failed(second))
@@ -628,20 +630,20 @@ async def test_opted_out_before_a_second_attempt(store: str, outcome: str, part:
         assert (second.numbers, second.suppressed) == (NUMBERS[1:3], NUMBERS[:1])
         assert list((await states(campaigns, campaign)).values())[-3:] == ["unknown"] * 3
         if outcome == "given up":
-            await campaigns.put_back(second, NotSentError("no way"), attempts=1)
+            await campaigns.release(second, NotSentError("no way"), attempts=1)
         elif outcome == "expired":
-            await campaigns.expire(campaign)
+            await campaigns.expire_leases(campaign)
         elif outcome == "put back":
-            await campaigns.put_back(second, None)
+            await campaigns.release(second, None)
         else:
             result = {"accepted": accepted, "unknown": unknown, "refused": failed}[outcome](second)
             await campaigns.settle(second, result)
         found = await states(campaigns, campaign)
         assert [found[number] for number in NUMBERS[:3]] == OUTCOMES[outcome]
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.suppressed) == (3 + part, 0)
-        assert tally.unknown == OUTCOMES[outcome].count("unknown")
-        assert (await campaigns.preview_resend(campaign, BatchState.UNKNOWN)).numbers == tally.unknown
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.suppressed) == (3 + part, 0)
+        assert counts.unknown == OUTCOMES[outcome].count("unknown")
+        assert (await campaigns.preview_resend(campaign, BatchState.UNKNOWN)).numbers == counts.unknown
 
 
 @pytest.mark.parametrize("part", [False, True])
@@ -651,8 +653,8 @@ async def test_all_opted_out_before_a_second_attempt(store: str, part: bool) -> 
         campaign = await ordered_again(campaigns, part=part)
         await journal.suppress(NUMBERS[:3])
         assert await campaigns.claim(campaign, token="t2", lease=60.0) is None
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.unknown, tally.suppressed) == (3 + part, 3, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.unknown, counts.suppressed) == (3 + part, 3, 0)
         found = await states(campaigns, campaign)
         assert [found[number] for number in NUMBERS[:3]] == ["unknown"] * 3
         if not part:
@@ -669,25 +671,25 @@ async def test_reports_on_a_second_attempt_that_left_some_out(store: str) -> Non
         # The first attempt's, all of it: it explains no other mid from now on.
         await reported(journal, "77", NUMBERS[:3])
         assert (await campaigns.reconcile(campaign)).batches == 1
-        await campaigns.expire(campaign)
+        await campaigns.expire_leases(campaign)
         await order_again(campaigns, campaign)
         assert list((await states(campaigns, campaign)).values()) == ["planned"] * 3
         await reported(journal, "88", second.numbers)
         assert (await campaigns.reconcile(campaign)).numbers == 2
         assert list((await states(campaigns, campaign)).values()) == ["unknown", "accepted", "accepted"]
-        assert (await campaigns.tally(campaign)).unknown == 1
+        assert (await campaigns.counts(campaign)).unknown == 1
         await order_again(campaigns, campaign)
         await campaigns.settle(second, accepted(second, "88"))
         assert sorted((await states(campaigns, campaign)).values()) == ["accepted"] * 2 + ["planned"]
-        tally = await campaigns.tally(campaign)
-        assert (tally.numbers, tally.accepted, tally.planned) == (3, 2, 1)
+        counts = await campaigns.counts(campaign)
+        assert (counts.numbers, counts.accepted, counts.planned) == (3, 2, 1)
 
 
 async def test_word_that_nothing_was_sent_after_a_resend(store: str) -> None:
     """An attempt that proves unsent after its numbers were ordered again has failed: they are planned once only."""
     async with opened(store) as (_, campaigns):
         campaign, claim = await expired_and_ordered_again(campaigns)
-        assert await campaigns.put_back(claim, NotSentError("too late"))
+        assert await campaigns.release(claim, NotSentError("too late"))
         assert await all_batches(campaigns, campaign) == [BatchState.FAILED, BatchState.PLANNED]
-        tally = await campaigns.tally(campaign)
-        assert (tally.planned, tally.failed) == (2, 0)
+        counts = await campaigns.counts(campaign)
+        assert (counts.planned, counts.failed) == (2, 0)

@@ -13,7 +13,7 @@ from qxt_async import Message
 from qxt_async.campaign import CampaignRunner, RunOptions
 from qxt_async.errors import InvalidNumberError
 from qxt_async.journal.campaigns import CampaignStore
-from qxt_async.journal.records import BatchState, CampaignState, NumberState, PlannedBatch, Tally
+from qxt_async.journal.records import BatchState, CampaignCounts, CampaignState, NumberState, PlannedBatch
 from qxt_async.simulator import SimulatedGateway
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +32,9 @@ class _Journal:
         return self.campaigns
 
 
-async def run(campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, *testers: str, **changes) -> Tally:
+async def run(
+    campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, *testers: str, **changes
+) -> CampaignCounts:
     """Run a campaign with these testers."""
     options: RunOptions = quick(test_numbers=testers, **changes)
     return await CampaignRunner(_Journal(campaigns), client_of(gateway), options).run(campaign)
@@ -53,12 +55,12 @@ async def test_the_test_is_sent_before_everything_else(store: str) -> None:
     gateway = SimulatedGateway()
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3, 3)
-        tally = await run(campaigns, gateway, campaign, STRANGER, pause_after_test=True)
-        assert (tally.state, tally.planned, tally.accepted) == (CampaignState.PAUSED, 6, 1)
-        assert tally.reason == "the test batch was sent (mid 6398619: 1 accepted): look at it, then resume"
+        counts = await run(campaigns, gateway, campaign, STRANGER, pause_after_test=True)
+        assert (counts.state, counts.planned, counts.accepted) == (CampaignState.PAUSED, 6, 1)
+        assert counts.reason == "the test batch was sent (mid 6398619: 1 accepted): look at it, then resume"
         assert [send.numbers for send in gateway.sends] == [(STRANGER,)]
-        tally = await run(campaigns, gateway, campaign, STRANGER, pause_after_test=True)
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 7)
+        counts = await run(campaigns, gateway, campaign, STRANGER, pause_after_test=True)
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 7)
         assert set(gateway.taken.values()) == {1}
 
 
@@ -70,8 +72,8 @@ async def test_a_tester_of_the_campaign_gets_the_own_text_and_is_left_out_of_the
         texts = {number: Message(f"【测试】您好{number[-2:]}") for number in NUMBERS[:3]}
         await campaigns.add(campaign, [PlannedBatch(text, [number], segments=1) for number, text in texts.items()])
         await campaigns.finish(campaign)
-        tally = await run(campaigns, gateway, campaign, NUMBERS[2], STRANGER)
-        assert (tally.state, tally.accepted) == (CampaignState.DONE, 4)
+        counts = await run(campaigns, gateway, campaign, NUMBERS[2], STRANGER)
+        assert (counts.state, counts.accepted) == (CampaignState.DONE, 4)
         sent = {number: send.text for send in gateway.sends for number in send.numbers}
         assert sent == {number: text.text for number, text in texts.items()} | {STRANGER: texts[NUMBERS[0]].text}
         assert {send.numbers for send in gateway.sends[:2]} == {(NUMBERS[2],), (STRANGER,)}
@@ -92,7 +94,7 @@ async def test_a_tester_in_another_form_is_the_same_phone(store: str) -> None:
 
 
 async def test_its_credits_and_numbers_count(store: str) -> None:
-    """The plan's counts, the cost ahead, the tally and the numbers of the campaign include the test."""
+    """The plan, the cost ahead, the counts and the numbers of the campaign include the test."""
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3, segments=2)
         await campaigns.start(campaign)
@@ -100,7 +102,7 @@ async def test_its_credits_and_numbers_count(store: str) -> None:
         found = await campaigns.get(campaign)
         assert (found.numbers, found.batches, found.credits) == (4, 2, 8)
         assert await campaigns.cost_ahead(campaign, 1) == 8
-        assert (await campaigns.tally(campaign)).planned == 4
+        assert (await campaigns.counts(campaign)).planned == 4
         assert await states(campaigns, campaign) == dict.fromkeys([*NUMBERS[:3], STRANGER], NumberState.PLANNED)
         assert [batch.test for batch in await campaigns.batches(campaign)] == [False, True]
         assert [event.what for event in await campaigns.events(campaign)][-1] == "test-planned"
@@ -135,11 +137,11 @@ async def test_a_refused_test_pauses_and_the_next_run_makes_a_new_one(store: str
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         gateway.fail_next("fail-999")
-        tally = await run(campaigns, gateway, campaign, STRANGER, NUMBERS[0])
-        assert (tally.state, tally.planned, tally.failed) == (CampaignState.PAUSED, 2, 2)
-        assert tally.reason.startswith("the test batch was not accepted")
-        tally = await run(campaigns, gateway, campaign, STRANGER, NUMBERS[0])
-        assert (tally.state, tally.accepted, tally.failed) == (CampaignState.DONE, 4, 0)
+        counts = await run(campaigns, gateway, campaign, STRANGER, NUMBERS[0])
+        assert (counts.state, counts.planned, counts.failed) == (CampaignState.PAUSED, 2, 2)
+        assert counts.reason.startswith("the test batch was not accepted")
+        counts = await run(campaigns, gateway, campaign, STRANGER, NUMBERS[0])
+        assert (counts.state, counts.accepted, counts.failed) == (CampaignState.DONE, 4, 0)
         assert set(gateway.taken.values()) == {1}
         assert await states(campaigns, campaign) == dict.fromkeys([*NUMBERS[:3], STRANGER], NumberState.ACCEPTED)
         assert (await campaigns.get(campaign)).numbers == 4
@@ -151,11 +153,11 @@ async def test_an_unknown_test_pauses_and_is_not_sent_again(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         gateway.fail_next("take-then-502")
-        tally = await run(campaigns, gateway, campaign, STRANGER)
-        assert (tally.state, tally.unknown) == (CampaignState.PAUSED, 1)
-        assert tally.reason.startswith("the test batch may have been sent")
-        tally = await run(campaigns, gateway, campaign, STRANGER)
-        assert (tally.accepted, tally.unknown) == (3, 1)
+        counts = await run(campaigns, gateway, campaign, STRANGER)
+        assert (counts.state, counts.unknown) == (CampaignState.PAUSED, 1)
+        assert counts.reason.startswith("the test batch may have been sent")
+        counts = await run(campaigns, gateway, campaign, STRANGER)
+        assert (counts.accepted, counts.unknown) == (3, 1)
         assert gateway.taken[STRANGER] == 1
 
 
@@ -163,19 +165,19 @@ async def test_a_test_whose_process_died_pauses_when_its_lease_is_over(store: st
     """It is unknown, the campaign is paused in the same transaction, and its late answer still counts."""
     async with campaign_with_test(store, 2) as (_, campaigns, campaign):
         claim = await claimed(campaigns, campaign, lease=-1.0)
-        assert await campaigns.expire(campaign) == 1
+        assert await campaigns.expire_leases(campaign) == 1
         found = await campaigns.get(campaign)
         assert found.state is CampaignState.PAUSED
         assert "may have been sent" in found.reason
         assert await campaigns.settle(claim, accepted(claim))
-        assert (await campaigns.tally(campaign)).accepted == 1
+        assert (await campaigns.counts(campaign)).accepted == 1
 
 
 async def test_a_test_that_never_left_pauses(store: str) -> None:
     """After its last attempt that did not get through it has failed, and the campaign is paused."""
     async with campaign_with_test(store, 2) as (_, campaigns, campaign):
         claim = await claimed(campaigns, campaign)
-        assert await campaigns.put_back(claim, failed(claim).error, attempts=1)
+        assert await campaigns.release(claim, failed(claim).error, attempts=1)
         found = await campaigns.get(campaign)
         assert found.state is CampaignState.PAUSED
         assert found.reason.startswith("the test batch was not sent")
@@ -204,7 +206,7 @@ async def test_two_runs_at_once_test_once(store: str) -> None:
             await gateway.asked.wait()
             assert sum(state is BatchState.SENDING for state in await all_batches(campaigns, campaign)) == 1
             gateway.answer.set()
-        assert (await campaigns.tally(campaign)).accepted == 7
+        assert (await campaigns.counts(campaign)).accepted == 7
         assert set(gateway.taken.values()) == {1}
         assert gateway.sends[0].numbers == (STRANGER,)
 
@@ -220,7 +222,7 @@ async def test_whoever_has_the_text_is_not_tested(store: str) -> None:
             await campaigns.settle(claim, outcome(claim))
         await campaigns.pause(campaign, "look")
         preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
         assert await campaigns.plan_test(campaign, NUMBERS[:3]) == 0
         assert await campaigns.plan_test(campaign, NUMBERS[:4]) == 1
         await run(campaigns, gateway, campaign)
@@ -244,5 +246,5 @@ async def test_no_test_where_nothing_is_left(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
         await CampaignRunner(_Journal(campaigns), client_of(gateway), QUICK).run(campaign)
-        tally = await run(campaigns, gateway, campaign, STRANGER, pause_after_test=True)
-        assert (tally.state, len(gateway.sends)) == (CampaignState.DONE, 1)
+        counts = await run(campaigns, gateway, campaign, STRANGER, pause_after_test=True)
+        assert (counts.state, len(gateway.sends)) == (CampaignState.DONE, 1)

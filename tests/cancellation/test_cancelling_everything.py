@@ -132,7 +132,7 @@ async def world_in(journal: Journal, folder: Path) -> World:
         claim = await campaigns.claim(campaign, token=token, lease=-1.0)
         if token == "t1":
             await campaigns.settle(claim, accepted(claim, "m1"))
-    await campaigns.expire(campaign)
+    await campaigns.expire_leases(campaign)
     reply = Reply("r1", numbers[0], text="yes")
     await journal.record_push(push_of("m1", numbers[:2], replies=(reply,), flags=(PushFlag.TOO_LONG,)))
     await journal.record_push(push_of("m1", numbers[:1], code="UNDELIV"))
@@ -168,7 +168,7 @@ async def _parquet(w: World) -> Any:
 async def _report(w: World) -> Any:
     path = w.folder / "report.html"
     data = await write_report(w.journal, w.campaign, path)
-    return data.tally, path.read_text(encoding="utf-8").endswith("</html>\n")
+    return data.counts, path.read_text(encoding="utf-8").endswith("</html>\n")
 
 
 async def _data(w: World) -> Any:
@@ -197,16 +197,16 @@ READS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Journal.suppressions": lambda w: w.journal.suppressions(),
     "Journal.suppressed_numbers": lambda w: w.journal.suppressed_numbers(),
     "CampaignStore.get": lambda w: w.campaigns.get(w.campaign),
-    "CampaignStore.every": lambda w: w.campaigns.every(),
-    "CampaignStore.tally": lambda w: w.campaigns.tally(w.campaign),
+    "CampaignStore.all": lambda w: w.campaigns.all(),
+    "CampaignStore.counts": lambda w: w.campaigns.counts(w.campaign),
     "CampaignStore.deliveries": lambda w: w.campaigns.deliveries(w.campaign),
-    "CampaignStore.figures": lambda w: w.campaigns.figures(w.campaign),
+    "CampaignStore.statistics": lambda w: w.campaigns.statistics(w.campaign),
     "CampaignStore.messages": lambda w: w.campaigns.messages(w.campaign),
     "CampaignStore.batches": lambda w: w.campaigns.batches(w.campaign),
     "CampaignStore.numbers": lambda w: w.campaigns.numbers(w.campaign),
     "CampaignStore.left_out": lambda w: w.campaigns.left_out(w.campaign),
     "CampaignStore.events": lambda w: w.campaigns.events(w.campaign),
-    "CampaignStore.outlook": lambda w: w.campaigns.outlook(w.campaign),
+    "CampaignStore.pending_work": lambda w: w.campaigns.pending_work(w.campaign),
     "CampaignStore.cost_ahead": lambda w: w.campaigns.cost_ahead(w.campaign, 2),
     "CampaignStore.preview_resend": lambda w: w.campaigns.preview_resend(w.campaign, BatchState.UNKNOWN),
     "numbers": _all_exported,
@@ -316,7 +316,7 @@ class Subject:
 
     async def expire(self) -> None:
         """Give it up as unknown."""
-        await self.campaigns.expire(self.campaign)
+        await self.campaigns.expire_leases(self.campaign)
 
     async def report(self) -> None:
         """Let reports on it come."""
@@ -352,7 +352,7 @@ class Subject:
         )
 
     async def _seen_names(self) -> Any:
-        return [one.state for one in await self.campaigns.every() if one.name == self.name]
+        return [one.state for one in await self.campaigns.all() if one.name == self.name]
 
     async def _seen_campaign(self) -> Any:
         campaigns, campaign = self.campaigns, self.campaign
@@ -389,7 +389,7 @@ STAGES = {
 
 async def _resent(s: Subject) -> Any:
     shown = await s.campaigns.preview_resend(s.campaign, BatchState.UNKNOWN)
-    return await s.campaigns.resend(s.campaign, BatchState.UNKNOWN, expected=shown, by="ann")
+    return await s.campaigns.resend(s.campaign, BatchState.UNKNOWN, expected=shown, actor="ann")
 
 
 async def _pushed(s: Subject) -> Any:
@@ -424,16 +424,16 @@ WRITES: dict[str, tuple[str, Callable[[Subject], Awaitable[Any]]]] = {
     "CampaignStore.add": ("begun", lambda s: s.fill()),
     "CampaignStore.finish": ("filled", lambda s: s.campaigns.finish(s.campaign)),
     "CampaignStore.discard": ("planned", lambda s: s.campaigns.discard(s.campaign)),
-    "CampaignStore.record": ("planned", lambda s: s.campaigns.record(s.campaign, "looked")),
+    "CampaignStore.log_event": ("planned", lambda s: s.campaigns.log_event(s.campaign, "looked")),
     "CampaignStore.start": ("planned", lambda s: s.campaigns.start(s.campaign)),
     "CampaignStore.pause": ("running", lambda s: s.campaigns.pause(s.campaign, "enough")),
     "CampaignStore.plan_test": ("running", lambda s: s.campaigns.plan_test(s.campaign, ["13900139000"])),
     "CampaignStore.cancel": ("running", lambda s: s.campaigns.cancel(s.campaign)),
     "CampaignStore.claim": ("running", lambda s: s.claim_next()),
     "CampaignStore.settle": ("claimed", lambda s: s.campaigns.settle(s.claim, accepted(s.claim, s.name))),
-    "CampaignStore.put_back": ("claimed", lambda s: s.campaigns.put_back(s.claim, None)),
+    "CampaignStore.release": ("claimed", lambda s: s.campaigns.release(s.claim, None)),
     "CampaignStore.disclaim": ("claimed", lambda s: s.campaigns.disclaim(s.campaign, s.claim.token)),
-    "CampaignStore.expire": ("claimed", lambda s: s.campaigns.expire(s.campaign)),
+    "CampaignStore.expire_leases": ("claimed", lambda s: s.campaigns.expire_leases(s.campaign)),
     "CampaignStore.resend": ("unknown", _resent),
     "CampaignStore.reconcile": ("reported", lambda s: s.campaigns.reconcile(s.campaign)),
     "CampaignStore.resume": ("paused", lambda s: s.campaigns.resume(s.campaign)),
@@ -505,10 +505,10 @@ async def test_listening(way: str, anyio_backend: str, store: str) -> None:
         moments = Moments()
         for _ in range(moments_of(anyio_backend)):
             heard = anyio.Event()
-            assert (await moments.cancel(way, lambda heard=heard: journal.listen(heard.set))).cut
+            assert (await moments.cancel(way, lambda heard=heard: journal.watch(heard.set))).cut
         async with anyio.create_task_group() as group:
             heard = anyio.Event()
-            group.start_soon(journal.listen, heard.set)
+            group.start_soon(journal.watch, heard.set)
             await heard.wait()
             group.cancel_scope.cancel()
 
@@ -612,7 +612,7 @@ COVERED = [
     *test_cancelling_with_a_journal.RUNS,
     "plan",
     "Journal.open Journal.__aenter__ Journal.close Journal.__aexit__",
-    "Journal.listen",
+    "Journal.watch",
     "SimulatedGateway.push_all",
     "SimulatedGateway.push_forever",
     "SimulatedGateway.__call__ GatewayTransport.handle_async_request",

@@ -67,7 +67,7 @@ def _run_until_signalled(journal: Journal, client: QxtClient, campaign: int) -> 
 
 async def _execute(journal: Journal, client: QxtClient, campaign: int) -> None:
     await journal.campaigns.start(campaign)
-    executor = BatchSender(journal.campaigns, client, retry=OPTIONS.retry, lease_margin=15.0, patience=60.0)
+    executor = BatchSender(journal.campaigns, client, retry=OPTIONS.retry, lease_margin=15.0, journal_timeout=60.0)
     for _ in range(4):
         await executor.execute(campaign)
 
@@ -140,7 +140,7 @@ async def test_plans(way: str, anyio_backend: str, store: str) -> None:
             )
             # Cancelling ends the waiting, not the writing; what is written in turn comes after it.
             await journal.unsuppress(numbers[:1])
-            planned = [each for each in await journal.campaigns.every() if each.state is not CampaignState.PLANNING]
+            planned = [each for each in await journal.campaigns.all() if each.state is not CampaignState.PLANNING]
             assert len(planned) == (not ended.cut)
             for campaign in planned:
                 assert campaign.numbers == 2000

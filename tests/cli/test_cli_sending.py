@@ -160,7 +160,7 @@ class TestBulk:
     """`qxt bulk`."""
 
     def test_a_file_is_sent(self, run: Run, gateway: SimulatedGateway, many: Path) -> None:
-        """Every number of a file is taken once; the tally is on stdout and the progress on stderr."""
+        """Every number of a file is taken once; the counts are on stdout and the progress on stderr."""
         ended = run("bulk", many, "--text", TEXT, "--concurrency", "1")
         assert ended.exit_code == 0
         assert gateway.taken == dict.fromkeys(numbers(2500), 1)

@@ -205,7 +205,7 @@ def test_a_third_signal_is_one_too_many() -> None:
 
 
 def test_errors_are_values() -> None:
-    """What the library or the system raises is told, for the tally to come first."""
+    """What the library or the system raises is told, for the counts to come first."""
     error = NotSentError("no connection")
 
     async def work(_: anyio.CancelScope) -> None:
@@ -298,7 +298,7 @@ class TestStoppedEarly:
         assert [*kept[0], *kept[1]] == numbers(2500)
 
     def test_a_full_disk(self, run: Run, many: Path) -> None:
-        """It is said that some are missing in the file; the tally stands."""
+        """It is said that some are missing in the file; the counts stand."""
         ended = run("bulk", many, "--text", TEXT, "--concurrency", "1", "--json", "--unsent-to", "/dev/full")
         assert ended.exit_code == 1
         assert json.loads(ended.stdout)["unsent"] == 1666

@@ -72,11 +72,11 @@ async def _meet_once(row: Row, journal: Journal, client: QxtClient, server: Faul
         with contextlib.suppress(errors.OutcomeUnknownError):
             await client.send(number_run(10_000 * turn + 1000, 1), "before")
     with marked(row, server):
-        tally = await CampaignRunner(journal, client, OPTIONS).run(campaign)
+        counts = await CampaignRunner(journal, client, OPTIONS).run(campaign)
     batches = await journal.campaigns.batches(campaign)
     records, _ = await journal.campaigns.numbers(campaign)
     await to_thread.run_sync(server.settle)
-    assert tally.state is (CampaignState.PAUSED if row.stops else CampaignState.DONE)
+    assert counts.state is (CampaignState.PAUSED if row.stops else CampaignState.DONE)
     met, *others = batches
     states = {record.number: record.state.value for record in records}
     of_met = {record.number: record.state.value for record in records if record.batch == met.id}

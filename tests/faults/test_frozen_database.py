@@ -95,8 +95,8 @@ def test_row_40_campaigns_while_the_database_is_frozen(
 
     async def begun(campaign: int) -> int:
         async with open_journal(database) as journal:
-            tally = await journal.campaigns.tally(campaign)
-            return tally.sending + tally.accepted + tally.unknown
+            counts = await journal.campaigns.counts(campaign)
+            return counts.sending + counts.accepted + counts.unknown
 
     campaign = anyio.run(begin)
     arguments = {"campaign run": ("campaign", "run", str(campaign)), "worker": ("worker",)}[program]

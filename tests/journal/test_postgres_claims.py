@@ -96,7 +96,7 @@ async def test_nothing_is_claimed_after_a_pause_whatever_the_default_isolation(
             claims.append(await journal.campaigns.claim(campaign, token=token, lease=60))
 
         async def pausing(transaction: Transaction) -> None:
-            await states.change_state(transaction, campaign, states.paused, reason="stop", by="")
+            await states.change_state(transaction, campaign, states.paused, reason="stop", actor="")
             for token in ("t1", "t2", "t3"):
                 tasks.start_soon(claim, token)
             await _waits_for_a_lock(postgresql, database)
@@ -115,7 +115,7 @@ async def test_the_databases_clock_holds(journals: str) -> None:
         now = "SELECT claimed_at, qxt.micros(NULL), lease_until FROM qxt.batches"
         ((claimed_at, at, lease_until),) = await journal.database.read(lambda transaction: raw(transaction, now))
         assert claimed_at <= lease_until <= at < claimed_at + 60 * SECOND
-        assert await journal.campaigns.expire(campaign) == 1
+        assert await journal.campaigns.expire_leases(campaign) == 1
 
 
 @pytest.mark.parametrize("happened", [True, False])
@@ -153,7 +153,7 @@ async def test_sending_again_while_an_answer_comes(
     """An answer that comes while its batch is being planned again waits, and then withdraws what was planned."""
     campaign = await running(journal.campaigns, 3)
     claim = await claimed(journal.campaigns, campaign, lease=-1.0)
-    await journal.campaigns.expire(campaign)
+    await journal.campaigns.expire_leases(campaign)
     preview = await journal.campaigns.preview_resend(campaign, BatchState.UNKNOWN)
 
     async def resend(transaction: Transaction) -> None:
@@ -162,7 +162,7 @@ async def test_sending_again_while_an_answer_comes(
         await transaction.rows("resend_sources", campaign=campaign, state=BatchState.UNKNOWN)
         tasks.start_soon(elsewhere.campaigns.settle, claim, accepted(claim))
         await _waits_for_a_lock(postgresql, journals)
-        await resending.resend(transaction, campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+        await resending.resend(transaction, campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
 
     async with anyio.create_task_group() as tasks:
         await journal.database.write(resend)
@@ -192,7 +192,7 @@ async def test_sending_again_while_a_report_is_read(
     )
     await journal.campaigns.settle(claim, partial)
     preview = await journal.campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-    await journal.campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+    await journal.campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
     await reported(journal, "m1", [b])
     change = PostgresTransaction.change
     second: list[Claim] = []
@@ -204,10 +204,10 @@ async def test_sending_again_while_a_report_is_read(
 
     monkeypatch.setattr(PostgresTransaction, "change", late)
     await journal.campaigns.reconcile(campaign)
-    assert (await journal.campaigns.tally(campaign)).sending == 1
+    assert (await journal.campaigns.counts(campaign)).sending == 1
     await elsewhere.campaigns.settle(second[0], accepted(second[0], "m2"))
-    tally = await journal.campaigns.tally(campaign)
-    assert (tally.accepted, tally.numbers) == (2, 2)
+    counts = await journal.campaigns.counts(campaign)
+    assert (counts.accepted, counts.numbers) == (2, 2)
 
 
 async def test_a_claim_that_somebody_settled_is_not_taken_back(
@@ -219,7 +219,7 @@ async def test_a_claim_that_somebody_settled_is_not_taken_back(
     change = PostgresTransaction.change
 
     async def late(transaction: PostgresTransaction, name: str, /, **values: Any) -> int:
-        if name == "put_back":
+        if name == "release":
             await elsewhere.campaigns.settle(claim, accepted(claim))
         return await change(transaction, name, **values)
 

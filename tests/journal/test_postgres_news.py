@@ -292,7 +292,7 @@ async def test_listening_begins_again(
         heard.set()
 
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(journal.listen, hear)
+        tasks.start_soon(journal.watch, hear)
         for _ in range(2):
             with anyio.fail_after(60):
                 await heard.wait()

@@ -159,7 +159,7 @@ async def test_rate_of_all_together(
 
     async def work(campaigns: CampaignStore, name: str) -> None:
         place = 0
-        while (await campaigns.outlook(campaign)).planned:
+        while (await campaigns.pending_work(campaign)).planned:
             place += 1
             await campaigns.claim(campaign, token=f"{name}-{place}", lease=60)
 

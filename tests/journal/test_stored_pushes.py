@@ -20,12 +20,12 @@ from hypothesis import strategies as st
 from support.raw import raw
 
 from qxt_async.errors import InvalidRequestError, JournalBusyError, JournalUnavailableError
-from qxt_async.journal import Entry, Journal, SuppressionReason, pushes
+from qxt_async.journal import FeedEntry, Journal, SuppressionReason, pushes
 from qxt_async.journal.database import Transaction
-from qxt_async.journal.moments import micros, moment
 from qxt_async.journal.sqlite import database as sqlite_database
 from qxt_async.journal.sqlite.database import DIALECT, SqliteDatabase, SqliteTransaction, drive, migrate
 from qxt_async.journal.statements import migrations
+from qxt_async.journal.timestamps import micros, moment
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.protocol.pushes import Push, PushFlag, PushLimits, parse_push
 
@@ -58,8 +58,8 @@ async def test_round_trip(journal: Journal) -> None:
     report = StatusReport("007", A, code="MB:0041", port="10690", area="北京", city=None, received_at=at)
     reply = Reply("008", A, text="好的, 谢谢", port="10690", extno="90", area=None, city="深圳", received_at=at)
     await journal.record_push(Push(query=b"", body=b"", reports=(report,), replies=(reply,), received_at=at))
-    assert await journal.reports() == [Entry(1, report)]
-    assert await journal.replies() == [Entry(1, reply)]
+    assert await journal.reports() == [FeedEntry(1, report)]
+    assert await journal.replies() == [FeedEntry(1, reply)]
     assert await journal.find_reports([("007", A), ("007", B), ("7", A)]) == [report]
     assert moment(micros(at)) == at
 
@@ -143,7 +143,7 @@ async def test_a_repeat_after_an_hour_is_news(journal: Journal) -> None:
     assert await journal.conflicts() == []
 
 
-async def _recorded(journal: Journal, push: Push) -> list[Entry[StatusReport]]:
+async def _recorded(journal: Journal, push: Push) -> list[FeedEntry[StatusReport]]:
     await journal.record_push(push)
     return await journal.reports()
 

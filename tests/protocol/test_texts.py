@@ -168,7 +168,7 @@ def test_segments_with_addseqno(single: int, longest: int) -> None:
     "options", [{"single": 0}, {"part": 0}, {"single": 4, "addseqno": True}, {"single": -1, "addseqno": True}]
 )
 def test_segments_need_room(options: dict[str, int]) -> None:
-    """Figures that leave no room for a text are refused, not counted for ever."""
+    """ReportStatistics that leave no room for a text are refused, not counted for ever."""
     with pytest.raises(InvalidConfigurationError, match="no room"):
         segments("字" * 100, **options)  # type: ignore[arg-type]
 

@@ -14,7 +14,7 @@ import pytest
 from anyio import wait_all_tasks_blocked
 
 from qxt_async.errors import DeliveryTimeoutError, JournalUnavailableError
-from qxt_async.journal import Entry, Journal, open_journal
+from qxt_async.journal import FeedEntry, Journal, open_journal
 from qxt_async.models import DeliveryState, StatusReport
 from qxt_async.protocol.pushes import parse_push
 from qxt_async.receiving.tracking import DeliveryTracker
@@ -56,9 +56,9 @@ class Counting:
         """Pass on."""
         return self.journal.subscribe(listener)
 
-    async def listen(self, heard: Any) -> None:
+    async def watch(self, callback: Any) -> None:
         """Pass on."""
-        await self.journal.listen(heard)
+        await self.journal.watch(callback)
 
     async def report_cursor(self) -> int:
         """Count."""
@@ -75,7 +75,7 @@ class Counting:
         self.queries.append(("find", len(keys)))
         return await self.journal.find_reports(keys)
 
-    async def reports(self, *, after: int, limit: int) -> list[Entry[StatusReport]]:
+    async def reports(self, *, after: int, limit: int) -> list[FeedEntry[StatusReport]]:
         """Count."""
         self.queries.append(("reports", limit))
         return await self.journal.reports(after=after, limit=limit)

@@ -56,7 +56,7 @@ async def test_a_database_takes_any_word_as_a_word(store: str, word: str) -> Non
         assert reply.value.text == word
         assert await journal.find_reports({("' OR 1=1 --", word)}) == []
         assert await journal.suppressed_numbers() == {NUMBER}
-        assert (await journal.campaigns.tally(made.id)).numbers == 1
+        assert (await journal.campaigns.counts(made.id)).numbers == 1
 
 
 @pytest.fixture

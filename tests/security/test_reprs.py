@@ -30,7 +30,20 @@ HARMLESS = {
     # places and channels, not people
     *("area", "areas", "city", "port", "extno", "channel", "channel_extension", "user", "base_url", "endpoint"),
     # files, columns and campaigns by name; who gave an order; a note beside a suppressed number
-    *("path", "column", "columns", "encoding", "sheet", "source", "sources", "name", "by", "note", "_account", "token"),
+    *(
+        "path",
+        "column",
+        "columns",
+        "encoding",
+        "sheet",
+        "source",
+        "sources",
+        "name",
+        "actor",
+        "note",
+        "_account",
+        "token",
+    ),
     # settings, and single characters
     *("pattern", "number_pattern", "keywords", "character", "substitute", "method", "failure_codes"),
     # the journal's SQL in two dialects, without values

@@ -90,6 +90,6 @@ def test_a_server_that_does_not_say_when() -> None:
     ids=str,
 )
 def test_policies_that_cannot_work(options: dict[str, Any]) -> None:
-    """Figures that make no sense are refused, by their names."""
+    """ReportStatistics that make no sense are refused, by their names."""
     with pytest.raises(InvalidConfigurationError, match=f"{next(iter(options))} is"):
         RetryPolicy(**options)

@@ -41,7 +41,7 @@ OPTIONS = RunOptions(
     retry=RetryPolicy(3, backoff=0.001, max_backoff=0.002),
 )
 TIMEOUT = 0.25
-WRITES = ("claim", "settle", "put_back", "disclaim", "expire", "pause", "complete")
+WRITES = ("claim", "settle", "release", "disclaim", "expire_leases", "pause", "complete")
 # A final state wins over none, and delivered over the others; else the first stays.
 CODES = {"DELIVRD": 2, "UNDELIV": 1, "REJECT": 1, "EXPIRED": 1, "": 0}
 
@@ -229,19 +229,19 @@ class World:
         with contextlib.suppress(CampaignStateError):
             now = self.now()
             await getattr(self.campaigns, what)(plan.id, *arguments)
-            if what == "expire":
+            if what == "expire_leases":
                 await self._check_leases(plan, now)
 
     async def resend(self, plan: Plan, state: BatchState) -> None:
         """Order what is in this state to be sent again."""
         records = await self.records(plan)
         preview = await self.campaigns.preview_resend(plan.id, state)
-        tally = await self.campaigns.tally(plan.id)
-        assert preview.numbers == (tally.unknown if state is BatchState.UNKNOWN else tally.failed)
+        counts = await self.campaigns.counts(plan.id)
+        assert preview.numbers == (counts.unknown if state is BatchState.UNKNOWN else counts.failed)
         sending = await self._numbers_being_sent(plan)
         again = {number for number, now in records.items() if now == state and number not in sending}
         try:
-            await self.campaigns.resend(plan.id, state, expected=preview, by="ann")
+            await self.campaigns.resend(plan.id, state, expected=preview, actor="ann")
         except CampaignStateError:
             return
         assert len(again) == preview.numbers
@@ -293,9 +293,9 @@ class World:
             ended, idle = False, 0
             while True:
                 await anyio.sleep(0.003)
-                outlook = await self.campaigns.outlook(plan.id)
+                pending_work = await self.campaigns.pending_work(plan.id)
                 # What dead processes hold is waited for until its lease runs out: not here.
-                idle = 0 if outlook.planned or self.watched.under_way else idle + 1
+                idle = 0 if pending_work.planned or self.watched.under_way else idle + 1
                 stuck = idle > 10
                 if (ended or len(self.gateway.requests) < begin + requests) and not stuck:
                     continue
@@ -323,8 +323,8 @@ class World:
             watch = anyio.create_task_group()
             async with watch:
                 watch.start_soon(end)
-                tally = await runner.run(plan.id)
-                assert tally.state is not CampaignState.DONE or not (tally.planned or tally.sending)
+                counts = await runner.run(plan.id)
+                assert counts.state is not CampaignState.DONE or not (counts.planned or counts.sending)
                 watch.cancel_scope.cancel()
 
     def _client(self, concurrency: int) -> QxtClient:
@@ -376,7 +376,7 @@ class World:
         """It was only asleep, and writes down what it knows; perhaps not for the last time."""
         error = None if ghost.result is None else ghost.result.error
         if ghost.result is None or isinstance(error, NotSentError | AccountRefusedError):
-            await self.campaigns.put_back(ghost.claim, error)
+            await self.campaigns.release(ghost.claim, error)
         else:
             await self.campaigns.settle(ghost.claim, ghost.result)
             self.received.update(acceptance.mid for acceptance in ghost.result.acceptances)
@@ -439,10 +439,10 @@ class World:
 
     async def reconcile(self, plan: Plan, deadline: float | None) -> None:
         """Look at the reports."""
-        tally = await self.campaigns.tally(plan.id)
+        counts = await self.campaigns.counts(plan.id)
         found = await self.campaigns.reconcile(plan.id, deadline=deadline)
-        after = await self.campaigns.tally(plan.id)
-        assert after.accepted - tally.accepted >= found.numbers
+        after = await self.campaigns.counts(plan.id)
+        assert after.accepted - counts.accepted >= found.numbers
 
     async def opt_out(self, number: str, *, by_reply: bool) -> None:
         """Somebody wants no more texts."""
@@ -505,7 +505,7 @@ class World:
         await self._find_misled(plan)
         records = await self.records(plan)
         taken = self.taken(plan)
-        tally = await self.campaigns.tally(plan.id)
+        counts = await self.campaigns.counts(plan.id)
         assert records.keys() == set(plan.numbers), "a number was lost"
         for number, state in records.items():
             assert taken[number] <= plan.orders[number], "taken more often than ordered"
@@ -521,14 +521,14 @@ class World:
             )
             self._check_change(plan, number, state)
         plan.last, plan.ordered = records, set()
-        counts = Counter(records.values())
-        assert tally.numbers == len(plan.numbers)
-        assert tally.accepted == counts[NumberState.ACCEPTED]
-        assert tally.failed == counts[NumberState.FAILED]
-        assert tally.suppressed == counts[NumberState.SUPPRESSED]
-        assert tally.unknown + tally.sending == counts[NumberState.UNKNOWN]
-        assert tally.planned == counts[NumberState.PLANNED] + counts[NumberState.CANCELLED]
-        assert tally.state is not CampaignState.DONE or not (tally.planned or tally.sending), (
+        by_state = Counter(records.values())
+        assert counts.numbers == len(plan.numbers)
+        assert counts.accepted == by_state[NumberState.ACCEPTED]
+        assert counts.failed == by_state[NumberState.FAILED]
+        assert counts.suppressed == by_state[NumberState.SUPPRESSED]
+        assert counts.unknown + counts.sending == by_state[NumberState.UNKNOWN]
+        assert counts.planned == by_state[NumberState.PLANNED] + by_state[NumberState.CANCELLED]
+        assert counts.state is not CampaignState.DONE or not (counts.planned or counts.sending), (
             "done, with something left"
         )
         await self._check_attempts(plan)

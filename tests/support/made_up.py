@@ -45,7 +45,7 @@ async def sent_campaign(
     await operations.add(campaign, batches, left_out)
     await operations.finish(campaign, balance=count * 2, warnings=["some rows' texts are longer than others"])
     now += timedelta(minutes=5)
-    await operations.start(campaign, by="ops")
+    await operations.start(campaign, actor="ops")
     place = 0
     while (claim := await operations.claim(campaign, token=f"attempt-{place}", lease=60.0)) is not None:
         place += 1

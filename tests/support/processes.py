@@ -67,8 +67,8 @@ def gateway(seed: int) -> Iterator[Gateway]:
 class Runner:
     """A runner in another process."""
 
-    def __init__(self, journal: Path, campaign: int, url: str, rate: float, patience: float = 60.0) -> None:
-        arguments = [str(journal), str(campaign), url, str(rate), str(patience)]
+    def __init__(self, journal: Path, campaign: int, url: str, rate: float, journal_timeout: float = 60.0) -> None:
+        arguments = [str(journal), str(campaign), url, str(rate), str(journal_timeout)]
         self.process = subprocess.Popen(
             [sys.executable, str(HERE / "runner_process.py"), *arguments],
             stdout=subprocess.PIPE,

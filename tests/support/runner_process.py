@@ -20,17 +20,17 @@ OPTIONS = RunOptions(
 )
 
 
-async def main(path: str, campaign: int, url: str, rate: float, patience: float) -> None:
+async def main(path: str, campaign: int, url: str, rate: float, journal_timeout: float) -> None:
     """Run until it ends."""
     async with (
         open_journal(path) as journal,
         QxtClient("user", "password", base_url=url, timeout=1.0, max_request_rate=rate) as client,
     ):
         print("running", flush=True)
-        tally = await run_until_signalled(
-            CampaignRunner(journal, client, attrs.evolve(OPTIONS, patience=patience)), campaign
+        counts = await run_until_signalled(
+            CampaignRunner(journal, client, attrs.evolve(OPTIONS, journal_timeout=journal_timeout)), campaign
         )
-        print(tally.state if tally is not None else "cut short", flush=True)
+        print(counts.state if counts is not None else "cut short", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 from qxt_async.errors import ConnectionBrokenError, PartialAnswerError, SubmitFailedError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
-from qxt_async.journal.moments import micros
 from qxt_async.journal.records import BatchState, Claim, NumberState, PlannedBatch
+from qxt_async.journal.timestamps import micros
 from qxt_async.models import Acceptance, BatchResult, Message, StatusReport
 from qxt_async.protocol.pushes import Push
 
@@ -112,7 +112,7 @@ async def expired_and_ordered_again(campaigns: CampaignStore) -> tuple[int, Clai
     """A batch whose lease ran out and that somebody ordered to be sent again, with its first claim."""
     campaign = await running(campaigns, 2)
     claim = await claimed(campaigns, campaign, lease=-1.0)
-    await campaigns.expire(campaign)
+    await campaigns.expire_leases(campaign)
     await order_again(campaigns, campaign)
     return campaign, claim
 
@@ -120,7 +120,7 @@ async def expired_and_ordered_again(campaigns: CampaignStore) -> tuple[int, Clai
 async def order_again(campaigns: CampaignStore, campaign: int) -> None:
     """Order what is unknown to be sent again, and run it."""
     preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
-    await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, by="ann")
+    await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
     await campaigns.start(campaign)
 
 

@@ -22,7 +22,7 @@ OPTIONS = WorkerOptions(
     max_consecutive_failures=1_000_000,
     retry=RetryPolicy(50, backoff=0.05, max_backoff=0.2),
     lease_margin=1.0,
-    patience=600.0,
+    journal_timeout=600.0,
 )
 
 

@@ -150,12 +150,12 @@ async def _begun(gateway: SimulatedGateway) -> bool:
 
 
 async def _done(journal: Journal, campaign: int) -> bool:
-    return (await journal.campaigns.outlook(campaign)).state is CampaignState.DONE
+    return (await journal.campaigns.pending_work(campaign)).state is CampaignState.DONE
 
 
 async def _known(journal: Journal, campaign: int, *gateways: SimulatedGateway) -> bool:
     taken = sum(len(gateway.taken) for gateway in gateways)
-    return (await journal.campaigns.tally(campaign)).accepted == taken
+    return (await journal.campaigns.counts(campaign)).accepted == taken
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:

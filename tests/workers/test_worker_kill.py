@@ -49,7 +49,7 @@ async def until_done(address: str, campaign: int) -> None:
     """Wait for the end; what pauses the campaign on the way (the gateway says that the password is wrong) is undone."""
     async with open_journal(address) as journal:
         await journal.limits.set("user", AccountLimits())
-        while (state := (await journal.campaigns.outlook(campaign)).state) is not CampaignState.DONE:
+        while (state := (await journal.campaigns.pending_work(campaign)).state) is not CampaignState.DONE:
             if state is CampaignState.PAUSED:
                 await journal.campaigns.resume(campaign)
             await anyio.sleep(0.2)
@@ -82,19 +82,19 @@ async def check(address: str, campaign: int, books: Gateway, numbers: list[str])
     """Hold the journal against the gateway's books."""
     async with open_journal(address) as journal:
         records = await every_number(journal, campaign)
-        tally = await journal.campaigns.tally(campaign)
+        counts = await journal.campaigns.counts(campaign)
     taken = books.taken()
     assert not [number for number, times in taken.items() if times > 1], "a number was taken twice"
     assert sorted(record.number for record in records) == numbers, "every number in exactly one final state"
     states = {record.number: record.state for record in records}
     assert {states[number] for number in taken} <= {"accepted", "unknown"}
     assert {number for number, state in states.items() if state == "accepted"} <= taken.keys()
-    counts = {str(state): list(states.values()).count(state) for state in set(states.values())}
-    assert set(counts) <= {"accepted", "unknown", "failed"}
-    assert (tally.accepted, tally.failed, tally.unknown) == tuple(
-        counts.get(state, 0) for state in ("accepted", "failed", "unknown")
+    by_state = {str(state): list(states.values()).count(state) for state in set(states.values())}
+    assert set(by_state) <= {"accepted", "unknown", "failed"}
+    assert (counts.accepted, counts.failed, counts.unknown) == tuple(
+        by_state.get(state, 0) for state in ("accepted", "failed", "unknown")
     )
-    return counts
+    return by_state
 
 
 @pytest.mark.slow

@@ -44,8 +44,8 @@ def test_four_workers_keep_one_rate(database: str) -> None:
         async with open_journal(database) as journal:
             await journal.limits.set("user", AccountLimits(max_request_rate=RATE))
             campaign = await plan(journal, [f"138{index:08d}" for index in range(count)], 1)
-            tally = await run_on_workers(journal, campaign, RunOptions(poll_interval=0.2))
-            assert (tally.state, tally.accepted) == (CampaignState.DONE, count)
+            counts = await run_on_workers(journal, campaign, RunOptions(poll_interval=0.2))
+            assert (counts.state, counts.accepted) == (CampaignState.DONE, count)
             batches = await journal.campaigns.batches(campaign, limit=count)
             return {batch.mid: batch.claimed_at.timestamp() for batch in batches if batch.claimed_at is not None}
 

@@ -119,11 +119,11 @@ def jobs(postgresql: Server, database: str) -> list[tuple[object, ...]]:
 async def test_a_campaign_is_sent_by_several_workers(setting: Setting) -> None:
     """Two workers share it; each number is taken once, and whoever waits hears how far it is."""
     heard: list[int] = []
-    options = attrs.evolve(WATCHING, on_progress=lambda now: heard.append(now.tally.accepted))
+    options = attrs.evolve(WATCHING, on_progress=lambda now: heard.append(now.counts.accepted))
     campaign = await setting.plan(200)
     async with setting.working(), setting.working():
-        tally = await run_on_workers(setting.journal, campaign, options)
-    assert (tally.state, tally.accepted) == (CampaignState.DONE, 200)
+        counts = await run_on_workers(setting.journal, campaign, options)
+    assert (counts.state, counts.accepted) == (CampaignState.DONE, 200)
     assert setting.gateway.taken == dict.fromkeys(NUMBERS[:200], 1)
     assert heard[-1] == 200
 
@@ -244,9 +244,9 @@ async def test_a_dead_workers_jobs_come_back_and_what_it_sent_does_not(
         assert [status for _, status in jobs(postgresql, database)] == ["todo", "todo"]
         assert await engine.recover() == 0
     async with setting.working():
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
     assert await setting.batches(campaign) == [BatchState.UNKNOWN, BatchState.ACCEPTED]
-    assert (tally.state, tally.unknown) == (CampaignState.DONE, 10)
+    assert (counts.state, counts.unknown) == (CampaignState.DONE, 10)
     assert setting.gateway.taken == dict.fromkeys(NUMBERS[10:20], 1)
     assert await setting.journal.campaigns.settle(claim, accepted(claim))
 
@@ -290,8 +290,8 @@ async def test_workers_survive_the_loss_of_the_database(setting: Setting, postgr
 
         await until(done)
     assert set(setting.gateway.taken.values()) == {1}
-    tally = await setting.journal.campaigns.tally(campaign)
-    assert tally.accepted + tally.unknown == 300
+    counts = await setting.journal.campaigns.counts(campaign)
+    assert counts.accepted + counts.unknown == 300
 
 
 # --- orders, limits, refusals -----------------------------------------------------------------------------------------
@@ -311,7 +311,7 @@ async def test_a_pause_stops_all_and_resuming_goes_on(setting: Setting) -> None:
         await setting.journal.campaigns.pause(campaign, "lunch")
 
         async def settled() -> bool:
-            return not (await setting.journal.campaigns.outlook(campaign)).sending
+            return not (await setting.journal.campaigns.pending_work(campaign)).sending
 
         await until(settled)
         taken = len(setting.gateway.sends)
@@ -319,8 +319,8 @@ async def test_a_pause_stops_all_and_resuming_goes_on(setting: Setting) -> None:
         await anyio.sleep(0.3)
         assert len(setting.gateway.sends) == taken
         await setting.journal.limits.set("user", AccountLimits())
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert tally.accepted == 300
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert counts.accepted == 300
     assert setting.gateway.taken == dict.fromkeys(NUMBERS, 1)
 
 
@@ -358,8 +358,8 @@ async def test_a_403_pauses_every_campaign(setting: Setting, of: Literal["send",
     async with setting.working(attrs.evolve(OPTIONS, check_balance=of == "balance")):
         await until(paused)
     assert bool(setting.gateway.taken) == (of == "send")
-    tallies = [await setting.journal.campaigns.tally(campaign) for campaign in campaigns]
-    assert sum(tally.unknown for tally in tallies) == setting.gateway.taken.total()
+    all_counts = [await setting.journal.campaigns.counts(campaign) for campaign in campaigns]
+    assert sum(counts.unknown for counts in all_counts) == setting.gateway.taken.total()
 
 
 async def test_a_campaign_that_cannot_be_paid_is_paused(setting: Setting) -> None:
@@ -367,8 +367,8 @@ async def test_a_campaign_that_cannot_be_paid_is_paused(setting: Setting) -> Non
     setting.gateway.balance = 5
     campaign = await setting.plan(20)
     async with setting.working():
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert (tally.state, tally.reason) == (CampaignState.PAUSED, "the balance is 5, at least 20 are wanted")
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert (counts.state, counts.reason) == (CampaignState.PAUSED, "the balance is 5, at least 20 are wanted")
     assert not setting.gateway.taken
 
 
@@ -377,9 +377,9 @@ async def test_a_balance_that_cannot_be_asked_pauses(setting: Setting) -> None:
     campaign = await setting.plan(20)
     setting.gateway.fail_next("http-500", times=3, of="balance")
     async with setting.working():
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert tally.state is CampaignState.PAUSED
-    assert tally.reason.startswith("the balance cannot be asked")
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert counts.state is CampaignState.PAUSED
+    assert counts.reason.startswith("the balance cannot be asked")
 
 
 async def test_failures_in_a_row_pause(setting: Setting) -> None:
@@ -389,9 +389,9 @@ async def test_failures_in_a_row_pause(setting: Setting) -> None:
     async with setting.working(
         attrs.evolve(OPTIONS, max_consecutive_failures=3, check_balance=False), max_concurrency=1
     ):
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert (tally.state, tally.failed, tally.planned) == (CampaignState.PAUSED, 30, 70)
-    assert tally.reason.startswith("3 batches in a row were not accepted: ")
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert (counts.state, counts.failed, counts.planned) == (CampaignState.PAUSED, 30, 70)
+    assert counts.reason.startswith("3 batches in a row were not accepted: ")
     assert len(setting.gateway.requests) == 3
 
 
@@ -430,8 +430,8 @@ async def test_a_gateway_that_cannot_be_reached_is_given_time(setting: Setting) 
         OPTIONS, check_balance=False, max_consecutive_failures=100, retry=RetryPolicy(2, backoff=0.01)
     )
     async with setting.working(options):
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert (tally.state, tally.failed) == (CampaignState.DONE, 30)
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert (counts.state, counts.failed) == (CampaignState.DONE, 30)
 
 
 async def test_a_campaign_whose_gateway_stays_away_is_paused(setting: Setting) -> None:
@@ -440,11 +440,11 @@ async def test_a_campaign_whose_gateway_stays_away_is_paused(setting: Setting) -
     setting.url = "http://127.0.0.1:9/qxt"
     options = attrs.evolve(OPTIONS, check_balance=False, max_consecutive_failures=2, retry=RetryPolicy(2, backoff=0.01))
     async with setting.working(options, max_concurrency=1):
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert tally.state is CampaignState.PAUSED
-    assert tally.reason.startswith("2 batches in a row were not accepted: ")
-    assert 10 <= tally.failed <= 15  # another job may be at its last try, too
-    assert tally.planned == 100 - tally.failed
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert counts.state is CampaignState.PAUSED
+    assert counts.reason.startswith("2 batches in a row were not accepted: ")
+    assert 10 <= counts.failed <= 15  # another job may be at its last try, too
+    assert counts.planned == 100 - counts.failed
 
 
 async def test_two_that_do_not_get_through_hold_all_back(setting: Setting) -> None:
@@ -510,8 +510,8 @@ async def test_nothing_is_begun_outside_of_the_window(setting: Setting, monkeypa
         await until(given_back)
         assert not setting.gateway.requests
         closed = 0.0
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert tally.accepted == 20
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert counts.accepted == 20
 
 
 async def test_a_text_that_cannot_be_sent_pauses(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -523,8 +523,8 @@ async def test_a_text_that_cannot_be_sent_pauses(setting: Setting, monkeypatch: 
     monkeypatch.setattr(QxtClient, "send_recorded", refuse)
     campaign = await setting.plan(20)
     async with setting.working():
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert (tally.state, tally.reason) == (CampaignState.PAUSED, "the client says no")
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert (counts.state, counts.reason) == (CampaignState.PAUSED, "the client says no")
 
 
 # --- beginning and ending ---------------------------------------------------------------------------------------------
@@ -538,7 +538,7 @@ async def test_stopping_finishes_what_is_under_way(setting: Setting) -> None:
     async with setting.working(max_concurrency=2):
 
         async def begun() -> bool:
-            return (await setting.journal.campaigns.outlook(campaign)).sending
+            return (await setting.journal.campaigns.pending_work(campaign)).sending
 
         await until(begun)
     states = await setting.batches(campaign)
@@ -558,7 +558,7 @@ async def test_cancelling_gives_up_what_is_under_way(setting: Setting) -> None:
         group.start_soon(CampaignWorker(setting.journal, client, attrs.evolve(OPTIONS, check_balance=False)).run)
 
         async def begun() -> bool:
-            return (await setting.journal.campaigns.outlook(campaign)).sending
+            return (await setting.journal.campaigns.pending_work(campaign)).sending
 
         await until(begun)
         group.cancel_scope.cancel()
@@ -610,14 +610,14 @@ async def test_watching_survives_the_database(
 
     async with anyio.create_task_group() as group:
         group.start_soon(restart)
-        tally = await run_on_workers(setting.journal, campaign, options)
-    assert tally.state is CampaignState.CANCELLED
+        counts = await run_on_workers(setting.journal, campaign, options)
+    assert counts.state is CampaignState.CANCELLED
     await setting.journal.campaigns.resume(campaign)
     seen = anyio.Event()
     try:
         with pytest.RaisesGroup(JournalUnavailableError):
             async with anyio.create_task_group() as group:
-                group.start_soon(run_on_workers, setting.journal, campaign, attrs.evolve(options, patience=0.0))
+                group.start_soon(run_on_workers, setting.journal, campaign, attrs.evolve(options, journal_timeout=0.0))
                 await seen.wait()
                 await anyio.to_thread.run_sync(postgresql.stop)
     finally:
@@ -639,9 +639,9 @@ async def test_a_refusal_of_one_campaign_leaves_the_others(setting: Setting, mon
 
     monkeypatch.setattr(BatchSender, "execute", execute)
     async with setting.working():
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
         await both.wait()
-    assert (tally.state, tally.reason) == (CampaignState.PAUSED, "no text for them")
+    assert (counts.state, counts.reason) == (CampaignState.PAUSED, "no text for them")
     assert (await setting.state(other))[0] is CampaignState.RUNNING
 
 
@@ -661,8 +661,8 @@ async def test_a_journal_that_refuses_is_asked_again(
     monkeypatch.setattr(BatchSender, "execute", refuse_once)
     campaign = await setting.plan(20)
     async with setting.working():
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert tally.accepted == 20
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert counts.accepted == 20
     assert "nothing is sent meanwhile: the database is away" in caplog.text
 
 
@@ -684,8 +684,8 @@ async def test_the_engines_worker_is_started_again(setting: Setting, monkeypatch
     monkeypatch.setattr("qxt_async.workers.worker.Worker", lambda *a, **k: Worker(*a, **k | UNHURRIED))
     campaign = await setting.plan(20)
     async with setting.working():
-        tally = await run_on_workers(setting.journal, campaign, WATCHING)
-    assert tally.accepted == 20
+        counts = await run_on_workers(setting.journal, campaign, WATCHING)
+    assert counts.accepted == 20
     assert {name: began.count(name) for name in began} == {BATCHES: 3, UPKEEP: 3}
 
 

@@ -19,7 +19,7 @@ def command(campaign: int, reason: str, journal: str) -> None:
 
     async def cancel() -> None:
         async with existing(journal) as opened:
-            await opened.campaigns.cancel(campaign, reason, by=ordered_by())
+            await opened.campaigns.cancel(campaign, reason, actor=ordered_by())
 
     anyio.run(cancel)
     click.echo(f"campaign {campaign} is cancelled")

@@ -34,7 +34,7 @@ def command(journal: str, as_json: bool) -> None:
 
     async def read() -> list[tuple[Campaign, str]]:
         async with existing(journal) as opened:
-            return [await _described(opened.campaigns, campaign) for campaign in await opened.campaigns.every()]
+            return [await _described(opened.campaigns, campaign) for campaign in await opened.campaigns.all()]
 
     campaigns = anyio.run(read)
     if as_json:
@@ -63,7 +63,7 @@ async def _described(campaigns: CampaignStore, campaign: Campaign) -> tuple[Camp
 
     if campaign.state not in {CampaignState.RUNNING, CampaignState.PAUSED}:
         return campaign, campaign.state.value
-    now = await look(campaigns, campaign.id, campaigns.outlook)
+    now = await look(campaigns, campaign.id, campaigns.pending_work)
     state = current_state(now)
     if state is CampaignState.RUNNING:
         return campaign, "sending" if now.sending else "unfinished"

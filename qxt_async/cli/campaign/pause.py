@@ -19,7 +19,7 @@ def command(campaign: int, reason: str, journal: str) -> None:
 
     async def pause() -> bool:
         async with existing(journal) as opened:
-            return await opened.campaigns.pause(campaign, reason, by=ordered_by())
+            return await opened.campaigns.pause(campaign, reason, actor=ordered_by())
 
     was_running = anyio.run(pause)
     click.echo(f"campaign {campaign} is paused" if was_running else f"campaign {campaign} was not running")

@@ -80,7 +80,7 @@ def _order_resend(campaign: int, journal: str, states: Sequence[str], *, yes: bo
     async def order() -> None:
         async with existing(journal) as opened:
             for state, found in expected.items():
-                await opened.campaigns.resend(campaign, state, expected=found, by=ordered_by())
+                await opened.campaigns.resend(campaign, state, expected=found, actor=ordered_by())
 
     expected = anyio.run(preview)
     if not expected:
@@ -105,4 +105,4 @@ async def _resume(campaign: int, journal: str) -> None:
     async with existing(journal) as opened:
         found = await opened.campaigns.get(campaign)
         if found.state in {CampaignState.PAUSED, CampaignState.CANCELLED}:
-            await opened.campaigns.resume(campaign, by=ordered_by())
+            await opened.campaigns.resume(campaign, actor=ordered_by())

@@ -63,12 +63,12 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
                 pause_after_test=options["pause_after_test"],
                 on_progress=show,
                 show_deliveries=True,
-                by=ordered_by(),
+                actor=ordered_by(),
             )
             runner = CampaignRunner(opened, client, run_options)
             signals = await run_stoppable(lambda: runner.run(campaign), runner.stop)
-        tally = await print_state(opened, campaign, as_json=as_json)
-    finish(campaign, tally, *signals[:1])
+        counts = await print_state(opened, campaign, as_json=as_json)
+    finish(campaign, counts, *signals[:1])
 
 
 def refuse_options_of_workers(ctx: click.Context, options: Iterable[str]) -> None:
@@ -87,10 +87,10 @@ async def send_on_workers(campaign: int, journal: str, priority: int | None, as_
 
     async with existing(journal) as opened:
         with shown_progress(plain=verbose) as show:
-            options = RunOptions(on_progress=show, show_deliveries=True, by=ordered_by())
+            options = RunOptions(on_progress=show, show_deliveries=True, actor=ordered_by())
             await run_on_workers(opened, campaign, options, priority=priority)
-        tally = await print_state(opened, campaign, as_json=as_json)
-    finish(campaign, tally)
+        counts = await print_state(opened, campaign, as_json=as_json)
+    finish(campaign, counts)
 
 
 @contextmanager
@@ -104,7 +104,7 @@ def shown_progress(*, plain: bool) -> Generator[Callable[[RunProgress], None]]:
 
 
 def _settled(now: RunProgress) -> int:
-    return now.tally.numbers - now.tally.planned - now.tally.sending
+    return now.counts.numbers - now.counts.planned - now.counts.sending
 
 
 def _lines() -> Callable[[RunProgress], None]:
@@ -115,10 +115,10 @@ def _lines() -> Callable[[RunProgress], None]:
         if time.monotonic() - last < _SECONDS_BETWEEN_LINES:
             return
         last = time.monotonic()
-        tally = now.tally
+        counts = now.counts
         click.echo(
-            f"{_settled(now):,} of {tally.numbers:,}, {now.speed:,.0f} numbers/s: accepted {tally.accepted:,}, "
-            f"failed {tally.failed:,}, unknown {tally.unknown:,}{_asides(now)}",
+            f"{_settled(now):,} of {counts.numbers:,}, {now.speed:,.0f} numbers/s: accepted {counts.accepted:,}, "
+            f"failed {counts.failed:,}, unknown {counts.unknown:,}{_asides(now)}",
             err=True,
         )
 
@@ -155,17 +155,19 @@ def _bar() -> Generator[Callable[[RunProgress], None]]:
         task = bar.add_task("", total=None, share="", speed="", states="", left="")
 
         def show(now: RunProgress) -> None:
-            tally = now.tally
+            counts = now.counts
             left = (
                 "" if now.seconds_left is None else f"{now.seconds_left // 60:,.0f}:{now.seconds_left % 60:02.0f} left"
             )
             bar.update(
                 task,
-                total=tally.numbers,
+                total=counts.numbers,
                 completed=_settled(now),
-                share=share(_settled(now), tally.numbers),
+                share=share(_settled(now), counts.numbers),
                 speed=f"{now.speed:,.0f}/s",
-                states="  ".join(count_markup(name, getattr(tally, name)) for name in ("accepted", "failed", "unknown"))
+                states="  ".join(
+                    count_markup(name, getattr(counts, name)) for name in ("accepted", "failed", "unknown")
+                )
                 + escape(_asides(now)),
                 left=left,
             )

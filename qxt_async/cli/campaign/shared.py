@@ -1,4 +1,4 @@
-"""Options that the campaign commands share, the journal they speak of, and tallies in words."""
+"""Options that the campaign commands share, the journal they speak of, and counts in words."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
     from qxt_async.journal import Journal
     from qxt_async.journal.campaigns import CampaignStore
-    from qxt_async.journal.records import Campaign, Deliveries, Outlook, Tally
+    from qxt_async.journal.records import Campaign, CampaignCounts, DeliveryCounts, PendingWork
 
 __all__ = [
     "STDOUT",
+    "count_values",
     "existing",
     "finish",
     "id_argument",
@@ -33,12 +34,11 @@ __all__ = [
     "ordered_by",
     "print_state",
     "refuse_overwriting",
-    "tally_values",
 ]
 
 STDOUT = "-"
 
-Look = TypeVar("Look", "Tally", "Outlook")
+Look = TypeVar("Look", "CampaignCounts", "PendingWork")
 
 id_argument = click.argument("campaign", metavar="ID", type=click.IntRange(min=1))
 
@@ -62,23 +62,23 @@ def refuse_overwriting(path: str) -> None:
         raise click.UsageError(f"{path} is there already: give another name, or --force to replace it.")
 
 
-def tally_values(campaign: int, tally: Tally, deliveries: Deliveries) -> dict[str, Any]:
+def count_values(campaign: int, counts: CampaignCounts, deliveries: DeliveryCounts) -> dict[str, Any]:
     """A campaign's state as ``--json`` prints it."""
     from qxt_async.campaign.state import current_reason, current_state
 
     return {
         "id": campaign,
-        "state": current_state(tally).value,
-        "reason": current_reason(tally),
-        "numbers": tally.numbers,
-        "planned": tally.planned,
-        "sending": tally.sending,
-        "accepted": tally.accepted,
-        "failed": tally.failed,
-        "unknown": tally.unknown,
-        "suppressed": tally.suppressed,
-        "credits": tally.credits,
-        "batches": {state.value: count for state, count in tally.batches.items()},
+        "state": current_state(counts).value,
+        "reason": current_reason(counts),
+        "numbers": counts.numbers,
+        "planned": counts.planned,
+        "sending": counts.sending,
+        "accepted": counts.accepted,
+        "failed": counts.failed,
+        "unknown": counts.unknown,
+        "suppressed": counts.suppressed,
+        "credits": counts.credits,
+        "batches": {state.value: count for state, count in counts.batches.items()},
         "delivered": deliveries.delivered,
         "rejected": deliveries.rejected,
         "undelivered": deliveries.failed + deliveries.unknown,
@@ -94,48 +94,48 @@ async def look(campaigns: CampaignStore, campaign: int, read: Callable[[int], Aw
         read: one of these operations.
     """
     now = await read(campaign)
-    if now.sending and await campaigns.expire(campaign):
+    if now.sending and await campaigns.expire_leases(campaign):
         now = await read(campaign)
     return now
 
 
-async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> Tally:
+async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> CampaignCounts:
     """Print how far a campaign is, on stdout."""
     from qxt_async.journal.records import BatchState
 
-    tally = await look(journal.campaigns, campaign, journal.campaigns.tally)
+    counts = await look(journal.campaigns, campaign, journal.campaigns.counts)
     found = await journal.campaigns.get(campaign)
     deliveries = await journal.campaigns.deliveries(campaign)
     if as_json:
-        click.echo(json_line(tally_values(campaign, tally, deliveries)))
-        return tally
+        click.echo(json_line(count_values(campaign, counts, deliveries)))
+        return counts
     rows: list[tuple[str, int | str]] = [
-        (name, getattr(tally, name))
+        (name, getattr(counts, name))
         for name in ("planned", "sending", "accepted", "failed", "unknown", "suppressed")
-        if getattr(tally, name) or name in {"accepted", "failed", "unknown"}
+        if getattr(counts, name) or name in {"accepted", "failed", "unknown"}
     ]
     reported = deliveries.delivered + deliveries.rejected + deliveries.failed + deliveries.unknown
     if reported:
         rows += [("delivered", deliveries.delivered), ("not delivered", reported - deliveries.delivered)]
-    rows.append(("credits", tally.credits))
+    rows.append(("credits", counts.credits))
     under_way = await journal.campaigns.batches(campaign, state=BatchState.SENDING)
     begun = [batch.claimed_at for batch in under_way if batch.claimed_at is not None]
-    print_table(rows, footer=_headline(found, tally, begun))
-    return tally
+    print_table(rows, footer=_headline(found, counts, begun))
+    return counts
 
 
-def _headline(campaign: Campaign, tally: Tally, begun: Sequence[datetime]) -> str:
+def _headline(campaign: Campaign, counts: CampaignCounts, begun: Sequence[datetime]) -> str:
     """A campaign's state in words: of one that is *running*, what the journal knows, which is batches, not processes.
 
     Args:
         campaign: which.
-        tally: how far it is.
+        counts: how far it is.
         begun: when the batches began that are under way.
     """
     from qxt_async.campaign.state import current_reason, current_state
     from qxt_async.journal.records import CampaignState
 
-    state, reason = current_state(tally), current_reason(tally)
+    state, reason = current_state(counts), current_reason(counts)
     if state is not CampaignState.RUNNING:
         return f"campaign {campaign.id} is {state.value}{f' ({reason})' if reason else ''}"
     sending = "nothing is being sent right now"
@@ -147,22 +147,22 @@ def _headline(campaign: Campaign, tally: Tally, begun: Sequence[datetime]) -> st
     return f"campaign {campaign.id} is not finished: {sending}; if no process is at it: qxt campaign {again}"
 
 
-def finish(campaign: int, tally: Tally, stopped: signal.Signals | None = None) -> NoReturn:
+def finish(campaign: int, counts: CampaignCounts, stopped: signal.Signals | None = None) -> NoReturn:
     """End a command that sent, with the exit code that says how it went.
 
     Args:
         campaign: which.
-        tally: how far it is.
+        counts: how far it is.
         stopped: the first signal that asked it to stop.
     """
     if stopped is not None:
-        advice = f"; go on with: qxt campaign run {campaign}" if tally.planned or tally.sending else ""
+        advice = f"; go on with: qxt campaign run {campaign}" if counts.planned or counts.sending else ""
         raise FailedError(f"stopped by {stopped.name}{advice}", 128 + stopped)
-    if tally.unknown:
+    if counts.unknown:
         raise click.exceptions.Exit(ExitCode.UNKNOWN)
-    if tally.planned:
+    if counts.planned:
         raise FailedError(f"not all is sent: go on with: qxt campaign resume {campaign}")
-    if tally.sending:
-        numbers = plural(tally.sending, "number")
+    if counts.sending:
+        numbers = plural(counts.sending, "number")
         raise FailedError(f"{numbers} under way in another process: look again with: qxt campaign status {campaign}")
-    raise click.exceptions.Exit(ExitCode.FAILED if tally.failed else 0)
+    raise click.exceptions.Exit(ExitCode.FAILED if counts.failed else 0)

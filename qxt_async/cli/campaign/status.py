@@ -43,8 +43,8 @@ def command(campaign: int, watch: bool, every: float, journal: str, as_json: boo
             while True:
                 if watch and not as_json and sys.stdout.isatty():
                     click.clear()
-                tally = await print_state(opened, campaign, as_json=as_json)
-                if not watch or not (tally.sending or current_state(tally) is CampaignState.RUNNING):
+                counts = await print_state(opened, campaign, as_json=as_json)
+                if not watch or not (counts.sending or current_state(counts) is CampaignState.RUNNING):
                     return
                 await anyio.sleep(every)
 

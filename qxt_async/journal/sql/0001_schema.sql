@@ -184,7 +184,7 @@ CREATE TABLE campaign_events (
     campaign bigint NOT NULL REFERENCES campaigns (id) ON DELETE CASCADE,
     at       bigint NOT NULL,
     what     text NOT NULL,
-    by       text NOT NULL,
+    actor    text NOT NULL,
     detail   text NOT NULL,
     count    bigint NOT NULL
 );

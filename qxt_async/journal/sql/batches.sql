@@ -79,7 +79,7 @@ UPDATE batches SET
     unknown = count - suppressed - :accepted - :failed
 WHERE id = :batch;
 
--- name: put_back
+-- name: release
 UPDATE batches SET
     state = 'planned', unsent = unsent + :counted, error = :error, detail = :detail,
     not_before = CASE WHEN :delay > 0 THEN NOW + :delay ELSE 0 END,
@@ -99,7 +99,7 @@ WHERE id = :batch AND token = :token AND (state = 'sending' OR (state = 'unknown
 SELECT id FROM batches WHERE campaign = :campaign AND state = 'sending' AND token = :token;
 
 -- A lease that seems to begin in the future comes from a clock that was set back.
--- name: expire
+-- name: expire_leases
 UPDATE batches SET
     state = 'unknown', unknown = count - suppressed, settled_at = NOW, error = 'LeaseExpired',
     detail = 'the process that sent it never said what became of it'

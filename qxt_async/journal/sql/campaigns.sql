@@ -50,7 +50,7 @@ FROM campaigns
 WHERE {where}
 ORDER BY id DESC;
 
--- name: outlook
+-- name: pending_work
 SELECT
     state, reason,
     EXISTS (SELECT 1 FROM batches WHERE campaign = :campaign AND state = 'planned'),
@@ -67,13 +67,13 @@ UPDATE campaigns SET state = 'paused', reason = :reason, changed_at = NOW WHERE 
 UPDATE campaigns SET on_workers = :on_workers WHERE id = :campaign;
 
 -- name: insert_event
-INSERT INTO campaign_events (campaign, at, what, by, detail, count)
-VALUES (:campaign, NOW, :what, :by, :detail, :count);
+INSERT INTO campaign_events (campaign, at, what, actor, detail, count)
+VALUES (:campaign, NOW, :what, :actor, :detail, :count);
 
 -- name: events
-SELECT at, what, by, detail, count FROM campaign_events WHERE campaign = :campaign ORDER BY seq;
+SELECT at, what, actor, detail, count FROM campaign_events WHERE campaign = :campaign ORDER BY seq;
 
--- name: tally
+-- name: counts
 SELECT
     b.state, count(*), sum(b.count), sum(b.accepted), sum(b.failed), sum(b.unknown), sum(b.suppressed),
     sum(b.accepted * m.segments)
