@@ -89,12 +89,13 @@ async def _records_of(transaction: Transaction, batches: Sequence[Batch], *, can
     records: list[NumberRecord] = []
     for batch in batches:
         own = _state_of_numbers(batch, cancelled=cancelled)
+        # Another batch has them: superseded numbers, and if this one has a successor, those that were unknown.
+        elsewhere = ("superseded",) if own is not None else ("superseded", NumberState.UNKNOWN)
         its_others = others.get(batch.id, {})
         since = 0 if batch.claimed_at is None else micros(batch.claimed_at) - CLOCK_STEP
         for number in joined[batch.id].split(","):
             state, mid = its_others.get(number, (own, batch.mid))
-            # If there is a successor, it has the numbers that are unknown.
-            if state is None or state == "superseded" or (own is None and state == NumberState.UNKNOWN):
+            if state is None or state in elsewhere:
                 continue
             report = reported.get((mid, canonical(number))) if mid is not None else None
             # As in its_reports: a report from before the attempt is on another send that had this mid.

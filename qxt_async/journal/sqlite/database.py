@@ -1,18 +1,19 @@
 """An SQLite file: one connection that writes in its own thread, a few that read in worker threads.
 
-The file is in WAL mode, so that readers and the writer do not wait for each other, with ``synchronous=FULL``: every
-commit is flushed to the disk, and what was acknowledged survives a power cut and not only the death of the process.
-With ``NORMAL`` the last moments before a power cut would be lost though the gateway was told ``ok`` and will not push
-them again; since commits are grouped, the flush costs little.
+The file is in WAL mode, so that readers and the writer do not wait for each other, with ``synchronous=FULL``: each
+commit is flushed to the disk, and what was acknowledged survives a power cut, not only the death of the process. With
+``NORMAL`` a power cut would lose the last commits, although the gateway was answered ``ok`` and will not push them
+again. Since commits are grouped, the flush costs little.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sqlite3
 import time
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -26,7 +27,7 @@ from qxt_async.journal.statements import Dialect, Statements, migrations, split
 from qxt_async.runtime.tasks import run_in_own_task, run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
 
     from qxt_async.journal.database import Pending, Work
 
@@ -46,9 +47,10 @@ _STATEMENTS: Final = Statements(DIALECT)
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table';"
 # How long one process waits for another one's transaction; those take milliseconds.
 _BUSY_TIMEOUT_MS: Final = 5000
-# Queries are short; more connections would only take turns at the same disk and the same interpreter.
+# Queries are short, and more connections would share the same disk and the same interpreter.
 _READERS: Final = 4
-# Rows in one statement: with a quarter more, of ten columns, it keeps within the 32,766 parameters of SQLite.
+# Rows in one statement: with a quarter more, of ten columns, it has fewer than the 32,766 parameters that SQLite
+# allows.
 _MERGED: Final = 1000
 
 
@@ -121,8 +123,8 @@ class SqliteTransaction:
         for start in range(0, len(values), _MERGED * columns):
             some = values[start : start + _MERGED * columns]
             rows = len(some) // columns
-            # Preparing costs more than inserting, so sizes are few: at most a quarter is the last row again, and passed
-            # over.
+            # Preparing a statement costs more than inserting, so there are few sizes. To fill one up, at most a quarter
+            # more, the last row is repeated, which changes nothing.
             surplus = -rows % (1 << max(rows.bit_length() - 3, 0))
             statement = _merging(name, columns, rows + surplus)
             new += self.connection.execute(statement, some + some[-columns:] * surplus).rowcount
@@ -135,16 +137,21 @@ class SqliteTransaction:
         """Nothing: a file tells nobody."""
 
 
-def _connect(path: str, pragmas: tuple[str, ...]) -> sqlite3.Connection:
-    # check_same_thread: each connection is used by one thread at a time, and we see to that.
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+@contextlib.contextmanager
+def _closed_on_error(connection: sqlite3.Connection) -> Generator[sqlite3.Connection]:
     try:
-        for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", *pragmas):
-            connection.execute(f"PRAGMA {pragma}")
+        yield connection
     except BaseException:
         connection.close()
         raise
-    return connection
+
+
+def _connect(path: str, *pragmas: str) -> sqlite3.Connection:
+    # check_same_thread: each connection is used by one thread at a time, which SQLite cannot know.
+    with _closed_on_error(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
+        for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", *pragmas):
+            connection.execute(f"PRAGMA {pragma}")
+        return connection
 
 
 def migrate(connection: sqlite3.Connection, scripts: dict[int, str]) -> None:
@@ -205,11 +212,11 @@ class SqliteDatabase:
         try:
             await run_in_own_task(self._open_writer)
         except BaseException:
-            await self.aclose()  # cancelled just as it was open
+            await self.aclose()  # cancelled just when it was open
             raise
 
     async def _open_writer(self) -> None:
-        # Cut off, it would stay open, and nobody would know of it.
+        # If cancelling interrupted this, the connection would stay open.
         with anyio.CancelScope(shield=True):
             self._writer = Writer(await to_thread.run_sync(self._open))
 
@@ -222,7 +229,7 @@ class SqliteDatabase:
         if writer is None:
             return
         with anyio.CancelScope(shield=True):
-            # All places taken: no reader is at work any more.
+            # With all places taken, no reader is at work.
             for _ in range(_READERS):
                 await self._reading.acquire_on_behalf_of(object())
             await writer.close()
@@ -242,8 +249,7 @@ class SqliteDatabase:
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a worker thread. Cancelling waits for it to end; a ``Task.cancel()`` of asyncio's does not."""
-        _ = self.writer
-        return await run_in_thread(lambda: self._read(work), limiter=self._reading)
+        return await run_in_thread(partial(self._read, self.writer, work), limiter=self._reading)
 
     def submit(
         self, work: Work[None], *, shortcut: Work[bool] | None = None, on_done: Callable[[bool], None]
@@ -270,23 +276,20 @@ class SqliteDatabase:
 
     def _open(self) -> sqlite3.Connection:
         try:
-            # Phone numbers and texts are nobody else's business; SQLite gives its -wal and -shm files the same mode.
+            # Only the owner may read phone numbers and texts; SQLite gives its -wal and -shm files the same mode.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            connection = _connect(self._path, ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"))
-            try:
+            connection = _connect(self._path, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+            with _closed_on_error(connection):
                 migrate(connection, migrations(DIALECT))
-            except BaseException:
-                connection.close()
-                raise
         except sqlite3.Error as error:
             raise unavailable(error) from error
         except OSError as error:
             raise unavailable(sqlite3.OperationalError(error.strerror)) from error
         return connection
 
-    def _read(self, work: Work[T]) -> T:
+    def _read(self, opened: Writer, work: Work[T]) -> T:
         try:
-            connection = self._readers.pop() if self._readers else _connect(self._path, ("query_only=ON",))
+            connection = self._readers.pop() if self._readers else _connect(self._path, "query_only=ON")
             try:
                 connection.execute("BEGIN")
                 try:
@@ -295,9 +298,9 @@ class SqliteDatabase:
                     connection.execute("ROLLBACK")
             finally:
                 # A Task.cancel() of asyncio's own does not wait for this thread, so the journal may be closed by now.
-                if self._writer is None:
-                    connection.close()
-                else:
+                if self._writer is opened:
                     self._readers.append(connection)
+                else:
+                    connection.close()
         except sqlite3.Error as error:
             raise unavailable(error) from error
