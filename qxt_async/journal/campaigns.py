@@ -17,7 +17,7 @@ from qxt_async.journal import (
     statistics,
     trial,
 )
-from qxt_async.journal.records import CampaignState, Reconciliation
+from qxt_async.journal.records import CampaignState
 from qxt_async.journal.rows import (
     batch_of,
     campaign_of,
@@ -127,20 +127,14 @@ class CampaignStore:
 
     async def deliveries(self, campaign: int) -> records.DeliveryCounts:
         """Its status reports, counted by state. Reads all of them: about a second for a million."""
-        await self._match()
+        await matching.match_all(self.database)
         rows = await read_all(self.database, tuple, "deliveries", campaign=campaign, clock_step=CLOCK_STEP)
         return delivery_counts_of(rows)
 
     async def statistics(self, campaign: int) -> ReportStatistics:
         """What its report draws, counted. Reads all of its reports: some seconds for a million."""
-        await self._match()
+        await matching.match_all(self.database)
         return await self.database.read(partial(statistics.report_statistics, campaign=campaign))
-
-    async def _match(self) -> None:
-        """Leave out of the counts that follow the reports on numbers that a batch did not send."""
-        if await self.database.read(matching.anything_to_match):
-            while await self.database.write(matching.match):
-                pass
 
     async def messages(self, campaign: int, *, after: int = 0, limit: int = 1000) -> list[records.CampaignMessage]:
         """Its messages behind a key."""
@@ -393,7 +387,7 @@ class CampaignStore:
 
     # --- reconciling --------------------------------------------------------------------------------------------
 
-    async def reconcile(self, campaign: int, *, deadline: float | None = None) -> Reconciliation:
+    async def reconcile(self, campaign: int, *, deadline: float | None = None) -> records.Reconciliation:
         """Read the reports that came since the last time, and bind unknown batches to their mids.
 
         The rule is in `journal.evidence`. What reports prove for other campaigns is written, too.
@@ -403,16 +397,4 @@ class CampaignStore:
             deadline: seconds after an attempt by which its reports should have come; what is unknown then is marked
                 *overdue*, once.
         """
-        bound = numbers = 0
-        while True:
-            step = await self.database.read(partial(reconciling.read_step, campaign=campaign))
-            found = await self.database.write(partial(reconciling.write_step, campaign=campaign, step=step))
-            bound, numbers = bound + found[0], numbers + found[1]
-            if not step.more:
-                break
-        overdue = await self.database.write(
-            partial(reconciling.finish, campaign=campaign, deadline=deadline, batches=bound, numbers=numbers)
-        )
-        return Reconciliation(
-            batches=bound, numbers=numbers, ambiguous=step.ambiguous, silent=step.silent, overdue=overdue
-        )
+        return await reconciling.reconcile(self.database, campaign, deadline)

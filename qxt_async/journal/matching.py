@@ -20,15 +20,22 @@ from qxt_async.protocol.numbers import canonical
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from qxt_async.journal.database import Transaction
+    from qxt_async.journal.database import Database, Transaction
 
-__all__ = ["anything_to_match", "match"]
+__all__ = ["anything_to_match", "match", "match_all"]
 
 # In one transaction, which takes about 0.1 s: pushes wait for it.
 _REPORTS: Final = 20_000
 _MIDS: Final = 200
 # Of a thousand numbers each, 12 MB.
 _BATCHES: Final = 1000
+
+
+async def match_all(database: Database) -> None:
+    """Find all strays, so that no count that follows has reports on numbers that a batch did not send."""
+    if await database.read(anything_to_match):
+        while await database.write(match):
+            pass
 
 
 async def anything_to_match(transaction: Transaction) -> bool:

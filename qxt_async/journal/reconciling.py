@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import attrs
 
 from qxt_async.journal.batches import take_back
 from qxt_async.journal.evidence import UnresolvedBatch, match_reports
-from qxt_async.journal.records import BatchState
+from qxt_async.journal.records import BatchState, Reconciliation
 from qxt_async.journal.states import log_event, pending_work
 from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from qxt_async.journal.database import Transaction
+    from qxt_async.journal.database import Database, Transaction
 
-__all__ = ["ReconcileStep", "finish", "read_step", "write_step"]
+__all__ = ["ReconcileStep", "reconcile", "write_step"]
 
 _SECOND: Final = 1_000_000
 _REPORTS_AT_A_TIME: Final = 50_000
@@ -45,7 +46,23 @@ class ReconcileStep:
     silent: int
 
 
-async def read_step(transaction: Transaction, campaign: int) -> ReconcileStep:
+async def reconcile(database: Database, campaign: int, deadline: float | None) -> Reconciliation:
+    """Read all new reports, step by step, and bind what they prove."""
+    batches = numbers = 0
+    while True:
+        step = await database.read(partial(_read_step, campaign=campaign))
+        found = await database.write(partial(write_step, campaign=campaign, step=step))
+        batches, numbers = batches + found[0], numbers + found[1]
+        if not step.more:
+            break
+    work = partial(_finish, campaign=campaign, deadline=deadline, batches=batches, numbers=numbers)
+    overdue = await database.write(work)
+    return Reconciliation(
+        batches=batches, numbers=numbers, ambiguous=step.ambiguous, silent=step.silent, overdue=overdue
+    )
+
+
+async def _read_step(transaction: Transaction, campaign: int) -> ReconcileStep:
     """What the next reports prove."""
     ((after,),) = await transaction.rows("reconciled_cursor")
     ((newest,),) = await transaction.rows("report_cursor")
@@ -109,7 +126,9 @@ async def write_step(transaction: Transaction, campaign: int, step: ReconcileSte
     return batches, numbers
 
 
-async def finish(transaction: Transaction, campaign: int, *, deadline: float | None, batches: int, numbers: int) -> int:
+async def _finish(
+    transaction: Transaction, campaign: int, *, deadline: float | None, batches: int, numbers: int
+) -> int:
     """Accept single numbers, log what was found, mark what is overdue; returns how many numbers are overdue."""
     await pending_work(transaction, campaign)
     confirmed = await _confirm_numbers(transaction, campaign)

@@ -1,8 +1,8 @@
-"""Campaigns and their batches as the journal keeps them.
+"""Campaigns and their batches as the journal stores them.
 
-A **batch** is what one request carries: one message and up to 1000 numbers. Its state is that of its numbers; a number
-of which something else is true (refused or not mentioned in an answer that took the others, opted out since the plan)
-has a row of its own. A **message** is a text with its extension number; equal ones are stored once in a campaign.
+A **batch** is what one request carries: one message and up to 1000 numbers. Its state is that of its numbers. A number
+that differs (refused or not mentioned in an answer that accepted the others, opted out since the plan) has a row of its
+own. A **message** is a text with its extension number; equal ones are stored once in a campaign.
 
 Its states::
 
@@ -12,7 +12,7 @@ Its states::
                                   └─ lease ran out ──▶ unknown
     unknown ──late answer to the same attempt (its token)──▶ accepted | failed
     unknown ──a status report binds a mid──▶ accepted (via report)
-    unknown, failed ──order of a person──▶ as it was, its numbers superseded by those of a new, planned batch
+    unknown, failed ──request of a person──▶ as it was, its numbers superseded by those of a new, planned batch
 
 The state of a batch whose numbers had different outcomes is *accepted* if any was accepted, else *unknown* if any may
 have been, else *failed*.
@@ -55,20 +55,17 @@ __all__ = [
     "ResendQuote",
 ]
 
-
+# `Claim.test` of a test batch, and of one after which the campaign is paused so that somebody can look at the phone.
 TEST: Final = 1
-"""`Claim.test` of a test batch."""
-
 PAUSE_AFTER_TEST: Final = 2
-"""`Claim.test` of a test batch after which the campaign is paused, so that somebody can look at the phone."""
 
 
 class CampaignState(enum.StrEnum):
     """``planning → planned → running → paused → done | cancelled``, and back by resuming.
 
-    *planning* can never be run: a plan that was broken off stays there until another plan clears it away. *running*
-    says that it may be sent, not that a process is at it. What is *done* is *paused* again when numbers are ordered
-    to be sent again, or when a batch that was unknown proves not to have been sent.
+    A campaign in *planning* cannot be run: a plan that was broken off stays there until another plan deletes it.
+    *running* means that it may be sent, not that a process is sending it. A campaign that is *done* is *paused* again
+    when numbers are to be sent again, or when it turns out that an unknown batch was not sent.
     """
 
     PLANNING = "planning"
@@ -80,10 +77,10 @@ class CampaignState(enum.StrEnum):
 
 
 class BatchState(enum.StrEnum):
-    """See the module's diagram.
+    """The states in the diagram of the module.
 
-    *Withdrawn* is a batch of a resend that proved needless before it was sent, or that failed: then the batch before
-    it speaks for its numbers again.
+    *withdrawn* is a second attempt that was not needed any more, or that failed: its numbers belong to the batch before
+    it again.
     """
 
     PLANNED = "planned"
@@ -95,7 +92,7 @@ class BatchState(enum.StrEnum):
 
 
 class NumberState(enum.StrEnum):
-    """What became of one number of a campaign, in an export. What is being sent right now may arrive: *unknown*."""
+    """What became of one number of a campaign. A number that is being sent is *unknown*: it may arrive."""
 
     PLANNED = "planned"
     ACCEPTED = "accepted"
@@ -106,24 +103,21 @@ class NumberState(enum.StrEnum):
 
 
 class ExclusionReason(enum.StrEnum):
-    """Why a number of a source is in no batch."""
+    """Why a number of a source is not in any batch."""
 
     INVALID = "invalid"
     DUPLICATE = "duplicate"
     SUPPRESSED = "suppressed"
 
 
-# --- what a plan puts in ------------------------------------------------------------------------------------------
-
-
 @attrs.frozen
 class PlannedBatch:
-    """A batch to be stored.
+    """A batch of a plan.
 
     Attributes:
-        message: text, extension number and ``addseqno``; equal ones are stored once.
+        message: text, extension number and ``addseqno``.
         numbers: normalised, at most 1000, each in one batch of the campaign only.
-        segments: messages that each number is billed as.
+        segments: messages billed for each number.
     """
 
     message: Message
@@ -136,11 +130,11 @@ class ExcludedNumber:
     """A number that a plan left out.
 
     Attributes:
-        raw: as it stood in the source.
-        reason: invalid, duplicate or suppressed.
-        detail: what is wrong with it, or where the first of a repeated number stands; may be empty.
+        raw: as it was in the source.
+        reason: why.
+        detail: what is wrong with it, or where a duplicate number first occurs; may be empty.
         source: name of the file; empty if there is none.
-        line: line in it, from 1; the place in an iterable, from 1.
+        line: line in the file, or place in the iterable, from 1.
     """
 
     raw: str = attrs.field(repr=mask)
@@ -150,27 +144,20 @@ class ExcludedNumber:
     line: int = attrs.field(default=0, kw_only=True)
 
 
-# --- what is there ------------------------------------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class Campaign:
     """A campaign as it is stored. The counts are those of its plan.
 
     Attributes:
-        id: what it is called by.
-        name: what somebody called it, may be empty.
-        state: see `CampaignState`.
-        reason: why it is in this state, in words; empty if there is nothing to say.
-        created_at, changed_at: when it was begun and when its state last changed, aware, UTC.
-        numbers: numbers in its batches, resends not counted twice.
-        batches: how many, resends not counted.
+        id, name: its key, and its name, which may be empty.
+        state, reason: its state, and why it is in it, in words; the reason may be empty.
+        created_at, changed_at: when it was created and when its state last changed, aware, UTC.
+        numbers, batches: how many, without resends.
         credits: messages that will be billed: numbers times segments.
         invalid, duplicates, suppressed: numbers left out.
-        balance: what the account had at the time of the plan, ``None`` if it was not asked.
-        sources: names of the files.
-        warnings: what the plan found worth saying.
-        on_workers: whether its last run was left to workers.
+        balance: of the account at the time of the plan, ``None`` if unknown.
+        sources, warnings: names of the files, and what the plan warned of.
+        on_workers: whether workers send it.
     """
 
     id: int
@@ -196,10 +183,9 @@ class CampaignMessage:
     """One of a campaign's messages.
 
     Attributes:
-        id: its key in the journal.
-        message: text, extension number, ``addseqno``.
-        segments: messages that each number is billed as.
-        numbers, batches: how many get it.
+        id, message: its key; text, extension number, ``addseqno``.
+        segments: messages billed for each number.
+        numbers, batches: how many have it.
     """
 
     id: int
@@ -214,13 +200,12 @@ class CampaignCounts:
     """How far a campaign is: its numbers by what became of them, each counted once.
 
     Attributes:
-        state, reason: the campaign's.
-        planned: not sent yet (what a cancelled campaign will not send, too).
-        sending: claimed by a process, without an outcome yet.
-        accepted, failed, unknown: see the contract of a send.
+        state, reason: of the campaign.
+        planned, sending: not sent, and claimed by a process without an outcome yet.
+        accepted, failed, unknown: the outcomes of sending.
         suppressed: opted out between the plan and the sending; not sent.
         batches: batches by state.
-        credits: messages billed for what is accepted.
+        credits: messages billed for accepted numbers.
     """
 
     state: CampaignState
@@ -242,11 +227,7 @@ class CampaignCounts:
 
 @attrs.frozen(kw_only=True)
 class DeliveryCounts:
-    """Status reports on a campaign's messages, counted.
-
-    Attributes:
-        delivered, rejected, failed, unknown: by `DeliveryState`.
-    """
+    """The status reports on a campaign, counted by `DeliveryState`."""
 
     delivered: int
     rejected: int
@@ -259,23 +240,21 @@ class Batch:
     """A batch as it is stored, without its numbers.
 
     Attributes:
-        id: its key; batches are sent in its order.
-        campaign: whose it is.
-        message: key of its `CampaignMessage`.
-        state: see `BatchState`.
+        id, campaign, message: its key, and those of its campaign and of its `CampaignMessage`. Batches are sent in the
+            order of their keys.
+        state: its state.
         count: how many numbers.
         accepted, failed, unknown, suppressed: how many numbers are in each state.
-        superseded: how many numbers a person ordered to be sent again: their state is that of a later batch.
-        mid: the gateway's message id, the first should there be several; ``None`` if there is none.
-        via_report: the mid comes from status reports, not from an answer.
-        attempts: times it was claimed.
-        error: name of the error's class, empty if there is none.
-        detail: the error in words.
-        resend: it sends again what was in earlier batches.
+        superseded: how many numbers are sent again by a later batch, which has their state.
+        mid: the gateway's message id, the first if there are several; ``None`` if there is none.
+        via_report: whether the mid comes from status reports, not from an answer.
+        attempts: how often it was claimed.
+        error, detail: name of the error's class, and the error in words; empty if there is none.
+        resend: whether it sends numbers of earlier batches again.
         successor: the batch that sends all of its numbers again, ``None`` if there is none.
-        overdue: no report has spoken of its unknown numbers by the deadline.
+        overdue: whether no report has come for its unknown numbers by the deadline.
         claimed_at, settled_at: when its last attempt began and when its outcome came, aware, UTC; ``None`` before.
-        test: it is a test, which is sent before the others.
+        test: whether it is a test, which is sent before the others.
     """
 
     id: int
@@ -306,17 +285,14 @@ class NumberRecord:
     """What became of one number.
 
     Attributes:
-        number: the phone.
-        state: see `NumberState`.
+        number, state: the phone, and its state.
         mid: the gateway's message id; ``None`` if it was not accepted.
-        batch: key of the batch; ``None`` for a number that the plan left out as suppressed.
-        message: key of its message, likewise.
+        batch, message: keys of its batch and message; ``None`` for a number that the plan left out as suppressed.
         error: name of the error's class, or empty.
-        via_report: accepted because status reports say so, not an answer.
+        via_report: whether status reports show that it was accepted, not an answer.
         sent_at, settled_at: when its request began and when the outcome was known, aware, UTC; ``None`` before.
-        report: code of its status report, ``None`` if there is none; empty if the report had none.
-        report_state: `DeliveryState` of the report, ``None`` if there is none.
-        reported_at: when the report was received, aware, UTC.
+        report, report_state, reported_at: code of its status report, which may be empty, its `DeliveryState`, and when
+            it was received; ``None`` if there is none.
         area, city: from the report.
     """
 
@@ -338,7 +314,7 @@ class NumberRecord:
 
 @attrs.frozen(kw_only=True)
 class CampaignEvent:
-    """Something that was done to a campaign.
+    """Something that happened to a campaign.
 
     Attributes:
         at: when, aware, UTC.
@@ -356,25 +332,20 @@ class CampaignEvent:
     count: int
 
 
-# --- sending ------------------------------------------------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class Claim:
     """A batch that this process, and no other, may send once. It is committed as *sending*.
 
     Attributes:
-        batch: its key.
-        campaign: whose it is.
+        batch, campaign: its key, and that of its campaign.
         token: of this attempt; outcomes are written with it.
         unsent: attempts before this one that provably sent nothing.
-        since: a moment, on `clocks.boottime` of this process, at which it was not committed yet: the lease is not over
-            before it has lasted from there.
+        since: when the claim began, on `clocks.boottime` of this process: the lease lasts at least from there.
         message: what to send.
-        numbers: to whom; what opted out since the plan is not among them.
-        suppressed: what opted out since.
-        doubtful: an earlier attempt, which is unknown, may have arrived: if this one fails, its numbers stay unknown.
-        test: it is the campaign's test; with 2 the campaign is paused after it.
+        numbers: to whom, without numbers that have opted out since the plan.
+        suppressed: numbers that have opted out since the plan.
+        doubtful: whether an earlier, unknown attempt may have arrived: if this one fails, its numbers stay unknown.
+        test: 0, `TEST` or `PAUSE_AFTER_TEST`.
     """
 
     batch: int
@@ -391,12 +362,11 @@ class Claim:
 
 @attrs.frozen(kw_only=True)
 class PendingWork:
-    """What a runner has to know, cheaply.
+    """Whether something is left to do.
 
     Attributes:
-        state, reason: the campaign's.
-        planned: there are planned batches.
-        sending: there are batches without an outcome yet.
+        state, reason: of the campaign.
+        planned, sending: whether there are planned batches, and claimed ones without an outcome.
     """
 
     state: CampaignState
@@ -407,12 +377,7 @@ class PendingWork:
 
 @attrs.frozen(kw_only=True)
 class ResendQuote:
-    """What sending again would mean, or means.
-
-    Attributes:
-        numbers: how many numbers.
-        credits: messages that will be billed, once more.
-    """
+    """What is sent again: numbers, and messages that will be billed once more."""
 
     numbers: int
     credits: int
@@ -423,11 +388,9 @@ class Reconciliation:
     """What the status reports say about unknown batches and numbers.
 
     Attributes:
-        batches: unknown batches that are accepted now.
-        numbers: unknown numbers that are accepted now.
-        ambiguous: unknown batches with evidence that does not suffice, so they stay unknown.
-        silent: unknown batches without any evidence.
-        overdue: numbers that no report has spoken of by the deadline: they stay unknown.
+        batches, numbers: unknown batches and numbers that are accepted now.
+        ambiguous, silent: unknown batches that stay so: with evidence that does not suffice, and without any.
+        overdue: numbers that no report has come for by the deadline: they stay unknown.
     """
 
     batches: int = 0
