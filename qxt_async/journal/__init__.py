@@ -1,6 +1,4 @@
-"""What must survive a crash: what was pushed, who wants no more texts, campaigns.
-
-`open_journal` gives a `Journal`, a small set of operations; how a store keeps them is its own affair.
+"""The durable store: pushes, the suppression list, campaigns. `open_journal` opens a `Journal`.
 
 ::
 
@@ -8,17 +6,17 @@
         for entry in await journal.reports(state=DeliveryState.FAILED):
             print(entry.value)
 
-**Conflicting reports.** The key of a report is (mid, number) (PROTOCOL 4.4). A report that repeats what is known
-changes nothing. Of two that differ, a final state wins over none, and *delivered* wins over *failed* and *rejected*: a
-phone that has the text has it, whatever a carrier's timer said before. Otherwise the first stays. What lost is kept
+**Conflicting reports.** The key of a report is (mid, number) (PROTOCOL 4.4). A repeated report changes nothing. Of two
+that differ, a final state wins over none, and *delivered* wins over *failed* and *rejected*: a phone that has the text
+has it, whatever a carrier's timer said before. Otherwise the first stays. The code that lost is kept
 (`Journal.conflicts`), and a report that won over another one appears in the feed again, with a new cursor.
 
-**Two times.** A report has the time at which its present code last came: the feed and the deliveries go by it. A repeat
+**Two times.** A report has the time at which its present code last came: the feed and the deliveries use it. A repeat
 moves it if it comes more than an hour later, since a gateway that was restarted may use a mid again. The time at which
-the key was first reported, with whatever code, is kept beside it, and only that one counts as evidence.
+the key was first reported, with whatever code, is stored, too, and only this one counts as evidence.
 
-**Raw bytes** are kept for every push with a flag, each once with a count. Those of a clean push are not: the rows say
-all that it said, and keeping them would double what is written.
+**Raw bytes** are kept for every push with a flag, the same bytes once with a count. Those of other pushes are not kept:
+the rows have everything that was in them, and the bytes would double what is written.
 """
 
 from __future__ import annotations

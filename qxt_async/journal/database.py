@@ -1,8 +1,8 @@
-"""What the journal asks of a database: a small seam, with one implementation for each in `sqlite` and `postgres`.
+"""The interface between the journal and a database, implemented in `sqlite` and in `postgres`.
 
-An operation of the journal is a coroutine over a `Transaction`, written once. PostgreSQL awaits it on the event loop.
-SQLite runs it to its end inside a thread, where nothing that it awaits ever suspends: an operation awaits its
-transaction and other such coroutines, and nothing else.
+An operation of the journal is a coroutine over a `Transaction`, written once. PostgreSQL awaits it in the event loop.
+SQLite runs it to its end in a thread, where it must never suspend: an operation awaits only its transaction and other
+such coroutines.
 """
 
 from __future__ import annotations
@@ -19,64 +19,49 @@ __all__ = ["Database", "Pending", "Transaction", "UnstorableError"]
 
 T = TypeVar("T")
 
-# What an operation is: a coroutine over a transaction.
+# An operation.
 Work: TypeAlias = "Callable[[Transaction], Coroutine[Any, Any, T]]"
 
 
 class UnstorableError(JournalUnavailableError):
-    """The database refused a value, and would refuse it again: too long, or against a constraint."""
+    """The database refused a value that is too long or violates a constraint, and would refuse it again."""
 
 
 class Transaction(Protocol):
-    """Runs the statements of the journal's SQL files, by their names, inside one transaction.
+    """Runs statements of the journal's SQL files, by their names, inside one transaction.
 
-    Values are bound by name. A list is one value. ``now``, where a statement needs it, is the database's clock unless
-    it is given.
+    Values are bound by name; a list is one value. If a statement needs ``now`` and it is not given, it is the clock.
     """
 
     async def rows(self, name: str, /, *, where: str = "TRUE", **values: Any) -> list[Any]:
-        """Run a statement that gives rows.
-
-        Args:
-            name: of the statement.
-            where: a condition for its ``{where}``, in our own words.
-            values: by their names.
-        """
+        """Run a statement and return its rows; `where` replaces its ``{where}`` and must not hold a value."""
         ...
 
     async def change(self, name: str, /, **values: Any) -> int:
-        """Run a statement that does not; how many rows it changed."""
+        """Run a statement without rows; return how many rows it changed."""
         ...
 
     async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Run a statement that inserts one row for each of many, in the fastest way that the database has.
-
-        Args:
-            name: of an ``INSERT INTO table (columns) VALUES (…)``.
-            rows: values by their names.
-        """
+        """Run an ``INSERT INTO table (columns) VALUES (…)`` for each row, in the fastest way that the database has."""
         ...
 
     async def merge(self, name: str, /, values: list[Any], columns: int) -> int:
-        """Insert many rows at once, except those whose key is there already.
+        """Insert many rows at once, without those whose key exists; return how many are new.
 
         Args:
             name: of the statement.
-            values: of all rows, one row after the other in one flat list: thousands of rows alive are work for the
-                garbage collector.
+            values: of all rows, one row after the other, since a list for each of thousands of rows would be work for
+                the garbage collector.
             columns: how many values a row has.
-
-        Returns:
-            How many are new.
         """
         ...
 
     async def lock(self, name: str, /, **values: Any) -> None:
-        """Take a lock until the end of the transaction. Nothing where only one transaction writes at a time."""
+        """Take a lock until the end of the transaction, if several transactions can write at a time."""
         ...
 
     async def notify(self) -> None:
-        """Wake whoever watches, here and elsewhere, once this is committed."""
+        """Wake all that watch, in this process and others, once this is committed."""
         ...
 
 
@@ -94,7 +79,7 @@ class Pending(Protocol):
 
 
 class Database(Protocol):
-    """Connects, runs transactions, brings the schema up to date, watches.
+    """A database of the journal.
 
     Its operations raise `JournalUnavailableError` when the database refuses and `JournalClosedError` when it is not
     open.
@@ -109,13 +94,13 @@ class Database(Protocol):
         """Connect and bring the schema up to date. Does nothing when it is open.
 
         Raises:
-            JournalSchemaError: it holds no journal, or one of a newer version.
-            InvalidConfigurationError: a journal cannot be kept there.
+            JournalSchemaError: it is not a journal, or it has a newer version.
+            InvalidConfigurationError: a journal cannot be stored there.
         """
         ...
 
     async def aclose(self) -> None:
-        """Finish what is under way, then close all connections. May be called again."""
+        """Finish the operations under way, then close all connections. May be called again."""
         ...
 
     async def write(self, work: Work[T], *, brief: bool = False) -> T:
@@ -125,31 +110,31 @@ class Database(Protocol):
 
         Args:
             work: the operation.
-            brief: it takes milliseconds and raises nothing of its own (a claim, an outcome): where transactions are
-                shared it needs no savepoint, and where a server may be frozen it is given up after seconds.
+            brief: it takes milliseconds and raises nothing of its own, as a claim or an outcome does. SQLite then needs
+                no savepoint for it, and PostgreSQL gives up after seconds if the server is frozen.
         """
         ...
 
     async def read(self, work: Work[T]) -> T:
-        """Run `work` on one state of the database, where it cannot write."""
+        """Run `work` on one state of the database; it cannot write."""
         ...
 
     def submit(
         self, work: Work[None], *, shortcut: Work[bool] | None = None, on_done: Callable[[bool], None]
     ) -> Pending:
-        """Queue brief work, which does not begin before the work submitted before it has ended.
+        """Queue brief work. It begins after the work submitted before it has ended.
 
         Args:
-            work: may run at any time after this, also in another thread.
-            shortcut: one statement that does, where nothing else shares the transaction, all that there is to do: then
-                it returns true, and else `work` runs as well. A database may pass it over.
-            on_done: called in this event loop when it is over, with whether it was committed.
+            work: may run at any time after this, in this thread or another one.
+            shortcut: if nothing else shares the transaction, a database may run this single statement first. If it
+                returns true, it has done everything; otherwise `work` runs, too.
+            on_done: called in this event loop when the transaction is over, with whether it was committed.
         """
         ...
 
     async def watch(self, callback: Callable[[], None]) -> None:
         """Call `callback` in this event loop after each `Transaction.notify`, and when one may have been missed.
 
-        Runs until cancelled; a database that cannot tell returns at once.
+        Runs until cancelled. A database that cannot notify returns at once.
         """
         ...
