@@ -36,8 +36,9 @@ async def plan_test(
         return 0
     testers = {canonical(number): number for number in numbers}
     ((first,),) = await transaction.rows("first_message", campaign=campaign)
-    texts: defaultdict[int, list[str]] = defaultdict(list)
-    again: dict[str, int] = {}
+    # By message, and whether the numbers are in a batch that failed.
+    texts: defaultdict[tuple[int, bool], list[str]] = defaultdict(list)
+    failed: dict[str, int] = {}
     for batch, message, number, state in await _places(transaction, campaign, testers):
         del testers[canonical(number)]
         if state == BatchState.PLANNED:
@@ -45,27 +46,17 @@ async def plan_test(
             await transaction.change("leave_out_number", batch=batch, number=number)
         elif state == BatchState.FAILED:
             await transaction.change("supersede_number", batch=batch)
-            again[number] = batch
+            failed[number] = batch
         else:
             continue  # it has the text, or may have it
-        texts[message].append(number)
-    texts[first].extend(testers.values())
-    for message, its_numbers in texts.items():
-        for some in (
-            [number for number in its_numbers if number in again],
-            [number for number in its_numbers if number not in again],
-        ):
-            if some:
-                (key,) = await insert_batches(
-                    transaction,
-                    campaign,
-                    [(message, some)],
-                    resend=some[0] in again,
-                    test=PAUSE_AFTER_TEST if pause_after else TEST,
-                )
-                for number in some:
-                    if number in again:
-                        await put_exceptions(transaction, again[number], [(number, "superseded", None, key)])
+        texts[message, number in failed].append(number)
+    if testers:
+        texts[first, False].extend(testers.values())
+    test = PAUSE_AFTER_TEST if pause_after else TEST
+    for (message, resend), some in texts.items():
+        (key,) = await insert_batches(transaction, campaign, [(message, some)], resend=resend, test=test)
+        for number in some if resend else ():
+            await put_exceptions(transaction, failed[number], [(number, "superseded", None, key)])
     planned = sum(map(len, texts.values()))
     if planned:
         await transaction.change("recount_plan", campaign=campaign)
