@@ -60,6 +60,7 @@ def _digest(*parts: bytes) -> str:
     return found.hexdigest()
 
 
+@attrs.define(eq=False)
 class PushGroup:
     """Pushes that are written together.
 
@@ -72,15 +73,13 @@ class PushGroup:
         pushes, bytes: how many they are, and how large.
     """
 
-    pending: Pending
-
-    def __init__(self) -> None:
-        self.reports: list[StatusReport] = []
-        self.values: list[str | int | None] = []
-        self.others: list[tuple[Push, Collection[Reply], int]] = []
-        self.repeating = False
-        self.pushes = 0
-        self.bytes = 0
+    pending: Pending = attrs.field(init=False)
+    reports: list[StatusReport] = attrs.field(factory=list, init=False)
+    values: list[str | int | None] = attrs.field(factory=list, init=False, repr=False)
+    others: list[tuple[Push, Collection[Reply], int]] = attrs.field(factory=list, init=False, repr=False)
+    repeating: bool = attrs.field(default=False, init=False)
+    pushes: int = attrs.field(default=0, init=False)
+    bytes: int = attrs.field(default=0, init=False)
 
     def add(self, push: Push, opted_out: Collection[Reply]) -> None:
         """Add a push."""
