@@ -1,7 +1,7 @@
 -- Batches: claims and their outcomes.
 
--- The compare-and-set on which everything rests. A back-off that seems to last longer than any does comes from a clock
--- that was set back. Opted out since the plan: a day of leeway for the clock. A test batch comes before all others.
+-- The compare-and-set that only one process wins. If a back-off seems longer than any can be, the clock was set back.
+-- The suppressions have a day of leeway for the clock. A test batch comes before all others.
 -- name: claim
 UPDATE batches SET
     state = 'sending', token = :token, attempts = attempts + 1, claimed_at = NOW, lease_until = NOW + :lease,
@@ -52,9 +52,9 @@ ON CONFLICT (batch, number) DO UPDATE SET
 -- name: forget_exceptions
 DELETE FROM batch_exceptions WHERE batch = :batch;
 
--- Once only: what the attempt itself said before stands, or a late "unknown" would undo what reports have shown since.
--- A definite answer is better evidence than reports. Unknown is what is left, and so who opted out before a second
--- attempt.
+-- An outcome that the attempt itself wrote stays: a late "unknown" must not undo what reports have shown since. A
+-- definite answer is better evidence than reports. All other numbers are unknown, including those that opted out
+-- before a second attempt.
 -- name: settle
 UPDATE batches SET
     state = :state, mid = :mid, via_report = FALSE, error = :error, detail = :detail, settled_at = NOW, unsent = 0,
@@ -69,7 +69,8 @@ RETURNING
     EXISTS (SELECT 1 FROM reports WHERE reports.mid = :mid)
     OR EXISTS (SELECT 1 FROM batch_exceptions AS e WHERE e.batch = :batch AND e.mid IS NOT NULL);
 
--- Mids that recorded sends received and no batch shows: the batch has another outcome. They can bind nothing.
+-- Mids that recorded sends received and that no batch shows, since the batch has another outcome. Nothing is bound to
+-- them.
 -- name: know_mids
 INSERT INTO known_mids (mid) SELECT value FROM EACH(:mids::text) WHERE TRUE ON CONFLICT (mid) DO NOTHING;
 
@@ -98,7 +99,7 @@ WHERE id = :batch AND token = :token AND (state = 'sending' OR (state = 'unknown
 -- name: find_claim
 SELECT id FROM batches WHERE campaign = :campaign AND state = 'sending' AND token = :token;
 
--- A lease that seems to begin in the future comes from a clock that was set back.
+-- If a lease seems to begin in the future, the clock was set back.
 -- name: expire_leases
 UPDATE batches SET
     state = 'unknown', unknown = count - suppressed, settled_at = NOW, error = 'LeaseExpired',
@@ -114,7 +115,7 @@ WHERE state = 'planned' AND id = (SELECT successor FROM batches WHERE id = :batc
 -- name: own_again
 UPDATE batches SET superseded = 0, successor = NULL WHERE id = :batch;
 
--- A second attempt that failed says nothing of the first one, whose numbers these are again.
+-- After a second attempt that failed, its numbers belong to the first one again.
 -- name: fall_back
 UPDATE batches SET superseded = 0, successor = NULL, unknown = count - suppressed
 WHERE successor = :batch AND state = 'unknown'
@@ -123,7 +124,7 @@ WHERE successor = :batch AND state = 'unknown'
 -- name: withdraw
 UPDATE batches SET state = 'withdrawn', failed = 0, unknown = 0 WHERE id = :batch;
 
--- A campaign that was cancelled sends nothing a second time: what may have arrived at the first is unknown again.
+-- A cancelled campaign sends nothing a second time: what may have arrived at the first is unknown again.
 -- name: forgo
 UPDATE batches SET
     state = 'unknown', unknown = count, error = 'Cancelled', detail = 'cancelled before it was sent again',
@@ -141,7 +142,7 @@ SELECT EXISTS (
 -- name: first_message
 SELECT min(id) FROM campaign_messages WHERE campaign = :campaign;
 
--- A walk over all numbers of the campaign, once, before the test.
+-- Reads all numbers of the campaign, once, before the test.
 -- name: batches_with
 SELECT b.id, b.message, b.state, n.numbers, b.resend, b.test
 FROM batches AS b

@@ -65,8 +65,8 @@ WHERE b.campaign IN (SELECT id FROM campaigns) AND b.state IN ('sending', 'unkno
 SELECT batch, number FROM batch_exceptions
 WHERE batch IN EACH(:batches::bigint) AND state IN ('suppressed', 'failed', 'unknown');
 
--- What an answer did not mention may have arrived under a mid that nobody knows: it explains reports, too, also when it
--- is being sent again, with what other answers did not mention.
+-- What an answer did not mention may have arrived under an unknown mid: it explains reports, too, also while it is
+-- sent again.
 -- name: unmentioned
 SELECT b.id, b.claimed_at, e.number
 FROM batches AS b
@@ -81,7 +81,7 @@ WHERE id = :batch AND state = 'unknown' AND mid IS NULL
     AND NOT EXISTS (SELECT 1 FROM known_mids AS other WHERE other.mid = :mid)
 RETURNING successor, campaign;
 
--- Numbers that are unknown by themselves were not in the attempt, but in an earlier one.
+-- Numbers with a row of their own that are unknown were not in this attempt, but in an earlier one.
 -- name: recount_bound
 UPDATE batches SET
     (accepted, unknown) = (
@@ -99,9 +99,9 @@ INSERT INTO orphan_mids (mid) SELECT value FROM EACH(:mids::text) WHERE TRUE ON 
 -- name: forget_orphans
 DELETE FROM orphan_mids WHERE mid IN EACH(:mids::text);
 
--- Numbers that an answer did not mention, reported under a mid of that answer, though they are planned a second time.
--- A mid that another recorded send has too proves nothing, and nor does a report from before the attempt. Reports name
--- the phone, which may be the end of the number that was sent: the caller compares them.
+-- Numbers that an answer did not mention, reported under a mid of that answer, though they may be planned a second
+-- time. A mid that another recorded send has, too, proves nothing, and nor does a report from before the attempt.
+-- Reports name the phone, which may be the end of the number that was sent: the caller compares them.
 -- name: confirmed_numbers
 WITH open AS (
     SELECT id, mid FROM batches WHERE campaign = :campaign AND state = 'accepted' AND unknown + superseded > 0
