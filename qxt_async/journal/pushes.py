@@ -74,9 +74,11 @@ class PushGroup:
     """
 
     pending: Pending = attrs.field(init=False)
-    reports: list[StatusReport] = attrs.field(factory=list, init=False)
-    values: list[str | int | None] = attrs.field(factory=list, init=False, repr=False)
-    others: list[tuple[Push, Collection[Reply], int]] = attrs.field(factory=list, init=False, repr=False)
+    reports: list[StatusReport] = attrs.field(factory=list["StatusReport"], init=False)
+    values: list[str | int | None] = attrs.field(factory=list["str | int | None"], init=False, repr=False)
+    others: list[tuple[Push, Collection[Reply], int]] = attrs.field(
+        factory=list["tuple[Push, Collection[Reply], int]"], init=False, repr=False
+    )
     repeating: bool = attrs.field(default=False, init=False)
     pushes: int = attrs.field(default=0, init=False)
     bytes: int = attrs.field(default=0, init=False)
