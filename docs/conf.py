@@ -39,10 +39,12 @@ napoleon_custom_sections = [("Attributes", "params_style")]
 
 # Prompts and outputs are not copied: of a console block, what stands after each `$`.
 copybutton_prompt_text = "$ "
-copybutton_exclude = ".linenos, .gp"
-copybutton_selector = "div:not(.highlight-output, .highlight-text) > div.highlight > pre"
+copybutton_line_continuation_character = "\\"
+copybutton_selector = "div:not(.highlight-output) > div.highlight > pre"
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_title = f"qxt_async {release}"
 html_show_copyright = False
 html_copy_source = False
