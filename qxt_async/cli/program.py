@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from qxt_async.cli.examples import add_examples
 from qxt_async.errors import InvalidRequestError, QxtError
 
 __all__ = ["ExitCode", "FailedError", "LazyGroup", "qxt"]
@@ -65,11 +66,12 @@ class LazyGroup(click.Group):
         """The names, without loading anything."""
         return sorted(self._modules)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Load one command."""
         if cmd_name not in self._modules:
             return None
         command: click.Command = importlib.import_module(f"{self._package}.{cmd_name}").command
+        add_examples(command, cmd_name if ctx.parent is None else f"{self.name} {cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002

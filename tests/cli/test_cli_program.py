@@ -7,11 +7,13 @@ import importlib
 import logging
 import os
 import pty
+import shlex
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 from support.command_line import PASSWORD, TEXT, Run, numbers
@@ -250,3 +252,32 @@ def test_an_unknown_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr("qxt_async.cli.screening.file_format", broken)
     ended = CliRunner().invoke(qxt, ["check", str(tmp_path), "--text", TEXT])
     assert isinstance(ended.exception, ZeroDivisionError)
+
+
+def _walk(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    context = click.Context(group, info_name="qxt", parent=click.Context(qxt) if path else None)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        yield (*path, name)
+        if isinstance(command, click.Group):
+            yield from _walk(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", list(_walk(qxt)), ids=" ".join)
+def test_the_help_has_an_example_that_can_be_typed(
+    path: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each example is of that command, and its options and arguments exist."""
+    monkeypatch.chdir(tmp_path)
+    Path("text.txt").write_text(TEXT, encoding="utf-8")
+    help_text = CliRunner().invoke(qxt, [*path, "--help"], terminal_width=200).output
+    examples = help_text.partition("Examples:\n")[2].splitlines()
+    assert examples
+    for example in examples:
+        assert " ".join(("qxt", *path)) in example
+        words = shlex.split(example.partition("qxt ")[2].partition(" > ")[0])
+        context, command = click.Context(qxt, info_name="qxt"), qxt
+        while isinstance(command, click.Group):
+            _, command, words = command.resolve_command(context, words)
+            context = click.Context(command, parent=context)
+        command.make_context(command.name, words, parent=context)
