@@ -2,7 +2,7 @@
 
 import os
 
-from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving import PushReceiver
 
 receiver = PushReceiver(
     os.environ.get("QXT_JOURNAL", "qxt.db"),

@@ -12,8 +12,7 @@ from fastapi import FastAPI, HTTPException, Request
 from qxt_async import QxtClient, QxtError
 from qxt_async.errors import DeliveryTimeoutError
 from qxt_async.journal import open_journal
-from qxt_async.receiving.receiver import PushReceiver
-from qxt_async.receiving.tracking import DeliveryTracker
+from qxt_async.receiving import DeliveryTracker, PushReceiver
 
 journal = open_journal(os.environ.get("QXT_JOURNAL", "qxt.db"))
 receiver = PushReceiver(journal, path_secret=os.environ["QXT_PUSH_PATH"])

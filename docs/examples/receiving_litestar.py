@@ -10,7 +10,7 @@ from litestar import Litestar, asgi
 from litestar.types import Receive, Scope, Send
 
 from qxt_async import Reply
-from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving import PushReceiver
 
 
 async def on_reply(reply: Reply) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from uvicorn.protocols.http.h11_impl import RequestResponseCycle
 
-    from qxt_async.receiving.receiver import PushReceiver
+    from qxt_async.receiving import PushReceiver
 
 __all__ = ["PushServer", "connection_limit"]
 

@@ -17,7 +17,7 @@ __all__ = ["command"]
 
 def _print_secret(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        from qxt_async.receiving.receiver import new_secret
+        from qxt_async.receiving import new_secret
 
         click.echo(new_secret())
         ctx.exit()
@@ -91,7 +91,7 @@ def command(
     from qxt_async.cli.push_server import PushServer
     from qxt_async.cli.stopping import run_until_stopped
     from qxt_async.protocol.pushes import OptOut
-    from qxt_async.receiving.receiver import PushReceiver
+    from qxt_async.receiving import PushReceiver
     from qxt_async.runtime.server import listen
 
     path = (path or "").strip("/")

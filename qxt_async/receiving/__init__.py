@@ -1,4 +1,4 @@
-"""What the gateway pushes to us: the ASGI receiver, and waiting for the report on a message."""
+"""Receiving what the gateway pushes: the ASGI application, and waiting for the status report on a message."""
 
 from typing import TYPE_CHECKING
 

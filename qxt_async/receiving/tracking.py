@@ -1,4 +1,4 @@
-"""What became of a message: wait for one report, or follow all of them.
+"""Wait for the status report on one message, or follow all reports.
 
 ::
 
@@ -6,10 +6,10 @@
         sent = await client.send(number, text)
         report = await tracker.wait(sent.mid, number, timeout=60)
 
-The reports come from the journal, whichever process received them. One task looks there for all that wait, every 50 ms
-when something is new and down to once a second when nothing is: ten thousand waiting tasks cost one query a look. What
-this journal object stores itself wakes them at once; so does what any process stores in a journal that tells it
-(PostgreSQL), but for the pause between two looks.
+The reports come from the journal, whichever process received them. One task polls the journal for all waiting tasks:
+every 50 ms while reports arrive, and less often, down to once a second, while none do. Ten thousand waiting tasks cost
+one query per poll. Reports that this journal object stores wake the waiting tasks at once. With PostgreSQL, so do
+reports that any process stores, at most every 50 ms.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
+import attrs
 
 from qxt_async.errors import DeliveryTimeoutError, JournalError
 from qxt_async.models import DeliveryState, StatusReport, mask
@@ -36,26 +37,24 @@ __all__ = ["DeliveryTracker", "ReportFeed"]
 
 logger = logging.getLogger(__name__)
 
-# Reports of one query: a few milliseconds of work.
+# Reports per query: a few milliseconds of work.
 _PAGE: Final = 1000
 
 
+@attrs.define(eq=False)
 class _Waiting:
-    """One message somebody waits for, however many do."""
+    """One message, and the tasks that wait for its report."""
 
-    __slots__ = ("report", "settled", "tasks")
-
-    def __init__(self) -> None:
-        self.settled = anyio.Event()
-        self.report: StatusReport | None = None
-        self.tasks = 0
+    report: StatusReport | None = None
+    tasks: int = 0
+    reported: anyio.Event = attrs.field(factory=anyio.Event)
 
 
-class _Bell:
-    """Wakes whoever has taken the event before; the next one takes a new event."""
+@attrs.define(eq=False)
+class _Signal:
+    """An event that can be set again and again: each `wake` sets the current event and makes a new one."""
 
-    def __init__(self) -> None:
-        self.event = anyio.Event()
+    event: anyio.Event = attrs.field(factory=anyio.Event)
 
     def wake(self) -> None:
         event, self.event = self.event, anyio.Event()
@@ -63,14 +62,14 @@ class _Bell:
 
 
 class DeliveryTracker:
-    """Tells what became of messages. Used as ``async with``, in the event loop of its journal.
+    """Waits for status reports. Used as ``async with``, in the event loop of its journal.
 
-    Tasks that wait have to end before the tracker does.
+    Waiting tasks must end before the tracker does.
 
     Args:
-        journal: an open journal, whose reports this or another process writes.
-        interval: seconds between looks at the journal while something comes.
-        idle_interval: seconds between looks when nothing has come for a while.
+        journal: an open journal; this or another process writes its reports.
+        interval: seconds between polls while reports arrive.
+        idle_interval: seconds between polls after none have arrived for a while.
     """
 
     def __init__(self, journal: Journal, *, interval: float = 0.05, idle_interval: float = 1.0) -> None:
@@ -78,51 +77,50 @@ class DeliveryTracker:
         self._interval = interval
         self._idle_interval = max(interval, idle_interval)
         self._waiting: dict[tuple[str, str], _Waiting] = {}
-        # Keys to be looked up: nobody has looked yet, or a report on them was stored just now.
+        # Messages to look up: they are new, or a report on them was stored just now.
         self._due: set[tuple[str, str]] = set()
-        # Somebody has stored reports: the next look need not wait for its time.
+        # Some process has stored reports: poll without waiting for the whole pause.
         self._told = False
-        # Something is due, for the task that looks; something was stored, for the feeds.
-        self._call = _Bell()
-        self._news = _Bell()
+        self._poll_wanted = _Signal()
+        self._stored = _Signal()
         self._tasks: TaskGroup | None = None
-        self._leave: Callable[[], None] | None = None
+        self._unsubscribe: Callable[[], None] | None = None
 
     async def __aenter__(self) -> Self:
         tasks = self._tasks = anyio.create_task_group()
         await tasks.__aenter__()
-        self._leave = self._journal.subscribe(self._stored)
-        tasks.start_soon(self._look)
-        tasks.start_soon(self._journal.watch, self._heard)
+        self._unsubscribe = self._journal.subscribe(self._on_stored)
+        tasks.start_soon(self._poll_forever)
+        tasks.start_soon(self._journal.watch, self._on_told)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> bool | None:
-        tasks, leave = self._tasks, self._leave
-        self._tasks = self._leave = None
+        tasks, unsubscribe = self._tasks, self._unsubscribe
+        self._tasks = self._unsubscribe = None
         assert tasks is not None  # noqa: S101  (entered before)
-        assert leave is not None  # noqa: S101
-        leave()
+        assert unsubscribe is not None  # noqa: S101
+        unsubscribe()
         tasks.cancel_scope.cancel()
         if kind is None or issubclass(kind, anyio.get_cancelled_exc_class()):
             return await tasks.__aexit__(kind, error, traceback)
-        # The body's own error is to come out as it is, and not in a group.
+        # Raise the error of the ``async with`` block as it is, and not in a group.
         await tasks.__aexit__(None, None, None)
         return None
 
     async def wait(self, mid: str, number: str, timeout: float | None = 60.0) -> StatusReport:
-        """The report on one message, as soon as it says what became of it; at once if it came before.
+        """Wait for the report on one message. Returns at once if it came before.
 
-        A report without a state (`DeliveryState.UNKNOWN`) is waited out.
+        A report without a final state (`DeliveryState.UNKNOWN`) does not end the waiting. Cancelling loses nothing.
 
         Args:
             mid: the message id that the send returned.
-            number: the phone, in any form; as in the `BatchResult`, for example.
-            timeout: seconds; ``None`` waits for ever.
+            number: the phone number, in any form.
+            timeout: seconds; ``None`` waits forever.
 
         Raises:
-            DeliveryTimeoutError: nothing came in time.
+            DeliveryTimeoutError: no report came in time.
             RuntimeError: the tracker is not entered.
         """
         if self._tasks is None:
@@ -132,97 +130,94 @@ class DeliveryTracker:
         if waiting is None:
             waiting = self._waiting[key] = _Waiting()
             self._due.add(key)
-            self._call.wake()
+            self._poll_wanted.wake()
         waiting.tasks += 1
         try:
             with anyio.move_on_after(timeout):
-                await waiting.settled.wait()
+                await waiting.reported.wait()
         finally:
             waiting.tasks -= 1
             if not waiting.tasks and waiting.report is None:
                 del self._waiting[key]
                 self._due.discard(key)
         if waiting.report is None:
-            # Without a timeout nothing ends the waiting but a report.
+            # Without a timeout only a report ends the waiting.
             raise DeliveryTimeoutError(mid, mask(number), timeout or 0.0)
         return waiting.report
 
     def reports(self, cursor: int | None = None) -> ReportFeed:
-        """All reports in the order in which they were stored, and then those that come: an endless iterator.
+        """Iterate over all reports in the order in which they were stored, then over new ones, without end.
 
-        Each entry carries its cursor. A consumer that keeps the last one and continues from it misses nothing. A report
-        that another one replaces (see `qxt_async.journal`) comes again. Needs no ``async with``, but without it new
-        reports are noticed by looking only.
+        Each entry has a cursor. A consumer that keeps the last cursor and continues from it misses nothing. A replaced
+        report (see `qxt_async.journal`) comes again. Without ``async with`` the feed finds new reports by polling only.
 
         Args:
             cursor: of the last entry seen; ``None`` for all from the beginning, ``await journal.report_cursor()`` for
                 new ones only.
         """
-        return ReportFeed(self._journal, cursor or 0, self._news, self._interval, self._idle_interval)
+        return ReportFeed(self._journal, cursor or 0, self._stored, self._interval, self._idle_interval)
 
-    # --- looking ------------------------------------------------------------------------------------------------
-
-    def _stored(self, reports: Sequence[StatusReport]) -> None:
+    def _on_stored(self, reports: Sequence[StatusReport]) -> None:
         """This journal object has committed reports."""
-        # Looked up and not taken as they are: another report on the same message may have won.
+        # Look them up again: the journal may have kept another report on the same message.
         due = {key for report in reports if (key := (report.mid, canonical(report.number))) in self._waiting}
         if due:
             self._due |= due
-            self._call.wake()
-        self._news.wake()
+            self._poll_wanted.wake()
+        self._stored.wake()
 
-    def _heard(self) -> None:
-        """Somebody, here or elsewhere, has committed reports."""
+    def _on_told(self) -> None:
+        """A process, this one or another, has committed reports."""
         self._told = True
-        self._call.wake()
-        self._news.wake()
+        self._poll_wanted.wake()
+        self._stored.wake()
 
-    async def _look(self) -> None:
-        """The one task that asks the journal for all that wait."""
+    async def _poll_forever(self) -> None:
+        """The task that polls the journal for all waiting tasks."""
         pause = self._interval
         while True:
-            called = self._call.event
+            wanted = self._poll_wanted.event
             if not self._waiting:
-                await called.wait()
+                await wanted.wait()
                 continue
             try:
-                await self._follow()
+                await self._poll_while_waiting()
                 pause = self._interval
             except JournalError as error:
-                logger.warning("cannot look for reports, trying again: %s", error)
+                logger.warning("cannot read reports, trying again: %s", error)
                 await anyio.sleep(pause)
                 pause = min(pause * 2, self._idle_interval)
 
-    async def _follow(self) -> None:
-        """Look until nobody waits any more."""
-        # The cursor first: what is committed after it is behind it, what was committed before is found by its key.
+    async def _poll_while_waiting(self) -> None:
+        """Poll until no task waits."""
+        # The cursor first: reports committed later are behind it, reports committed earlier are found by their key.
         cursor = await self._journal.report_cursor()
         self._due.update(self._waiting)
         pause = self._interval
-        looked_at = anyio.current_time()
-        look_at = looked_at + pause
+        polled_at = anyio.current_time()
+        poll_at = polled_at + pause
         while self._waiting:
-            called = self._call.event
+            wanted = self._poll_wanted.event
             if self._told:
                 self._told = False
-                look_at = min(look_at, looked_at + self._interval)
+                poll_at = min(poll_at, polled_at + self._interval)
             if self._due:
                 due, self._due = self._due, set()
                 self._settle(await self._journal.find_reports(due))
                 pause = self._interval
-                look_at = min(look_at, anyio.current_time() + pause)
-            # Whatever has become due meanwhile has rung already.
-            with anyio.CancelScope(deadline=look_at):
-                await called.wait()
-            if anyio.current_time() >= look_at:
+                poll_at = min(poll_at, anyio.current_time() + pause)
+            # A message that became due meanwhile has already set this event.
+            with anyio.CancelScope(deadline=poll_at):
+                await wanted.wait()
+            if anyio.current_time() >= poll_at:
                 newest = await self._journal.report_cursor()
                 pause = self._interval if newest > cursor else min(pause * 2, self._idle_interval)
-                looked_at = anyio.current_time()
-                look_at = looked_at + pause
+                polled_at = anyio.current_time()
+                poll_at = polled_at + pause
                 cursor = await self._catch_up(cursor, newest)
 
     async def _catch_up(self, cursor: int, newest: int) -> int:
-        """Settle what has come since `cursor`, at the price of what is fewer: new reports or waiting messages."""
+        """Read the reports since `cursor`, or look up the waiting messages, whichever are fewer."""
         if newest - cursor > len(self._waiting):
             self._due.update(self._waiting)
             return newest
@@ -237,27 +232,20 @@ class DeliveryTracker:
                 waiting = self._waiting.pop((report.mid, report.number), None)
                 if waiting is not None:
                     waiting.report = report
-                    waiting.settled.set()
+                    waiting.reported.set()
 
 
 class ReportFeed:
-    """The iterator of `DeliveryTracker.reports`; to be consumed by one task. Cancelling loses nothing.
+    """The iterator of `DeliveryTracker.reports`, for one task. Cancelling loses nothing.
 
     Attributes:
-        cursor: of the last entry handed out.
+        cursor: of the last entry returned.
     """
 
-    def __init__(
-        self,
-        journal: Journal,
-        cursor: int,
-        news: _Bell,
-        interval: float,
-        idle_interval: float,
-    ) -> None:
+    def __init__(self, journal: Journal, cursor: int, stored: _Signal, interval: float, idle_interval: float) -> None:
         self.cursor = cursor
         self._journal = journal
-        self._news = news
+        self._stored = stored
         self._interval = interval
         self._idle_interval = idle_interval
         self._entries: deque[FeedEntry[StatusReport]] = deque()
@@ -268,11 +256,11 @@ class ReportFeed:
     async def __anext__(self) -> FeedEntry[StatusReport]:
         pause = self._interval
         while not self._entries:
-            news = self._news.event
+            stored = self._stored.event
             self._entries.extend(await self._journal.reports(after=self.cursor, limit=_PAGE))
             if not self._entries:
                 with anyio.move_on_after(pause):
-                    await news.wait()
+                    await stored.wait()
                 pause = min(pause * 2, self._idle_interval)
         entry = self._entries.popleft()
         self.cursor = entry.cursor

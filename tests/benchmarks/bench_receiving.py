@@ -55,7 +55,7 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
 
 def receiver(database: str) -> Any:
     """The project's own."""
-    from qxt_async.receiving.receiver import PushReceiver
+    from qxt_async.receiving import PushReceiver
 
     return PushReceiver(database, path_secret=SECRET)
 

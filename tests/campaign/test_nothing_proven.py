@@ -8,7 +8,7 @@ from support.steps import NUMBERS, opened, planned
 
 from qxt_async.campaign import CampaignRunner
 from qxt_async.journal import Journal
-from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving import PushReceiver
 from qxt_async.simulator import SimulatedGateway
 
 pytestmark = pytest.mark.anyio

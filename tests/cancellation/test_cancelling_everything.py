@@ -38,8 +38,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, Claim, ExcludedNumber, ExclusionReason, PlannedBatch
 from qxt_async.protocol.pushes import Push, PushFlag
-from qxt_async.receiving.receiver import PushReceiver
-from qxt_async.receiving.tracking import DeliveryTracker
+from qxt_async.receiving import DeliveryTracker, PushReceiver
 from qxt_async.simulator import SimulatedGateway, run_server
 from qxt_async.workers import CampaignWorker, run_on_workers
 

@@ -21,8 +21,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
 from qxt_async.models import StatusReport
 from qxt_async.protocol.pushes import Push
-from qxt_async.receiving.receiver import PushReceiver
-from qxt_async.receiving.tracking import DeliveryTracker
+from qxt_async.receiving import DeliveryTracker, PushReceiver
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 
 OPTIONS = RunOptions(check_balance=False, poll_interval=0.005, retry=RetryPolicy(9, backoff=0.001, max_backoff=0.002))

@@ -26,7 +26,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qxt_async.cli import push_server
 from qxt_async.cli.push_server import PushServer, connection_limit
-from qxt_async.receiving.receiver import PushReceiver, new_secret
+from qxt_async.receiving import PushReceiver, new_secret
 from qxt_async.runtime.server import listen
 from qxt_async.simulator import PushPlan, SimulatedGateway, serve
 

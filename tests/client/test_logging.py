@@ -25,7 +25,7 @@ from qxt_async.campaign.export import export_csv
 from qxt_async.campaign.plan import plan
 from qxt_async.journal import open_journal
 from qxt_async.protocol.pushes import OptOut
-from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving import PushReceiver
 
 PASSWORD = "correct horse"
 DIGEST = hashlib.md5(PASSWORD.encode()).hexdigest()

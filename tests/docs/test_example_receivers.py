@@ -19,7 +19,7 @@ from support.ports import free_port
 
 from qxt_async import DeliveryState, QxtClient, Reply, StatusReport
 from qxt_async.journal import open_journal
-from qxt_async.receiving.receiver import new_secret
+from qxt_async.receiving import new_secret
 from qxt_async.simulator import SimulatedGateway, serve
 
 pytestmark = pytest.mark.shows_secrets("httpx, which plays the gateway here, logs the addresses that it pushes to")

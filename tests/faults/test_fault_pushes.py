@@ -26,8 +26,7 @@ from qxt_async import Message, NoValidNumberError, QxtClient
 from qxt_async.campaign import CampaignRunner, RunOptions, plan
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import PlannedBatch
-from qxt_async.receiving.receiver import PushReceiver
-from qxt_async.receiving.tracking import DeliveryTracker
+from qxt_async.receiving import DeliveryTracker, PushReceiver
 from qxt_async.simulator import PushPlan, SimulatedGateway
 
 SECRET = "0123456789abcdefghij"

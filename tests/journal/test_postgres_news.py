@@ -18,7 +18,7 @@ from qxt_async.journal.postgres.database import PostgresDatabase
 from qxt_async.journal.pushes import PushGroup, write_group
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.protocol.pushes import Push, parse_push
-from qxt_async.receiving.tracking import DeliveryTracker
+from qxt_async.receiving import DeliveryTracker
 
 pytestmark = pytest.mark.anyio
 

@@ -10,7 +10,7 @@ from support.asgi import PHONE, REPORT, SECRET, Answer, ask
 
 from qxt_async.errors import InvalidConfigurationError
 from qxt_async.models import StatusReport
-from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving import PushReceiver
 
 pytestmark = pytest.mark.anyio
 

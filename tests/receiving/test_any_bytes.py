@@ -15,7 +15,7 @@ from support.asgi import SECRET, Answer, ask
 
 from qxt_async.journal import Journal, open_journal
 from qxt_async.protocol.pushes import PushLimits, parse_push
-from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving import PushReceiver
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from support.asgi import REPORT, SECRET, ask
 
 from qxt_async.journal import open_journal
-from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving import PushReceiver
 
 pytestmark = pytest.mark.anyio
 

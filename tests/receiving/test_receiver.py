@@ -17,7 +17,7 @@ from qxt_async.errors import InvalidConfigurationError, JournalBusyError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.models import DeliveryState, Reply, StatusReport
 from qxt_async.protocol.pushes import OptOut, PushFlag
-from qxt_async.receiving.receiver import PushReceiver, new_secret
+from qxt_async.receiving import PushReceiver, new_secret
 
 TD = b"type=1&mid=5&mobile=13800138000&msg=%CD%CB%B6%A9&port=106900012"
 

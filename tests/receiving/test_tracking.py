@@ -17,7 +17,7 @@ from qxt_async.errors import DeliveryTimeoutError, JournalUnavailableError
 from qxt_async.journal import FeedEntry, Journal, open_journal
 from qxt_async.models import DeliveryState, StatusReport
 from qxt_async.protocol.pushes import parse_push
-from qxt_async.receiving.tracking import DeliveryTracker
+from qxt_async.receiving import DeliveryTracker
 
 pytestmark = pytest.mark.anyio
 A, B = "13800138000", "13800138001"

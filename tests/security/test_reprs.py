@@ -16,7 +16,7 @@ import qxt_async
 from qxt_async import Acceptance, BatchResult, BulkResult, Message, QxtClient, QxtError, Reply, StatusReport
 from qxt_async.journal import open_journal
 from qxt_async.protocol.requests import Credentials, send_form
-from qxt_async.receiving.receiver import PushReceiver
+from qxt_async.receiving import PushReceiver
 from qxt_async.runtime.secret import Secret
 from qxt_async.simulator import SimulatedGateway
 

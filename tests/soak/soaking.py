@@ -36,8 +36,7 @@ from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, PlannedBatch
 from qxt_async.models import StatusReport
 from qxt_async.protocol.pushes import Push
-from qxt_async.receiving.receiver import PushReceiver
-from qxt_async.receiving.tracking import DeliveryTracker
+from qxt_async.receiving import DeliveryTracker, PushReceiver
 from qxt_async.simulator import FAULTS
 
 SECRET = "0123456789abcdefghij"

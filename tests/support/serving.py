@@ -125,7 +125,7 @@ def serve(database: str, port: str, *arguments: str) -> None:
     """Run the receiver, and say on stdout when it listens."""
     import uvicorn
 
-    from qxt_async.receiving.receiver import PushReceiver
+    from qxt_async.receiving import PushReceiver
 
     options = {name: json.loads(value) for name, _, value in (argument.partition("=") for argument in arguments)}
 
