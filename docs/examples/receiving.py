@@ -1,4 +1,7 @@
-"""Receives pushes alone: ``uvicorn --no-access-log --no-proxy-headers receiving:receiver``."""
+"""Receives pushes alone.
+
+uvicorn --no-access-log --no-proxy-headers receiving:receiver
+"""
 
 import os
 

@@ -1,4 +1,4 @@
-"""A FastAPI service that sends an alert, receives the pushes itself, and knows whether the phone got it."""
+"""A FastAPI service that sends an alert, and knows whether the phone got it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class State(TypedDict):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[State, None]:
-    async with journal, DeliveryTracker(journal) as tracker, QxtClient.from_env() as qxt:
+    client = QxtClient.from_env()
+    async with journal, DeliveryTracker(journal) as tracker, client as qxt:
         yield {"qxt": qxt, "tracker": tracker}
 
 

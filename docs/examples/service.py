@@ -1,6 +1,6 @@
-"""A FastAPI service that sends login codes while somebody waits, and announcements in the background.
+"""A FastAPI service: login codes while somebody waits, announcements in the background.
 
-QXT_USER=user QXT_PASSWORD=password QXT_BASE_URL=http://127.0.0.1:8080/qxt uvicorn service:app
+Set QXT_USER, QXT_PASSWORD and QXT_BASE_URL, and run: uvicorn service:app
 """
 
 from __future__ import annotations
@@ -70,12 +70,16 @@ def jobs(request: Request) -> dict[str, Job]:
     return jobs
 
 
+Client = Annotated[QxtClient, Depends(qxt_client)]
+Jobs = Annotated[dict[str, Job], Depends(jobs)]
+
+
 class Code(BaseModel):
     number: str
 
 
 @app.post("/codes", status_code=201)
-async def send_code(code: Code, qxt: Annotated[QxtClient, Depends(qxt_client)]) -> dict[str, str]:
+async def send_code(code: Code, qxt: Client) -> dict[str, str]:
     """Send a login code and wait for the gateway's word."""
     text = f"【Acme】Your code is {secrets.randbelow(10**6):06}."
     try:
@@ -84,7 +88,7 @@ async def send_code(code: Code, qxt: Annotated[QxtClient, Depends(qxt_client)]) 
         raise HTTPException(422, "this is not a mobile number") from error
     except OutcomeUnknownError:
         # It may be on its way. Sending again is the user's decision, not ours.
-        return {"state": "unknown", "advice": "wait a minute before asking for another code"}
+        return {"state": "unknown", "advice": "wait a minute before asking again"}
     except (RefusedError, NotSentError) as error:
         raise HTTPException(503, "no code was sent") from error
     return {"state": "accepted", "mid": sent.mid or ""}
@@ -99,8 +103,8 @@ class Announcement(BaseModel):
 async def announce(
     announcement: Announcement,
     background: BackgroundTasks,
-    qxt: Annotated[QxtClient, Depends(qxt_client)],
-    jobs: Annotated[dict[str, Job], Depends(jobs)],
+    qxt: Client,
+    jobs: Jobs,
 ) -> dict[str, str]:
     """Begin to send and answer at once; the job tells how far it is."""
     key = secrets.token_urlsafe(8)
@@ -109,10 +113,10 @@ async def announce(
     return {"job": key}
 
 
-async def send_announcement(qxt: QxtClient, announcement: Announcement, job: Job) -> None:
+async def send_announcement(qxt: QxtClient, order: Announcement, job: Job) -> None:
     """Send to everybody; never raises, since nobody would hear it."""
     try:
-        result = await qxt.send_bulk(announcement.numbers, announcement.text, on_result=job.note)
+        result = await qxt.send_bulk(order.numbers, order.text, on_result=job.note)
     except QxtError as error:
         job.state = f"stopped: {type(error).__name__}"
     else:
@@ -121,7 +125,7 @@ async def send_announcement(qxt: QxtClient, announcement: Announcement, job: Job
 
 
 @app.get("/announcements/{key}")
-async def progress(key: str, jobs: Annotated[dict[str, Job], Depends(jobs)]) -> Job:
+async def progress(key: str, jobs: Jobs) -> Job:
     """How far an announcement is."""
     if key not in jobs:
         raise HTTPException(404)

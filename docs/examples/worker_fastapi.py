@@ -1,4 +1,4 @@
-"""A FastAPI service that plans and starts campaigns, and sends them with its own worker and everybody else's."""
+"""A FastAPI service that plans campaigns, and sends them with its own worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def lifespan(_: FastAPI) -> AsyncGenerator[State, None]:
         worker = CampaignWorker(journal, qxt)
         group.start_soon(worker.run)
         yield {"journal": journal, "qxt": qxt}
-        # What is under way is finished; what is not begun yet is for the other workers, or for the next start.
+        # Batches under way are finished. The rest is for other workers.
         worker.stop()
 
 
@@ -52,4 +52,9 @@ async def status(campaign: int, request: Request) -> dict[str, int | str]:
     """How far it is."""
     journal: Journal = request.state.journal
     counts = await journal.campaigns.counts(campaign)
-    return {"state": counts.state, "accepted": counts.accepted, "failed": counts.failed, "unknown": counts.unknown}
+    return {
+        "state": counts.state,
+        "accepted": counts.accepted,
+        "failed": counts.failed,
+        "unknown": counts.unknown,
+    }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from support.pages import LANGUAGES, PAGES, ROOT, Reader, blocks, check_output, 
 import qxt_async
 
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
+# What furo shows of a line of code.
+WIDTH = 88
 SETUP = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox -s "
 
 
@@ -118,3 +121,23 @@ def test_hooks_before_a_commit_are_what_lint_runs() -> None:
     run = [" ".join(ast.literal_eval(argument) for argument in call.args) for call in calls]
     hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
     assert re.findall(r"^ +entry: (.+)$", hooks, re.MULTILINE) == run
+
+
+def _too_wide(lines: list[str]) -> list[str]:
+    """The lines that run off the page: a Chinese character is as wide as two others."""
+    widths = [sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in line) for line in lines]
+    return [line for line, width in zip(lines, widths, strict=True) if width > WIDTH]
+
+
+# The Python example of campaigns.md waits for the new class of campaigns.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "campaigns.md"], ids=lambda page: page.name)
+def test_no_line_of_code_runs_off_the_page(page: Path) -> None:
+    """Code, commands and the files that a page includes fit into the page; outputs may wrap."""
+    for language, text in blocks(page):
+        lines = text.splitlines()
+        if language == "console":
+            lines = [line for line in lines if line.startswith(("$ ", "> "))]
+        if language != "output" and not language.startswith("{"):
+            assert not _too_wide(lines)
+    for name in re.findall(r"```\{literalinclude\} (\S+)", page.read_text(encoding="utf-8")):
+        assert not _too_wide((page.parent / name).read_text(encoding="utf-8").splitlines())
