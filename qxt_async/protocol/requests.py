@@ -47,6 +47,20 @@ _IN_TELE = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz,"
 Method: TypeAlias = Literal["POST", "GET"]
 
 
+def _check_user(_: object, __: object, user: str) -> None:
+    if not user:
+        raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
+    try:
+        user.encode("gbk")
+    except UnicodeEncodeError:
+        raise InvalidConfigurationError("user has characters that GBK does not have") from None
+
+
+def _check_digest(_: object, __: object, digest: Secret[str]) -> None:
+    if len(digest.reveal()) != 32 or digest.reveal().strip("0123456789abcdef"):
+        raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
+
+
 @attrs.frozen
 class Credentials:
     """An account: the user name and the md5 digest of the password, which is what is sent (PROTOCOL 1).
@@ -59,22 +73,8 @@ class Credentials:
         InvalidConfigurationError: the user name or the digest cannot be valid.
     """
 
-    user: str = attrs.field()
-    digest: Secret[str] = attrs.field()
-
-    @user.validator
-    def _check_user(self, _: object, user: str) -> None:
-        if not user:
-            raise InvalidConfigurationError("user is empty: give the account's login name (or set QXT_USER)")
-        try:
-            user.encode("gbk")
-        except UnicodeEncodeError:
-            raise InvalidConfigurationError("user has characters that GBK cannot carry") from None
-
-    @digest.validator
-    def _check_digest(self, _: object, digest: Secret[str]) -> None:
-        if len(digest.reveal()) != 32 or digest.reveal().strip("0123456789abcdef"):
-            raise InvalidConfigurationError("password_md5 has to be the md5 of the password: 32 hexadecimal digits")
+    user: str = attrs.field(validator=_check_user)
+    digest: Secret[str] = attrs.field(validator=_check_digest)
 
     @classmethod
     def from_password(cls, user: str, password: str | Secret[str]) -> Credentials:

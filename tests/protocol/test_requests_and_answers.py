@@ -26,7 +26,7 @@ from qxt_async.errors import (
     UnusableAnswerError,
 )
 from qxt_async.models import Message
-from qxt_async.protocol.answers import parse_balance, parse_send, redact
+from qxt_async.protocol.answers import parse_balance, parse_send, redact, refusal_by_status
 from qxt_async.protocol.requests import URL_LIMIT, Credentials, FormTemplate, Method, balance_form, join, send_form
 from qxt_async.runtime.secret import Secret
 
@@ -220,6 +220,25 @@ def _shown(error: object) -> str:
         return error.description
     assert isinstance(error, UnusableAnswerError)
     return error.answer
+
+
+@pytest.mark.parametrize(
+    ("status", "advice"),
+    [*((status, "check base_url") for status in (400, 401, 404, 405, 411)), (413, "lower batch_size"), (414, "POST")],
+)
+def test_statuses_that_refuse(status: int, advice: str) -> None:
+    """Some HTTP statuses say that the request was not handled; the error has the status, a code and what to do."""
+    error = refusal_by_status(status)
+    assert type(error) is RefusedError
+    assert (error.status, error.code, error.description) == (status, f"http-{status}", f"HTTP {status}")
+    assert advice in error.advice
+    assert not error.concerns_every_batch
+
+
+@pytest.mark.parametrize("status", [200, 302, 403, 408, 409, 429, 500, 503])
+def test_statuses_that_refuse_nothing(status: int) -> None:
+    """Every other status leaves open whether the request was accepted, or is decided elsewhere."""
+    assert refusal_by_status(status) is None
 
 
 def test_an_empty_answer_is_called_empty() -> None:
