@@ -290,6 +290,10 @@ def build(session: nox.Session) -> None:
     with session.chdir(session.create_tmp()):
         session.run("qxt", "--version")
         session.run("qxt", "check", "--help", silent=True)
+        # What a package index shows has no checkout beside it.
+        relative = "import re, sys; from importlib.metadata import metadata as of; "
+        relative += r"sys.exit(str(re.findall(r'\]\((?!https?:|#).*?\)', of('qxt_async')['Description']) or ''))"
+        session.run("python", "-c", relative)
         # From outside the checkout, so that it is the wheel that is imported.
         session.run("python", "-c", "import qxt_async, sys; sys.exit('site-packages' not in qxt_async.__file__)")
         session.run("pytest", "-q", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml"), str(ROOT / "tests/cli"))
