@@ -1,7 +1,7 @@
-"""The main job from end to end: a real file of 100,000 numbers, a real server, real processes.
+"""A bulk send from end to end: a real file of 100,000 numbers, a real server, real processes.
 
 Starts ``qxt simulate`` on a free port of the loopback, sends the file to it with ``qxt bulk``, and asks the simulator
-what it took. Ends with an error if the two do not agree about every single number.
+what it took. Exits with an error if both do not agree about every number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVERY_INVALID, EVERY_REPEATED = 500, 250
 
 
 def write_numbers(path: Path) -> tuple[set[str], int, int]:
-    """Write a CSV file of made-up numbers; the valid ones, how many lines are invalid, how many repeated."""
+    """Write a CSV file of invented numbers; return the valid ones, and the counts of invalid and repeated lines."""
     shuffled = random.Random(1).sample(range(LINES), LINES)
     valid: list[str] = []
     invalid = repeated = 0

@@ -1,4 +1,4 @@
-"""A Litestar application that receives pushes, and prints replies as they come."""
+"""A Litestar application that receives pushes and prints a line for each reply."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from qxt_async.receiving import PushReceiver
 
 
 async def on_reply(reply: Reply) -> None:
-    print("somebody wrote back to", reply.extno or "us")
+    print("reply to", reply.extno or "the channel")
 
 
 receiver = PushReceiver(
