@@ -102,7 +102,7 @@ async def test_every_column_of_an_export(store: str, tmp_path: Path) -> None:
         f"{c},accepted,6302,rejected,REJECT,江苏,,,,{b1},{m},{shown(1)},{shown(2)},{shown(11)}",
         f"{d},accepted,6303,failed,MK:0001,,杭州,,yes,{b2},{n},{shown(3)},{shown(14)},{shown(12)}",
         f"{e},accepted,6303,delivered,DELIVRD,,,,yes,{b2},{n},{shown(3)},{shown(14)},{shown(13)}",
-        f"{f},failed,,,,,,SubmitFailedError,,{b3},{m},{shown(5)},{shown(6)},",
+        f"{f},failed,,,,,,submit-failed,,{b3},{m},{shown(5)},{shown(6)},",
         f"{g},unknown,,,,,,DeadlineExceededError,,{b4},{n},{shown(7)},{shown(8)},",
         f"{h},suppressed,,,,,,,,{b4},{n},,{shown(8)},",
         f"{i},planned,,,,,,,,{b5},{m},,,",
