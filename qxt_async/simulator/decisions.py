@@ -35,7 +35,7 @@ class Decision:
     fault: Fault
     numbers: int = 0
     refusal: str = ""
-    lines: list[str] = attrs.field(factory=list[str])
+    lines: list[str] = attrs.field(factory=list[str], repr=False)
     sends: list[SimulatedSend] = attrs.field(factory=list[SimulatedSend])
 
     def answer(self) -> bytes:

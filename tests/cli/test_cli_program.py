@@ -110,7 +110,7 @@ def test_ctrl_c_anywhere_ends_with_130(run: Run, tmp_path: Path, monkeypatch: py
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("qxt_async.cli.screening.file_format", interrupted)
+    monkeypatch.setattr("qxt_async.files.readers.file_format", interrupted)
     ended = run("check", tmp_path / "numbers.txt", "--text", TEXT)
     assert (ended.exit_code, ended.stdout, ended.stderr.strip()) == (130, "", "")
 
@@ -250,7 +250,7 @@ def test_an_unknown_error_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch, t
     def broken(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("qxt_async.cli.screening.file_format", broken)
+    monkeypatch.setattr("qxt_async.files.readers.file_format", broken)
     ended = CliRunner().invoke(qxt, ["check", str(tmp_path), "--text", TEXT])
     assert isinstance(ended.exception, ZeroDivisionError)
 
