@@ -66,6 +66,7 @@ class ColumnReader:
         header: the names of the columns; empty if they have none or the header was not read yet.
         index: of the number column, from 0; ``None`` until it is known.
         values: as given.
+        column_given: whether the caller named the number column.
     """
 
     def __init__(self, name: str, column: str | int | None = None, values: Sequence[str] = ()) -> None:
@@ -73,13 +74,9 @@ class ColumnReader:
         self.values = values
         self.header: Sequence[str] = ()
         self.index: int | None = None
+        self.column_given = column is not None
         self._column = column.strip() if isinstance(column, str) else column
         self._value_indices: list[int] | None = None
-
-    @property
-    def column_given(self) -> bool:
-        """Whether the caller named the number column."""
-        return self._column is not None
 
     def use_header(self, names: Sequence[str]) -> None:
         """Use these names, for a table that stores them apart from its rows.

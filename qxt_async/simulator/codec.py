@@ -1,4 +1,4 @@
-"""The gateway's codec: parses forms, writes answers and pushes, all in GBK.
+"""The gateway's codec: parses and writes forms in GBK, and counts segments.
 
 It shares no code with the client's codec. Otherwise a mistake there could be hidden by the same mistake here.
 """
@@ -9,18 +9,14 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
 __all__ = [
     "decode_text",
     "encode_form",
-    "error_line",
-    "fail_line",
-    "ok_line",
     "parse_form",
     "segment_count",
     "split_numbers",
-    "surplus_line",
 ]
 
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -82,26 +78,6 @@ def encode_form(fields: Iterable[tuple[str, str]]) -> str:
     return "&".join(
         f"{name}={''.join([_ENCODED[byte] for byte in value.encode('gbk', 'replace')])}" for name, value in fields
     )
-
-
-def ok_line(mid: str, numbers: Sequence[str]) -> str:
-    """``ok:MID:TELE[,TELE…]`` (PROTOCOL 2)."""
-    return f"ok:{mid}:{','.join(numbers)}"
-
-
-def fail_line(code: str, numbers: Sequence[str]) -> str:
-    """``fail:CODE:TELE[,TELE…]`` (PROTOCOL 2)."""
-    return f"fail:{code}:{','.join(numbers)}"
-
-
-def error_line(description: str) -> str:
-    """``error:DESCRIPTION`` (PROTOCOL 2.1)."""
-    return f"error:{description}"
-
-
-def surplus_line(sms: int, mms: int) -> str:
-    """``ok:sms:N:mms:M`` (PROTOCOL 3)."""
-    return f"ok:sms:{sms}:mms:{mms}"
 
 
 def segment_count(text: str, *, numbered: bool = False) -> int:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from qxt_async.simulator import codec
 from qxt_async.simulator.request_log import SimulatedSend, Submission
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ class Decision:
 
     def answer(self) -> bytes:
         """The content of the answer."""
-        lines = [self.fault.prefix + codec.error_line(self.refusal)] if self.refusal else self.lines
+        lines = [self.fault.prefix + f"error:{self.refusal}"] if self.refusal else self.lines
         return "".join(line + self.fault.line_end for line in lines).encode(self.fault.charset)
 
 
@@ -94,11 +93,11 @@ class SendDecider:
         for start in range(0, len(accepted), size):
             part = accepted[start : start + size]
             mid = self.next_mid()
-            decision.lines.append(codec.ok_line(mid, self._answered_numbers(part, numbers, fault)))
+            decision.lines.append(f"ok:{mid}:{','.join(self._answered_numbers(part, numbers, fault))}")
             taken.append((mid, ",".join(part)))
         if omitted and fault.omitted_taken:
             taken.append((self.next_mid(), ",".join(omitted)))
-        decision.lines.extend(codec.fail_line(code, each) for code, each in by_code.items())
+        decision.lines.extend(f"fail:{code}:{','.join(each)}" for code, each in by_code.items())
         self._take(submission, taken, decision)
 
     def _take(self, submission: Submission, taken: list[tuple[str, str]], decision: Decision) -> None:

@@ -289,7 +289,7 @@ class SimulatedGateway:
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         async with anyio.create_task_group() as group:
-            if self._pusher.has_address:
+            if self._pusher.to is not None:
                 group.start_soon(self.push_forever)
             await send({"type": "lifespan.startup.complete"})
             await receive()
@@ -330,7 +330,7 @@ class SimulatedGateway:
         try:
             account.authenticate(fields)
             if target == "balance":
-                lines = [codec.surplus_line(account.balance, account.mms_balance)]
+                lines = [f"ok:sms:{account.balance}:mms:{account.mms_balance}"]
                 return Decision(fault, refusal=fault.error or "", lines=lines)
             submission = account.check(fields)
         except RefusedError as refused:

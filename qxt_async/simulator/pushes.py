@@ -174,6 +174,7 @@ class Pusher:
     Attributes:
         acknowledged: (mid, mobile) of each report and reply that was answered ``ok``.
         plan: as given.
+        to: as given.
 
     Raises:
         ValueError: the address cannot be called.
@@ -187,16 +188,11 @@ class Pusher:
         self._log = log
         self._account = account
         self._random = random
-        self._to = to
+        self.to = to
         self._app = app
         self._run = PushRun(plan, random, self.acknowledged)
         if to is not None:
             self._client(to, app, plan)  # refuses an address that cannot be called
-
-    @property
-    def has_address(self) -> bool:
-        """Whether there is a callback address for all pushes."""
-        return self._to is not None
 
     @property
     def calls(self) -> int:
@@ -234,12 +230,12 @@ class Pusher:
 
     def add_reply(self, reply: Reply) -> None:
         """Push a reply, if there is a callback address. May be called from any thread."""
-        if self._to is not None:
+        if self.to is not None:
             self._run.add(reply)
 
     async def add_reports(self, sends: list[SimulatedSend]) -> None:
         """Push the reports on new sends, if there is a callback address; some of them before the send's answer."""
-        if self._to is None:
+        if self.to is None:
             return
         reports = [report for send in sends for report in self._reports(send)]
         if self.plan.early and self._random.random() < self.plan.early:
@@ -260,7 +256,7 @@ class Pusher:
         return len(self.acknowledged) - before
 
     def _client(self, to: str | None, app: ASGIApp | None, plan: PushPlan) -> PushClient:
-        to = to or self._to
+        to = to or self.to
         if to is None:
             raise ValueError("no callback address: give `to`, or the gateway `push_to`")
         return PushClient(

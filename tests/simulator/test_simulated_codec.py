@@ -78,14 +78,6 @@ def test_any_bytes_are_a_form(raw):
     codec.parse_form(raw)
 
 
-def test_golden_lines():
-    """The four lines of PROTOCOL 2 and 3."""
-    assert codec.ok_line("0639", ["13800138000", "13800138001"]) == "ok:0639:13800138000,13800138001"
-    assert codec.fail_line("999", ["13800138000"]) == "fail:999:13800138000"
-    assert codec.error_line("smg") == "error:smg"
-    assert codec.surplus_line(7, 8) == "ok:sms:7:mms:8"
-
-
 @pytest.mark.parametrize(
     ("length", "numbered", "segments"),
     [
