@@ -92,9 +92,9 @@ def _quick(session: nox.Session) -> None:
     session.run("pytest", "-q", *workers, "-m", "not slow", *(session.posargs or QUICK), env=environment)
 
 
-@nox.session
+@nox.session(reuse_venv=True)
 def quick(session: nox.Session) -> None:
-    """Run the tests that need no socket, no database and no process; `-R` uses the environment again."""
+    """Run the tests that need no socket, no database and no process, in an environment that is kept."""
     _quick(session)
 
 
