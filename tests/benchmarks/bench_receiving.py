@@ -72,9 +72,9 @@ def written(database: str) -> Any:
     connection.execute("CREATE TABLE reports (mid TEXT, mobile TEXT, msg TEXT, port TEXT, UNIQUE (mid, mobile))")
 
     @app.get(f"/{SECRET}", response_class=PlainTextResponse)
-    async def push(type: str, mid: str, number: str, msg: str, port: str = "") -> str:  # noqa: A002
+    async def push(type: str, mid: str, mobile: str, msg: str, port: str = "") -> str:  # noqa: A002
         with connection:
-            connection.execute("INSERT OR IGNORE INTO reports VALUES (?, ?, ?, ?)", (mid, number, msg, port))
+            connection.execute("INSERT OR IGNORE INTO reports VALUES (?, ?, ?, ?)", (mid, mobile, msg, port))
         return "ok"
 
     return app
