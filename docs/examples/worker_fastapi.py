@@ -11,7 +11,7 @@ import anyio
 from fastapi import FastAPI, Request
 
 from qxt_async import QxtClient
-from qxt_async.campaign import plan
+from qxt_async.campaign import Campaigns
 from qxt_async.journal import Journal, open_journal
 from qxt_async.workers import CampaignWorker
 
@@ -42,8 +42,9 @@ app = FastAPI(lifespan=lifespan)
 async def start(numbers: list[str], text: str, request: Request) -> dict[str, int]:
     """Plan a campaign and let it be sent, by whichever worker comes first."""
     journal: Journal = request.state.journal
-    planned = await plan(journal, request.state.qxt, numbers, text)
-    await journal.campaigns.start(planned.id)
+    campaigns = Campaigns(journal, request.state.qxt)
+    planned = await campaigns.plan(numbers, text)
+    await campaigns.start(planned.id, on_workers=True)
     return {"id": planned.id}
 
 
@@ -51,7 +52,7 @@ async def start(numbers: list[str], text: str, request: Request) -> dict[str, in
 async def status(campaign: int, request: Request) -> dict[str, int | str]:
     """How far it is."""
     journal: Journal = request.state.journal
-    counts = await journal.campaigns.counts(campaign)
+    counts = await Campaigns(journal).counts(campaign)
     return {
         "state": counts.state,
         "accepted": counts.accepted,

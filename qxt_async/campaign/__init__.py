@@ -1,37 +1,59 @@
-"""Campaigns that survive anything: planned, run, resumed, reconciled, over a journal and a client.
+"""Campaigns: planned before anything is sent, run, resumed after a crash, and reported on.
 
 ::
 
     async with open_journal("qxt.db") as journal, QxtClient.from_env() as client:
-        planned = await plan(journal, client, Path("customers.csv"), "【Acme】…")
-        counts = await CampaignRunner(journal, client).run(planned.id)
+        campaigns = Campaigns(journal, client)
+        plan = await campaigns.plan(Path("customers.csv"), "【Acme】Dear {name} …")
+        counts = await campaigns.run(plan.id)
 """
 
-from qxt_async.campaign.execute import AttemptOutcome, AttemptResult, BatchSender, Failures
-from qxt_async.campaign.export import export_csv, export_left_out, export_parquet
+from qxt_async.campaign.campaigns import Campaigns
 from qxt_async.campaign.options import RunOptions, RunProgress
-from qxt_async.campaign.plan import CampaignPlan, plan
-from qxt_async.campaign.report import ReportData, render_report, report_data, write_report
-from qxt_async.campaign.run import CampaignRunner, run_until_signalled
+from qxt_async.campaign.plan import CampaignPlan
+from qxt_async.campaign.report import ReportData
 from qxt_async.campaign.windows import SendWindow
+from qxt_async.journal.records import (
+    Batch,
+    BatchState,
+    Campaign,
+    CampaignCounts,
+    CampaignEvent,
+    CampaignMessage,
+    CampaignState,
+    DeliveryCounts,
+    ExcludedNumber,
+    ExclusionReason,
+    NumberRecord,
+    NumberState,
+    PendingWork,
+    Reconciliation,
+    ResendQuote,
+)
+from qxt_async.journal.statistics import Interval, ReportStatistics
 
 __all__ = [
-    "AttemptOutcome",
-    "AttemptResult",
-    "BatchSender",
+    "Batch",
+    "BatchState",
+    "Campaign",
+    "CampaignCounts",
+    "CampaignEvent",
+    "CampaignMessage",
     "CampaignPlan",
-    "CampaignRunner",
-    "Failures",
+    "CampaignState",
+    "Campaigns",
+    "DeliveryCounts",
+    "ExcludedNumber",
+    "ExclusionReason",
+    "Interval",
+    "NumberRecord",
+    "NumberState",
+    "PendingWork",
+    "Reconciliation",
     "ReportData",
+    "ReportStatistics",
+    "ResendQuote",
     "RunOptions",
     "RunProgress",
     "SendWindow",
-    "export_csv",
-    "export_left_out",
-    "export_parquet",
-    "plan",
-    "render_report",
-    "report_data",
-    "run_until_signalled",
-    "write_report",
 ]

@@ -1,7 +1,7 @@
-"""Bar charts as inline SVG, through pygal (extra ``report``).
+"""Bar charts as inline SVG, made by pygal (extra ``report``).
 
-Pygal lays them out; colours and type are the page's own CSS, so that they follow its dark mode and its fonts. Nothing
-that pygal would load or run stays in them.
+Pygal does the layout. Colours and fonts come from the page's CSS, so that the charts follow its dark mode. Everything
+that pygal would load or run is removed.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ def bars(
 
     Args:
         series: names with values, one for each label.
-        labels: of the bars, for the mouse.
-        ticks: what stands on the axis below each bar; empty below most of them if there are many.
-        title: what the chart shows, for those who cannot see it.
-        width: in units of the SVG, which are pixels when it is shown at this width.
-        height: likewise.
-        kind: a class for the CSS.
+        labels: of the bars, shown when the mouse is over one.
+        ticks: the labels on the axis, one for each bar; empty for most of them if there are many.
+        title: what the chart shows, for screen readers.
+        width: in units of the SVG, which are pixels at this width.
+        height: in the same units.
+        kind: classes for the CSS.
 
     Returns:
         An ``<svg>`` element, safe to put into a page: all text in it is escaped.
@@ -88,13 +88,13 @@ def _pygal() -> tuple[Any, Any]:
         found = import_module("pygal"), import_module("pygal.style")
     except ImportError:
         raise InvalidConfigurationError(missing_extra("report", "a report")) from None
-    # It leaves a finder behind that has no find_spec, at which every later import in this process would warn.
+    # It adds a finder without find_spec, which would make every later import in this process warn.
     sys.meta_path[:] = [finder for finder in sys.meta_path if type(finder).__module__ != "pygal"]
     return found
 
 
 def _strip(root: ET.Element, labels: Sequence[str], names: Sequence[str]) -> None:
-    """Leave the shapes and the axes; what the mouse should tell becomes a plain title."""
+    """Remove everything but the shapes and the axes; the values of the bars become plain titles."""
     for parent in list(root.iter()):
         for child in list(parent):
             # A comment's tag is a function.

@@ -1,35 +1,40 @@
-"""Every number of a campaign to a file: CSV or, with the extra ``files``, Parquet. Streamed, whatever the size.
+"""Write every number of a campaign to a CSV or Parquet file, in constant memory.
 
 The columns of both::
 
     number,state,mid,report,code,area,city,error,via_report,batch,message,sent_at,settled_at,reported_at
 
-`state` is what became of the sending (accepted, failed, unknown, planned, cancelled, suppressed), `report` what a
-status report says of the delivery (delivered, rejected, failed, unknown; empty without one), `code` the carrier's word.
-Times are ISO 8601 in UTC. In a CSV file, a value from outside that a spreadsheet would take for a formula has an
-apostrophe in front. `number` is the phone in its canonical form, as reports and replies have it (`phones.canonical`).
+`state` is the outcome of sending (accepted, failed, unknown, planned, cancelled, suppressed). `report` is the delivery
+according to its status report (delivered, rejected, failed, unknown; empty without one), `code` is the carrier's code.
+Times are ISO 8601 in UTC. In a CSV file, a value that a spreadsheet would take for a formula gets an apostrophe in
+front. `number` is in canonical form, as in reports and replies (`protocol.canonical`).
 """
 
 from __future__ import annotations
 
 import csv
 import functools
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final, TextIO
+import os
+from contextlib import aclosing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, TextIO
 
+from qxt_async.errors import InvalidConfigurationError
 from qxt_async.files.spreadsheets import escape_formula
 from qxt_async.journal.records import ExclusionReason, NumberRecord, NumberState
 from qxt_async.protocol.numbers import canonical
 from qxt_async.runtime.tasks import in_a_thread
 
 if TYPE_CHECKING:
-    import os
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Generator
     from datetime import datetime
 
-    from qxt_async.journal import Journal
+    from qxt_async.journal.campaigns import CampaignStore
+    from qxt_async.journal.records import ExcludedNumber
 
-__all__ = ["COLUMNS", "LEFT_OUT_COLUMNS", "export_csv", "export_left_out", "export_parquet", "numbers"]
+__all__ = ["COLUMNS", "EXCLUDED_COLUMNS", "ExportFormat", "make_private", "numbers", "write_excluded", "write_numbers"]
+
+ExportFormat = Literal["csv", "parquet"]
 
 _KINDS: Final = {
     "number": "text",
@@ -48,30 +53,32 @@ _KINDS: Final = {
     "reported_at": "time",
 }
 COLUMNS: Final = tuple(_KINDS)
-LEFT_OUT_COLUMNS: Final = ("number", "reason", "detail", "source", "line")
+EXCLUDED_COLUMNS: Final = ("number", "reason", "detail", "source", "line")
 
 _NUMBERS: Final = 10_000  # at a time: some megabytes
-_LEFT_OUT: Final = 5_000
+_EXCLUDED: Final = 5_000
 
 
-async def numbers(journal: Journal, campaign: int) -> AsyncGenerator[list[NumberRecord], None]:
-    """What became of every number, some thousands at a time; what the plan left out as suppressed comes last.
-
-    Raises:
-        CampaignNotFoundError: there is none of that id.
-    """
+async def numbers(store: CampaignStore, campaign: int) -> AsyncGenerator[list[NumberRecord]]:
+    """Result and errors as for `Campaigns.numbers`."""
     after = 0
     while True:
-        records, after = await journal.campaigns.numbers(campaign, after=after, limit=_NUMBERS)
+        records, after = await store.numbers(campaign, after=after, limit=_NUMBERS)
         if not records:
             break
         yield records
+    async with aclosing(_excluded(store, campaign, ExclusionReason.SUPPRESSED)) as blocks:
+        async for found in blocks:
+            yield [_suppressed(one.raw) for one in found]
+
+
+async def _excluded(
+    store: CampaignStore, campaign: int, reason: ExclusionReason | None
+) -> AsyncGenerator[list[ExcludedNumber]]:
     after = 0
-    while entries := await journal.campaigns.left_out(
-        campaign, reason=ExclusionReason.SUPPRESSED, after=after, limit=_LEFT_OUT
-    ):
+    while entries := await store.left_out(campaign, reason=reason, after=after, limit=_EXCLUDED):
         after = entries[-1].cursor
-        yield [_suppressed(entry.value.raw) for entry in entries]
+        yield [entry.value for entry in entries]
 
 
 def _suppressed(raw: str) -> NumberRecord:
@@ -130,55 +137,41 @@ def _line(record: NumberRecord) -> tuple[object, ...]:
     )
 
 
-async def export_csv(journal: Journal, campaign: int, stream: TextIO) -> int:
-    """Write every number as CSV.
-
-    Args:
-        journal: where the campaign is.
-        campaign: its id.
-        stream: open for text, with ``newline=""``; written in worker threads. Excel reads it as UTF-8 only if it begins
-            with a byte order mark, as with ``encoding="utf-8-sig"``.
-
-    Returns:
-        How many numbers.
-
-    Raises:
-        CampaignNotFoundError: there is none of that id; nothing was written.
-    """
-    await journal.campaigns.get(campaign)
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    count = 0
-    async with aclosing(numbers(journal, campaign)) as blocks:
-        async for records in blocks:
-            count += len(records)
-            lines = map(_line, records)
-            await in_a_thread(functools.partial(writer.writerows, lines))
+async def write_numbers(
+    store: CampaignStore,
+    campaign: int,
+    target: str | os.PathLike[str] | TextIO,
+    *,
+    format: ExportFormat,  # noqa: A002
+    bom: bool,
+) -> int:
+    """Arguments, result and errors as for `Campaigns.export`."""
+    if format not in ("csv", "parquet"):
+        raise InvalidConfigurationError(f"there is no export in {format!r}: give csv or parquet")
+    await store.get(campaign)
+    if format == "parquet":
+        return await _write_parquet(store, campaign, target)
+    with _open(target, bom=bom) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        count = 0
+        async with aclosing(numbers(store, campaign)) as blocks:
+            async for records in blocks:
+                count += len(records)
+                await in_a_thread(functools.partial(writer.writerows, map(_line, records)))
     return count
 
 
-async def export_parquet(journal: Journal, campaign: int, path: str | os.PathLike[str]) -> int:
-    """Write every number to a Parquet file, where values are as they came.
-
-    Args:
-        journal: where the campaign is.
-        campaign: its id.
-        path: the file; replaced if it exists.
-
-    Returns:
-        How many numbers.
-
-    Raises:
-        CampaignNotFoundError: there is none of that id; nothing was written.
-        InvalidConfigurationError: the extra ``files`` is missing.
-    """
+async def _write_parquet(store: CampaignStore, campaign: int, target: str | os.PathLike[str] | TextIO) -> int:
     from qxt_async.files.parquet import ParquetWriter
 
-    await journal.campaigns.get(campaign)
-    writer = ParquetWriter(path, _KINDS)
+    if not isinstance(target, str | os.PathLike):
+        raise InvalidConfigurationError("Parquet needs the path of a file")
+    make_private(target)
+    writer = ParquetWriter(target, _KINDS)
     count = 0
     try:
-        async with aclosing(numbers(journal, campaign)) as blocks:
+        async with aclosing(numbers(store, campaign)) as blocks:
             async for records in blocks:
                 count += len(records)
                 values = [_values(record) for record in records]
@@ -188,39 +181,43 @@ async def export_parquet(journal: Journal, campaign: int, path: str | os.PathLik
     return count
 
 
-async def export_left_out(
-    journal: Journal, campaign: int, stream: TextIO, *, reason: ExclusionReason | None = None
+async def write_excluded(
+    store: CampaignStore,
+    campaign: int,
+    target: str | os.PathLike[str] | TextIO,
+    *,
+    reason: ExclusionReason | None,
+    bom: bool,
 ) -> int:
-    """Write as CSV what the plan left out, and why: ``number,reason,detail,source,line``.
-
-    Args:
-        journal: where the campaign is.
-        campaign: its id.
-        stream: as for `export_csv`.
-        reason: only this one.
-
-    Returns:
-        How many rows.
-
-    Raises:
-        CampaignNotFoundError: there is none of that id; nothing was written.
-    """
-    await journal.campaigns.get(campaign)
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(LEFT_OUT_COLUMNS)
-    count, after = 0, 0
-    while entries := await journal.campaigns.left_out(campaign, reason=reason, after=after, limit=_LEFT_OUT):
-        after = entries[-1].cursor
-        count += len(entries)
-        rows: Sequence[Any] = [
-            (
-                escape_formula(one.raw),
-                one.reason.value,
-                escape_formula(one.detail),
-                escape_formula(one.source),
-                one.line,
-            )
-            for one in (entry.value for entry in entries)
-        ]
-        await in_a_thread(functools.partial(writer.writerows, rows))
+    """Arguments, result and errors as for `Campaigns.export_excluded`."""
+    await store.get(campaign)
+    with _open(target, bom=bom) as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(EXCLUDED_COLUMNS)
+        count = 0
+        async with aclosing(_excluded(store, campaign, reason)) as blocks:
+            async for found in blocks:
+                count += len(found)
+                await in_a_thread(functools.partial(writer.writerows, map(_excluded_line, found)))
     return count
+
+
+def _excluded_line(one: ExcludedNumber) -> tuple[object, ...]:
+    return escape_formula(one.raw), one.reason.value, escape_formula(one.detail), escape_formula(one.source), one.line
+
+
+def make_private(path: str | os.PathLike[str]) -> None:
+    """Make a file that only its owner can read, if there is none: whole phone numbers are written into it."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600))
+
+
+@contextmanager
+def _open(target: str | os.PathLike[str] | TextIO, *, bom: bool) -> Generator[TextIO]:
+    if isinstance(target, str | os.PathLike):
+        make_private(target)
+        with Path(target).open("w", encoding="utf-8-sig" if bom else "utf-8", newline="") as stream:
+            yield stream
+        return
+    if bom:
+        target.write("\ufeff")
+    yield target

@@ -1,4 +1,4 @@
-"""Numbers with messages to batches: equal messages share full, balanced batches, in bounded memory."""
+"""Cut numbers with messages into batches: equal messages share full, balanced batches, in bounded memory."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ _HELD: Final = 100_000
 class Grouping:
     """Cuts batches. All methods may block and may be called from different threads, one after the other.
 
-    A message's batch is given out as soon as more than two of them wait, so that the rest can be balanced. When more
-    than `held` numbers wait in all, everything that waits is moved to a temporary SQLite file, which is sorted at the
-    end: memory does not grow with the number of messages. Numbers of a message keep their order unless that happens.
+    A batch is cut when its message has more than two batches of numbers, so that the rest can be balanced. When more
+    than `held` numbers wait, all of them are moved to a temporary SQLite file, which is sorted at the end, so that
+    memory does not grow with the number of messages. Otherwise the numbers of a message keep their order.
 
     Args:
         size: numbers in a batch at most.
         held: numbers that may wait in memory: 10 MB at the default of 100,000.
 
     Attributes:
-        messages: how many different messages, once `rest` is used up.
+        messages: how many different messages there are, when `rest` has ended.
     """
 
     def __init__(self, size: int, *, held: int = _HELD) -> None:
@@ -48,10 +48,10 @@ class Grouping:
         return self._held > self._limit and len(self._waiting) > 1
 
     def add(self, message: Message, count: int, numbers: Sequence[str]) -> list[PlannedBatch]:
-        """Take numbers that get a message of `count` segments.
+        """Add numbers that get a message of `count` segments.
 
         Returns:
-            The batches that are full now.
+            The batches that are full.
         """
         waiting = self._waiting.setdefault((message, count), [])
         waiting += numbers
@@ -67,7 +67,7 @@ class Grouping:
         return batches
 
     def spill(self) -> None:
-        """Move what waits to the file."""
+        """Move the numbers that wait to the file."""
         if self._spilled is None:
             # An empty name is a private file that SQLite deletes by itself.
             self._spilled = sqlite3.connect("", isolation_level=None, check_same_thread=False)

@@ -1,4 +1,4 @@
-"""How a campaign is to be run, and how far it is."""
+"""The options of a run, and its progress."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ if TYPE_CHECKING:
     from qxt_async.campaign.windows import SendWindow
     from qxt_async.journal.records import CampaignCounts, DeliveryCounts
 
-__all__ = ["RunOptions", "RunProgress"]
+__all__ = ["CampaignOptions", "RunOptions", "RunProgress"]
 
 
 @attrs.frozen(kw_only=True)
 class RunProgress:
-    """How far a campaign is, all processes together.
+    """The progress of a campaign, of all processes together.
 
     Attributes:
-        counts: its numbers by what became of them.
-        deliveries: status reports so far; ``None`` unless asked for with `RunOptions.show_deliveries`.
-        speed: numbers settled a second, of late.
-        seconds_left: at this speed, ``None`` if that cannot be said.
-        balance: as last asked, ``None`` if it was not.
-        waiting: why nothing is being sent, empty if something is.
+        counts: its numbers by state.
+        deliveries: its status reports; ``None`` without `RunOptions.show_deliveries`.
+        speed: numbers settled per second, over the last 30 seconds.
+        seconds_left: at this speed; ``None`` if the speed is 0.
+        balance: the last one that was asked for; ``None`` if none was.
+        waiting: why nothing is being sent; empty if something is.
         elapsed: seconds since this run began.
     """
 
@@ -41,27 +41,21 @@ class RunProgress:
 
 
 @attrs.frozen(kw_only=True)
-class RunOptions:
-    """How to run a campaign.
+class CampaignOptions:
+    """The options that a run in this process and a worker share.
 
     Attributes:
-        check_balance: ask for the balance before the start and every `balance_every` batches, and pause when it does
-            not suffice: an empty account answers ``ok`` and delivers nothing (PROTOCOL 2.2).
+        check_balance: ask for the balance before a campaign's first batch and after every `balance_every` batches, and
+            pause the campaign if it is too low: an empty account answers ``ok`` and delivers nothing (PROTOCOL 2.2).
         balance_every: batches between two questions.
-        min_balance: messages that have to be left, and never fewer than the next `balance_every` batches cost.
-        max_consecutive_failures: so many batches in a row of which nothing was accepted pause the campaign.
+        min_balance: messages that have to be left. The cost of the next `balance_every` batches has to be left, too.
+        max_consecutive_failures: pause a campaign after so many batches in a row of which nothing was accepted.
         window: when batches may be begun; ``None`` for any time.
-        test_numbers: numbers that get their text before everybody else, once; see `CampaignStore.plan_test`.
-        pause_after_test: pause after a test that was accepted, so that somebody can look at the phone.
-        wait_while_paused: go on when a paused campaign is resumed, instead of returning.
-        retry: see `BatchSender`.
-        margin, journal_timeout: see `BatchSender`.
-        poll: seconds between two looks at the journal, within which orders are noticed.
-        reconcile_every: seconds between two looks at the status reports for unknown batches.
-        report_deadline: seconds after which an unknown batch without a status report is called overdue.
-        on_progress: told how far it is, about every `progress_every` seconds and at the end. It must return at once.
-        progress_every: seconds.
-        show_deliveries: count status reports for `on_progress`.
+        retry: how often, and after which waits, a batch is tried that provably was not sent. Then it has failed.
+        lease_margin: seconds beyond the client's timeout for which an attempt is taken to be alive. A request that has
+            not begun by then does not begin.
+        journal_timeout: seconds for which the journal may refuse before that is an error.
+        report_deadline: seconds after which an unknown batch without a status report is marked *overdue*.
         actor: who runs it, for the record.
     """
 
@@ -70,16 +64,36 @@ class RunOptions:
     min_balance: int = 0
     max_consecutive_failures: int = 10
     window: SendWindow | None = None
-    test_numbers: Sequence[str] = attrs.field(default=(), repr=False)
-    pause_after_test: bool = False
-    wait_while_paused: bool = False
     retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))
     lease_margin: float = 15.0
     journal_timeout: float = 60.0
+    report_deadline: float = 72 * 3600.0
+    actor: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class RunOptions(CampaignOptions):
+    """How to run a campaign, in addition to `CampaignOptions`.
+
+    Attributes:
+        test_numbers: numbers that get their text before all others, once. A number of the campaign gets its own text,
+            and not a second time; other numbers get the first text. If the test is not accepted, the campaign is
+            paused.
+        pause_after_test: pause after an accepted test, so that somebody can look at the phone.
+        wait_while_paused: continue when a paused campaign is resumed, instead of returning.
+        poll_interval: seconds between two looks at the journal, within which orders are noticed.
+        reconcile_every: seconds between two looks at the status reports for unknown batches.
+        on_progress: called with the progress about every `progress_every` seconds and at the end. It must return at
+            once.
+        progress_every: seconds.
+        show_deliveries: count the status reports for `on_progress`.
+    """
+
+    test_numbers: Sequence[str] = attrs.field(default=(), repr=False)
+    pause_after_test: bool = False
+    wait_while_paused: bool = False
     poll_interval: float = 0.5
     reconcile_every: float = 30.0
-    report_deadline: float = 72 * 3600.0
     on_progress: Callable[[RunProgress], None] | None = None
     progress_every: float = 1.0
     show_deliveries: bool = False
-    actor: str = ""

@@ -1,4 +1,4 @@
-"""How far a campaign is, told while it runs, without asking the journal more than is reasonable."""
+"""Tells the progress of a campaign while it runs, and bounds how much of the time the journal spends on counting."""
 
 from __future__ import annotations
 
@@ -15,47 +15,48 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgressReporter"]
 
-# The speed that is told is that of the last so many seconds.
+# The speed is that of the last so many seconds.
 _SPEED_OVER: Final = 30.0
-# The questions may take this share of the time: `counts` reads all batches, `deliveries` all reports.
+# Counting may take this share of the time: `counts` reads all batches, `deliveries` all reports.
 _SHARE: Final = 0.05
-# But nobody waits longer than this for the next ones: they may have taken long only since the machine stood still.
+# But it waits no longer than this: counting may have taken long only because the machine stood still.
 _LONGEST_REST: Final = 30.0
 
 
 class ProgressReporter:
-    """Tells `RunOptions.on_progress`.
+    """Calls `RunOptions.on_progress`."""
 
-    Attributes:
-        balance: as last asked.
-        waiting: why nothing is being sent; empty if something is.
-    """
-
-    def __init__(self, campaigns: CampaignStore, campaign: int, options: RunOptions) -> None:
-        self._campaigns = campaigns
+    def __init__(self, store: CampaignStore, campaign: int, options: RunOptions) -> None:
+        self._store = store
         self._campaign = campaign
         self._options = options
         self._began = time.monotonic()
         self._next = self._began
         self._samples: deque[tuple[float, int]] = deque()
-        self.balance: int | None = None
-        self.waiting = ""
 
-    async def tell_in_time(self) -> None:
-        """Tell, if it is time to."""
+    async def tell_in_time(self, waiting: str, balance: int | None = None) -> None:
+        """`tell`, if it is time to."""
         asked = time.monotonic()
         if self._options.on_progress is None or asked < self._next:
             return
-        await self.tell()
+        await self.tell(waiting, balance)
         now = time.monotonic()
         self._next = max(asked + self._options.progress_every, now + min((now - asked) / _SHARE, _LONGEST_REST))
 
-    async def tell(self) -> CampaignCounts:
-        """Tell now."""
-        counts = await self._campaigns.counts(self._campaign)
+    async def tell(self, waiting: str, balance: int | None = None) -> CampaignCounts:
+        """Count, and tell the progress.
+
+        Args:
+            waiting: why nothing is being sent; empty if something is.
+            balance: the last one that was asked for.
+
+        Returns:
+            The counts.
+        """
+        counts = await self._store.counts(self._campaign)
         if self._options.on_progress is None:
             return counts
-        deliveries = await self._campaigns.deliveries(self._campaign) if self._options.show_deliveries else None
+        deliveries = await self._store.deliveries(self._campaign) if self._options.show_deliveries else None
         now = time.monotonic()
         settled = counts.accepted + counts.failed + counts.unknown + counts.suppressed
         self._samples.append((now, settled))
@@ -69,8 +70,8 @@ class ProgressReporter:
                 deliveries=deliveries,
                 speed=speed,
                 seconds_left=(counts.planned + counts.sending) / speed if speed else None,
-                balance=self.balance,
-                waiting=self.waiting,
+                balance=balance,
+                waiting=waiting,
                 elapsed=now - self._began,
             )
         )

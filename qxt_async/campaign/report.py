@@ -1,18 +1,19 @@
-"""A campaign's report: one HTML page with everything in it, to look at, to send around, to print.
+"""A campaign's report: one HTML page.
 
-The page loads nothing and runs nothing: no script, no font, no picture from elsewhere. Whatever comes from outside
-(texts, codes, provinces, names of files) is escaped. Needs the extra ``report``.
+The page loads nothing and runs nothing: no script, and no font or image from elsewhere. Everything that comes from
+outside (texts, codes, provinces, names of files) is escaped. Needs the extra ``report``.
 """
 
 from __future__ import annotations
 
+import os
 import tomllib
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from importlib import resources
 from itertools import chain, pairwise
 from itertools import count as count_up
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
 
 import anyio
 import attrs
@@ -22,18 +23,18 @@ from qxt_async.campaign.charts import bars
 from qxt_async.campaign.state import current_reason, current_state
 from qxt_async.campaign.windows import find_zone
 from qxt_async.errors import InvalidConfigurationError
+from qxt_async.runtime.tasks import in_a_thread
 from qxt_async.runtime.words import missing_extra, share
 
 if TYPE_CHECKING:
-    import os
     from collections.abc import Iterator, Mapping, Sequence
     from zoneinfo import ZoneInfo
 
-    from qxt_async.journal import Journal
+    from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Campaign, CampaignCounts, CampaignEvent, CampaignMessage, DeliveryCounts
     from qxt_async.journal.statistics import ReportStatistics
 
-__all__ = ["Language", "ReportData", "render_report", "report_data", "write_report"]
+__all__ = ["Language", "ReportData", "read_report_data", "render_report", "write_report"]
 
 Language = Literal["en", "zh"]
 
@@ -41,7 +42,7 @@ _SHOWN_MESSAGES: Final = 3
 _SHOWN_EVENTS: Final = 30
 _SHOWN_AREAS: Final = 10
 _EDGES: Final = (5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600)
-"""Seconds that bound the bars of the delay."""
+"""Upper bounds of the bars of the delay, in seconds."""
 _MINUTE: Final = 60
 _HOUR: Final = 3600
 _DAY: Final = 24 * 3600
@@ -51,7 +52,7 @@ _STEPS: Final = (
     *(each * _HOUR for each in (1, 2, 3, 6, 12)),
     *(each * _DAY for each in (1, 2)),
 )
-"""Seconds between two labels of the axis of time; after these come weeks, twice as many each time."""
+"""Seconds between two labels of the time axis; after these come weeks, doubled each time."""
 
 
 @attrs.frozen(kw_only=True)
@@ -60,9 +61,9 @@ class ReportData:
 
     Attributes:
         campaign, counts, deliveries, statistics: see their classes.
-        messages: the first few of its messages.
-        events: the last few of what was done to it.
-        at: when this was read, aware, UTC.
+        messages: the first few messages.
+        events: the last few events.
+        at: when this was read; aware, UTC.
     """
 
     campaign: Campaign
@@ -76,11 +77,11 @@ class ReportData:
     @property
     def reports(self) -> int:
         """Status reports of any kind."""
-        repr_count = self.deliveries
-        return repr_count.delivered + repr_count.rejected + repr_count.failed + repr_count.unknown
+        counts = self.deliveries
+        return counts.delivered + counts.rejected + counts.failed + counts.unknown
 
     def within(self, share: float) -> int | None:
-        """Seconds within which this share of the deliveries was reported; ``None`` if there are none."""
+        """Seconds within which this share of the deliveries was reported; ``None`` without deliveries."""
         total = sum(count for _, count in self.statistics.delays)
         reached = 0
         for seconds, count in self.statistics.delays:
@@ -90,57 +91,40 @@ class ReportData:
         return None
 
 
-async def report_data(journal: Journal, campaign: int) -> ReportData:
-    """Read what a report shows.
-
-    Raises:
-        CampaignNotFoundError: there is none of that id.
-    """
-    operations = journal.campaigns
-    found = await operations.get(campaign)
+async def read_report_data(store: CampaignStore, campaign: int) -> ReportData:
+    """Read what a report shows."""
+    found = await store.get(campaign)
     return ReportData(
         campaign=found,
-        counts=await operations.counts(campaign),
-        deliveries=await operations.deliveries(campaign),
-        statistics=await operations.statistics(campaign),
-        messages=await operations.messages(campaign, limit=_SHOWN_MESSAGES),
-        events=(await operations.events(campaign))[-_SHOWN_EVENTS:],
+        counts=await store.counts(campaign),
+        deliveries=await store.deliveries(campaign),
+        statistics=await store.statistics(campaign),
+        messages=await store.messages(campaign, limit=_SHOWN_MESSAGES),
+        events=(await store.events(campaign))[-_SHOWN_EVENTS:],
         at=datetime.now(UTC),
     )
 
 
 async def write_report(
-    journal: Journal,
+    store: CampaignStore,
     campaign: int,
-    path: str | os.PathLike[str],
+    target: str | os.PathLike[str] | TextIO,
     *,
-    language: Language = "en",
-    time_zone: str = "Asia/Shanghai",
+    language: Language,
+    time_zone: str,
 ) -> ReportData:
-    """Write a campaign's report.
-
-    Args:
-        journal: where the campaign is.
-        campaign: its id.
-        path: the HTML file; replaced if it exists.
-        language: ``en`` or ``zh``.
-        time_zone: in which times are shown.
-
-    Returns:
-        What it shows.
-
-    Raises:
-        CampaignNotFoundError: there is none of that id.
-        InvalidConfigurationError: there is no such language or zone, or the extra is missing.
-    """
-    data = await report_data(journal, campaign)
+    """Arguments, result and errors as for `Campaigns.report`."""
+    data = await read_report_data(store, campaign)
     page = await to_thread.run_sync(lambda: render_report(data, language=language, time_zone=time_zone))
-    await anyio.Path(path).write_text(page, encoding="utf-8")
+    if isinstance(target, str | os.PathLike):
+        await anyio.Path(target).write_text(page, encoding="utf-8")
+    else:
+        await in_a_thread(lambda: target.write(page))
     return data
 
 
 def render_report(data: ReportData, *, language: Language = "en", time_zone: str = "Asia/Shanghai") -> str:
-    """The page as one string; arguments and errors as for `write_report`."""
+    """Render the page as one string; arguments and errors as for `Campaigns.report`."""
     try:
         import jinja2
     except ImportError:
@@ -183,7 +167,7 @@ def _words(language: str) -> Mapping[str, Any]:
 
 @attrs.frozen
 class _Display:
-    """Counts and times as the page writes them."""
+    """Formats counts and times for the page."""
 
     words: Mapping[str, Any]
     zone: ZoneInfo
@@ -196,7 +180,7 @@ class _Display:
 
     def span(self, seconds: int) -> str:
         units = (("week", 7 * _DAY), ("day", _DAY), ("hour", 3600), ("minute", 60))
-        # Not 90 minutes as 1 h; from two of a unit on, whole ones are near enough.
+        # 90 minutes are not shown as 1 h. From two of a unit on, whole units are exact enough.
         unit, size = next(
             ((unit, size) for unit, size in units if seconds >= 2 * size or seconds == size), ("second", 1)
         )
@@ -207,15 +191,15 @@ class _Display:
         return at.astimezone(self.zone).strftime(f"%m-%d {hour}" if days else hour)
 
     def ticks(self, moments: Sequence[datetime], width: int, room: int, *, days: bool) -> list[str]:
-        """What stands below bars over time: a label where a round stretch of time begins, and nothing elsewhere.
+        """The labels below bars over time: one where a round interval begins, and empty ones elsewhere.
 
         Args:
             moments: when the bars begin.
             width: seconds of one bar.
-            room: how many labels there may be.
-            days: whether they name the day.
+            room: labels at most.
+            days: whether they have the day.
         """
-        # Round is what is round on the clock of the zone.
+        # An interval is round on the clock of the zone.
         local = [at.astimezone(self.zone).replace(tzinfo=UTC).timestamp() for at in moments]
         stretches = ((step, _beginnings(local, width, step)) for step in chain(_STEPS, _weeks()) if step >= width)
         step, places = next((step, places) for step, places in stretches if len(places) <= room)
@@ -227,7 +211,7 @@ class _Display:
 
 
 def _beginnings(moments: Sequence[float], width: int, step: int) -> set[int]:
-    """The bars in which a stretch of so many seconds begins."""
+    """The bars in which an interval of so many seconds begins."""
     stretches = [moment // step for moment in (moments[0] - width, *moments)]
     return {place for place, (before, at) in enumerate(pairwise(stretches)) if before != at}
 
@@ -309,7 +293,7 @@ def _sizes(
     title: str,
     kind: str,
 ) -> list[str]:
-    """The same chart for a desk and for a phone: type that is scaled down cannot be read."""
+    """The same chart for a wide and for a narrow screen, because text that is scaled down cannot be read."""
     wide, narrow = ticks
     return [
         bars(series, labels, wide, title=title, width=920, height=280, kind=f"{kind} wide"),

@@ -1,4 +1,4 @@
-"""What a campaign's state comes to: the journal keeps what was ordered, and counts what is left."""
+"""The state of a campaign, from the state that the journal keeps and from what is left to send."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ __all__ = ["current_reason", "current_state"]
 
 
 def current_state(now: CampaignCounts | PendingWork) -> CampaignState:
-    """A campaign's state; *done* also for one that was paused, or whose process died, after its last batch had begun.
+    """A campaign's state. A paused campaign, or one whose process died, is *done* if nothing is left to send.
 
-    *Running* says that something is left to be sent. The journal cannot tell whether a process is sending it.
+    *Running* means that something is left to send. The journal does not know whether a process is sending it.
     """
     ended = not (now.planned or now.sending)
     return CampaignState.DONE if ended and now.state in {CampaignState.RUNNING, CampaignState.PAUSED} else now.state
 
 
 def current_reason(counts: CampaignCounts) -> str:
-    """Why it is in this state; why it was paused is of no interest once everything is accepted."""
+    """Why it is in this state. The reason of a pause is dropped when everything is accepted."""
     accepted = current_state(counts) is CampaignState.DONE and not (counts.failed or counts.unknown)
     return "" if accepted else counts.reason

@@ -29,11 +29,11 @@ def find_zone(name: str) -> zoneinfo.ZoneInfo:
 
 @attrs.frozen
 class SendWindow:
-    """Hours of the day within which batches are begun, such as 08:00 to 21:00 in Shanghai.
+    """Hours of the day in which batches may be begun, such as 08:00 to 21:00 in Shanghai.
 
     Attributes:
-        opens: from this time on.
-        closes: before this time; at or before `opens`, it is that of the next day.
+        opens: the first time.
+        closes: the end; if it is not after `opens`, it is on the next day.
         zone: the time zone.
     """
 
@@ -60,7 +60,7 @@ class SendWindow:
         """Seconds until the window opens, 0 while it is open.
 
         Args:
-            now: an aware moment.
+            now: an aware time.
         """
         local = now.astimezone(self.zone)
         at = local.time()
@@ -70,7 +70,7 @@ class SendWindow:
             return 0.0
         day = local.date() if at < self.opens else local.date() + timedelta(days=1)
         opening = datetime.combine(day, self.opens, self.zone)
-        # In UTC: between two local times of a zone that changes its clocks lies another stretch of time.
+        # In UTC, because clocks of the zone may be changed between the two local times.
         return max(0.0, (opening.astimezone(UTC) - now.astimezone(UTC)).total_seconds())
 
     def __str__(self) -> str:

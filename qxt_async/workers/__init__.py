@@ -1,4 +1,4 @@
-"""The same campaign on many machines: workers that share a journal on PostgreSQL. Needs the extra ``postgres``.
+"""Send a campaign from many machines: workers share a journal on PostgreSQL. Needs the extra ``postgres``.
 
 ::
 

@@ -1,11 +1,11 @@
-"""The engine that hands out the work: procrastinate, with tables of its own beside the journal's.
+"""The engine that distributes the batches to workers: procrastinate, with its own tables beside the journal's.
 
-A job names a batch and says nothing else: whether the batch may be sent is for the journal to say, so a job that is
-delivered twice, tried again or taken over finds a batch that is not *planned* any more. A batch without a job is found
-by comparing the two: what is announced is nowhere written down a second time, so it cannot be forgotten.
+A job holds the id of a batch and nothing else. The journal decides whether the batch may be sent, so a job that is
+delivered twice, tried again or taken over finds a batch that is no longer *planned*. A batch without a job is found by
+comparing the journal with the jobs. Nothing else records which batches have a job, so no batch can be forgotten.
 
-The tables are in a schema of their own, ``qxt_engine``: an application that uses the engine itself, in the same
-database, has its own jobs and its own version of the tables. All that is in it follows from the journal.
+The tables are in the schema ``qxt_engine``, so that an application that uses procrastinate in the same database keeps
+its own jobs and its own version of the tables. Everything in the schema can be made again from the journal.
 """
 
 from __future__ import annotations
@@ -44,30 +44,31 @@ BATCHES: Final = "qxt-batches"
 UPKEEP: Final = "qxt-upkeep"
 SEND: Final = "qxt.send"
 
-# Batches of a campaign that have a job and wait: so many are handed out before the next look, and no more than these
-# have to be passed over when the campaign is paused.
+# Batches of a campaign that have a job and wait, at most: enough until the next announcement, and few enough to be
+# skipped when the campaign is paused.
 WINDOW: Final = 2000
-# Seconds without a heartbeat after which a worker is held for dead.
+# Seconds without a heartbeat after which a worker is taken to be dead.
 SILENCE: Final = 12.0
-# Seconds that a job waits for its turn; then the batch is announced again, here or elsewhere.
+# Seconds that a job waits until its batch may be begun. Then the job ends, and the batch is announced again.
 LONGEST_WAIT: Final = 10.0
-# A batch that is still planned although its job began so long ago has lost it: its worker's word never came, or the
-# worker never got it.
+# A batch that is still planned so long after its job began has lost the job: the worker never got it, or its end was
+# never recorded.
 _LIVELY: Final = "15 seconds"
-# Seconds after a deadline for which campaigns are looked at: that it has passed is written down, too.
+# Seconds after the deadline for reports in which campaigns are still reconciled, so that it is recorded as passed.
 _TO_TELL: Final = 3600
-# Hours for which jobs are kept that ended in an error.
+# Hours for which jobs that ended in an error are kept.
 _KEPT: Final = 24
 _PATIENCE: Final = 5.0
 _AGAIN: Final = 0.3
-# A campaign's announcements are made one at a time, the schema once. The first key spells QXT, as in the journal.
+# One process at a time announces the batches of a campaign, and one makes the schema. The first key spells QXT.
 _LOCK_SCHEMA: Final = b"SELECT pg_advisory_xact_lock(5331028, 3)"
 _LOCK_ANNOUNCEMENTS: Final = b"SELECT pg_advisory_xact_lock(5331030, hashint8(%(campaign)s::bigint))"
 
 _VERSION: Final = b"SELECT obj_description(to_regnamespace('qxt_engine')::oid, 'pg_namespace')"
 _ONLY_OURS: Final = b"SET search_path TO qxt_engine"
 
-# A back-off that seems to last longer than any does comes from a clock that was set back, as for a claim.
+# The condition under which the journal's claim takes a batch: whether it is planned and due, tests first. A wait that
+# is longer than any back-off comes from a clock that was set back.
 _DUE: Final = """
     b.state = 'planned' AND (b.test > 0 OR NOT EXISTS (
         SELECT FROM qxt.batches AS t WHERE t.campaign = b.campaign AND t.test > 0 AND t.state IN ('planned', 'sending')
@@ -101,7 +102,7 @@ WHERE task_name = '{SEND}' AND status = 'todo'
     AND (args ->> 'batch')::bigint IN (SELECT id FROM qxt.batches WHERE campaign = %(campaign)s)
 """.encode()  # noqa: S608  (nothing of it comes from outside)
 _RUNNING: Final = b"SELECT id FROM qxt.campaigns WHERE state = 'running' ORDER BY id"
-# A lease that seems to begin in the future comes from such a clock, too.
+# A lease that begins in the future comes from a clock that was set back, too.
 _EXPIRED: Final = b"""
 SELECT DISTINCT campaign FROM qxt.batches
 WHERE state = 'sending' AND mid IS NULL
@@ -113,13 +114,14 @@ WHERE (c.state = 'running' OR c.changed_at > qxt.micros(NULL) - %(age)s) AND (
     (b.state IN ('sending', 'unknown') AND b.mid IS NULL) OR (b.state = 'accepted' AND b.unknown + b.superseded > 0)
 )
 """
+# A `CampaignWorker` is two of the engine's workers.
 _WORKERS: Final = b"""
-SELECT count(*) FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => %(silence)s)
+SELECT count(*) / 2 FROM procrastinate_workers WHERE last_heartbeat > now() - make_interval(secs => %(silence)s)
 """
 
 
 class _PersistentManager(JobManager):
-    """Ends jobs though the database was away for a moment: the engine's worker tries once, and loses the error."""
+    """Tries for some seconds to end a job. procrastinate's own tries once, and loses the error."""
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  (the engine's)
         until = anyio.current_time() + _PATIENCE
@@ -129,7 +131,7 @@ class _PersistentManager(JobManager):
             except ConnectorException as error:
                 lost = isinstance(error.__cause__, psycopg.OperationalError)
                 if not lost or anyio.current_time() >= until:
-                    # Ended by somebody else; or a dead worker's, once this one is gone.
+                    # Another worker has ended it, or `recover` will when this worker is gone.
                     logger.info("a job has not been ended: %s", _refused(error))
                     return None
             await anyio.sleep(_AGAIN)
@@ -140,7 +142,7 @@ class Engine:
 
     Args:
         database: the journal's, open.
-        connections: how many at most, besides the one that listens for jobs.
+        connections: at most, in addition to the one that listens for jobs.
     """
 
     def __init__(self, database: PostgresDatabase, *, connections: int = 4) -> None:
@@ -152,23 +154,23 @@ class Engine:
             configure=_configure,
             timeout=_PATIENCE,
             name="qxt-engine",
-            # Attempts that fail begin anew with the next operation, and not minutes later.
+            # After that, the next operation connects again, and not a timer minutes later.
             reconnect_timeout=_PATIENCE / 2,
         )
         self._app = App(connector=PsycopgConnector())
 
     def app(self) -> App:
-        """An `App` of its own, which works once the engine is open: tasks must not be shared between two."""
-        # `configure` is for the connection that listens, which is made beside the pool.
+        """A new `App`, which works when the engine is open and `attach` was called. Apps must not share tasks."""
+        # `configure` is for the connection that listens, which is not one of the pool.
         app = App(connector=PsycopgConnector(configure=_configure))
         app.job_manager = _PersistentManager(app.connector)
         return app
 
     async def open(self) -> None:
-        """Connect, and bring the engine's tables up to date.
+        """Connect, and migrate the engine's tables.
 
         Raises:
-            JournalSchemaError: a newer version of the engine made them.
+            JournalSchemaError: a newer version of procrastinate made them.
             JournalUnavailableError: the database cannot be reached, or refuses.
         """
         with anyio.CancelScope(shield=True):
@@ -185,7 +187,7 @@ class Engine:
                 raise
 
     async def attach(self, app: App) -> None:
-        """Let an `App` from `app` work on the engine's connections."""
+        """Let an `App` from `app` use the engine's connections."""
         await app.connector.open_async(self._pool)
 
     async def close(self) -> None:
@@ -207,12 +209,10 @@ class Engine:
     # --- announcing ---------------------------------------------------------------------------------------------
 
     async def announce(self, campaign: int, *, window: int = WINDOW) -> int:
-        """Give a job to the next batches of a running campaign that are due and have none.
-
-        Found and announced in one transaction.
+        """Give a job to the next batches of a running campaign that are due and have none, in one transaction.
 
         Returns:
-            How many.
+            How many batches got one.
 
         Raises:
             JournalUnavailableError: the database refuses; nothing was announced.
@@ -233,10 +233,10 @@ class Engine:
         return len(rows)
 
     async def prioritise(self, campaign: int, priority: int) -> None:
-        """Let workers take a campaign's batches before those of campaigns with a lower priority, from now on.
+        """Send a campaign's batches before those of campaigns with a lower priority, from now on.
 
         Raises:
-            JournalUnavailableError: the database refuses; nothing has changed.
+            JournalUnavailableError: the database refuses; nothing was changed.
         """
         values = {"campaign": campaign, "priority": priority}
         try:
@@ -248,7 +248,7 @@ class Engine:
             raise unavailable(error) from error
 
     async def campaign_of(self, batch: int) -> int | None:
-        """Whose a batch is, ``None`` if it is not to be sent now."""
+        """The campaign of a batch; ``None`` if the batch is not to be sent now."""
         return next(iter(await self._keys(_CAMPAIGN, batch=batch)), None)
 
     async def running(self) -> list[int]:
@@ -258,18 +258,18 @@ class Engine:
     # --- after a death ------------------------------------------------------------------------------------------
 
     async def expired(self) -> list[int]:
-        """The campaigns with batches whose lease ran out."""
+        """The campaigns with batches whose lease has run out."""
         return await self._keys(_EXPIRED, leeway=CLOCK_LEEWAY)
 
     async def in_doubt(self, age: float) -> list[int]:
-        """The campaigns with unknown numbers that are running, or were within `age` seconds, and an hour to tell so."""
+        """The campaigns with unknown numbers that are running, or were within the last `age` seconds and an hour."""
         return await self._keys(_IN_DOUBT, age=round((age + _TO_TELL) * 1_000_000))
 
     async def recover(self) -> int:
-        """Hand out again what dead workers had taken, and forget jobs that failed long ago.
+        """Give the jobs of dead workers to others, and delete jobs that failed long ago.
 
         Returns:
-            How many were handed out again.
+            How many jobs were given to others.
 
         Raises:
             JournalUnavailableError: the database refuses.
@@ -280,7 +280,7 @@ class Engine:
             await manager.prune_stalled_workers(SILENCE)
             for queue in (BATCHES, UPKEEP):
                 for job in await manager.get_stalled_jobs(queue=queue, seconds_since_heartbeat=SILENCE):
-                    recovered += await self._hand_out_again(job)
+                    recovered += await self._retry(job)
                 await manager.delete_old_jobs(
                     _KEPT, queue=queue, include_failed=True, include_cancelled=True, include_aborted=True
                 )
@@ -288,19 +288,19 @@ class Engine:
             raise _refused(error) from error
         return recovered
 
-    async def _hand_out_again(self, job: Job) -> bool:
+    async def _retry(self, job: Job) -> bool:
         try:
             await self._app.job_manager.retry_job(job)
         except ConnectorException:
-            # Of what is done over and over, the next one waits already; or somebody was faster.
+            # A periodic job whose next one waits already, or another worker was faster.
             await self._app.job_manager.finish_job(job, Status.FAILED, delete_job=True)
             return False
         return True
 
     async def workers(self) -> int:
         """How many workers are alive."""
-        (found,) = await self._keys(_WORKERS, silence=SILENCE)
-        return found // 2
+        (count,) = await self._keys(_WORKERS, silence=SILENCE)
+        return count
 
     async def _keys(self, statement: bytes, **values: Any) -> list[int]:
         try:
@@ -317,15 +317,15 @@ def _refused(error: ConnectorException) -> JournalUnavailableError:
 
 
 async def _configure(connection: AsyncConnection[Any]) -> None:
-    # A statement is a transaction, unless said otherwise: two round trips less for each job, twice.
+    # Without autocommit each statement of a job would take two more round trips.
     await connection.set_autocommit(True)
-    # What announces takes a lock and must see what was committed before that, whatever the database's default is.
+    # `announce` takes a lock, and must see what was committed before that, whatever the database's default is.
     await connection.set_isolation_level(psycopg.IsolationLevel.READ_COMMITTED)
     await connection.execute(_ONLY_OURS + b";" + BOUNDS)
 
 
 async def _install(connection: AsyncConnection[Any]) -> None:
-    """Bring the engine's tables up to date; which version they have is the comment of their schema."""
+    """Migrate the engine's tables. The comment of their schema is their version."""
     scripts = await anyio.to_thread.run_sync(_migrations)
     newest = max(scripts)
     await connection.execute(_LOCK_SCHEMA)
@@ -346,5 +346,5 @@ async def _install(connection: AsyncConnection[Any]) -> None:
 
 
 def _migrations() -> dict[str, bytes]:
-    """The engine's scripts by the version they lead to; versions sort as text."""
+    """The migrations of procrastinate by their version; versions sort as text."""
     return {script.stem: script.read_bytes() for script in Path(SchemaManager.get_migrations_path()).glob("*.sql")}

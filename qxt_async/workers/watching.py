@@ -1,4 +1,4 @@
-"""A campaign that workers send, seen from outside."""
+"""Wait for a campaign that workers send."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ logger = logging.getLogger("qxt_async")
 async def run_on_workers(
     journal: Journal, campaign: int, options: RunOptions | None = None, *, priority: int | None = None
 ) -> CampaignCounts:
-    """Let the workers of a journal send a campaign, and wait for the end.
+    """Let the workers of a journal send a campaign, and wait until it ends.
 
     Args:
         journal: on PostgreSQL, open.
-        campaign: which.
-        options: of these `poll_interval`, `journal_timeout`, `actor` and the options of progress.
-        priority: batches of a campaign with a higher one are sent before those of others; 0 at first, ``None`` leaves
-            it as it is.
+        campaign: its id.
+        options: only `poll_interval`, `journal_timeout`, `actor` and the options of progress are used.
+        priority: batches of a campaign with a higher priority are sent before those of others. It is 0 at first;
+            ``None`` does not change it.
 
     Returns:
-        How far it is: ``counts.state`` is *done*, *paused* or *cancelled*.
+        Its counts. ``state`` is *done*, *paused* or *cancelled*.
 
     Raises:
         InvalidConfigurationError: the journal is a file.
         CampaignNotFoundError: there is none of this id.
         CampaignStateError: it is being planned, or cancelled.
-        JournalUnavailableError: the database refuses at the beginning, or later for longer than `journal_timeout`. The
-            workers go on without this.
+        JournalUnavailableError: the database refuses at the beginning, or later for longer than
+            `RunOptions.journal_timeout`. The workers continue.
 
-    Cancelling: ends the waiting; the workers go on. `CampaignStore.pause` stops them.
+    Cancelling ends the waiting; the workers continue. `Campaigns.pause` stops them.
     """
     options = options or RunOptions()
     campaigns = journal.campaigns
@@ -55,19 +55,18 @@ async def run_on_workers(
         if priority is not None:
             await engine.prioritise(campaign, priority)
         await engine.announce(campaign)
-        speedometer = ProgressReporter(campaigns, campaign, options)
+        reporter = ProgressReporter(campaigns, campaign, options)
         seen = anyio.current_time()
         while True:
             try:
                 if await _has_ended(campaigns, campaign):
-                    return await speedometer.tell()
-                speedometer.waiting = "" if await engine.workers() else "no worker is there: start qxt worker"
-                await speedometer.tell_in_time()
+                    return await reporter.tell("")
+                await reporter.tell_in_time("" if await engine.workers() else "no worker is there: start qxt worker")
                 seen = anyio.current_time()
             except JournalUnavailableError as error:
                 if anyio.current_time() - seen > options.journal_timeout:
                     raise
-                logger.warning("cannot see how far the workers are, trying again: %s", error)
+                logger.warning("cannot read the progress of the workers, trying again: %s", error)
             await anyio.sleep(options.poll_interval)
 
 

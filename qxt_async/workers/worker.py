@@ -1,8 +1,8 @@
-"""A worker: takes what the engine hands out, and executes it as an embedded run would.
+"""A worker: takes batches from the engine, and sends them by the same rules as a run in one process.
 
-The engine's own worker ends when the database goes away (procrastinate#1116): it is started again, for as long as this
-one is to work. It works in two halves, so that what looks after everything (announcing, recovering) is never kept
-waiting by batches that wait for their turn.
+The engine's own worker ends when the database goes away (procrastinate#1116); it is started again until this worker is
+stopped. There are two of them, one for batches and one for upkeep (announcing, recovering), so that upkeep never waits
+behind batches that may not be begun yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import psycopg
 from procrastinate.exceptions import ProcrastinateException
 from procrastinate.worker import Worker
 
-from qxt_async.campaign import AttemptOutcome, BatchSender
+from qxt_async.campaign.guard import Guard
+from qxt_async.campaign.sender import AttemptOutcome
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -26,7 +27,6 @@ from qxt_async.errors import (
 )
 from qxt_async.journal.postgres.database import PostgresDatabase
 from qxt_async.workers.engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, Engine
-from qxt_async.workers.guarding import Guard
 from qxt_async.workers.options import WorkerOptions
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ _REST: Final = 0.2
 
 
 def require_postgres(journal: Journal) -> PostgresDatabase:
-    """The database of a journal that several machines can share.
+    """The database of a journal that machines can share.
 
     Raises:
         InvalidConfigurationError: the journal is a file.
@@ -61,9 +61,9 @@ def require_postgres(journal: Journal) -> PostgresDatabase:
 
 
 class CampaignWorker:
-    """Sends batches of all campaigns that run in a journal, together with any number of others, on any host.
+    """Sends batches of all running campaigns of a journal, together with other workers on any host.
 
-    It works in the caller's event loop, asyncio's, and touches neither signals nor logging.
+    It runs in the caller's event loop, which has to be asyncio's, and changes neither signal handlers nor logging.
 
     Args:
         journal: on PostgreSQL, open.
@@ -78,42 +78,34 @@ class CampaignWorker:
     def __init__(self, journal: Journal, client: QxtClient, options: WorkerOptions | None = None) -> None:
         self._options = options or WorkerOptions()
         database = require_postgres(journal)
-        self._campaigns = journal.campaigns_of(client.user)
+        self._store = journal.campaigns_of(client.user)
         self._places = client.max_concurrency
-        self._executor = BatchSender(
-            self._campaigns,
-            client,
-            retry=self._options.retry,
-            lease_margin=self._options.lease_margin,
-            journal_timeout=self._options.journal_timeout,
-        )
         self._engine = Engine(database)
-        self._guard = Guard(self._campaigns, self._engine, client, self._options)
-        self._stopped = anyio.Event()
+        self._guard = Guard(self._store, client, self._options, self._engine.running, logging.WARNING)
         self._under_way: set[anyio.CancelScope] = set()
         self._halves: set[Worker] = set()
 
     @property
     def stopping(self) -> bool:
         """`stop` was called."""
-        return self._stopped.is_set()
+        return self._guard.stopped.is_set()
 
     def stop(self) -> None:
         """Begin no further batch: `run` returns when those under way are settled. Call it in the event loop."""
-        self._stopped.set()
+        self._guard.stopped.set()
         for half in self._halves:
             half.stop()  # type: ignore[no-untyped-call]
 
     async def run(self) -> None:
-        """Work until `stop`. Once only.
+        """Work until `stop`. May be called once.
 
-        When the database goes away, nothing is begun until it is there again.
+        When the database goes away, nothing is begun until it is back.
 
         Raises:
             JournalUnavailableError: the database cannot be reached at the beginning.
-            JournalSchemaError: a newer version of the engine made its tables.
+            JournalSchemaError: a newer version of procrastinate made its tables.
 
-        Cancelling: no batch is begun; those under way are given up, and what became of them is written down.
+        Cancelling: no batch is begun. Those under way are abandoned, and their outcomes are recorded.
         """
         async with self._engine, anyio.create_task_group() as group:
             batches, upkeep = self._engine.app(), self._engine.app()
@@ -122,10 +114,10 @@ class CampaignWorker:
             self._add_sending(batches)
             self._add_upkeep(upkeep)
             group.start_soon(self._give_up_when_cancelled)
-            # The engine is asked to stop, not cancelled: it has to say goodbye to the database.
+            # The engine is asked to stop, not cancelled: it has to sign off from the database.
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as halves:
-                    # Each place is worth two: while the outcome of one is written, the other sends.
+                    # Two jobs per connection, so that one can send while the other waits for its commit.
                     halves.start_soon(self._keep_working, batches, BATCHES, 2 * self._places)
                     halves.start_soon(self._keep_working, upkeep, UPKEEP, 1)
             group.cancel_scope.cancel()
@@ -139,7 +131,7 @@ class CampaignWorker:
                 scope.cancel()
 
     async def _keep_working(self, app: App, queue: str, concurrency: int) -> None:
-        """Run one half of the engine's worker, again when it ends by itself."""
+        """Run one of the engine's workers, again when it ends by itself."""
         wait = _FIRST_WAIT
         while not self.stopping:
             began = anyio.current_time()
@@ -166,7 +158,7 @@ class CampaignWorker:
             if anyio.current_time() - began > SILENCE:
                 wait = _FIRST_WAIT
             with anyio.move_on_after(wait):
-                await self._stopped.wait()
+                await self._guard.stopped.wait()
             wait = min(2 * wait, _LONGEST_WAIT)
 
     # --- sending ------------------------------------------------------------------------------------------------
@@ -182,56 +174,36 @@ class CampaignWorker:
                     self._under_way.discard(scope)
 
     async def _send(self, batch: int) -> None:
-        """Execute a batch if it is to be sent; else nothing is to do, and should that change, another job comes."""
+        """Send a batch, if it is to be sent. If it is not, this job ends, and the batch gets another job later."""
         until = anyio.current_time() + LONGEST_WAIT
-        while await self._may_begin(until):
+        while not self.stopping and anyio.current_time() < until:
+            seconds, _ = self._guard.held()
+            if seconds > 0:
+                await self._guard.rest(seconds)
+                continue
             try:
-                if await self._execute(batch):
+                if await self._try_to_send(batch):
                     return
             except (JournalUnavailableError, JournalBusyError) as error:
-                # Ending now would tell the engine, which has the same database, in vain.
+                # Ending the job would fail, too: the engine has the same database.
                 logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
             await anyio.sleep(_REST)
 
-    async def _execute(self, batch: int) -> bool:
-        """Whether nothing is left to do for a job; if not, its turn has not come."""
+    async def _try_to_send(self, batch: int) -> bool:
+        """Whether the job is done; if not, the batch could not be begun yet."""
         campaign = await self._engine.campaign_of(batch)
         if campaign is None or not await self._guard.admits(campaign):
             return True
-        account = self._guard.account(campaign)
         try:
-            execution = await self._executor.execute(
-                campaign,
-                batch=batch,
-                still=lambda: self._may_begin_now() and not account.failures.reason,
-                on_result=account.failures.record,
-            )
+            attempt = await self._guard.send(campaign, batch=batch)
         except CampaignNotFoundError:
             return True
         except InvalidRequestError as error:
-            await self._campaigns.pause(campaign, str(error), actor=self._options.actor)
+            await self._guard.pause(campaign, str(error))
             return True
-        if execution is None or execution.fate is AttemptOutcome.GIVEN_UP:
-            account.unasked -= 1
-            return False
-        await self._guard.account_for(campaign, execution)
-        return True
+        return attempt is not None and attempt.outcome is not AttemptOutcome.GIVEN_UP
 
-    def _may_begin_now(self) -> bool:
-        return not self.stopping and self._guard.held_for <= 0
-
-    async def _may_begin(self, until: float) -> bool:
-        """Wait until a batch may be begun; ``False`` if that takes too long, or none will be."""
-        while not self.stopping and anyio.current_time() < until:
-            held = self._guard.held_for
-            if held <= 0:
-                return True
-            # Not longer than a second at a time: the clock may be set meanwhile.
-            with anyio.move_on_after(min(held, 1.0)):
-                await self._stopped.wait()
-        return False
-
-    # --- looking after everything -------------------------------------------------------------------------------
+    # --- upkeep -------------------------------------------------------------------------------------------------
 
     def _add_upkeep(self, app: App) -> None:
         for cron, work in ((_ANNOUNCE, self._announce), (_RECOVER, self._recover), (_RECONCILE, self._reconcile)):
@@ -250,19 +222,19 @@ class CampaignWorker:
         app.periodic(cron=cron)(app.task(name=name, queue=UPKEEP, queueing_lock=name)(task))
 
     async def _announce(self) -> None:
-        """Give jobs to what is to be sent; a campaign with nothing left is done."""
+        """Give jobs to batches that are to be sent. A campaign with nothing left is done."""
         for campaign in await self._engine.running():
             if not await self._engine.announce(campaign, window=self._options.outstanding):
-                pending_work = await self._campaigns.pending_work(campaign)
-                if not (pending_work.planned or pending_work.sending) and await self._campaigns.complete(campaign):
-                    await self._campaigns.reconcile(campaign, deadline=self._options.report_deadline)
+                pending_work = await self._store.pending_work(campaign)
+                if not (pending_work.planned or pending_work.sending) and await self._store.complete(campaign):
+                    await self._store.reconcile(campaign, deadline=self._options.report_deadline)
 
     async def _recover(self) -> None:
-        """Take over from the dead: jobs are handed out again, what was being sent is unknown."""
+        """Take over from dead workers: others get their jobs, and what they were sending becomes unknown."""
         for campaign in await self._engine.expired():
-            await self._campaigns.expire_leases(campaign, alive=self._executor.alive)
+            await self._store.expire_leases(campaign, alive=self._guard.sender.alive)
         await self._engine.recover()
 
     async def _reconcile(self) -> None:
         for campaign in await self._engine.in_doubt(self._options.report_deadline):
-            await self._campaigns.reconcile(campaign, deadline=self._options.report_deadline)
+            await self._store.reconcile(campaign, deadline=self._options.report_deadline)

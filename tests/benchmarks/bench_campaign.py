@@ -26,7 +26,7 @@ from measuring import TEXT, aim, turns
 from support.postgresql_server import Server, programs, server
 
 from qxt_async import Message, QxtClient
-from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
 
@@ -65,9 +65,9 @@ async def journaled(url: str, batches: int, directory: str | None) -> float:
         async with open_journal(f"{folder}/qxt.db") as journal, QxtClient("user", "password", base_url=url) as client:
             cut = (everything[at : at + SIZE] for at in range(0, len(everything), SIZE))
             campaign = await plan(journal, (PlannedBatch(MESSAGE, each) for each in cut))
-            runner = CampaignRunner(journal, client, RunOptions(check_balance=False))
+            runner = Campaigns(journal, client)
             began = time.perf_counter()
-            counts = await runner.run(campaign)
+            counts = await runner.run(campaign, RunOptions(check_balance=False))
             took = time.perf_counter() - began
             assert counts.accepted == batches * SIZE
             return took
@@ -119,10 +119,10 @@ async def run_texts(url: str, texts: int, address: str) -> tuple[float, float]:
     async with open_journal(address) as journal, sender(url) as client:
         batches = (PlannedBatch(Message(text), [number]) for number, text in different(texts))
         campaign = await plan(journal, batches)
-        runner = CampaignRunner(journal, client, RunOptions(check_balance=False))
+        runner = Campaigns(journal, client)
         gc.collect()
         began, cpu = time.perf_counter(), time.process_time()
-        counts = await runner.run(campaign)
+        counts = await runner.run(campaign, RunOptions(check_balance=False))
         took = time.perf_counter() - began, time.process_time() - cpu
         assert counts.accepted == texts
         return took

@@ -62,34 +62,35 @@ async def repeated(count: int, url: str, folder: Path) -> None:
 
 async def plan(count: int, url: str, folder: Path) -> None:
     """Plan a campaign over a file."""
-    from qxt_async.campaign import plan as make
+    from qxt_async.campaign import Campaigns
     from qxt_async.journal import open_journal
 
     async with open_journal(folder / "qxt.db") as journal:
-        assert (await make(journal, None, folder / "numbers", TEXT)).campaign.numbers == count
+        assert (await Campaigns(journal).plan(folder / "numbers", TEXT)).campaign.numbers == count
 
 
 async def run(count: int, url: str, folder: Path) -> None:
     """Send what was planned."""
     from qxt_async import QxtClient
-    from qxt_async.campaign import CampaignRunner, RunOptions
+    from qxt_async.campaign import Campaigns, RunOptions
     from qxt_async.journal import open_journal
 
     async with (
         open_journal(folder / "qxt.db") as journal,
         QxtClient("user", "password", base_url=url, transport="aiohttp") as client,
     ):
-        counts = await CampaignRunner(journal, client, RunOptions(check_balance=False)).run(1)
+        counts = await Campaigns(journal, client).run(1, RunOptions(check_balance=False))
         assert counts.accepted == count
 
 
 async def report(count: int, url: str, folder: Path) -> None:
     """Count and draw what became of it."""
-    from qxt_async.campaign import render_report, report_data
+    from qxt_async.campaign import Campaigns
+    from qxt_async.campaign.report import render_report
     from qxt_async.journal import open_journal
 
     async with open_journal(folder / "qxt.db") as journal:
-        render_report(await report_data(journal, 1))
+        render_report(await Campaigns(journal).report_data(1))
 
 
 STEPS = {step.__name__: step for step in (stream, repeated, plan, run, report)}

@@ -50,12 +50,12 @@ def naive(path: Path, texts: int, folder: Path) -> int:
 
 def plan(path: Path, texts: int, folder: Path) -> int:
     """A plan, checked and stored in a new journal."""
-    from qxt_async.campaign.plan import plan as make
+    from qxt_async.campaign import Campaigns
     from qxt_async.journal import open_journal
 
     async def work() -> int:
         async with open_journal(folder / "bench.db") as journal:
-            made = await make(journal, None, path, TEXT + ("{name}" if texts else ""))
+            made = await Campaigns(journal).plan(path, TEXT + ("{name}" if texts else ""))
             return made.campaign.numbers
 
     for old in folder.glob("bench.db*"):

@@ -21,7 +21,7 @@ from support.postgresql_server import Server, programs, server
 from support.worker_processes import workers
 
 from qxt_async import Message, QxtClient
-from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
 from qxt_async.workers import run_on_workers
@@ -79,7 +79,7 @@ async def on_sqlite(url: str, batches: int) -> tuple[float, float]:
         ):
             campaign = await plan(journal, batches)
             began, cpu = time.perf_counter(), time.process_time()
-            await CampaignRunner(journal, client, RunOptions(check_balance=False)).run(campaign)
+            await Campaigns(journal, client).run(campaign, RunOptions(check_balance=False))
             return time.perf_counter() - began, time.process_time() - cpu
 
 

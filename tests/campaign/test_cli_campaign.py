@@ -731,12 +731,12 @@ def test_standard_output_is_utf_8(run: Run, tmp_path: Path) -> None:
 
 def test_a_closed_pipe_ends_an_export_quietly(run: Run, planned: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """As when it is piped into `head`."""
-    from qxt_async.campaign import export
+    from qxt_async.campaign import Campaigns
 
-    async def closed(*_: Any) -> int:
+    async def closed(*_: Any, **__: Any) -> int:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr(export, "export_csv", closed)
+    monkeypatch.setattr(Campaigns, "export", closed)
     result = run("export", planned, "--csv", "-")
     assert (result.exit_code, result.stderr) == (1, "")
 

@@ -24,7 +24,7 @@ from support.steps import (
     unknown,
 )
 
-from qxt_async.campaign.export import export_csv, export_parquet
+from qxt_async.campaign import Campaigns
 from qxt_async.errors import ConnectionBrokenError, DeadlineExceededError, PartialAnswerError
 from qxt_async.journal.records import BatchState, CampaignState, ExcludedNumber, ExclusionReason, PlannedBatch
 from qxt_async.models import Acceptance, BatchResult, Message, StatusReport
@@ -92,8 +92,8 @@ async def test_every_column_of_an_export(store: str, tmp_path: Path) -> None:
         b1, b2, b3, b4, b5 = (batch.id for batch in await campaigns.batches(campaign))
         assert len({m, n, b1, b2, b3, b4, b5}) == 7
         stream = io.StringIO(newline="")
-        assert await export_csv(journal, campaign, stream) == 10
-        assert await export_parquet(journal, campaign, tmp_path / "numbers.parquet") == 10
+        assert await Campaigns(journal).export(campaign, stream) == 10
+        assert await Campaigns(journal).export(campaign, tmp_path / "numbers.parquet", format="parquet") == 10
     columns = "number,state,mid,report,code,area,city,error,via_report,batch,message,sent_at,settled_at,reported_at"
     assert stream.getvalue().splitlines() == [
         columns,
@@ -206,7 +206,7 @@ async def test_numbers_of_a_batch_that_is_sent_again_stay_in_the_export(store: s
 
         async def exported() -> list[tuple[str, str, str]]:
             stream = io.StringIO(newline="")
-            assert await export_csv(journal, campaign, stream) == 5
+            assert await Campaigns(journal).export(campaign, stream) == 5
             rows = csv.DictReader(stream.getvalue().splitlines())
             return [(row["number"], row["state"], row["batch"]) for row in rows]
 

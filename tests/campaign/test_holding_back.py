@@ -13,7 +13,10 @@ from support.runs import SlowGateway, Troubled, client_of, quick, seen, times
 from support.steps import all_batches, opened, planned, set_time
 
 from qxt_async import RetryPolicy
-from qxt_async.campaign import AttemptOutcome, BatchSender, CampaignRunner, RunProgress, SendWindow, execute, running
+from qxt_async.campaign import Campaigns, RunProgress, SendWindow, guard, sender
+from qxt_async.campaign import run as running
+from qxt_async.campaign.options import CampaignOptions
+from qxt_async.campaign.sender import AttemptOutcome, BatchSender
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.limits import AccountLimits
@@ -33,9 +36,9 @@ def is_held(news: RunProgress) -> bool:
 
 async def run(journal: Any, gateway: SimulatedGateway, campaign: int, **changes: object) -> CampaignCounts:
     """Run a campaign with one connection: two workers, of which one waits for its turn."""
-    runner = CampaignRunner(journal, client_of(gateway, max_concurrency=1), quick(**changes))
+    runner = Campaigns(journal, client_of(gateway, max_concurrency=1))
     with anyio.fail_after(20):
-        return await runner.run(campaign)
+        return await runner.run(campaign, quick(**changes))
 
 
 class Gated(SimulatedGateway):
@@ -118,7 +121,7 @@ async def test_window_that_is_closed_for_hours_is_looked_at_again(store: str, mo
     """A rest lasts a moment only, since the clock may be set meanwhile; stopping ends it."""
     looks: list[datetime] = []
     gateway = SimulatedGateway()
-    monkeypatch.setattr(running, "_LONGEST_REST", 0.002)
+    monkeypatch.setattr(guard, "_LONGEST_REST", 0.002)
 
     def closed_for(_: SendWindow, now: datetime) -> float:
         looks.append(now)
@@ -130,9 +133,9 @@ async def test_window_that_is_closed_for_hours_is_looked_at_again(store: str, mo
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         options = quick(window=SendWindow.parse("09:00-20:00", "UTC"))
-        runner = CampaignRunner(journal, client_of(gateway, max_concurrency=1), options)
+        runner = Campaigns(journal, client_of(gateway, max_concurrency=1))
         with anyio.fail_after(20):
-            counts = await runner.run(campaign)
+            counts = await runner.run(campaign, options)
         assert (counts.state, counts.planned, gateway.sends) == (CampaignState.RUNNING, 5, ())
 
 
@@ -157,9 +160,9 @@ async def test_whoever_waits_for_its_turn_sees_that_it_is_stopped(store: str) ->
     gateway = SlowGateway()
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 20)
-        runner = CampaignRunner(journal, client_of(gateway, max_concurrency=1), quick())
+        runner = Campaigns(journal, client_of(gateway, max_concurrency=1))
         async with anyio.create_task_group() as group:
-            group.start_soon(runner.run, campaign)
+            group.start_soon(runner.run, campaign, quick())
             await gateway.asked.wait()
             await anyio.wait_all_tasks_blocked()
             runner.stop()
@@ -183,9 +186,9 @@ async def test_whoever_waits_for_its_turn_sees_that_the_gateway_is_given_time(st
     async with opened(store) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 20)
         options = quick(retry=MINUTES, on_progress=told.append)
-        runner = CampaignRunner(journal, client_of(gateway, max_concurrency=2), options)
+        runner = Campaigns(journal, client_of(gateway, max_concurrency=2))
         async with anyio.create_task_group() as group:
-            group.start_soon(runner.run, campaign)
+            group.start_soon(runner.run, campaign, options)
             await seen(lambda: bool(told) and told[-1].counts.accepted == 2)
             runner.stop()
         counts = await campaigns.counts(campaign)
@@ -227,7 +230,7 @@ async def test_how_many_batches_are_tried_on_a_gateway_that_is_away(
 ) -> None:
     """Two that did not get through, or one refusal with a time, and nothing is tried before the wait is over."""
     told: list[RunProgress] = []
-    monkeypatch.setattr(running, "_LONGEST_REST", 0.002)
+    monkeypatch.setattr(guard, "_LONGEST_REST", 0.002)
     gateway = Gated()
     gateway.fail_next(fault, times=100)
     async with opened(store) as (_, campaigns):
@@ -235,9 +238,9 @@ async def test_how_many_batches_are_tried_on_a_gateway_that_is_away(
         outcomes = Outcomes(campaigns)
         gateway.before = outcomes.one_by_one
         options = quick(retry=MINUTES, on_progress=told.append)
-        runner = CampaignRunner(outcomes, client_of(gateway, max_concurrency=1), options)  # type: ignore[arg-type]
+        runner = Campaigns(outcomes, client_of(gateway, max_concurrency=1))  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
-            group.start_soon(runner.run, campaign)
+            group.start_soon(runner.run, campaign, options)
             await seen(lambda: len(told) >= 10 and all(map(is_held, told[-10:])))
             runner.stop()
         assert [batch.attempts for batch in await campaigns.batches(campaign)] == [1] * tried + [0] * (20 - tried)
@@ -258,9 +261,9 @@ async def test_one_that_gets_through_begins_the_count_anew(store: str) -> None:
         gateway.before = outcomes.one_by_one
         told: list[RunProgress] = []
         options = quick(retry=MINUTES, on_progress=told.append)
-        runner = CampaignRunner(outcomes, client_of(gateway, max_concurrency=1), options)  # type: ignore[arg-type]
+        runner = Campaigns(outcomes, client_of(gateway, max_concurrency=1))  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
-            group.start_soon(runner.run, campaign)
+            group.start_soon(runner.run, campaign, options)
             await seen(lambda: bool(told) and told[-1].counts.accepted == 4)
             runner.stop()
         assert not any(map(is_held, told))
@@ -276,20 +279,22 @@ async def test_waits_of_a_batch_that_does_not_get_through_grow(store: str) -> No
         campaign = await planned(campaigns, 3)
         await campaigns.start(campaign)
         retry = RetryPolicy(5, backoff=1.0, max_backoff=60.0)
-        executor = BatchSender(campaigns, client_of(gateway), retry=retry, lease_margin=60, journal_timeout=60)
+        batch_sender = BatchSender(
+            campaigns, client_of(gateway), CampaignOptions(retry=retry, lease_margin=60, journal_timeout=60)
+        )
         for full in (1.0, 2.0, 4.0, 8.0):
             set_time(campaigns, now)
-            execution = await executor.execute(campaign)
-            assert execution is not None
-            assert execution.fate is AttemptOutcome.NOT_SENT
-            assert full / 2 <= execution.delay <= full
-            set_time(campaigns, now + timedelta(seconds=execution.delay - 0.01))
-            assert await executor.execute(campaign) is None
-            now += timedelta(seconds=execution.delay + 0.01)
+            attempt = await batch_sender.send(campaign)
+            assert attempt is not None
+            assert attempt.outcome is AttemptOutcome.NOT_SENT
+            assert full / 2 <= attempt.delay <= full
+            set_time(campaigns, now + timedelta(seconds=attempt.delay - 0.01))
+            assert await batch_sender.send(campaign) is None
+            now += timedelta(seconds=attempt.delay + 0.01)
         set_time(campaigns, now)
-        execution = await executor.execute(campaign)
-        assert execution is not None
-        assert execution.fate is AttemptOutcome.SETTLED
+        attempt = await batch_sender.send(campaign)
+        assert attempt is not None
+        assert attempt.outcome is AttemptOutcome.SETTLED
         assert await all_batches(campaigns, campaign) == [BatchState.FAILED]
     assert gateway.sends == ()
 
@@ -347,10 +352,10 @@ class Clock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What an executor waits by, and measures its timeout with."""
+    """What an batch_sender waits by, and measures its timeout with."""
     found = Clock()
-    monkeypatch.setattr(execute, "time", found)
-    monkeypatch.setattr(execute, "anyio", found)
+    monkeypatch.setattr(sender, "time", found)
+    monkeypatch.setattr(sender, "anyio", found)
     return found
 
 
@@ -362,25 +367,27 @@ async def test_outcome_that_is_refused_three_times_is_written_at_the_fourth(stor
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(3, done=False)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)  # type: ignore[arg-type]
+        batch_sender = BatchSender(
+            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)
+        )  # type: ignore[arg-type]
 
         async def another() -> None:
-            assert (executor.unwritten, executor.lost) == (1, False)
-            execution = await executor.execute(campaign)
-            assert execution is not None
-            assert (execution.fate, execution.numbers) == (AttemptOutcome.GIVEN_UP, ())
+            assert (batch_sender.unwritten, batch_sender.lost) == (1, False)
+            attempt = await batch_sender.send(campaign)
+            assert attempt is not None
+            assert (attempt.outcome, attempt.numbers) == (AttemptOutcome.GIVEN_UP, ())
             assert await all_batches(campaigns, campaign) == [BatchState.SENDING, BatchState.PLANNED]
 
         clock.meanwhile.append(another)
-        execution = await executor.execute(campaign)
-        assert execution is not None
-        assert execution.fate is AttemptOutcome.SETTLED
+        attempt = await batch_sender.send(campaign)
+        assert attempt is not None
+        assert attempt.outcome is AttemptOutcome.SETTLED
         assert clock.meanwhile == []
-        assert (executor.unwritten, executor.lost, len(clock.waits)) == (0, False, 3)
+        assert (batch_sender.unwritten, batch_sender.lost, len(clock.waits)) == (0, False, 3)
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.PLANNED]
-        execution = await executor.execute(campaign)
-        assert execution is not None
-        assert execution.fate is AttemptOutcome.SETTLED
+        attempt = await batch_sender.send(campaign)
+        assert attempt is not None
+        assert attempt.outcome is AttemptOutcome.SETTLED
     assert set(gateway.taken.values()) == {1}
     assert len(gateway.taken) == 6
 
@@ -393,8 +400,10 @@ async def test_waits_for_the_journal_grow(store: str, clock: Clock) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(10, done=False)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)  # type: ignore[arg-type]
-        await executor.execute(campaign)
+        batch_sender = BatchSender(
+            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)
+        )  # type: ignore[arg-type]
+        await batch_sender.send(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED]
     assert clock.waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0, 5.0]
 
@@ -408,14 +417,16 @@ async def test_outcome_that_is_lost_is_told(store: str, clock: Clock, journal_ti
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(10**9, done=False)
-        executor = BatchSender(
-            troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, journal_timeout=journal_timeout
+        batch_sender = BatchSender(
+            troubled,
+            client_of(gateway),
+            CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=journal_timeout),
         )  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
-            await executor.execute(campaign)
-        assert (executor.lost, executor.unwritten, len(clock.waits)) == (True, 0, waits)
+            await batch_sender.send(campaign)
+        assert (batch_sender.lost, batch_sender.unwritten, len(clock.waits)) == (True, 0, waits)
         assert await all_batches(campaigns, campaign) == [BatchState.SENDING]
-        assert await executor.execute(campaign) is None
+        assert await batch_sender.send(campaign) is None
     assert set(gateway.taken.values()) == {1}
 
 
@@ -490,7 +501,7 @@ async def test_balance_is_used_to_the_last_credit(store: str) -> None:
         options = quick(check_balance=True, balance_every=2)
         client = client_of(gateway, max_concurrency=3)
         with anyio.fail_after(20):
-            counts = await CampaignRunner(Calculated(campaigns, gateway), client, options).run(campaign)  # type: ignore[arg-type]
+            counts = await Campaigns(Calculated(campaigns, gateway), client).run(campaign, options)  # type: ignore[arg-type]
         assert (counts.state, counts.accepted, counts.planned) == (CampaignState.PAUSED, 6, 2)
         assert counts.reason == "the balance is 0, at least 2 are wanted"
     assert gateway.asked["smssenderv2"] == 6
@@ -548,9 +559,9 @@ async def test_who_opts_out_while_a_batch_waits_for_a_connection(store: str, mon
         troubled = Troubled(campaigns)
         troubled.trouble["claim"] = count
         client = client_of(gateway, max_concurrency=4)
-        runner = CampaignRunner(troubled, client, quick(retry=RetryPolicy(1)))  # type: ignore[arg-type]
+        runner = Campaigns(troubled, client)  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
-            group.start_soon(runner.run, campaign)
+            group.start_soon(runner.run, campaign, quick(retry=RetryPolicy(1)))
             await seen(lambda: claims >= 8)
             sent = {number for batch in gateway.sends for number in batch.numbers}
             records, _ = await campaigns.numbers(campaign)

@@ -61,7 +61,8 @@ def run_and_kill(path: Path, campaign: int, books: Gateway, *, runners: int) -> 
             killed += 1
         running.remove(victim)
     for other in running:
-        assert other.outcome() in {"done", "paused"}  # it may have ended long ago
+        # It may have ended long ago at a pause, which another runner took back before this one read its state.
+        assert other.outcome() in {"done", "paused", "running"}
     return killed
 
 

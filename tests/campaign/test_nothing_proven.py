@@ -6,7 +6,7 @@ import pytest
 from support.runs import client_of, quick
 from support.steps import NUMBERS, opened, planned
 
-from qxt_async.campaign import CampaignRunner
+from qxt_async.campaign import Campaigns
 from qxt_async.journal import Journal
 from qxt_async.receiving import PushReceiver
 from qxt_async.simulator import SimulatedGateway
@@ -20,7 +20,7 @@ async def ran(journal: Journal, gateway: SimulatedGateway, numbers: tuple[str, .
     """A campaign with one text for these people, run over a gateway."""
     campaign = await planned(journal.campaigns, len(numbers), numbers=numbers)
     async with client_of(gateway) as client:
-        await CampaignRunner(journal, client, quick(**options)).run(campaign)
+        await Campaigns(journal, client).run(campaign, quick(**options))
     return campaign
 
 

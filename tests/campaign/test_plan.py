@@ -14,9 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qxt_async import QxtClient
-from qxt_async.campaign import planner
+from qxt_async.campaign import Campaigns, planner
 from qxt_async.campaign.grouping import Grouping
-from qxt_async.campaign.plan import plan
 from qxt_async.errors import (
     InvalidConfigurationError,
     InvalidExtnoError,
@@ -72,7 +71,7 @@ async def all_numbers(journal: Journal, campaign: int) -> list[str]:
 
 async def test_a_plan_is_stored_and_nothing_is_sent(journal: Journal) -> None:
     """The batches are full and balanced, the campaign is planned, and all counts are there."""
-    made = await plan(journal, None, numbers(1005), TEXT, name="hello")
+    made = await Campaigns(journal).plan(numbers(1005), TEXT, name="hello")
     assert (made.id, made.campaign.name, made.campaign.state) == (1, "hello", CampaignState.PLANNED)
     assert (made.campaign.numbers, made.campaign.batches, made.campaign.credits) == (1005, 2, 1005)
     assert (made.messages, made.segments, made.enough, made.campaign.warnings) == (1, {1: 1005}, None, ())
@@ -88,7 +87,7 @@ async def test_what_is_left_out_is_kept_with_its_place(journal: Journal, tmp_pat
     second.write_text("13800000000.0\n13800000002\n1.38E+10\n13800000003\n13800000004\n", encoding="utf-8")
     await journal.suppress(["13800000003"])
     sources = [TableFile(first, column="mobile"), second]
-    made = await plan(journal, None, sources, TEXT, suppressed=["13800000004"])
+    made = await Campaigns(journal).plan(sources, TEXT, suppressed=["13800000004"])
     campaign = made.campaign
     assert (campaign.numbers, campaign.invalid, campaign.duplicates, campaign.suppressed) == (3, 2, 1, 2)
     assert campaign.sources == (str(first), str(second))
@@ -109,7 +108,7 @@ async def test_equal_texts_share_full_batches(journal: Journal) -> None:
     """A template with three results sends three texts in full batches, in whatever order and source the rows come."""
     names = ("张三", "李四", "王五")
     rows = [{"mobile": number, "name": names[at % 3]} for at, number in enumerate(numbers(6300))]
-    made = await plan(journal, None, [rows[:4000], iter(rows[4000:])], "【Acme】尊敬的{name}")
+    made = await Campaigns(journal).plan([rows[:4000], iter(rows[4000:])], "【Acme】尊敬的{name}")
     assert made.messages == 3
     assert await stored(journal, made.id) == {(f"【Acme】尊敬的{name}", None): [1000, 550, 550] for name in names}
 
@@ -117,16 +116,16 @@ async def test_equal_texts_share_full_batches(journal: Journal) -> None:
 async def test_values_that_make_the_same_text_share_batches(journal: Journal) -> None:
     """It is the text that counts, not the values it was made of."""
     rows = [{"m": "13800000000", "a": "ab", "b": "c"}, {"m": "13800000001", "a": "a", "b": "bc"}]
-    made = await plan(journal, None, rows, "【Acme】{a}{b}")
+    made = await Campaigns(journal).plan(rows, "【Acme】{a}{b}")
     assert (made.messages, await stored(journal, made.id)) == (1, {("【Acme】abc", None): [2]})
 
 
 async def test_extension_numbers_come_from_a_column_or_the_campaign(journal: Journal) -> None:
     """A row's own extension number wins; an empty cell means the campaign's. They never share a batch."""
     rows = [{"m": number, "e": ext} for number, ext in zip(numbers(4), ("8", "", "8", "9"), strict=True)]
-    made = await plan(journal, None, rows, TEXT, extno="1", extno_column="e", channel_digits=3)
+    made = await Campaigns(journal).plan(rows, TEXT, extno="1", extno_column="e", channel_digits=3)
     assert await stored(journal, made.id) == {(TEXT, "8"): [2], (TEXT, "1"): [1], (TEXT, "9"): [1]}
-    made = await plan(journal, None, [{"m": "13800000000", "e": ""}], TEXT, extno_column="e")
+    made = await Campaigns(journal).plan([{"m": "13800000000", "e": ""}], TEXT, extno_column="e")
     assert await stored(journal, made.id) == {(TEXT, None): [1]}
 
 
@@ -134,7 +133,7 @@ async def test_many_texts_are_grouped_outside_of_memory(journal: Journal, monkey
     """With more numbers waiting than memory should hold the batches are the same as with few."""
     monkeypatch.setattr(planner, "Grouping", lambda size: Grouping(size, held=500))
     rows = [{"m": number, "n": str(at % 700)} for at, number in enumerate(numbers(5000))]
-    made = await plan(journal, None, rows, "【Acme】{n}", extno="7", addseqno=True, batch_size=5)
+    made = await Campaigns(journal).plan(rows, "【Acme】{n}", extno="7", addseqno=True, batch_size=5)
     assert made.messages == 700
     sizes = await stored(journal, made.id)
     assert sizes[("【Acme】0", "7")] == [4, 4]
@@ -174,7 +173,7 @@ async def test_faulty_rows_refuse_the_plan(journal: Journal) -> None:
     """Every row is checked before anything is stored: file, line and column of the first faults, and how many more."""
     rows = [{"m": number, "n": "" if at % 2 else "😀"} for at, number in enumerate(numbers(30))]
     with pytest.raises(SourceFileError) as raised:
-        await plan(journal, None, rows, "【Acme】{n}")
+        await Campaigns(journal).plan(rows, "【Acme】{n}")
     message = str(raised.value)
     assert message.startswith("source 1, line 1: column 'n' has U+1F600 GRINNING FACE in place 1")
     assert "source 1, line 2: column 'n' is empty" in message
@@ -191,19 +190,19 @@ async def test_faulty_rows_can_be_left_out(journal: Journal) -> None:
         {"m": "13800000001", "n": "y"},
         {"m": "13800000002", "n": "€"},
     ]
-    made = await plan(journal, None, rows, "【Acme】{n}", skip_faulty=True)
+    made = await Campaigns(journal).plan(rows, "【Acme】{n}", skip_faulty=True)
     assert (made.campaign.numbers, made.campaign.invalid, made.faulty) == (2, 2, 2)
     assert "2 rows left out, because the text cannot be made" in made.campaign.warnings
     (first, _) = await journal.campaigns.left_out(made.id)
     assert (first.value.detail, first.value.line) == ("column 'n' is empty", 1)
-    made = await plan(journal, None, rows[1:], "【Acme】{n}€", substitute_characters=True)
+    made = await Campaigns(journal).plan(rows[1:], "【Acme】{n}€", substitute=True)
     assert ("【Acme】EUREUR", None) in await stored(journal, made.id)
 
 
 async def test_a_bad_extension_number_of_a_row_is_a_fault(journal: Journal) -> None:
     """It is checked like the text, row by row."""
     with pytest.raises(SourceFileError, match="line 1: extno has to be ASCII digits"):
-        await plan(journal, None, [{"m": "13800000000", "e": "x"}], TEXT, extno_column="e")
+        await Campaigns(journal).plan([{"m": "13800000000", "e": "x"}], TEXT, extno_column="e")
 
 
 @pytest.mark.parametrize(
@@ -217,14 +216,14 @@ async def test_a_bad_extension_number_of_a_row_is_a_fault(journal: Journal) -> N
 )
 async def test_a_missing_signature_is_warned_of(journal: Journal, text: str, warning: str | None) -> None:
     """Carriers look for it at the beginning or the end."""
-    made = await plan(journal, None, numbers(10), text)
+    made = await Campaigns(journal).plan(numbers(10), text)
     assert [warning in one for one in made.campaign.warnings if warning] == ([True] if warning else [])
 
 
 async def test_texts_that_grow_over_a_segment_are_warned_of(journal: Journal) -> None:
     """A template may be one message for most and two for some: it says for how many."""
     rows = [{"m": number, "n": "长" * (80 if at == 0 else 3)} for at, number in enumerate(numbers(40))]
-    made = await plan(journal, None, rows, "【Acme】{n}")
+    made = await Campaigns(journal).plan(rows, "【Acme】{n}")
     assert made.segments == {1: 39, 2: 1}
     assert made.campaign.credits == 41
     assert any("39 numbers with 1 segment, 1 number with 2 segments" in warning for warning in made.campaign.warnings)
@@ -237,7 +236,7 @@ async def test_the_balance_is_asked_if_there_is_a_client(journal: Journal, balan
     gateway = SimulatedGateway("user", "password", balance=balance)
     transport = httpx.ASGITransport(gateway)
     async with QxtClient("user", "password", base_url="http://gateway/qxt", transport=transport) as client:
-        made = await plan(journal, client, numbers(100), TEXT)
+        made = await Campaigns(journal, client).plan(numbers(100), TEXT)
     assert (made.campaign.balance, made.enough) == (balance, enough)
     assert [("the balance is 99" in warning) for warning in made.campaign.warnings] == [True] * (not enough)
     assert not gateway.sends
@@ -247,7 +246,7 @@ async def test_a_balance_that_cannot_be_asked_is_a_warning(journal: Journal) -> 
     """The plan is worth keeping even if the gateway is away."""
     transport = httpx.ASGITransport(SimulatedGateway("user", "password"))
     async with QxtClient("user", "wrong", base_url="http://gateway/qxt", transport=transport) as client:
-        made = await plan(journal, client, numbers(10), TEXT)
+        made = await Campaigns(journal, client).plan(numbers(10), TEXT)
     assert (made.campaign.balance, made.enough) == (None, None)
     assert made.campaign.warnings[0].startswith("the balance could not be asked: the gateway does not accept")
 
@@ -275,14 +274,14 @@ async def test_what_cannot_be_planned_is_refused(
     arguments: dict[str, Any] = {"sources": [{"m": "13800000000"}], "text": TEXT} | changes
     sources, text = arguments.pop("sources"), arguments.pop("text")
     with pytest.raises(error, match=what):
-        await plan(journal, None, sources, text, **arguments)
+        await Campaigns(journal).plan(sources, text, **arguments)
     assert await journal.campaigns.all() == []
 
 
 async def test_all_suppressed_is_nothing_to_send(journal: Journal) -> None:
     """Somebody may have suppressed everybody."""
     with pytest.raises(NoValidNumberError, match=r"none of 2 numbers can be sent to$"):
-        await plan(journal, None, numbers(2), TEXT, suppressed=set(numbers(5)))
+        await Campaigns(journal).plan(numbers(2), TEXT, suppressed=set(numbers(5)))
 
 
 async def test_a_plan_that_is_cancelled_is_discarded(journal: Journal) -> None:
@@ -295,7 +294,7 @@ async def test_a_plan_that_is_cancelled_is_discarded(journal: Journal) -> None:
             if rows == 3000:
                 scope.cancel()
 
-        await plan(journal, None, iter(numbers(5000)), TEXT, on_progress=progress)
+        await Campaigns(journal).plan(iter(numbers(5000)), TEXT, on_progress=progress)
     assert scope.cancelled_caught
     assert told == [1000, 2000, 3000]
     assert await journal.campaigns.all() == []
@@ -310,14 +309,14 @@ async def test_a_failing_journal_stops_a_plan(journal: Journal, monkeypatch: pyt
     monkeypatch.setattr(journal.campaigns, "add", refuse)
     monkeypatch.setattr(journal.campaigns, "discard", refuse)
     with pytest.raises(JournalUnavailableError, match="disk full"):
-        await plan(journal, None, numbers(5), TEXT)
+        await Campaigns(journal).plan(numbers(5), TEXT)
     (left,) = await journal.campaigns.all()
     assert left.state is CampaignState.PLANNING
 
 
 async def test_numbers_of_a_pattern_of_ones_own(journal: Journal) -> None:
     """The pattern is a parameter; other things stay what they are."""
-    made = await plan(journal, None, ["85291234567", "x"], TEXT, number_pattern="852[0-9]{8}")
+    made = await Campaigns(journal).plan(["85291234567", "x"], TEXT, number_pattern="852[0-9]{8}")
     assert await all_numbers(journal, made.id) == ["85291234567"]
 
 
@@ -327,7 +326,7 @@ async def test_a_plan_has_each_phone_once_whatever_its_forms(journal: Journal) -
     given = ["8613800000000", "13800000000", "8613800000001", "8613800000002", "13800000003", "8613800000003"]
     sources = [given, ["0086 13800000001", "13800000004"]]
     pattern = r"(86|0086)?1[3-9]\d{9}"
-    made = await plan(journal, None, sources, TEXT, suppressed=["13800000004"], number_pattern=pattern)
+    made = await Campaigns(journal).plan(sources, TEXT, suppressed=["13800000004"], number_pattern=pattern)
     assert await all_numbers(journal, made.id) == ["8613800000000", "8613800000001", "13800000003"]
     assert (made.campaign.duplicates, made.campaign.suppressed) == (3, 2)
 
@@ -340,23 +339,23 @@ async def test_what_looks_like_a_column_and_is_none_stops_a_plan(journal: Journa
     rows = [{"手机": "13800000000", "name": "Li", "姓名": "李"}]
     for source in (path, rows):
         with pytest.raises(InvalidTextError, match="looks like a column and is none"):
-            await plan(journal, None, source, text)
+            await Campaigns(journal).plan(source, text)
         assert await journal.campaigns.all() == []
-    made = await plan(journal, None, [path], text, literal=True)
+    made = await Campaigns(journal).plan([path], text, literal=True)
     (message,) = await journal.campaigns.messages(made.id)
     assert message.message.text == text.replace("{name}", "Li")
 
 
 async def test_the_name_of_a_column_of_another_source_is_a_text(journal: Journal) -> None:
     """What stands between percent signs is looked for among the columns of the sources, and only there."""
-    made = await plan(journal, None, [["13800000000"], [{"手机": "13800000001", "名": "李"}]], "满100%送50%")
+    made = await Campaigns(journal).plan([["13800000000"], [{"手机": "13800000001", "名": "李"}]], "满100%送50%")
     assert made.campaign.numbers == 2
 
 
 async def test_numbers_that_are_no_text_are_invalid(journal: Journal) -> None:
     """A number given as a number is left out with the reason: a leading zero would be lost."""
     sources: Any = ["13800000000", 13800000001]
-    made = await plan(journal, None, [sources], TEXT)
+    made = await Campaigns(journal).plan([sources], TEXT)
     assert (made.campaign.numbers, made.campaign.invalid) == (1, 1)
 
 
@@ -370,7 +369,7 @@ async def test_a_long_plan_is_stored_in_parts(journal: Journal, monkeypatch: pyt
         await add(campaign, batches, left_out)
 
     monkeypatch.setattr(journal.campaigns, "add", repr_count)
-    made = await plan(journal, None, iter([*numbers(150_000), *numbers(12_000)]), TEXT)
+    made = await Campaigns(journal).plan(iter([*numbers(150_000), *numbers(12_000)]), TEXT)
     assert (made.campaign.batches, made.campaign.duplicates) == (150, 12_000)
     assert added == [(100, 0), (48, 5000), (0, 5000), (2, 2000)]
 
@@ -395,7 +394,7 @@ async def test_memory_does_not_grow_with_the_texts(journal: Journal, monkeypatch
     peaks: list[int] = []
     for count in (1000, 5000):
         tracemalloc.start()
-        await plan(journal, None, endless_names(count), "【Acme】{n}" + "很长" * 100)
+        await Campaigns(journal).plan(endless_names(count), "【Acme】{n}" + "很长" * 100)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 2

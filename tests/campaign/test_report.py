@@ -21,12 +21,12 @@ import attrs
 import pytest
 from support.made_up import START, sent_campaign
 
+from qxt_async.campaign import Campaigns
 from qxt_async.campaign.charts import bars
-from qxt_async.campaign.plan import plan
-from qxt_async.campaign.report import Language, ReportData, _Display, _words, render_report, report_data, write_report
+from qxt_async.campaign.report import Language, ReportData, _Display, _words, render_report
 from qxt_async.errors import CampaignNotFoundError, InvalidConfigurationError
 from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.records import CampaignCounts
+from qxt_async.journal.records import CampaignCounts, CampaignEvent
 
 pytestmark = pytest.mark.anyio
 
@@ -83,7 +83,7 @@ async def test_a_report_shows_what_happened(journal: Journal, tmp_path: Path) ->
     """Its statistics agree with the counts and the status reports."""
     campaign = await sent_campaign(journal, 3400, size=100)
     path = tmp_path / "report.html"
-    data = await write_report(journal, campaign, path)
+    data = await Campaigns(journal).report(campaign, path)
     counts, deliveries = data.counts, data.deliveries
     text = Shown(path.read_text("utf-8")).text
     assert (counts.accepted, counts.failed, counts.unknown) == (3200, 100, 100)
@@ -98,7 +98,7 @@ async def test_a_report_shows_what_happened(journal: Journal, tmp_path: Path) ->
         "MK:0001 the carrier's own code",
         "no code",
         "5 others",
-        "Of 100 numbers nobody can say yet",
+        "For 100 numbers it is not certain",
         f"qxt campaign resume {campaign} --resend-unknown",
         "the connection broke before the answer was complete",
         "A text of 2 messages: 300 numbers",
@@ -114,7 +114,7 @@ async def test_figures_are_counted_once(store: str) -> None:
     """Over time, by delay, by province and by code: the sums are the number of reports."""
     async with open_journal(store) as journal:
         campaign = await sent_campaign(journal, 3400, size=100)
-        data = await report_data(journal, campaign)
+        data = await Campaigns(journal).report_data(campaign)
     statistics, deliveries = data.statistics, data.deliveries
     assert sum(moment.delivered for moment in statistics.over_time) == deliveries.delivered
     assert sum(moment.other for moment in statistics.over_time) == data.reports - deliveries.delivered
@@ -137,11 +137,19 @@ async def test_figures_are_counted_once(store: str) -> None:
     assert half < most
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_event_has_words(language: str) -> None:
+    """What the journal records of a campaign is shown in words, and not by its name in the journal."""
+    named = re.findall("``([a-z-]+)``", (CampaignEvent.__doc__ or "").partition("what:")[2].partition("actor:")[0])
+    assert len(named) >= 10
+    assert set(named) <= _words(language)["history"]["known"].keys()
+
+
 @pytest.mark.parametrize(("language", "words"), [("en", "Nothing sent yet"), ("zh", "尚未发送")])
 async def test_a_plan_has_a_report_too(journal: Journal, language: Language, words: str) -> None:
     """Before anything is sent everything is empty, and nothing breaks."""
-    made = await plan(journal, None, ["13800000000"], "【Acme】您好")
-    data = await report_data(journal, made.id)
+    made = await Campaigns(journal).plan(["13800000000"], "【Acme】您好")
+    data = await Campaigns(journal).report_data(made.id)
     text = Shown(render_report(data, language=language)).text
     assert words in text
     assert data.within(0.5) is None
@@ -169,7 +177,7 @@ async def test_both_languages_say_the_same_things() -> None:
 async def test_a_report_is_one_page_that_loads_and_runs_nothing(journal: Journal) -> None:
     """No script, no address, no handler, whatever stands in texts, codes, provinces and names."""
     campaign = await sent_campaign(journal, 300, size=100, text=HOSTILE, name=HOSTILE)
-    data = await report_data(journal, campaign)
+    data = await Campaigns(journal).report_data(campaign)
     statistics = attrs.evolve(
         data.statistics,
         areas=((HOSTILE, 5, 1),),
@@ -194,13 +202,13 @@ async def test_a_report_is_one_page_that_loads_and_runs_nothing(journal: Journal
 async def test_unknown_is_explained_even_when_nothing_is(journal: Journal) -> None:
     """Batches that healed are told, with and without others that did not."""
     campaign = await sent_campaign(journal, 300, size=100)
-    data = await report_data(journal, campaign)
+    data = await Campaigns(journal).report_data(campaign)
     healed = attrs.evolve(data, statistics=attrs.evolve(data.statistics, healed=4))
     assert "Nothing is unknown" in Shown(render_report(data)).text
     assert "4 batches were unknown" in Shown(render_report(healed)).text
     doubtful = attrs.evolve(healed, counts=attrs.evolve(data.counts, unknown=5))
     text = Shown(render_report(doubtful)).text
-    assert "Of 5 numbers nobody can say" in text
+    assert "For 5 numbers it is not certain" in text
     assert "4 batches were unknown" in text
 
 
@@ -213,7 +221,7 @@ async def test_the_axis_of_time_shows_days_where_there_are_some(
 ) -> None:
     """Bars within a day are named by the hour, others by day and hour, and so is the head of the page."""
     campaign = await sent_campaign(journal, 300, size=100)
-    data = await report_data(journal, campaign)
+    data = await Campaigns(journal).report_data(campaign)
     template = data.statistics.over_time[0]
     begin = datetime(2026, 11, 3, tzinfo=UTC)
     moments = tuple(attrs.evolve(template, at=begin + timedelta(seconds=place * width)) for place in range(bars))
@@ -228,7 +236,7 @@ async def test_the_axis_of_time_shows_days_where_there_are_some(
 async def test_a_small_share_is_not_nothing(journal: Journal) -> None:
     """Three unknown numbers of 19,949 are less than 0.1 %, and what was accepted is not 100 %."""
     campaign = await sent_campaign(journal, 300, size=100)
-    data = await report_data(journal, campaign)
+    data = await Campaigns(journal).report_data(campaign)
     counts = attrs.evolve(data.counts, accepted=19_946, unknown=3)
     text = Shown(render_report(attrs.evolve(data, counts=counts))).text
     assert "accepted 19,946 > 99.9 % of planned" in text
@@ -261,7 +269,7 @@ async def test_the_axis_of_time_has_a_handful_of_labels(
 ) -> None:
     """They stand at round times, differ from each other, and have seconds where they need them; so has each bar."""
     campaign = await sent_campaign(journal, 300, size=100)
-    data = await report_data(journal, campaign)
+    data = await Campaigns(journal).report_data(campaign)
     begin = datetime(2026, 11, 3, 1, tzinfo=UTC) + timedelta(seconds=7 * width)
     moments = tuple(
         attrs.evolve(data.statistics.over_time[0], at=begin + timedelta(seconds=place * width), delivered=3, other=1)
@@ -325,9 +333,9 @@ async def test_what_a_report_cannot_be_is_refused(
 ) -> None:
     """An unknown campaign, language or zone, and a missing extra, each by name."""
     with pytest.raises(CampaignNotFoundError):
-        await write_report(journal, 5, tmp_path / "report.html")
-    made = await plan(journal, None, ["13800000000"], "【Acme】您好")
-    data = await report_data(journal, made.id)
+        await Campaigns(journal).report(5, tmp_path / "report.html")
+    made = await Campaigns(journal).plan(["13800000000"], "【Acme】您好")
+    data = await Campaigns(journal).report_data(made.id)
     language: Language = "fr"  # type: ignore[assignment]
     with pytest.raises(InvalidConfigurationError, match="'fr'; there are en and zh"):
         render_report(data, language=language)
@@ -412,7 +420,7 @@ async def test_a_browser_shows_it_whole(
     folder, address, asked = site
     options = {"text": HOSTILE + "长" * 300, "name": HOSTILE} if hostile else {}
     campaign = await sent_campaign(journal, 3400, size=100, **options)
-    await write_report(journal, campaign, folder / "report.html", language=language)
+    await Campaigns(journal).report(campaign, folder / "report.html", language=language)
     (folder / "frame.html").write_text(FRAME.format(width=width), encoding="utf-8")
     found, console = await anyio.to_thread.run_sync(browse, f"{address}/frame.html", tmp_path / "profile")
     assert (found["overflow"], found["wide"]) == (0, [])

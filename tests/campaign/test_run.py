@@ -17,15 +17,9 @@ from support.runs import QUICK, SlowGateway, client_of, quick, seen
 from support.steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
 from qxt_async import Acceptance, BatchResult, Message, RetryPolicy, SubmitFailedError
-from qxt_async.campaign import (
-    CampaignRunner,
-    Failures,
-    RunProgress,
-    SendWindow,
-    progress,
-    run_until_signalled,
-    running,
-)
+from qxt_async.campaign import Campaigns, RunProgress, SendWindow, progress
+from qxt_async.campaign import run as running
+from qxt_async.campaign.guard import CampaignHealth
 from qxt_async.errors import (
     CampaignNotFoundError,
     CampaignStateError,
@@ -47,7 +41,7 @@ def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def run(campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, **changes: object) -> CampaignCounts:
     """Run it once."""
-    return await CampaignRunner(_Journal(campaigns), client_of(gateway), quick(**changes)).run(campaign)
+    return await Campaigns(_Journal(campaigns), client_of(gateway)).run(campaign, quick(**changes))
 
 
 @attrs.frozen
@@ -181,7 +175,7 @@ async def test_wrong_password(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[2] * 20)
         wrong = client_of(gateway, password="wrong")
-        counts = await CampaignRunner(_Journal(campaigns), wrong, QUICK).run(campaign)
+        counts = await Campaigns(_Journal(campaigns), wrong).run(campaign, QUICK)
         assert (counts.state, counts.planned) == (CampaignState.PAUSED, 40)
         assert "does not accept the password" in counts.reason
         assert (await campaigns.batches(campaign))[0].error == "wrong-password"
@@ -198,7 +192,7 @@ async def test_forbidden(store: str, of: Literal["send", "balance"]) -> None:
         campaign = await planned(campaigns, *[2] * 20)
         narrow = client_of(gateway, max_concurrency=1)
         options = attrs.evolve(QUICK, check_balance=of == "balance")
-        counts = await CampaignRunner(_Journal(campaigns), narrow, options).run(campaign)
+        counts = await Campaigns(_Journal(campaigns), narrow).run(campaign, options)
         met = 2 if of == "send" else 0
         assert (counts.state, counts.unknown, counts.planned) == (CampaignState.PAUSED, met, 40 - met)
         assert counts.reason.endswith(
@@ -215,12 +209,12 @@ async def test_batch_that_this_client_cannot_send(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 2, message=Message(HELLO.text, extno="1" * 18))
         narrow = client_of(gateway, channel_digits=4)
-        counts = await CampaignRunner(_Journal(campaigns), narrow, QUICK).run(campaign)
+        counts = await Campaigns(_Journal(campaigns), narrow).run(campaign, QUICK)
         assert (counts.state, counts.planned) == (CampaignState.PAUSED, 2)
         assert "extno" in counts.reason
 
 
-async def test_failures_in_a_row(store: str) -> None:
+async def test_failures_failures(store: str) -> None:
     """So many batches in a row without an acceptance pause the campaign; one acceptance starts the count anew."""
     gateway = SimulatedGateway()
     gateway.fail_next("fail-999", times=2)
@@ -229,9 +223,7 @@ async def test_failures_in_a_row(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 50)
         one_at_a_time = client_of(gateway, max_concurrency=1)
-        counts = await CampaignRunner(_Journal(campaigns), one_at_a_time, quick(max_consecutive_failures=3)).run(
-            campaign
-        )
+        counts = await Campaigns(_Journal(campaigns), one_at_a_time).run(campaign, quick(max_consecutive_failures=3))
         assert (counts.state, counts.accepted) == (CampaignState.PAUSED, 1)
         assert 5 <= counts.failed <= 6  # one may have been taken from the plan ahead of its turn
         assert "in a row were not accepted: the gateway failed" in counts.reason
@@ -241,16 +233,16 @@ def test_a_full_row_is_a_reason_until_it_is_heeded() -> None:
     """An acceptance that was begun before does not take it back; what counts afterwards begins anew."""
     taken = BatchResult(0, ("1",), acceptances=(Acceptance("7", ("1",)),), failed=(), unknown=(), error=None)
     refused = BatchResult(0, ("1",), acceptances=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
-    failures = Failures(2)
+    failures = CampaignHealth(quick(max_consecutive_failures=2))
     for result in (refused, taken, refused):
         failures.record(result)
-    assert failures.reason == ""
+    assert failures.pause_reason == ""
     failures.record(refused)
     failures.record(taken)
-    assert failures.reason.startswith("2 batches in a row were not accepted: ")
-    failures.begin_anew()
+    assert failures.pause_reason.startswith("2 batches in a row were not accepted: ")
+    failures.reset()
     failures.record(refused)
-    assert failures.reason == ""
+    assert failures.pause_reason == ""
 
 
 async def test_a_row_ends_where_the_campaign_is_paused(store: str) -> None:
@@ -259,13 +251,15 @@ async def test_a_row_ends_where_the_campaign_is_paused(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 1)
         await campaigns.start(campaign)
-        run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), quick(wait_while_paused=True), campaign)
-        run_of_it._failures.record(refused)
+        run_of_it = running.CampaignRun(
+            campaigns, client_of(SimulatedGateway()), quick(wait_while_paused=True), campaign
+        )
+        run_of_it._guard.health(campaign).record(refused)
         await run_of_it._look_around()
-        assert run_of_it._failures.in_a_row == 1
+        assert run_of_it._guard.health(campaign).failures == 1
         await campaigns.pause(campaign, "look")
         await run_of_it._look_around()
-        assert run_of_it._failures.in_a_row == 0
+        assert run_of_it._guard.health(campaign).failures == 0
 
 
 async def test_journal_that_refuses_now_and_then(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +267,7 @@ async def test_journal_that_refuses_now_and_then(store: str, monkeypatch: pytest
     now = [0.0]
     monkeypatch.setattr(running.time, "monotonic", lambda: now[0])
     async with opened(store) as (_, campaigns):
-        run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), quick(journal_timeout=60.0), 1)
+        run_of_it = running.CampaignRun(campaigns, client_of(SimulatedGateway()), quick(journal_timeout=60.0), 1)
         for moment, ends in ((0, False), (3600, False), (3610, False), (3635, False), (3660, True)):
             now[0] = float(moment)
             run_of_it._journal_refused(JournalUnavailableError("away"))
@@ -359,15 +353,15 @@ async def run_waiting(
 
 
 async def ordered(
-    campaigns: CampaignStore, campaign: int, order: Callable[[CampaignRunner], object], **changes: object
+    campaigns: CampaignStore, campaign: int, order: Callable[[Campaigns], object], **changes: object
 ) -> tuple[CampaignCounts, SlowGateway]:
     """Run with a gateway that answers only after an order was given while requests were under way."""
     gateway = SlowGateway()
-    runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=2), quick(**changes))
+    runner = Campaigns(_Journal(campaigns), client_of(gateway, max_concurrency=2))
     all_counts: list[CampaignCounts] = []
 
     async def runs() -> None:
-        all_counts.append(await runner.run(campaign))
+        all_counts.append(await runner.run(campaign, quick(**changes)))
 
     async with anyio.create_task_group() as group:
         group.start_soon(runs)
@@ -404,7 +398,7 @@ async def test_stop(store: str) -> None:
         campaign = await planned(campaigns, *[1] * 20)
         told: list[RunProgress] = []
 
-        async def stop(runner: CampaignRunner) -> None:
+        async def stop(runner: Campaigns) -> None:
             runner.stop()
             assert runner.stopping
             before = len(told)
@@ -444,7 +438,7 @@ async def test_progress_rests_half_a_minute_at_most(store: str, monkeypatch: pyt
         speedometer = progress.ProgressReporter(campaigns, campaign, quick(on_progress=takes_an_hour))
         for seconds, count in ((0.0, 1), (29.0, 1), (1.0, 2)):
             now[0] += seconds
-            await speedometer.tell_in_time()
+            await speedometer.tell_in_time("")
             assert len(told) == count
 
 
@@ -456,7 +450,7 @@ async def test_closed_client(store: str) -> None:
         client = client_of(gateway)
         await client.aclose()
         with pytest.raises(ClientStateError, match="closed"):
-            await CampaignRunner(_Journal(campaigns), client, QUICK).run(campaign)
+            await Campaigns(_Journal(campaigns), client).run(campaign, QUICK)
         assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
 
 
@@ -466,7 +460,7 @@ async def test_pause_and_resume_from_elsewhere(store: str) -> None:
     async with opened(store) as (_, campaigns), opened(store) as (_, elsewhere):
         campaign = await planned(campaigns, *[1] * 20)
 
-        async def pause_for_a_while(runner: CampaignRunner) -> None:
+        async def pause_for_a_while(runner: Campaigns) -> None:
             await elsewhere.pause(campaign, "lunch")
             await seen(lambda: bool(told) and told[-1].waiting == "paused: lunch")
             assert not runner.stopping
@@ -484,9 +478,9 @@ async def test_cancelled_in_flight(store: str) -> None:
     gateway = SlowGateway()
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
-        runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
+        runner = Campaigns(_Journal(campaigns), client_of(gateway, max_concurrency=1))
         async with anyio.create_task_group() as group:
-            group.start_soon(runner.run, campaign)
+            group.start_soon(runner.run, campaign, QUICK)
             await gateway.asked.wait()
             group.cancel_scope.cancel()
         assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN] + [BatchState.PLANNED] * 4
@@ -523,8 +517,8 @@ async def test_window(store: str) -> None:
             if news.waiting == f"outside of {closed}":
                 runner.stop()
 
-        runner = CampaignRunner(_Journal(campaigns), client_of(gateway), quick(window=closed, on_progress=told))
-        assert (await runner.run(campaign)).planned == 3
+        runner = Campaigns(_Journal(campaigns), client_of(gateway))
+        assert (await runner.run(campaign, quick(window=closed, on_progress=told))).planned == 3
         assert gateway.sends == ()
         assert (await run(campaigns, gateway, campaign, window=opened_now)).accepted == 3
 
@@ -543,8 +537,8 @@ async def test_a_wait_is_told_with_its_reason_and_its_end(store: str) -> None:
                 runner.stop()
 
         retry = RetryPolicy(3, max_backoff=300.0)
-        runner = CampaignRunner(_Journal(campaigns), client_of(gateway), quick(retry=retry, on_progress=told))
-        assert (await runner.run(campaign)).planned == 3
+        runner = Campaigns(_Journal(campaigns), client_of(gateway))
+        assert (await runner.run(campaign, quick(retry=retry, on_progress=told))).planned == 3
     asked = "HTTP 429: the server asks to come back later in 300 s"
     assert re.fullmatch(rf"not sent: {asked}; next try in (300|29\d) s", waits[0])
 
@@ -553,12 +547,12 @@ async def test_the_reason_of_the_longest_wait_is_told(store: str) -> None:
     """A shorter wait that begins meanwhile changes neither the end nor the reason."""
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 1)
-        run_of_it = running.Run(campaigns, client_of(SimulatedGateway()), QUICK, campaign)
-        run_of_it._hold(300.0, "the gateway is away")
-        run_of_it._hold(0.2, "the journal refuses")
-        run_of_it.stop()
-        assert not await run_of_it._may_begin()
-        assert run_of_it._speedometer.waiting.startswith("the gateway is away; next try in ")
+        run_of_it = running.CampaignRun(campaigns, client_of(SimulatedGateway()), QUICK, campaign)
+        run_of_it._guard.hold(300.0, "the gateway is away")
+        run_of_it._guard.hold(0.2, "the journal refuses")
+        seconds, reason = run_of_it._guard.held()
+        assert 299 < seconds <= 300
+        assert reason.startswith("the gateway is away; next try in ")
 
 
 async def test_reconciling_before_it_runs(store: str) -> None:
@@ -588,7 +582,7 @@ async def test_reconciling_while_it_runs(store: str) -> None:
 
         told: list[RunProgress] = []
 
-        async def bound(_: CampaignRunner) -> None:
+        async def bound(_: Campaigns) -> None:
             await seen(lambda: bool(told) and not told[-1].counts.unknown)
 
         counts, _ = await ordered(campaigns, campaign, bound, reconcile_every=0.01, on_progress=told.append)
@@ -604,11 +598,11 @@ async def test_signals(store: str, signals: int) -> None:
     gateway = SlowGateway()
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
-        runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
+        runner = Campaigns(_Journal(campaigns), client_of(gateway, max_concurrency=1))
         all_counts: list[CampaignCounts | None] = []
 
         async def runs() -> None:
-            all_counts.append(await run_until_signalled(runner, campaign))
+            all_counts.append(await runner.run_until_signalled(campaign, QUICK))
 
         async with anyio.create_task_group() as group:
             group.start_soon(runs)
@@ -630,12 +624,12 @@ async def test_only_a_second_signal_cuts_off(store: str) -> None:
     gateway = SlowGateway()
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
-        runner = CampaignRunner(_Journal(campaigns), client_of(gateway, max_concurrency=1), QUICK)
+        runner = Campaigns(_Journal(campaigns), client_of(gateway, max_concurrency=1))
         heard: list[signal.Signals] = []
         all_counts: list[CampaignCounts | None] = []
 
         async def runs() -> None:
-            all_counts.append(await run_until_signalled(runner, campaign, on_stopping=heard.append))
+            all_counts.append(await runner.run_until_signalled(campaign, QUICK, on_signal=heard.append))
 
         async with anyio.create_task_group() as group:
             group.start_soon(runs)
@@ -656,12 +650,12 @@ async def test_run_until_signalled_without_a_signal(store: str) -> None:
     gateway = SimulatedGateway()
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
-        runner = CampaignRunner(_Journal(campaigns), client_of(gateway), QUICK)
-        counts = await run_until_signalled(runner, campaign)
+        runner = Campaigns(_Journal(campaigns), client_of(gateway))
+        counts = await runner.run_until_signalled(campaign, QUICK)
         assert counts is not None
         assert counts.accepted == 3
         with pytest.raises(CampaignNotFoundError):
-            await run_until_signalled(runner, 99)
+            await runner.run_until_signalled(99, QUICK)
 
 
 async def test_resend_is_run(store: str) -> None:

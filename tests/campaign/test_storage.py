@@ -18,7 +18,9 @@ from support.runs import Troubled, client_of, times
 from support.steps import HELLO, NUMBERS, all_batches, opened, planned, states
 
 from qxt_async import QxtClient, RetryPolicy
-from qxt_async.campaign import AttemptOutcome, BatchSender, CampaignRunner, RunOptions
+from qxt_async.campaign import Campaigns, RunOptions
+from qxt_async.campaign.options import CampaignOptions
+from qxt_async.campaign.sender import AttemptOutcome, BatchSender
 from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError, NotSentError
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import BatchState, CampaignState, NumberState
@@ -29,9 +31,9 @@ from qxt_async.simulator import SimulatedGateway
 QUICK = RunOptions(check_balance=False, poll_interval=0.01, journal_timeout=0.3)
 
 
-def runner_of(journal: Any, gateway: SimulatedGateway, options: RunOptions = QUICK) -> CampaignRunner:
-    """A runner in this process."""
-    return CampaignRunner(journal, client_of(gateway), options)
+def campaigns_of(journal: Any, gateway: SimulatedGateway) -> Campaigns:
+    """Campaigns in this process."""
+    return Campaigns(journal, client_of(gateway))
 
 
 # --- in this process ---------------------------------------------------------------------------------------------
@@ -52,9 +54,9 @@ async def test_refusals_that_pass(tmp_path: Path, operation: str, done: bool) ->
         troubled.trouble[operation] = times(2, done=done)
         if operation == "pause":
             gateway.fail_next("error-7")
-            while (await runner_of(troubled, gateway, options).run(campaign)).state is not CampaignState.DONE:
+            while (await campaigns_of(troubled, gateway).run(campaign, options)).state is not CampaignState.DONE:
                 pass
-        await runner_of(troubled, gateway, options).run(campaign)
+        await campaigns_of(troubled, gateway).run(campaign, options)
         assert set((await states(campaigns, campaign)).values()) == {NumberState.ACCEPTED}
     assert set(gateway.taken.values()) == {1}
     assert len(gateway.taken) == 10
@@ -69,15 +71,17 @@ async def test_unclear_commit(tmp_path: Path) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         troubled.trouble["claim"] = times(1, done=True)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=60, journal_timeout=1)  # type: ignore[arg-type]
+        sender = BatchSender(
+            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=1)
+        )  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
-            await executor.execute(campaign)
+            await sender.send(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.SENDING]
         assert gateway.sends == ()
-        execution = await executor.execute(campaign)
-        assert execution is not None
-        assert execution.fate is AttemptOutcome.SETTLED
-        assert executor.alive == set()
+        attempt = await sender.send(campaign)
+        assert attempt is not None
+        assert attempt.outcome is AttemptOutcome.SETTLED
+        assert sender.alive == set()
     assert set(gateway.taken.values()) == {1}
 
 
@@ -92,11 +96,11 @@ async def test_refusal_that_lasts(tmp_path: Path, operation: str) -> None:
         troubled.trouble[operation] = times(10**9, done=False)
         one = client_of(gateway, max_concurrency=1, timeout=0.5)
         with pytest.raises(JournalUnavailableError):
-            await CampaignRunner(troubled, one, attrs.evolve(QUICK, lease_margin=0.5)).run(campaign)  # type: ignore[arg-type]
+            await Campaigns(troubled, one).run(campaign, attrs.evolve(QUICK, lease_margin=0.5))  # type: ignore[arg-type]
         found = await states(campaigns, campaign)
         assert {found[number] for number in gateway.taken} <= {NumberState.UNKNOWN, NumberState.ACCEPTED}
         assert len(gateway.taken) <= {"claim": 0, "settle": 2, "pending_work": 40}[operation]
-        assert (await runner_of(Troubled(campaigns), gateway).run(campaign)).planned == 0
+        assert (await campaigns_of(Troubled(campaigns), gateway).run(campaign, QUICK)).planned == 0
     assert set(gateway.taken.values()) == {1}
 
 
@@ -113,7 +117,7 @@ async def test_other_errors_of_the_journal(tmp_path: Path) -> None:
 
         troubled.trouble["claim"] = closed
         with pytest.raises(JournalClosedError):
-            await runner_of(troubled, gateway).run(campaign)
+            await campaigns_of(troubled, gateway).run(campaign, QUICK)
         busy = [True, True]
 
         def is_busy(_: bool) -> None:
@@ -123,7 +127,7 @@ async def test_other_errors_of_the_journal(tmp_path: Path) -> None:
 
         troubled.trouble["claim"] = is_busy
         assert (
-            await runner_of(troubled, gateway, RunOptions(check_balance=False, poll_interval=0.01)).run(campaign)
+            await campaigns_of(troubled, gateway).run(campaign, RunOptions(check_balance=False, poll_interval=0.01))
         ).accepted == 4
 
 
@@ -137,7 +141,7 @@ async def test_read_only(tmp_path: Path) -> None:
         writer = journal.database.writer  # type: ignore[attr-defined]
         writer._connection.execute("PRAGMA query_only=ON")
         with pytest.raises(JournalUnavailableError, match="readonly"):
-            await runner_of(journal, gateway).run(campaign)
+            await campaigns_of(journal, gateway).run(campaign, QUICK)
     assert gateway.sends == ()
 
 
@@ -162,8 +166,8 @@ async def test_locked(tmp_path: Path) -> None:
 
         troubled.trouble["claim"] = troubled.trouble["disclaim"] = release
         options = RunOptions(check_balance=False, poll_interval=0.01)
-        runner = runner_of(troubled, gateway, options)
-        assert (await runner.run(campaign)).accepted == 4
+        runner = campaigns_of(troubled, gateway)
+        assert (await runner.run(campaign, options)).accepted == 4
         assert set(tries[:10]) == {0}
         other.close()
     assert set(gateway.taken.values()) == {1}
@@ -182,7 +186,7 @@ async def test_clock_that_jumps(tmp_path: Path) -> None:
         options = RunOptions(
             check_balance=False, poll_interval=0.01, retry=RetryPolicy(30, backoff=0.01, max_backoff=0.01)
         )
-        counts = await CampaignRunner(Troubled(campaigns), client_of(gateway), options).run(campaign)  # type: ignore[arg-type]
+        counts = await Campaigns(Troubled(campaigns), client_of(gateway)).run(campaign, options)  # type: ignore[arg-type]
         assert (counts.state, counts.accepted) == (CampaignState.DONE, 50)
     assert set(gateway.taken.values()) == {1}
 
@@ -216,10 +220,12 @@ async def test_claim_that_took_too_long(tmp_path: Path) -> None:
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, 2)
         await campaigns.start(campaign)
-        executor = BatchSender(campaigns, client_of(gateway), retry=RetryPolicy(3), lease_margin=0.0, journal_timeout=1)
-        execution = await executor.execute(campaign)
-        assert execution is not None
-        assert (execution.fate, execution.result) == (AttemptOutcome.GIVEN_UP, None)
+        sender = BatchSender(
+            campaigns, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=0.0, journal_timeout=1)
+        )
+        attempt = await sender.send(campaign)
+        assert attempt is not None
+        assert attempt.outcome is AttemptOutcome.GIVEN_UP
         assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
     assert gateway.requests == ()
 
@@ -232,16 +238,18 @@ async def test_cancelled_before_it_began(tmp_path: Path) -> None:
         campaign = await planned(campaigns, 2)
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
-        executor = BatchSender(troubled, client_of(gateway), retry=RetryPolicy(3), lease_margin=5, journal_timeout=1)  # type: ignore[arg-type]
+        sender = BatchSender(
+            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=5, journal_timeout=1)
+        )  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
             troubled.trouble["claim"] = lambda done: group.cancel_scope.cancel() if done else None
-            group.start_soon(executor.execute, campaign)
+            group.start_soon(sender.send, campaign)
         (batch,) = await campaigns.batches(campaign)
         assert (batch.state, batch.error) == (BatchState.PLANNED, "")
         del troubled.trouble["claim"]
         async with anyio.create_task_group() as group:
             group.cancel_scope.cancel()
-            group.start_soon(executor.execute, campaign)
+            group.start_soon(sender.send, campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.PLANNED]
     assert gateway.requests == ()
 

@@ -10,7 +10,7 @@ from support.runs import QUICK, SlowGateway, client_of, quick
 from support.steps import NUMBERS, accepted, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
 from qxt_async import Message
-from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.errors import InvalidNumberError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignCounts, CampaignState, NumberState, PlannedBatch
@@ -37,7 +37,7 @@ async def run(
 ) -> CampaignCounts:
     """Run a campaign with these testers."""
     options: RunOptions = quick(test_numbers=testers, **changes)
-    return await CampaignRunner(_Journal(campaigns), client_of(gateway), options).run(campaign)
+    return await Campaigns(_Journal(campaigns), client_of(gateway)).run(campaign, options)
 
 
 @asynccontextmanager
@@ -245,6 +245,6 @@ async def test_no_test_where_nothing_is_left(store: str) -> None:
     gateway = SimulatedGateway()
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, 3)
-        await CampaignRunner(_Journal(campaigns), client_of(gateway), QUICK).run(campaign)
+        await Campaigns(_Journal(campaigns), client_of(gateway)).run(campaign, QUICK)
         counts = await run(campaigns, gateway, campaign, STRANGER, pause_after_test=True)
         assert (counts.state, len(gateway.sends)) == (CampaignState.DONE, 1)

@@ -16,7 +16,9 @@ from anyio.lowlevel import checkpoint
 from support.cancelling import SECRET, SEED, WAYS, Moments, moments_for, number_run, tasks_alive
 
 from qxt_async import Message, QxtClient, RetryPolicy
-from qxt_async.campaign import BatchSender, CampaignRunner, RunOptions, plan, run_until_signalled
+from qxt_async.campaign import Campaigns, RunOptions
+from qxt_async.campaign.options import CampaignOptions
+from qxt_async.campaign.sender import BatchSender
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
 from qxt_async.models import StatusReport
@@ -57,24 +59,26 @@ async def states_of(journal: Journal, campaign: int) -> dict[str, str]:
 
 
 def _run(journal: Journal, client: QxtClient, campaign: int) -> Awaitable[Any]:
-    return CampaignRunner(journal, client, OPTIONS).run(campaign)
+    return Campaigns(journal, client).run(campaign, OPTIONS)
 
 
 def _run_until_signalled(journal: Journal, client: QxtClient, campaign: int) -> Awaitable[Any]:
-    return run_until_signalled(CampaignRunner(journal, client, OPTIONS), campaign)
+    return Campaigns(journal, client).run_until_signalled(campaign, OPTIONS)
 
 
 async def _execute(journal: Journal, client: QxtClient, campaign: int) -> None:
     await journal.campaigns.start(campaign)
-    executor = BatchSender(journal.campaigns, client, retry=OPTIONS.retry, lease_margin=15.0, journal_timeout=60.0)
+    sender = BatchSender(
+        journal.campaigns, client, CampaignOptions(retry=OPTIONS.retry, lease_margin=15.0, journal_timeout=60.0)
+    )
     for _ in range(4):
-        await executor.execute(campaign)
+        await sender.send(campaign)
 
 
 RUNS: dict[str, Callable[[Journal, QxtClient, int], Awaitable[Any]]] = {
-    "CampaignRunner.run": _run,
-    "run_until_signalled": _run_until_signalled,
-    "BatchSender.execute": _execute,
+    "Campaigns.run": _run,
+    "Campaigns.run_until_signalled": _run_until_signalled,
+    "BatchSender.send": _execute,
 }
 
 
@@ -121,7 +125,7 @@ async def test_campaign_runs(run: str, through: str, way: str, anyio_backend: st
                 assert not taken or max(taken.values()) == 1, "taken twice"
                 assert {states[number] for number in taken} <= {"accepted", "unknown"}, "taken, and not told"
                 assert {number for number, state in states.items() if state == "accepted"} <= taken.keys()
-            assert (await CampaignRunner(journal, client, OPTIONS).run(campaign)).state is CampaignState.DONE
+            assert (await Campaigns(journal, client).run(campaign, OPTIONS)).state is CampaignState.DONE
     await wait_all_tasks_blocked()
     assert tasks_alive(anyio_backend) == before
     moments.check()
@@ -135,7 +139,7 @@ async def test_plans(way: str, anyio_backend: str, store: str) -> None:
         for index in range(moments_of(anyio_backend)):
             numbers = number_run(index, 2000)
             ended = await moments.cancel(
-                way, lambda numbers=numbers: plan(journal, None, numbers, "hello", batch_size=20)
+                way, lambda numbers=numbers: Campaigns(journal).plan(numbers, "hello", batch_size=20)
             )
             # Cancelling ends the waiting, not the writing; what is written in turn comes after it.
             await journal.unsuppress(numbers[:1])

@@ -21,8 +21,7 @@ import httpx
 import pytest
 
 from qxt_async import NO_RETRIES, QxtClient, QxtError, Reply, RetryPolicy
-from qxt_async.campaign.export import export_csv
-from qxt_async.campaign.plan import plan
+from qxt_async.campaign import Campaigns
 from qxt_async.journal import open_journal
 from qxt_async.protocol.pushes import OptOut
 from qxt_async.receiving import PushReceiver
@@ -269,8 +268,8 @@ async def test_nothing_leaks_from_asyncio_in_debug_mode(transport: str, tmp_path
     ):
         await qxt.send(NUMBERS, TEXT)
         await qxt.send_bulk(NUMBERS, TEXT, batch_size=10)
-        planned = await plan(journal, None, [tmp_path / "numbers.csv"], "【Acme】{name}")
-        assert await export_csv(journal, planned.id, exported) == len(NUMBERS)
+        planned = await Campaigns(journal).plan([tmp_path / "numbers.csv"], "【Acme】{name}")
+        assert await Campaigns(journal).export(planned.id, exported) == len(NUMBERS)
         receiver = PushReceiver(
             journal,
             path_secret="pushes",

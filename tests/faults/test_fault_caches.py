@@ -18,7 +18,7 @@ from faults.test_fault_matrix import number_run
 from support.ports import free_port
 
 from qxt_async import QxtClient, RetryPolicy, errors
-from qxt_async.campaign import CampaignRunner
+from qxt_async.campaign import Campaigns
 from qxt_async.journal import open_journal
 from qxt_async.simulator import SimulatedGateway, serve
 
@@ -80,7 +80,7 @@ async def states(call: str, client: QxtClient, numbers: list[str], journal: Path
     if call == "campaign":
         async with open_journal(journal) as opened:
             campaign = await plan(opened, numbers)
-            await CampaignRunner(opened, client, OPTIONS).run(campaign)
+            await Campaigns(opened, client).run(campaign, OPTIONS)
             records, _ = await opened.campaigns.numbers(campaign)
             return {record.number: record.state.value for record in records}
     result: Any

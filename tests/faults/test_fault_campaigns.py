@@ -27,7 +27,7 @@ from support import fault_results as results
 from support.fault_server import DIGEST, FaultServer
 
 from qxt_async import Message, QxtClient, errors
-from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
 
@@ -72,7 +72,7 @@ async def _meet_once(row: Row, journal: Journal, client: QxtClient, server: Faul
         with contextlib.suppress(errors.OutcomeUnknownError):
             await client.send(number_run(10_000 * turn + 1000, 1), "before")
     with marked(row, server):
-        counts = await CampaignRunner(journal, client, OPTIONS).run(campaign)
+        counts = await Campaigns(journal, client).run(campaign, OPTIONS)
     batches = await journal.campaigns.batches(campaign)
     records, _ = await journal.campaigns.numbers(campaign)
     await to_thread.run_sync(server.settle)

@@ -23,7 +23,7 @@ import attrs
 import pytest
 
 from qxt_async import Message, NoValidNumberError, QxtClient
-from qxt_async.campaign import CampaignRunner, RunOptions, plan
+from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import PlannedBatch
 from qxt_async.receiving import DeliveryTracker, PushReceiver
@@ -281,7 +281,7 @@ async def test_row_39_one_phone_in_several_forms(tmp_path: Path) -> None:
             with pytest.raises(NoValidNumberError):
                 await client.send_bulk(numbers, "hello", suppressed=suppressed)
             with pytest.raises(NoValidNumberError):
-                await plan(journal, None, numbers, "hello", number_pattern=r"(86)?1[3-9]\d{9}")
+                await Campaigns(journal).plan(numbers, "hello", number_pattern=r"(86)?1[3-9]\d{9}")
     assert gateway.taken == {f"86{first}": 1, second: 1}
 
 
@@ -322,7 +322,7 @@ def test_row_24_power_cut(tmp_path: Path) -> None:
             batches = [PlannedBatch(Message("hello"), numbers[at : at + 5]) for at in range(0, 60, 5)]
             await journal.campaigns.add(campaign, batches)
             await journal.campaigns.finish(campaign)
-            await CampaignRunner(journal, client, RunOptions(check_balance=False)).run(campaign)
+            await Campaigns(journal, client).run(campaign, RunOptions(check_balance=False))
 
     async def check(folder: Path, reached: frozenset[str]) -> None:
         async with open_journal(folder / "qxt.db") as journal:

@@ -20,7 +20,7 @@ from support.catalogue import take_and_stall
 from support.fault_server import DIGEST, FaultServer, Wire, http, normal, ok_line
 
 from qxt_async import QxtClient, RetryPolicy, UnusableAnswerError
-from qxt_async.campaign import CampaignRunner
+from qxt_async.campaign import Campaigns
 from qxt_async.journal import Journal, open_journal
 
 CALLS = ("send", "send_bulk", "campaign")
@@ -34,7 +34,7 @@ async def accepted(call: str, client: QxtClient, numbers: list[str], journal: Jo
     if call == "send_bulk":
         return len((await client.send_bulk(numbers, "hello", batch_size=1)).accepted)
     campaign = await plan(journal, numbers, size=1)
-    return (await CampaignRunner(journal, client, attrs.evolve(OPTIONS, retry=RetryPolicy(1))).run(campaign)).accepted
+    return (await Campaigns(journal, client).run(campaign, attrs.evolve(OPTIONS, retry=RetryPolicy(1)))).accepted
 
 
 @pytest.mark.anyio
@@ -137,7 +137,7 @@ _CHILD = """
     import json, signal, sys
     import anyio
     from qxt_async import QxtClient
-    from qxt_async.campaign import CampaignRunner, RunOptions
+    from qxt_async.campaign import Campaigns, RunOptions
     from qxt_async.journal import open_journal
 
     base_url, digest, books, journal, backend, transport, call = sys.argv[1:]
@@ -163,7 +163,7 @@ _CHILD = """
 
     async def campaign(client):
         async with open_journal(journal) as opened:
-            await CampaignRunner(opened, client, RunOptions(check_balance=False)).run(1)
+            await Campaigns(opened, client).run(1, RunOptions(check_balance=False))
 
     async def main():
         async with QxtClient(

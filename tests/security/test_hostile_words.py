@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from qxt_async import DeliveryState, PartialAnswerError, QxtClient, Reply, StatusReport
-from qxt_async.campaign.plan import plan
+from qxt_async.campaign import Campaigns
 from qxt_async.cli.program import qxt
 from qxt_async.errors import QxtError
 from qxt_async.journal import open_journal
@@ -38,7 +38,7 @@ async def test_a_database_takes_any_word_as_a_word(store: str, word: str) -> Non
     """Campaigns, columns, notes, reports, replies and searches with it are stored and found; nothing else happens."""
     async with open_journal(store) as journal:
         rows = [{"mobile": NUMBER, word: word}]
-        made = await plan(journal, None, rows, "【Acme】{1}", name=word)
+        made = await Campaigns(journal).plan(rows, "【Acme】{1}", name=word)
         await journal.record_push(
             Push(
                 query=word.encode(),

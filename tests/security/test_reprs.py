@@ -26,13 +26,14 @@ CANARY = "canary-that-must-not-sing"
 HARMLESS = {
     # the gateway's words, masked where they are taken over, and ours
     *("mid", "mids", "bound", "relevant", "keep", "forget", "code", "codes", "error", "reason", "message", "what"),
-    *("state", "report", "report_state", "detail", "retry_after", "warnings", "waiting", "troubles"),
+    *("pause_reason", "state", "report", "report_state", "detail", "retry_after", "warnings", "waiting", "troubles"),
     # places and channels, not people
     *("area", "areas", "city", "port", "extno", "channel", "channel_extension", "user", "base_url", "endpoint"),
     # files, columns and campaigns by name; who gave an order; a note beside a suppressed number
     *(
         "path",
         "column",
+        "extno_column",
         "columns",
         "encoding",
         "sheet",

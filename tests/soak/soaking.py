@@ -31,7 +31,7 @@ import uvicorn
 from anyio import to_thread
 
 from qxt_async import BatchResult, Message, QxtClient, QxtError, RetryPolicy
-from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, PlannedBatch
 from qxt_async.models import StatusReport
@@ -178,7 +178,7 @@ class Soak:
             state = CampaignState.PLANNED
             while state is not CampaignState.DONE:
                 # The gateway pretends not to know the password now and then; somebody runs it again.
-                state = (await CampaignRunner(self._journal, client, OPTIONS).run(campaign)).state
+                state = (await Campaigns(self._journal, client).run(campaign, OPTIONS)).state
             records, _ = await campaigns.numbers(campaign)
             self.told.states.update({record.number: record.state.value for record in records})
             self.told.calls["campaign"] += 1

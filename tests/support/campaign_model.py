@@ -21,7 +21,7 @@ import attrs
 from anyio import to_thread
 
 from qxt_async import BatchResult, Message, QxtClient, RetryPolicy
-from qxt_async.campaign import CampaignRunner, RunOptions
+from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.errors import AccountRefusedError, CampaignStateError, NotSentError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, Claim, NumberState, PlannedBatch
@@ -271,7 +271,7 @@ class World:
         campaigns = Mortal(self.campaigns, requests, after=how == "die after") if dying else self.campaigns
         try:
             async with self._client(concurrency) as client:
-                runner = CampaignRunner(_Journal(campaigns), client, OPTIONS)
+                runner = Campaigns(_Journal(campaigns), client)
                 limit = 1_000_000 if how == "on" or dying else requests
                 await self._run_until(runner, plan, how, limit)
             if not dying:
@@ -286,7 +286,7 @@ class World:
         if dying:
             await self.open()
 
-    async def _run_until(self, runner: CampaignRunner, plan: Plan, how: str, requests: int) -> None:
+    async def _run_until(self, runner: Campaigns, plan: Plan, how: str, requests: int) -> None:
         begin = len(self.gateway.requests)
 
         async def end() -> None:
@@ -313,9 +313,9 @@ class World:
                 self._client(1) as client,
             ):
                 journal.campaigns.database.clock = self.now  # type: ignore[attr-defined]
-                beside = CampaignRunner(journal, client, OPTIONS)
+                beside = Campaigns(journal, client)
                 with anyio.move_on_after(0.1), contextlib.suppress(CampaignStateError):
-                    await beside.run(plan.id)
+                    await beside.run(plan.id, OPTIONS)
 
         async with anyio.create_task_group() as group:
             if how == "two":
@@ -323,7 +323,7 @@ class World:
             watch = anyio.create_task_group()
             async with watch:
                 watch.start_soon(end)
-                counts = await runner.run(plan.id)
+                counts = await runner.run(plan.id, OPTIONS)
                 assert counts.state is not CampaignState.DONE or not (counts.planned or counts.sending)
                 watch.cancel_scope.cancel()
 

@@ -8,7 +8,7 @@ import anyio
 import attrs
 
 from qxt_async import QxtClient, RetryPolicy
-from qxt_async.campaign import CampaignRunner, RunOptions, run_until_signalled
+from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import open_journal
 
 OPTIONS = RunOptions(
@@ -27,8 +27,8 @@ async def main(path: str, campaign: int, url: str, rate: float, journal_timeout:
         QxtClient("user", "password", base_url=url, timeout=1.0, max_request_rate=rate) as client,
     ):
         print("running", flush=True)
-        counts = await run_until_signalled(
-            CampaignRunner(journal, client, attrs.evolve(OPTIONS, journal_timeout=journal_timeout)), campaign
+        counts = await Campaigns(journal, client).run_until_signalled(
+            campaign, attrs.evolve(OPTIONS, journal_timeout=journal_timeout)
         )
         print(counts.state if counts is not None else "cut short", flush=True)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Literal, assert_type
 
 import httpx
 
 import qxt_async as qxt
-from qxt_async import protocol, transports
+from qxt_async import campaign, protocol, transports
+from qxt_async.journal import Journal
 
 
 def numbers() -> Iterator[str]:
@@ -200,6 +202,34 @@ def failing_journal(error: qxt.JournalError | qxt.CampaignError | qxt.DeliveryTi
         assert_type((error.numbers, error.credits), tuple[int, int])
     elif isinstance(error, qxt.DeliveryTimeoutError):
         assert_type((error.mid, error.masked_number, error.timeout), tuple[str, str, float])
+
+
+async def campaigns(journal: Journal, client: qxt.QxtClient) -> None:
+    """Plan, run, order, read and export campaigns."""
+    campaigns = campaign.Campaigns(journal, client)
+    plan = await campaigns.plan([Path("a.xlsx"), Path("b.txt")], "【Acme】Dear {name} …", substitute=True)
+    assert_type(plan, campaign.CampaignPlan)
+    window = campaign.SendWindow.parse("08:00-21:00")
+    options = campaign.RunOptions(min_balance=1000, window=window, on_progress=progressed)
+    counts = await campaigns.run(plan.id, options)
+    assert_type(counts, campaign.CampaignCounts)
+    assert_type(await campaigns.run_until_signalled(plan.id), campaign.CampaignCounts | None)
+    readers = campaign.Campaigns(journal)
+    assert_type(await readers.pause(plan.id, "lunch", actor="ann"), bool)
+    quote = await readers.preview_resend(plan.id, campaign.BatchState.FAILED)
+    assert_type(
+        await readers.resend(plan.id, campaign.BatchState.FAILED, expected=quote, actor="ann"), campaign.ResendQuote
+    )
+    assert_type((await readers.pending_work(plan.id)).sending, bool)
+    assert_type(await readers.export(plan.id, "numbers.parquet", format="parquet"), int)
+    assert_type(await readers.report(plan.id, "report.html", language="zh"), campaign.ReportData)
+    async for records in readers.numbers(plan.id):
+        assert_type(records[0].state, campaign.NumberState)
+
+
+def progressed(progress: campaign.RunProgress) -> None:
+    """A callback."""
+    assert_type(progress.counts.accepted, int)
 
 
 assert_type(qxt.__version__, str)

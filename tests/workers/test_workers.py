@@ -17,7 +17,9 @@ from support.processes import plan
 from support.steps import accepted, claimed
 
 from qxt_async import BatchResult, QxtClient, RetryPolicy, SubmitFailedError
-from qxt_async.campaign import AttemptOutcome, AttemptResult, BatchSender, RunOptions, SendWindow
+from qxt_async.campaign import RunOptions, SendWindow
+from qxt_async.campaign.guard import Guard
+from qxt_async.campaign.sender import AttemptOutcome, AttemptResult, BatchSender
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -32,7 +34,6 @@ from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 from qxt_async.workers import CampaignWorker, WorkerOptions, require_postgres, run_on_workers
 from qxt_async.workers.engine import BATCHES, SEND, UPKEEP, Engine
-from qxt_async.workers.guarding import Guard
 
 pytestmark = pytest.mark.anyio
 
@@ -54,6 +55,11 @@ class Setting:
     async def plan(self, count: int = 100, size: int = 10) -> int:
         """A planned campaign."""
         return await plan(self.journal, NUMBERS[:count], size)
+
+    async def running(self) -> list[int]:
+        """The campaigns that are running."""
+        found = await self.journal.campaigns.all()
+        return [one.id for one in found if one.state is CampaignState.RUNNING]
 
     async def state(self, campaign: int) -> tuple[CampaignState, str]:
         """A campaign's state, with the reason."""
@@ -403,10 +409,11 @@ async def test_a_pause_that_the_journal_refuses_is_tried_again(
     campaigns = setting.journal.campaigns
     await campaigns.start(campaign)
     async with QxtClient("user", "password", base_url=setting.url) as client:
-        engine: Any = None
-        guard = Guard(campaigns, engine, client, attrs.evolve(OPTIONS, max_consecutive_failures=1, check_balance=False))
+        guard = Guard(
+            campaigns, client, attrs.evolve(OPTIONS, max_consecutive_failures=1, check_balance=False), setting.running
+        )
         failed = BatchResult(0, ("1",), acceptances=(), failed=("1",), unknown=(), error=SubmitFailedError(("999",), 1))
-        guard.account(campaign).failures.record(failed)
+        guard.health(campaign).record(failed)
         with monkeypatch.context() as refusing:
             refusing.setattr(CampaignStore, "pause", refused)
             with pytest.raises(JournalUnavailableError):
@@ -450,9 +457,9 @@ async def test_a_campaign_whose_gateway_stays_away_is_paused(setting: Setting) -
 async def test_two_that_do_not_get_through_hold_all_back(setting: Setting) -> None:
     """Or one refusal with a time; one that gets through begins the count anew."""
     campaign = await setting.plan()
-    away = AttemptResult(fate=AttemptOutcome.NOT_SENT, numbers=(), error=NotSentError("refused"), delay=600.0)
+    away = AttemptResult(outcome=AttemptOutcome.NOT_SENT, numbers=(), error=NotSentError("refused"), delay=600.0)
     later = attrs.evolve(away, error=ThrottledError(429, 600.0))
-    fine = AttemptResult(fate=AttemptOutcome.SETTLED, numbers=())
+    fine = AttemptResult(outcome=AttemptOutcome.SETTLED, numbers=())
     async with QxtClient("user", "password", base_url=setting.url) as client:
         for executions, held in (
             ([away], False),
@@ -461,11 +468,10 @@ async def test_two_that_do_not_get_through_hold_all_back(setting: Setting) -> No
             ([away, fine, away, away], True),
             ([later], True),
         ):
-            engine: Any = None
-            guard = Guard(setting.journal.campaigns, engine, client, OPTIONS)
-            for execution in executions:
-                await guard.account_for(campaign, execution)
-            assert (guard.held_for > 0) is held
+            guard = Guard(setting.journal.campaigns, client, OPTIONS, setting.running)
+            for attempt in executions:
+                await guard.act_on(campaign, attempt)
+            assert (guard.held()[0] > 0) is held
 
 
 async def test_the_balance_is_asked_every_so_many_batches(setting: Setting) -> None:
@@ -473,8 +479,7 @@ async def test_the_balance_is_asked_every_so_many_batches(setting: Setting) -> N
     campaign = await setting.plan()
     asked: list[int] = []
     async with QxtClient("user", "password", base_url=setting.url) as client:
-        engine: Any = None
-        guard = Guard(setting.journal.campaigns, engine, client, attrs.evolve(OPTIONS, balance_every=3))
+        guard = Guard(setting.journal.campaigns, client, attrs.evolve(OPTIONS, balance_every=3), setting.running)
         for batch in range(1, 10):
             before = len(setting.gateway.requests)
             assert await guard.admits(campaign)
@@ -635,9 +640,9 @@ async def test_a_refusal_of_one_campaign_leaves_the_others(setting: Setting, mon
         if number == other:
             both.set()
             raise CampaignNotFoundError(number)
-        return AttemptResult(fate=AttemptOutcome.REFUSED, numbers=(), error=InvalidTextError("no text for them"))
+        return AttemptResult(outcome=AttemptOutcome.REFUSED, numbers=(), error=InvalidTextError("no text for them"))
 
-    monkeypatch.setattr(BatchSender, "execute", execute)
+    monkeypatch.setattr(BatchSender, "send", execute)
     async with setting.working():
         counts = await run_on_workers(setting.journal, campaign, WATCHING)
         await both.wait()
@@ -649,16 +654,16 @@ async def test_a_journal_that_refuses_is_asked_again(
     setting: Setting, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The engine is not told of it: it has the same database. The batch stays with the worker, which tries again."""
-    execute, refused = BatchSender.execute, False
+    execute, refused = BatchSender.send, False
 
-    async def refuse_once(executor: BatchSender, *which: Any, **options: Any) -> AttemptResult | None:
+    async def refuse_once(sender: BatchSender, *which: Any, **options: Any) -> AttemptResult | None:
         nonlocal refused
         if not refused:
             refused = True
             raise JournalUnavailableError("the database is away")
-        return await execute(executor, *which, **options)
+        return await execute(sender, *which, **options)
 
-    monkeypatch.setattr(BatchSender, "execute", refuse_once)
+    monkeypatch.setattr(BatchSender, "send", refuse_once)
     campaign = await setting.plan(20)
     async with setting.working():
         counts = await run_on_workers(setting.journal, campaign, WATCHING)

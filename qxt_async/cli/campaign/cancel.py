@@ -16,10 +16,11 @@ __all__ = ["command"]
 @journal_option
 def command(campaign: int, reason: str, journal: str) -> None:
     """Send nothing more of a campaign; what is under way is finished. `qxt campaign resume` takes it back."""
+    from qxt_async.campaign import Campaigns
 
     async def cancel() -> None:
         async with existing(journal) as opened:
-            await opened.campaigns.cancel(campaign, reason, actor=ordered_by())
+            await Campaigns(opened).cancel(campaign, reason, actor=ordered_by())
 
     anyio.run(cancel)
     click.echo(f"campaign {campaign} is cancelled")

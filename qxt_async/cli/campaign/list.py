@@ -8,13 +8,13 @@ import anyio
 import attrs
 import click
 
-from qxt_async.cli.campaign.shared import existing, journal_option, look
+from qxt_async.cli.campaign.shared import existing, journal_option
 from qxt_async.cli.display import aligned, json_line
 from qxt_async.cli.feed import plain
 from qxt_async.cli.options import as_json
 
 if TYPE_CHECKING:
-    from qxt_async.journal.campaigns import CampaignStore
+    from qxt_async.campaign import Campaigns
     from qxt_async.journal.records import Campaign
 
 __all__ = ["command"]
@@ -31,10 +31,12 @@ def command(journal: str, as_json: bool) -> None:
 
     With --json one line for each: {"id", "name", "state", "reason", "created_at", "numbers", "batches", "credits"}.
     """
+    from qxt_async.campaign import Campaigns
 
     async def read() -> list[tuple[Campaign, str]]:
         async with existing(journal) as opened:
-            return [await _described(opened.campaigns, campaign) for campaign in await opened.campaigns.all()]
+            campaigns = Campaigns(opened)
+            return [await _described(campaigns, campaign) for campaign in await campaigns.list()]
 
     campaigns = anyio.run(read)
     if as_json:
@@ -56,14 +58,14 @@ def command(journal: str, as_json: bool) -> None:
         click.echo(line)
 
 
-async def _described(campaigns: CampaignStore, campaign: Campaign) -> tuple[Campaign, str]:
+async def _described(campaigns: Campaigns, campaign: Campaign) -> tuple[Campaign, str]:
     """A campaign in its current state, and that state in a word for people."""
     from qxt_async.campaign.state import current_state
     from qxt_async.journal.records import CampaignState
 
     if campaign.state not in {CampaignState.RUNNING, CampaignState.PAUSED}:
         return campaign, campaign.state.value
-    now = await look(campaigns, campaign.id, campaigns.pending_work)
+    now = await campaigns.pending_work(campaign.id)
     state = current_state(now)
     if state is CampaignState.RUNNING:
         return campaign, "sending" if now.sending else "unfinished"

@@ -16,10 +16,11 @@ __all__ = ["command"]
 @journal_option
 def command(campaign: int, reason: str, journal: str) -> None:
     """Let no further batch begin, in any process; what is under way is finished."""
+    from qxt_async.campaign import Campaigns
 
     async def pause() -> bool:
         async with existing(journal) as opened:
-            return await opened.campaigns.pause(campaign, reason, actor=ordered_by())
+            return await Campaigns(opened).pause(campaign, reason, actor=ordered_by())
 
     was_running = anyio.run(pause)
     click.echo(f"campaign {campaign} is paused" if was_running else f"campaign {campaign} was not running")

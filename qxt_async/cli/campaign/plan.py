@@ -80,7 +80,7 @@ def command(
     "duplicates", "suppressed", "faulty", "balance", "enough", "warnings": […]}.
     """
     from qxt_async import QxtClient
-    from qxt_async.campaign import plan
+    from qxt_async.campaign import Campaigns
     from qxt_async.cli.screening import read_suppressed
     from qxt_async.files import TableFile
     from qxt_async.journal import open_journal
@@ -95,9 +95,7 @@ def command(
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(open_journal(journal))
             client = await stack.enter_async_context(QxtClient.from_env()) if ask else None
-            return await plan(
-                opened,
-                client,
+            return await Campaigns(opened, client).plan(
                 sources,
                 text,
                 name=name,
@@ -105,7 +103,7 @@ def command(
                 extno_column=extno_column,
                 addseqno=addseqno,
                 suppressed=left_out,
-                substitute_characters=substitute,
+                substitute=substitute,
                 literal=literal,
                 skip_faulty=skip_faulty,
                 on_progress=show,

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
-from qxt_async.cli.campaign.shared import STDOUT, existing, id_argument, journal_option, refuse_overwriting
+from qxt_async.cli.campaign.shared import (
+    STDOUT,
+    existing,
+    id_argument,
+    journal_option,
+    output_target,
+    refuse_overwriting,
+)
 from qxt_async.cli.options import force_option
 
 if TYPE_CHECKING:
@@ -28,21 +35,18 @@ def command(campaign: int, output: str | None, lang: str, zone: str, force: bool
 
     A file that is there already is replaced only with --force.
     """
-    from qxt_async.campaign.report import render_report, report_data, write_report
+    from qxt_async.campaign import Campaigns
 
     path = output or f"campaign-{campaign}.html"
     language: Language = "zh" if lang == "zh" else "en"
 
     async def write() -> None:
         async with existing(journal) as opened:
-            if path == STDOUT:
-                page = render_report(await report_data(opened, campaign), language=language, time_zone=zone)
-                click.echo(page.encode(), nl=False)
-                return
-            await opened.campaigns.get(campaign)
+            campaigns = Campaigns(opened)
+            await campaigns.get(campaign)
             if not force:
                 refuse_overwriting(path)
-            await write_report(opened, campaign, path, language=language, time_zone=zone)
+            await campaigns.report(campaign, output_target(path), language=language, time_zone=zone)
 
     try:
         anyio.run(write)

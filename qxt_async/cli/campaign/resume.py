@@ -70,17 +70,19 @@ def command(
 
 def _order_resend(campaign: int, journal: str, states: Sequence[str], *, yes: bool) -> None:
     """Show what would be sent again, have it confirmed, and order it; what has no numbers is left out."""
+    from qxt_async.campaign import Campaigns
     from qxt_async.journal.records import BatchState
 
     async def preview() -> dict[BatchState, ResendQuote]:
         async with existing(journal) as opened:
-            found = {state: await opened.campaigns.preview_resend(campaign, state) for state in map(BatchState, states)}
+            campaigns = Campaigns(opened)
+            found = {state: await campaigns.preview_resend(campaign, state) for state in map(BatchState, states)}
         return {state: resend for state, resend in found.items() if resend.numbers}
 
     async def order() -> None:
         async with existing(journal) as opened:
             for state, found in expected.items():
-                await opened.campaigns.resend(campaign, state, expected=found, actor=ordered_by())
+                await Campaigns(opened).resend(campaign, state, expected=found, actor=ordered_by())
 
     expected = anyio.run(preview)
     if not expected:
@@ -95,14 +97,17 @@ def _order_resend(campaign: int, journal: str, states: Sequence[str], *, yes: bo
 
 
 async def _is_on_workers(campaign: int, journal: str) -> bool:
+    from qxt_async.campaign import Campaigns
+
     async with existing(journal) as opened:
-        return (await opened.campaigns.get(campaign)).on_workers
+        return (await Campaigns(opened).get(campaign)).on_workers
 
 
 async def _resume(campaign: int, journal: str) -> None:
+    from qxt_async.campaign import Campaigns
     from qxt_async.journal.records import CampaignState
 
     async with existing(journal) as opened:
-        found = await opened.campaigns.get(campaign)
+        found = await Campaigns(opened).get(campaign)
         if found.state in {CampaignState.PAUSED, CampaignState.CANCELLED}:
-            await opened.campaigns.resume(campaign, actor=ordered_by())
+            await Campaigns(opened).resume(campaign, actor=ordered_by())

@@ -42,7 +42,7 @@ sending_options = all_of(
 async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bool, verbose: bool) -> None:
     """Run a campaign, show how far it is, and end the command with its exit code."""
     from qxt_async import QxtClient
-    from qxt_async.campaign import CampaignRunner, RunOptions, SendWindow
+    from qxt_async.campaign import Campaigns, RunOptions, SendWindow
 
     window = SendWindow.parse(options["window"], options["zone"]) if options["window"] else None
     client = QxtClient.from_env(
@@ -65,8 +65,8 @@ async def send(campaign: int, journal: str, options: dict[str, Any], as_json: bo
                 show_deliveries=True,
                 actor=ordered_by(),
             )
-            runner = CampaignRunner(opened, client, run_options)
-            signals = await run_stoppable(lambda: runner.run(campaign), runner.stop)
+            campaigns = Campaigns(opened, client)
+            signals = await run_stoppable(lambda: campaigns.run(campaign, run_options), campaigns.stop)
         counts = await print_state(opened, campaign, as_json=as_json)
     finish(campaign, counts, *signals[:1])
 

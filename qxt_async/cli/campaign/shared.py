@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, cast
 
 import click
 
@@ -15,13 +16,13 @@ from qxt_async.cli.program import ExitCode, FailedError
 from qxt_async.runtime.words import plural
 
 if TYPE_CHECKING:
+    import io
     import signal
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
 
     from qxt_async.journal import Journal
-    from qxt_async.journal.campaigns import CampaignStore
-    from qxt_async.journal.records import Campaign, CampaignCounts, DeliveryCounts, PendingWork
+    from qxt_async.journal.records import Campaign, CampaignCounts, DeliveryCounts
 
 __all__ = [
     "STDOUT",
@@ -30,15 +31,13 @@ __all__ = [
     "finish",
     "id_argument",
     "journal_option",
-    "look",
     "ordered_by",
+    "output_target",
     "print_state",
     "refuse_overwriting",
 ]
 
 STDOUT = "-"
-
-Look = TypeVar("Look", "CampaignCounts", "PendingWork")
 
 id_argument = click.argument("campaign", metavar="ID", type=click.IntRange(min=1))
 
@@ -46,6 +45,14 @@ id_argument = click.argument("campaign", metavar="ID", type=click.IntRange(min=1
 def ordered_by() -> str:
     """Who sits at the keyboard, for the record."""
     return os.environ.get("USER") or os.environ.get("USERNAME") or ""
+
+
+def output_target(path: str) -> str | TextIO:
+    """The path, or for ``-`` standard output as a stream of UTF-8."""
+    if path != STDOUT:
+        return path
+    cast("io.TextIOWrapper", sys.stdout).reconfigure(encoding="utf-8", newline="")
+    return sys.stdout
 
 
 def refuse_overwriting(path: str) -> None:
@@ -85,27 +92,15 @@ def count_values(campaign: int, counts: CampaignCounts, deliveries: DeliveryCoun
     }
 
 
-async def look(campaigns: CampaignStore, campaign: int, read: Callable[[int], Awaitable[Look]]) -> Look:
-    """Read how far a campaign is; what a dead process had under way counts as unknown once its lease ran out.
-
-    Args:
-        campaigns: the journal's operations.
-        campaign: which.
-        read: one of these operations.
-    """
-    now = await read(campaign)
-    if now.sending and await campaigns.expire_leases(campaign):
-        now = await read(campaign)
-    return now
-
-
 async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> CampaignCounts:
     """Print how far a campaign is, on stdout."""
+    from qxt_async.campaign import Campaigns
     from qxt_async.journal.records import BatchState
 
-    counts = await look(journal.campaigns, campaign, journal.campaigns.counts)
-    found = await journal.campaigns.get(campaign)
-    deliveries = await journal.campaigns.deliveries(campaign)
+    campaigns = Campaigns(journal)
+    counts = await campaigns.counts(campaign)
+    found = await campaigns.get(campaign)
+    deliveries = await campaigns.deliveries(campaign)
     if as_json:
         click.echo(json_line(count_values(campaign, counts, deliveries)))
         return counts
@@ -118,7 +113,7 @@ async def print_state(journal: Journal, campaign: int, *, as_json: bool) -> Camp
     if reported:
         rows += [("delivered", deliveries.delivered), ("not delivered", reported - deliveries.delivered)]
     rows.append(("credits", counts.credits))
-    under_way = await journal.campaigns.batches(campaign, state=BatchState.SENDING)
+    under_way = await campaigns.batches(campaign, state=BatchState.SENDING)
     begun = [batch.claimed_at for batch in under_way if batch.claimed_at is not None]
     print_table(rows, footer=_headline(found, counts, begun))
     return counts

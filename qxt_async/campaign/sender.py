@@ -1,0 +1,251 @@
+"""One batch of a campaign, from its claim to its recorded outcome.
+
+The order of the steps prevents a second send: the batch is committed as *sending*, then its request begins, then its
+outcome is recorded with the attempt's token, until the journal takes it. Wherever this ends, the journal is right or on
+the safe side: when the lease of a *sending* batch runs out it becomes *unknown*, never *planned*.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import random
+import secrets
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+import anyio
+import attrs
+
+from qxt_async.errors import (
+    AccountRefusedError,
+    InvalidRequestError,
+    JournalBusyError,
+    JournalUnavailableError,
+    NotSentError,
+    QxtError,
+)
+from qxt_async.models import repr_count
+from qxt_async.runtime.clocks import boottime
+from qxt_async.runtime.tasks import run_in_own_task
+from qxt_async.sending.attempts import ClaimedBatch
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from qxt_async.campaign.options import CampaignOptions
+    from qxt_async.client import QxtClient
+    from qxt_async.journal.campaigns import CampaignStore
+    from qxt_async.journal.records import Claim
+    from qxt_async.models import BatchResult
+
+__all__ = ["AttemptOutcome", "AttemptResult", "BatchSender"]
+
+logger = logging.getLogger("qxt_async")
+
+_FIRST_WAIT: Final = 0.05
+_LONGEST_WAIT: Final = 5.0
+
+
+class AttemptOutcome(enum.StrEnum):
+    """How an attempt ended."""
+
+    SETTLED = "settled"
+    NOT_SENT = "not-sent"
+    GIVEN_UP = "given-up"
+    REFUSED = "refused"
+
+
+@attrs.frozen(kw_only=True)
+class AttemptResult:
+    """How the attempt to send a batch ended.
+
+    Attributes:
+        outcome: *settled*: the batch has its outcome. *not sent*: provably; it is planned again. *given up*: the same,
+            because it was no longer wanted or too late. *refused*: every batch would be; it is planned again.
+        numbers: the numbers of the batch; none if nothing was claimed.
+        error: the error of the request, ``None`` if there was none.
+        delay: seconds before the batch is claimed again, for *not sent*.
+    """
+
+    outcome: AttemptOutcome
+    numbers: tuple[str, ...] = attrs.field(default=(), repr=repr_count)
+    error: QxtError | None = None
+    delay: float = 0.0
+
+
+@attrs.define
+class _Attempt:
+    """What is known of an attempt while it lasts.
+
+    Attributes:
+        campaign, batch: what to claim: this batch, or the next one if ``None``.
+        wanted: asked right before the claim: whether the batch is still to be sent.
+        on_result: called with the outcome of the request.
+        token: of the claim.
+        dropped: it was no longer wanted.
+        claim: the batch, once it is claimed.
+        result: the outcome of the request, once there is one.
+    """
+
+    campaign: int
+    batch: int | None
+    wanted: Callable[[], bool]
+    on_result: Callable[[BatchResult], None]
+    token: str = attrs.field(factory=lambda: secrets.token_hex(16))
+    dropped: bool = False
+    claim: Claim | None = None
+    result: BatchResult | None = None
+
+    def tell(self, result: BatchResult) -> None:
+        self.result = result
+        self.on_result(result)
+
+
+class BatchSender:
+    """Sends batches of campaigns, one per call; any number of calls may run at the same time.
+
+    Args:
+        store: the journal's campaigns.
+        client: sends; its timeout, its concurrency and its rate limit hold.
+        options: see `CampaignOptions`.
+
+    Attributes:
+        alive: tokens of the attempts that run here.
+        unwritten: outcomes that the journal refuses at the moment. Nothing is claimed while there are any.
+        lost: an outcome could not be recorded within `CampaignOptions.journal_timeout`.
+    """
+
+    def __init__(self, store: CampaignStore, client: QxtClient, options: CampaignOptions) -> None:
+        self._store = store
+        self._client = client
+        self._options = options
+        self._unclear: dict[str, int] = {}
+        self.alive: set[str] = set()
+        self.unwritten = 0
+        self.lost = False
+
+    async def send(
+        self,
+        campaign: int,
+        *,
+        batch: int | None = None,
+        wanted: Callable[[], bool] = lambda: True,
+        on_result: Callable[[BatchResult], None] = lambda _: None,
+    ) -> AttemptResult | None:
+        """Claim the next batch, or this one, send it, and record its outcome.
+
+        Args:
+            campaign: its id.
+            batch: this one and no other.
+            wanted: asked right before the claim, which may be later: whether the batch is still to be sent.
+            on_result: called with the outcome of the request at once, before it is recorded.
+
+        Returns:
+            How the attempt ended; ``None`` if there was nothing to claim.
+
+        Raises:
+            JournalUnavailableError, JournalBusyError: the journal refuses. If it refused the claim, nothing was sent;
+                if it refused the outcome, the batch becomes unknown when its lease runs out.
+
+        Cancelling: an answer that was received is recorded, and what provably was not sent is planned again. If the
+        journal does not take that at once, the batch becomes unknown.
+        """
+        attempt = _Attempt(campaign, batch, wanted, on_result)
+        self.alive.add(attempt.token)
+        try:
+            return await run_in_own_task(partial(self._send, attempt))
+        finally:
+            self.alive.discard(attempt.token)
+
+    async def _send(self, attempt: _Attempt) -> AttemptResult | None:
+        # Claims whose commit is in doubt were not followed by a request: their batches are planned again.
+        for token, campaign in tuple(self._unclear.items()):
+            await self._store.disclaim(campaign, token)
+            self._unclear.pop(token, None)
+        try:
+            await self._client.send_recorded(partial(self._claim, attempt), on_result=attempt.tell)
+        except InvalidRequestError as error:
+            if attempt.claim is None:
+                raise
+            # This client cannot send the batch as it is, nor any other of its kind.
+            await self._insist(partial(self._store.release, attempt.claim, error))
+            return AttemptResult(outcome=AttemptOutcome.REFUSED, numbers=attempt.claim.numbers, error=error)
+        except anyio.get_cancelled_exc_class():
+            if attempt.claim is not None:
+                await self._record(attempt.claim, attempt.result, given_up=True)
+            raise
+        if attempt.dropped:
+            return AttemptResult(outcome=AttemptOutcome.GIVEN_UP)
+        if attempt.claim is None:
+            return None
+        late = boottime() >= attempt.claim.since + self._options.lease_margin
+        return await self._record(attempt.claim, attempt.result, given_up=late)
+
+    async def _claim(self, attempt: _Attempt) -> ClaimedBatch | None:
+        attempt.dropped = bool(self.unwritten) or not attempt.wanted()
+        if attempt.dropped:
+            return None
+        margin = self._options.lease_margin
+        lease = self._client.timeout + margin
+        # A committed claim that is not known here would be a batch that nobody sends or releases.
+        with anyio.CancelScope(shield=True):
+            try:
+                attempt.claim = await self._store.claim(
+                    attempt.campaign, token=attempt.token, lease=lease, batch=attempt.batch
+                )
+            except JournalUnavailableError:
+                self._unclear[attempt.token] = attempt.campaign
+                raise
+        claim = attempt.claim
+        return None if claim is None else ClaimedBatch(claim.message, claim.numbers, until=claim.since + margin)
+
+    async def _record(self, claim: Claim, result: BatchResult | None, *, given_up: bool) -> AttemptResult:
+        error = None if result is None else result.error
+        delay = 0.0
+        if result is None or not result.attempts or (given_up and isinstance(error, NotSentError)):
+            # There was no request: it was cancelled, or too late after a stop or a long wait for a connection. The
+            # batch is claimed anew, so that numbers that opt out meanwhile are left out.
+            outcome, error = AttemptOutcome.GIVEN_UP, None
+            write = partial(self._store.release, claim, None)
+        elif isinstance(error, NotSentError):
+            attempts = self._options.retry.attempts
+            outcome = AttemptOutcome.NOT_SENT if claim.unsent + 1 < attempts else AttemptOutcome.SETTLED
+            delay = self._options.retry.delay(claim.unsent + 1, error, random.random)
+            write = partial(self._store.release, claim, error, delay=delay, attempts=attempts)
+        elif isinstance(error, AccountRefusedError):
+            outcome = AttemptOutcome.REFUSED
+            write = partial(self._store.release, claim, error)
+        else:
+            outcome = AttemptOutcome.SETTLED
+            write = partial(self._store.settle, claim, result)
+        await self._insist(write)
+        return AttemptResult(outcome=outcome, numbers=claim.numbers, error=error, delay=delay)
+
+    async def _insist(self, write: Callable[[], Awaitable[bool]]) -> None:
+        """Write until the journal takes it. Cancelling ends the wait between two tries, but not a try."""
+        began = time.monotonic()
+        wait = _FIRST_WAIT
+        refused = False
+        try:
+            while not await self._try(write, last=time.monotonic() - began >= self._options.journal_timeout):
+                self.unwritten += not refused
+                refused = True
+                await anyio.sleep(wait)
+                wait = min(2 * wait, _LONGEST_WAIT)
+        finally:
+            self.unwritten -= refused
+
+    async def _try(self, write: Callable[[], Awaitable[bool]], *, last: bool) -> bool:
+        taken = False
+        with anyio.CancelScope(shield=True):
+            try:
+                await write()
+                taken = True
+            except (JournalUnavailableError, JournalBusyError) as error:
+                if last:
+                    self.lost = True
+                    raise
+                logger.warning("the journal does not take an outcome, trying again: %s", error)
+        return taken
