@@ -180,14 +180,14 @@ class CampaignWorker:
             seconds, _ = self._guard.held()
             if seconds > 0:
                 await self._guard.rest(seconds)
-                continue
-            try:
-                if await self._try_to_send(batch):
-                    return
-            except (JournalUnavailableError, JournalBusyError) as error:
-                # Ending the job would fail, too: the engine has the same database.
-                logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
-            await anyio.sleep(_REST)
+            else:
+                try:
+                    if await self._try_to_send(batch):
+                        return
+                except (JournalUnavailableError, JournalBusyError) as error:
+                    # Ending the job would fail, too: the engine has the same database.
+                    logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
+                await anyio.sleep(_REST)
 
     async def _try_to_send(self, batch: int) -> bool:
         """Whether the job is done; if not, the batch could not be begun yet."""
