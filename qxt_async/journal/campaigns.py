@@ -45,11 +45,12 @@ __all__ = ["CampaignStore"]
 
 
 class CampaignStore:
-    """The operations on campaigns: ``journal.campaigns``.
+    """The operations on campaigns: ``journal.campaigns``, which `Campaigns` makes public.
 
-    All raise `JournalUnavailableError` when the database refuses, `JournalClosedError` when the journal is not open,
-    and `CampaignNotFoundError` when there is no such campaign. Cancelling an operation that writes ends the waiting,
-    not the writing.
+    Where `Campaigns` has a method of the same name, arguments and errors are described there. All raise
+    `JournalUnavailableError` when the database refuses, `JournalClosedError` when the journal is not open, and
+    `CampaignNotFoundError` when there is no such campaign. Cancelling an operation that writes ends the waiting, not
+    the writing.
 
     Args:
         database: where the campaigns are stored.
@@ -99,11 +100,7 @@ class CampaignStore:
         return await self.database.write(work)
 
     async def discard(self, campaign: int) -> None:
-        """Delete a plan and everything that belongs to it.
-
-        Raises:
-            CampaignStateError: sending has begun, or it was paused or cancelled: such a campaign is kept.
-        """
+        """Delete a plan and everything that belongs to it."""
         await self.database.write(partial(planning.discard, campaign=campaign))
 
     # --- reading ------------------------------------------------------------------------------------------------
@@ -212,42 +209,19 @@ class CampaignStore:
         return await self.database.write(order)
 
     async def start(self, campaign: int, *, actor: str = "", on_workers: bool = False) -> Campaign:
-        """Let it be sent: *planned*, *paused*, *done* with something left → *running*.
-
-        Args:
-            campaign: which.
-            actor: who requests it.
-            on_workers: whether workers send it, and not the caller: `Campaign.on_workers`.
-
-        Raises:
-            CampaignStateError: it is being planned, or cancelled (then `resume` it).
-        """
+        """Let it be sent: *planned*, *paused*, *done* with something left → *running*."""
         return (await self._order(campaign, states.started, "", actor, on_workers=on_workers))[0]
 
     async def pause(self, campaign: int, reason: str, *, actor: str = "") -> bool:
-        """*running* → *paused*: after the commit no process claims another batch.
-
-        Returns:
-            Whether it was running.
-        """
+        """*running* → *paused*: after the commit no process claims another batch. Returns whether it was running."""
         return (await self._order(campaign, states.paused, reason, actor))[1]
 
     async def resume(self, campaign: int, *, actor: str = "") -> Campaign:
-        """*paused* or *cancelled* → *running*. A runner that waits goes on; without one, it has to be run.
-
-        Raises:
-            CampaignStateError: it is neither, nor running.
-        """
+        """*paused* or *cancelled* → *running*."""
         return (await self._order(campaign, states.resumed, "", actor))[0]
 
     async def cancel(self, campaign: int, reason: str = "", *, actor: str = "") -> Campaign:
-        """→ *cancelled*: planned batches are not sent, unless it is resumed.
-
-        Unknown numbers that were planned again are unknown again, and stay so if it is resumed.
-
-        Raises:
-            CampaignStateError: it is being planned, or done.
-        """
+        """→ *cancelled*: planned batches are not sent, unless it is resumed."""
         return (await self._order(campaign, states.cancelled, reason, actor))[0]
 
     async def complete(self, campaign: int) -> bool:
@@ -259,31 +233,13 @@ class CampaignStore:
         return await self.database.write(partial(states.complete, campaign=campaign))
 
     async def preview_resend(self, campaign: int, state: BatchState) -> records.ResendQuote:
-        """What `resend` would send again.
-
-        Args:
-            campaign: which.
-            state: ``BatchState.UNKNOWN`` or ``BatchState.FAILED``.
-        """
+        """What `resend` would send again."""
         return await self.database.read(partial(resending.preview, campaign=campaign, state=state))
 
     async def resend(
         self, campaign: int, state: BatchState, *, expected: records.ResendQuote, actor: str
     ) -> records.ResendQuote:
-        """Plan new batches for all numbers in this state. The batches before stay as they are.
-
-        The campaign is *paused* then and has to be run, unless it is running.
-
-        Args:
-            campaign: which.
-            state: as for `preview_resend`.
-            expected: what was shown and confirmed.
-            actor: who requests it.
-
-        Raises:
-            ConfirmationRequiredError: it differs from `expected` by now; nothing was planned.
-            CampaignStateError: it is being planned, or cancelled.
-        """
+        """Plan new batches for all numbers in this state. The batches before stay as they are."""
         work = partial(resending.resend, campaign=campaign, state=state, expected=expected, actor=actor)
         return await self.database.write(work)
 
@@ -388,13 +344,5 @@ class CampaignStore:
     # --- reconciling --------------------------------------------------------------------------------------------
 
     async def reconcile(self, campaign: int, *, deadline: float | None = None) -> records.Reconciliation:
-        """Read the reports that came since the last time, and bind unknown batches to their mids.
-
-        The rule is in `journal.evidence`. What reports prove for other campaigns is written, too.
-
-        Args:
-            campaign: the one whose batches are counted in the result.
-            deadline: seconds after an attempt by which its reports should have come; what is unknown then is marked
-                *overdue*, once.
-        """
+        """Bind unknown batches, of all campaigns, to the mids of new reports; the rule is in `journal.evidence`."""
         return await reconciling.reconcile(self.database, campaign, deadline)
