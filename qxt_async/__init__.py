@@ -49,13 +49,11 @@ if TYPE_CHECKING:  # the public names, as type checkers read them
     from qxt_async.models import BulkResult as BulkResult
     from qxt_async.models import DeliveryState as DeliveryState
     from qxt_async.models import InvalidNumber as InvalidNumber
-    from qxt_async.models import Message as Message
     from qxt_async.models import Numbers as Numbers
     from qxt_async.models import Progress as Progress
     from qxt_async.models import Reply as Reply
     from qxt_async.models import SentBatch as SentBatch
     from qxt_async.models import StatusReport as StatusReport
-    from qxt_async.sending.bulk import BulkOptions as BulkOptions
     from qxt_async.sending.bulk import BulkStream as BulkStream
     from qxt_async.sending.retry import NO_RETRIES as NO_RETRIES
     from qxt_async.sending.retry import RetryPolicy as RetryPolicy
@@ -78,10 +76,10 @@ __getattr__, __dir__, __all__ = lazy_names(
             UnusableAnswerError
         """,
         "models": """
-            Acceptance Balance BatchResult BulkResult DeliveryState InvalidNumber Message Numbers Progress Reply
+            Acceptance Balance BatchResult BulkResult DeliveryState InvalidNumber Numbers Progress Reply
             SentBatch StatusReport
         """,
-        "sending.bulk": "BulkOptions BulkStream",
+        "sending.bulk": "BulkStream",
         "sending.retry": "NO_RETRIES RetryPolicy",
     },
 )

@@ -1,45 +1,39 @@
-"""`QxtClient`: one account, one pool, one rate limit, however many tasks use it."""
+"""`QxtClient`: one account, with the connections and rate limits that all its tasks share."""
 
 from __future__ import annotations
 
+import copy
 import os
-import random
 import time
-from collections.abc import Callable, Collection, Container
-from typing import TYPE_CHECKING, Any, Self, Unpack, cast
+from typing import TYPE_CHECKING, Self, cast
 
-import anyio
-
-from qxt_async.errors import (
-    ClientStateError,
-    InsufficientBalanceError,
-    InvalidConfigurationError,
-    InvalidRequestError,
-    NotSentError,
-    QxtError,
-)
-from qxt_async.models import Message, SentBatch
-from qxt_async.protocol.answers import parse_balance
-from qxt_async.protocol.numbers import MOBILE_PATTERN, Deduplicator, NumberFilter, is_mobile
-from qxt_async.protocol.requests import MAX_NUMBERS, Credentials, balance_form, join, send_form
-from qxt_async.protocol.texts import segments, substitute
-from qxt_async.protocol.validation import checked_address, checked_method, checked_seconds
+from qxt_async.errors import InsufficientBalanceError, QxtError
+from qxt_async.models import SentBatch
+from qxt_async.protocol.numbers import MOBILE_PATTERN, Deduplicator, NumberFilter
+from qxt_async.protocol.requests import MAX_NUMBERS, balance_form, join, send_form
+from qxt_async.protocol.texts import segments
+from qxt_async.protocol.texts import substitute as substitute_characters
+from qxt_async.protocol.validation import checked_count, checked_method, checked_seconds, read_account
 from qxt_async.runtime.secret import Secret
-from qxt_async.sending.attempts import BatchSend, ClaimedBatch, Dispatcher, read_status, stopped_error
+from qxt_async.sending.balance import ask_balance
+from qxt_async.sending.batch_send import BatchSend, SendOptions
 from qxt_async.sending.batching import Batches
-from qxt_async.sending.bulk import BulkOptions, BulkStream
+from qxt_async.sending.bulk import BulkStream
+from qxt_async.sending.claimed import ClaimedSender
+from qxt_async.sending.dispatcher import Dispatcher
 from qxt_async.sending.rate_limit import RateLimiter
-from qxt_async.sending.retry import NO_RETRIES, RetryPolicy
-from qxt_async.transports import Exchange, open_transport
+from qxt_async.sending.retry import RetryPolicy
+from qxt_async.sending.screening import count_numbers, filter_few
+from qxt_async.transports import open_transport
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping
     from types import TracebackType
 
     from qxt_async.models import Balance, BatchResult, BulkResult, Progress
     from qxt_async.protocol.requests import FormTemplate, Method
     from qxt_async.sending.batching import NumberSource
-    from qxt_async.transports import AnyTransport
+    from qxt_async.transports import AnyHttpClient, AnyTransport
 
 __all__ = ["QxtClient"]
 
@@ -47,45 +41,48 @@ _MIN_BATCH = 10  # PROTOCOL 1.4: what marketing channels ask for
 
 
 class QxtClient:
-    """A client for one account of a QXT gateway. Works on asyncio and on trio.
+    """A client for one account of a QXT gateway. It works on asyncio and on trio.
 
-    Use it as an async context manager, or call `aclose` at the end. One client serves any number of tasks of one
-    event loop, the first that it is used in; in any other it raises `ClientStateError`.
+    Use it as an async context manager, or call `aclose` at the end. Any number of tasks can use one client. It belongs
+    to the event loop in which it is first used; in another one it raises `ClientStateError`.
 
     Args:
-        user: login name.
-        password: the password; its md5 is made here (PROTOCOL 1). Leave it out if you give `password_md5`.
-        base_url: address of the gateway, such as ``http://HOST:PORT/qxt``. There is no default.
-        password_md5: the digest instead of the password: 32 hexadecimal digits.
-        method: ``POST``, or ``GET``, which has room for about 600 numbers and leaves the digest in the logs of
-            whatever stands between (PROTOCOL 1.1).
-        max_concurrency: requests in flight at most, and connections.
-        max_rate: numbers a second at most, ``None`` for no limit.
-        max_request_rate: requests a second at most, ``None`` for no limit.
-        timeout: seconds that one request may take in all, from asking for a connection to the end of the answer.
-        connect_timeout: seconds until a connection has to stand.
-        retry: what to try again and when; see `RetryPolicy`.
-        channel_digits: digits of extension that the channel has already, which count towards the limit of 20.
-        number_pattern: regular expression for a valid number.
-        trust_env: use ``HTTP_PROXY`` and its like from the environment; ignored by default.
-        reuse_connections: use a connection for more than one request. ``False`` costs a connection a request, and is
-            for a server or proxy that sends answers that nobody asked for; see the page on transports.
-        transport: ``None`` for httpx; ``"aiohttp"`` or ``"httpx2"`` (extras of these names); your own
-            ``httpx.AsyncClient`` or ``aiohttp.ClientSession``, which stay yours to close and need room for
-            `max_concurrency` connections; an httpx transport such as ``ASGITransport``; or a `Transport`.
-        treat_429_as_unknown: HTTP 429 leaves the numbers unknown. Without it they were not taken, and are sent again
-            when the server says. Set it if what stands between answers 429 also for what it has passed on.
+        user: the login name. What is not given of `user`, `password`, `password_md5` and `base_url` comes from the
+            environment: ``QXT_USER``, ``QXT_PASSWORD`` or ``QXT_PASSWORD_MD5``, ``QXT_BASE_URL``.
+        password: the password. The gateway gets its md5 (PROTOCOL 1).
+        base_url: the gateway's address, such as ``http://HOST:PORT/qxt``.
+        password_md5: the md5 of the password instead of the password: 32 hexadecimal digits.
+        method: ``POST``; or ``GET``, which has room for about 600 numbers, and puts the digest into the logs of each
+            server on the way (PROTOCOL 1.1).
+        max_concurrency: the largest number of requests in flight, and of connections.
+        max_rate: the most numbers per second; ``None`` for no limit.
+        max_request_rate: the most requests per second; ``None`` for no limit.
+        timeout: seconds for a whole request, from the wait for a connection to the end of the answer.
+        connect_timeout: seconds until a connection has to be there.
+        retry: when to try again; a `RetryPolicy` with its defaults if ``None``.
+        channel_digits: digits of extension that the channel has already; they count towards the limit of 20.
+        number_pattern: the regular expression of a valid number.
+        trust_env: use the proxies of the environment, such as ``HTTP_PROXY``; by default they are ignored.
+        reuse_connections: use a connection for more than one request. ``False`` opens a connection for each request; it
+            is for a server or proxy that sends answers that nobody asked for, see the page on transports.
+        http_client: your own ``httpx.AsyncClient``, ``httpx2.AsyncClient`` or ``aiohttp.ClientSession``. You close it,
+            and it needs room for `max_concurrency` connections.
+        transport: ``"httpx"`` (the default), ``"httpx2"`` or ``"aiohttp"`` (extras of these names); a transport of
+            httpx or httpx2, such as ``ASGITransport``; or a `Transport`. You close what you give.
+        treat_429_as_unknown: numbers of a request that is answered with HTTP 429 are unknown. By default such a request
+            counts as not sent, and is sent again when the server says. Set it if a server on the way may answer 429 to
+            a request that it has passed on.
 
     Raises:
-        InvalidConfigurationError: an argument cannot work; the message says which and why.
+        InvalidConfigurationError: an argument is missing or cannot work; the message says which one and why.
     """
 
     def __init__(
         self,
-        user: str,
+        user: str | None = None,
         password: str | None = None,
         *,
-        base_url: str,
+        base_url: str | None = None,
         password_md5: str | None = None,
         method: Method = "POST",
         max_concurrency: int = 8,
@@ -98,100 +95,162 @@ class QxtClient:
         number_pattern: str = MOBILE_PATTERN,
         trust_env: bool = False,
         reuse_connections: bool = True,
+        http_client: AnyHttpClient | None = None,
         transport: AnyTransport | None = None,
         treat_429_as_unknown: bool = False,
     ) -> None:
-        plain, digest = password and Secret.of(password), password_md5 and Secret.of(password_md5)
-        del password, password_md5  # a traceback shows what is left in this frame
-        if (plain is None) == (digest is None):
-            raise InvalidConfigurationError("give either password or password_md5")
-        if digest is not None:
-            self._credentials = Credentials.from_digest(user, digest)
-        else:
-            self._credentials = Credentials.from_password(user, plain or "")
-        self._base_url = checked_address(base_url)
-        if max_concurrency < 1:
-            raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
+        secret, digest = Secret.of_optional(password), Secret.of_optional(password_md5)
+        del password, password_md5  # a traceback shows the local variables
+        self._credentials, address = read_account(
+            Secret(os.environ), user=user, password=secret, password_md5=digest, base_url=base_url
+        )
         self._method: Method = checked_method(method)
         self._timeout = checked_seconds("timeout", timeout)
-        checked_seconds("connect_timeout", connect_timeout)
-        self._max_concurrency = max_concurrency
         self._retry = retry or RetryPolicy()
         self._channel_digits = channel_digits
         self._number_pattern = NumberFilter(number_pattern).pattern
-        opened, self._owns_transport = open_transport(
+        rate_limiter = RateLimiter(max_request_rate=max_request_rate, max_rate=max_rate)
+        opened, owns_transport = open_transport(
             transport,
-            max_concurrency=max_concurrency,
-            connect_timeout=connect_timeout,
+            http_client,
+            max_concurrency=checked_count("max_concurrency", max_concurrency),
+            connect_timeout=checked_seconds("connect_timeout", connect_timeout),
             trust_env=trust_env,
-            plain_http=self._base_url.startswith("http:"),
+            plain_http=address.startswith("http:"),
             reuse_connections=reuse_connections,
         )
         self._dispatcher = Dispatcher(
             opened,
-            self._base_url,
-            anyio.Semaphore(max_concurrency, fast_acquire=True),
-            RateLimiter(max_request_rate=max_request_rate, max_rate=max_rate),
+            address,
+            owns_transport=owns_transport,
+            max_concurrency=max_concurrency,
+            rate_limiter=rate_limiter,
             treat_429_as_unknown=treat_429_as_unknown,
         )
-        # A few batches are recorded while all connections are at work, or each of those would lie idle for as long as a
-        # commit takes; not more, since what is recorded and not sent when the process dies is unknown.
-        self._recording = anyio.Semaphore(max_concurrency + max_concurrency // 4, fast_acquire=True)
+        self._owns_connections = True
+
+    @classmethod
+    def from_env(
+        cls,
+        environ: Mapping[str, str] | None = None,
+        *,
+        user: str | None = None,
+        password: str | None = None,
+        base_url: str | None = None,
+        password_md5: str | None = None,
+        method: Method = "POST",
+        max_concurrency: int = 8,
+        max_rate: float | None = None,
+        max_request_rate: float | None = None,
+        timeout: float = 30.0,
+        connect_timeout: float = 10.0,
+        retry: RetryPolicy | None = None,
+        channel_digits: int = 0,
+        number_pattern: str = MOBILE_PATTERN,
+        trust_env: bool = False,
+        reuse_connections: bool = True,
+        http_client: AnyHttpClient | None = None,
+        transport: AnyTransport | None = None,
+        treat_429_as_unknown: bool = False,
+    ) -> Self:
+        """Make a client from ``QXT_USER``, ``QXT_PASSWORD`` or ``QXT_PASSWORD_MD5``, and ``QXT_BASE_URL``.
+
+        `environ` has these; it is ``os.environ`` if ``None``. The other arguments are those of `QxtClient`.
+
+        Raises:
+            InvalidConfigurationError: an argument is missing or cannot work; the message says which one and why.
+        """
+        # A traceback shows the local variables.
+        found: Secret[Mapping[str, str]] = Secret(os.environ if environ is None else environ)
+        secret, digest = Secret.of_optional(password), Secret.of_optional(password_md5)
+        del environ, password, password_md5
+        credentials, address = read_account(found, user=user, password=secret, password_md5=digest, base_url=base_url)
+        return cls(
+            credentials.user,
+            password_md5=cast("str", credentials.digest),  # stays a `Secret`
+            base_url=address,
+            method=method,
+            max_concurrency=max_concurrency,
+            max_rate=max_rate,
+            max_request_rate=max_request_rate,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            retry=retry,
+            channel_digits=channel_digits,
+            number_pattern=number_pattern,
+            trust_env=trust_env,
+            reuse_connections=reuse_connections,
+            http_client=http_client,
+            transport=transport,
+            treat_429_as_unknown=treat_429_as_unknown,
+        )
+
+    def with_options(
+        self,
+        *,
+        method: Method | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        number_pattern: str | None = None,
+    ) -> Self:
+        """Make a client with other options that shares the connections, the concurrency and the rate limits.
+
+        Closing the new client does nothing: the connections belong to this one. When this client is closed, both are.
+
+        The arguments are those of `QxtClient`; ``None`` keeps the option of this client.
+
+        Raises:
+            InvalidConfigurationError: an option cannot work.
+            ClientStateError: the client is closed.
+        """
+        self._dispatcher.check_open()
+        derived = copy.copy(self)
+        derived._owns_connections = False
+        derived._method = self._method if method is None else checked_method(method)
+        derived._timeout = self._timeout if timeout is None else checked_seconds("timeout", timeout)
+        derived._retry = self._retry if retry is None else retry
+        derived._number_pattern = NumberFilter(number_pattern or self._number_pattern).pattern
+        return derived
 
     @property
     def user(self) -> str:
-        """The account's login name."""
+        """The login name of the account."""
         return self._credentials.user
 
     @property
     def max_concurrency(self) -> int:
-        """Requests in flight at most."""
-        return self._max_concurrency
+        """The largest number of requests in flight."""
+        return self._dispatcher.max_concurrency
 
     @property
     def number_pattern(self) -> str:
-        """What a number has to match."""
+        """The regular expression of a valid number."""
         return self._number_pattern
 
     @property
     def timeout(self) -> float:
-        """Seconds that one request may take in all."""
+        """Seconds for a whole request."""
         return self._timeout
 
-    @classmethod
-    def from_env(cls, *, environ: Mapping[str, str] = os.environ, **options: Any) -> Self:
-        """Make a client from ``QXT_USER``, ``QXT_PASSWORD`` (or ``QXT_PASSWORD_MD5``) and ``QXT_BASE_URL``.
-
-        Args:
-            environ: where to read them.
-            options: further arguments of `QxtClient`; they win over the environment.
+    def claimed_sender(self) -> ClaimedSender:
+        """Make what `qxt_async.campaign` sends its batches with. Not for other uses.
 
         Raises:
-            InvalidConfigurationError: one is missing; the message names it.
+            ClientStateError: the client is closed.
         """
-        # Of the environment and of what is given nothing is left in this frame that shows a password.
-        found, environ = Secret(environ), {}
-        for name in ("password", "password_md5"):
-            if options.get(name) is not None:
-                options[name] = Secret.of(options[name])
-        user = options.pop("user", None) or found.reveal().get("QXT_USER")
-        base_url = options.pop("base_url", None) or found.reveal().get("QXT_BASE_URL")
-        if not user:
-            raise InvalidConfigurationError("set QXT_USER in the environment")
-        if not base_url:
-            raise InvalidConfigurationError("set QXT_BASE_URL in the environment, such as http://HOST:PORT/qxt")
-        if options.get("password") is None and options.get("password_md5") is None:
-            # An empty variable is as good as none; a digest wins, since it is what is sent.
-            name = "password_md5" if found.reveal().get("QXT_PASSWORD_MD5") else "password"
-            if not found.reveal().get(f"QXT_{name.upper()}"):
-                raise InvalidConfigurationError("set QXT_PASSWORD or QXT_PASSWORD_MD5 in the environment")
-            options[name] = Secret(found.reveal()[f"QXT_{name.upper()}"])
-        return cls(user, base_url=base_url, **options)
+        self._dispatcher.check_open()
+        return ClaimedSender(
+            self._dispatcher,
+            self._credentials,
+            channel_digits=self._channel_digits,
+            method=self._method,
+            timeout=self._timeout,
+        )
 
     def __repr__(self) -> str:
-        if not hasattr(self, "_base_url"):  # in a traceback out of its constructor
+        if not hasattr(self, "_dispatcher"):  # in a traceback out of its constructor
             return "<QxtClient, not made>"
-        return f"<QxtClient {self._credentials.user!r} at {self._base_url}>"
+        return f"<QxtClient {self._credentials.user!r} at {self._dispatcher.base_url}>"
 
     async def __aenter__(self) -> Self:
         return self
@@ -202,60 +261,38 @@ class QxtClient:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections, unless the transport is the caller's. May be called more than once.
+        """Close the connections, except those of an `http_client` or transport that you gave. It may be called twice.
 
-        What waits for its turn then, for a place, a rate limit or its next attempt, is not sent, and fails as such.
+        Requests that wait then, for a connection, a rate limit or their next attempt, are not sent, and fail as such.
         """
-        if not self._dispatcher.closed:
-            if self._owns_transport:
-                self._dispatcher.bind()
-            self._dispatcher.closed = True
-            if self._owns_transport:
-                await self._dispatcher.transport.aclose()
+        if self._owns_connections:
+            await self._dispatcher.aclose()
 
     async def balance(self, *, timeout: float | None = None) -> Balance:
         """Ask for the balance (PROTOCOL 3).
 
+        Args:
+            timeout: for this call instead of the client's, in seconds.
+
         Returns:
-            Messages left.
+            The messages that are left.
 
         Raises:
-            AuthenticationError: the account is not accepted.
-            NotSentError: the gateway could not be reached; asking again is safe, and was tried as `retry` says.
-            OutcomeUnknownError: no answer, or none that can be understood. Asking again is safe too.
+            AuthenticationError: the gateway does not accept the account.
+            NotSentError: the gateway could not be reached, in all attempts that `retry` allows.
+            OutcomeUnknownError: there was no answer, or not an answer of a gateway.
+            ClientStateError: the client is closed.
 
-        Cancelling is safe at any time.
+        It is safe to cancel it, and to ask again.
         """
-        self._check_open()
         self._dispatcher.bind()
-        form = balance_form(self._credentials)
-        limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
-        attempt = 0
-        while True:
-            attempt += 1
-            try:
-                return await self._ask_balance(form, limit)
-            except NotSentError as error:
-                if attempt >= self._retry.attempts or self._dispatcher.closed:
-                    raise
-                await anyio.sleep(self._retry.delay(attempt, error, random.random))
-
-    async def _ask_balance(self, form: FormTemplate, timeout: float) -> Balance:
-        request = form.request(b"", method=self._method, base_url=self._base_url)
-        exchange = Exchange(request, self._base_url, lambda _: True, timeout=timeout)
-        async with self._dispatcher.slots:
-            await self._dispatcher.rate_limiter.wait(0)
-            stopped = await self._dispatcher.exchange(exchange)
-        if exchange.body is None:
-            raise stopped_error(exchange, stopped)
-        if (refused := read_status(exchange)) is not None and refused.error is not None:
-            raise refused.error
-        return parse_balance(exchange.body)
+        options = self._options(balance_form(self._credentials), None, timeout, None)
+        return await ask_balance(self._dispatcher, options)
 
     async def send(
         self,
         numbers: str | Iterable[str],
-        text: str | Message,
+        text: str,
         *,
         extno: str | None = None,
         addseqno: bool = False,
@@ -267,103 +304,58 @@ class QxtClient:
         retry: RetryPolicy | None = None,
         on_result: Callable[[BatchResult], None] | None = None,
     ) -> SentBatch:
-        """Send one text to one number or up to 1000, in one request (PROTOCOL 1).
+        """Send one text to one number, or to up to 1000, in one request (PROTOCOL 1).
 
         Args:
             numbers: one number, or an iterable of them. Invalid, repeated and suppressed ones are left out.
-            text: the text, or a `Message`.
-            extno: extension number, digits.
-            addseqno: see `Message`.
-            suppressed: phones to leave out, as 11 digits (what `phones.canonical` gives).
-            substitute: replace the usual characters outside GBK (`texts.SUBSTITUTIONS`) instead of refusing.
-            check_balance: ask for the balance first (an empty account takes texts and delivers nothing, PROTOCOL 2.2).
+            text: the text.
+            extno: extension number, digits; the gateway appends it to the channel's number.
+            addseqno: let the gateway split a long text on channels without long messages, and number the parts.
+            suppressed: phones to leave out, as 11 digits (what `numbers.canonical` returns).
+            substitute: replace common characters that GBK does not have (`texts.SUBSTITUTIONS`) instead of refusing.
+            check_balance: ask for the balance first. With an empty account, a gateway accepts texts and delivers none
+                (PROTOCOL 2.2).
             method: for this call instead of the client's.
-            timeout: likewise.
+            timeout: likewise, in seconds.
             retry: likewise.
-            on_result: told the outcome when it is settled, even if this call is being cancelled then.
+            on_result: called with the outcome as soon as it is known, also when this call is being cancelled.
 
         Returns:
-            What became of the numbers, if anything was accepted; `SentBatch.mid` is the message id.
+            The outcome, if anything was accepted; its `mid` is the message id.
 
         Raises:
-            InvalidRequestError: the text, the numbers or the extension number cannot be sent. No I/O was done.
+            InvalidRequestError: the text, the numbers or the extension number cannot be sent; nothing was sent.
             InsufficientBalanceError: with `check_balance`; nothing was sent.
-            RefusedError: nothing was accepted, the gateway said no.
-            NotSentError: nothing was accepted, and it provably never left, after the attempts that `retry` allows.
-            OutcomeUnknownError: nothing was accepted, some may have arrived. Do not simply send again.
+            RefusedError: nothing was accepted: the gateway refused.
+            NotSentError: nothing was accepted: the request was certainly not sent, in all attempts that `retry` allows.
+            OutcomeUnknownError: nothing was accepted, and some numbers may have been sent. Do not just send again.
+            ClientStateError: the client is closed.
 
-        The error's `result` has the outcome number by number.
+        The `result` of these errors has the outcome of each number.
 
-        Cancelling: if the answer is there the outcome is settled, otherwise it is unknown, or not sent if the body
-        had not begun to leave; `on_result` is told which.
+        Cancelling: if the answer is there, the outcome is known. Otherwise it is unknown; or not sent, if the body had
+        not begun to leave. `on_result` gets it.
         """
-        self._check_open()
         self._dispatcher.bind()
-        message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
-        form = send_form(self._credentials, message, channel_digits=self._channel_digits)
-        clean, number_filter = self._screened(numbers, suppressed)
-        chosen = self._method if method is None else checked_method(method)
-        limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
-        if chosen == "GET" or len(clean) > MAX_NUMBERS:
-            form.request(join(clean), method=chosen, base_url=self._base_url)  # refused before any I/O
+        form = self._send_form(text, substitute=substitute, extno=extno, addseqno=addseqno)
+        options = self._options(form, method, timeout, retry)
+        clean, number_filter = filter_few(numbers, self._number_pattern, suppressed)
+        if options.method == "GET" or len(clean) > MAX_NUMBERS:
+            form.check_url(self._dispatcher.base_url, join(clean))  # too many numbers are refused by `join`
         if check_balance:
-            await self._check_balance(len(clean), message)
-        order = BatchSend(0, clean, form, chosen, limit, retry or self._retry, on_result, number_filter=number_filter)
-        result = await order.execute(self._dispatcher)
+            await self._check_balance(len(clean), options.form.text, addseqno=addseqno)
+        batch = BatchSend(0, clean, options, on_result, number_filter=number_filter)
+        result = await batch.execute(self._dispatcher)
         if isinstance(result, SentBatch):
             return result
         error = cast("QxtError", result.error)  # never None where nothing was accepted
         error.result = result
         raise error
 
-    async def send_recorded(
-        self, take: Callable[[], Awaitable[ClaimedBatch | None]], *, on_result: Callable[[BatchResult], None]
-    ) -> BatchResult | None:
-        """Send a batch that has to be on record before it leaves: one request, never repeated, nothing left out.
-
-        Args:
-            take: called when the rate limit allows another request and there is a connection to use, or is about to be
-                (a quarter of `max_concurrency` is taken ahead); it records the batch and returns it.
-                ``None`` if there is nothing to send.
-            on_result: told the outcome when it is settled, even if this call is being cancelled then.
-
-        Returns:
-            What became of it, whatever that is; ``None`` if there was nothing to send. ``attempts`` is 0 if it waited
-            for more than a second, after it was recorded, for a connection to use: it was not sent, record it anew.
-
-        Raises:
-            InvalidRequestError: the batch cannot be sent as it is. No I/O was done; `on_result` was not told, or told
-                that it was not sent.
-
-        Cancelling: as for `send`.
-        """
-        self._check_open()
-        self._dispatcher.bind()
-        async with self._recording:
-            async with self._dispatcher.rate_limiter.turn() as spend:
-                batch = await take()
-                if batch is None:
-                    return None
-                spend(len(batch.numbers))
-                turn = anyio.current_time()
-            form = send_form(self._credentials, batch.message, channel_digits=self._channel_digits)
-            order = BatchSend(
-                0,
-                batch.numbers,
-                form,
-                self._method,
-                self._timeout,
-                NO_RETRIES,
-                on_result,
-                until=batch.until,
-                turn=turn,
-            )
-            return await order.execute(self._dispatcher)
-
     def stream_bulk(
         self,
         numbers: NumberSource,
-        text: str | Message,
+        text: str,
         *,
         extno: str | None = None,
         addseqno: bool = False,
@@ -380,94 +372,122 @@ class QxtClient:
         on_result: Callable[[BatchResult], None] | None = None,
         on_progress: Callable[[Progress], None] | None = None,
     ) -> BulkStream:
-        """Send one text to any number of numbers, and get the batches as they are settled, in constant memory.
+        """Send one text to any number of numbers, and get each batch when its outcome is known, in constant memory.
 
         ``async with client.stream_bulk(…) as batches: async for batch in batches: …``
 
         Args:
-            numbers: any iterable or async iterable; it is read no faster than its batches are sent.
-            text: the text, or a `Message`.
-            extno: extension number, digits.
-            addseqno: see `Message`.
-            deduplicate: leave out the numbers of phones that came before. What was met is remembered: about 7 bytes a
+            numbers: an iterable or async iterable. It is read no faster than its batches are sent.
+            text: the text.
+            extno: extension number, digits; the gateway appends it to the channel's number.
+            addseqno: let the gateway split a long text on channels without long messages, and number the parts.
+            deduplicate: leave out the numbers of phones that came before. They are remembered: about 7 bytes for each
                 number with the extra ``compact``, 56 without.
-            suppressed: phones to leave out, as 11 digits (what `phones.canonical` gives).
-            substitute: replace the usual characters outside GBK instead of refusing.
-            batch_size: numbers in a request at most.
-            min_batch: numbers in a request at least, if the total allows (PROTOCOL 1.4).
-            max_concurrency: batches of this send in flight at most; never more than the client's.
+            suppressed: phones to leave out, as 11 digits (what `numbers.canonical` returns).
+            substitute: replace common characters that GBK does not have instead of refusing them.
+            batch_size: the most numbers in a request.
+            min_batch: the fewest numbers in a request, if the total allows it (PROTOCOL 1.4).
+            max_concurrency: the most batches of this send in flight; never more than the client's.
             method: for this call instead of the client's.
-            timeout: likewise.
+            timeout: likewise, in seconds.
             retry: likewise.
-            keep_invalid: keep what was invalid in ``batches.number_filter.invalid``, not only count it.
-            on_result: told each outcome when it is settled, even if the send is being cancelled then.
-            on_progress: told how far the send is, after each batch.
+            keep_invalid: keep the invalid numbers in ``batches.number_filter.invalid``; by default they are counted.
+            on_result: called with each outcome as soon as it is known, also when the send is being cancelled.
+            on_progress: called after each batch.
 
         Returns:
             A `BulkStream`. Failed and unknown batches are values, not exceptions.
 
         Raises:
-            InvalidRequestError: at once, before any I/O: text, extension number or options cannot work.
-            AccountRefusedError, UnexpectedStatusError: from the iteration, after all settled batches: one batch met
-                what every batch would meet (password, extension number; HTTP 403). No further batch was begun.
+            InvalidRequestError: at once: the text, the extension number or an option cannot work; nothing was sent.
+            ClientStateError: at once: the client is closed.
+            AccountRefusedError, UnexpectedStatusError: from the iteration, after all other results: a batch met what
+                every batch would meet (password, extension number; HTTP 403). No further batch was begun.
             BulkStoppedError: likewise, when `numbers`, `on_result` or `on_progress` raised.
         """
-        self._check_open()
-        message = _message(text, extno=extno, addseqno=addseqno, substitute_characters=substitute)
-        form = send_form(self._credentials, message, channel_digits=self._channel_digits)
-        chosen = self._method if method is None else checked_method(method)
-        limit = self._timeout if timeout is None else checked_seconds("timeout", timeout)
-        number_filter = self._number_filter(deduplicate=deduplicate, suppressed=suppressed, keep_invalid=keep_invalid)
+        self._dispatcher.check_open()
+        form = self._send_form(text, substitute=substitute, extno=extno, addseqno=addseqno)
+        options = self._options(form, method, timeout, retry)
+        seen = Deduplicator(self._number_pattern) if deduplicate else None
+        number_filter = NumberFilter(self._number_pattern, seen=seen, suppressed=suppressed, keep_invalid=keep_invalid)
         batches = Batches(numbers, number_filter, size=batch_size, minimum=min(min_batch, batch_size))
-        if self._number_pattern == MOBILE_PATTERN:
-            # A GET that is too long for its URL would fail in every batch: better before the first.
-            full = b",".join([b"0" * 11] * batch_size)
-            form.request(full, method=chosen, base_url=self._base_url)
-        concurrency = self._max_concurrency if max_concurrency is None else min(max_concurrency, self._max_concurrency)
-        if concurrency < 1:
-            raise InvalidConfigurationError(f"max_concurrency is {max_concurrency}: at least 1")
-
-        def order(index: int, batch: Sequence[str], told: Callable[[BatchResult], None]) -> BatchSend:
-            return BatchSend(index, batch, form, chosen, limit, retry or self._retry, told)
-
+        if options.method == "GET" and self._number_pattern == MOBILE_PATTERN:
+            # A GET with a URL that is too long would fail in every batch, so it is refused before the first one.
+            options.form.check_url(self._dispatcher.base_url, b",".join([b"0" * 11] * batch_size))
+        concurrency = self._dispatcher.max_concurrency
+        if max_concurrency is not None:
+            concurrency = min(checked_count("max_concurrency", max_concurrency), concurrency)
         return BulkStream(
-            batches, self._dispatcher, order, concurrency=concurrency, on_result=on_result, on_progress=on_progress
+            batches,
+            self._dispatcher,
+            options,
+            concurrency=concurrency,
+            on_result=on_result,
+            on_progress=on_progress,
         )
 
     async def send_bulk(
         self,
         numbers: NumberSource,
-        text: str | Message,
+        text: str,
         *,
+        extno: str | None = None,
+        addseqno: bool = False,
+        deduplicate: bool = True,
+        suppressed: Container[str] = (),
+        substitute: bool = False,
         check_balance: bool = False,
-        **options: Unpack[BulkOptions],
+        batch_size: int = MAX_NUMBERS,
+        min_batch: int = _MIN_BATCH,
+        max_concurrency: int | None = None,
+        method: Method | None = None,
+        timeout: float | None = None,
+        retry: RetryPolicy | None = None,
+        keep_invalid: bool = True,
+        on_result: Callable[[BatchResult], None] | None = None,
+        on_progress: Callable[[Progress], None] | None = None,
     ) -> BulkResult:
         """Send one text to any number of numbers, and get all results at the end.
 
-        Args:
-            numbers: any iterable or async iterable; it is read no faster than its batches are sent.
-            text: the text, or a `Message`.
-            check_balance: count segments and numbers first and ask whether the balance suffices (PROTOCOL 2.2). The
-                numbers have to be a collection then (a list, a set), since they are read twice.
-            options: those of `stream_bulk`.
+        The arguments are those of `stream_bulk`. With `check_balance`, the segments and numbers are counted first, and
+        the gateway is asked whether the balance suffices (PROTOCOL 2.2); the numbers have to be a collection then (a
+        list, a set), since they are read twice. The result has the invalid numbers, unless `keep_invalid` is ``False``.
 
         Returns:
-            What became of all numbers; failed and unknown ones are in it, see `BulkResult.raise_for_failures`.
+            The outcome of all numbers. Failed and unknown ones are in it, see `BulkResult.raise_for_failures`.
 
         Raises:
-            InvalidRequestError: nothing can be sent this way, or no number is valid. No I/O was done.
+            InvalidRequestError: nothing can be sent this way, or no number is valid; nothing was sent.
             InsufficientBalanceError: with `check_balance`; nothing was sent.
-            AccountRefusedError, UnexpectedStatusError, BulkStoppedError: the send stopped early; the
-                error's `result` has what was settled before, and in `unsent` what was read from the source and not
-                sent.
+            AccountRefusedError, UnexpectedStatusError, BulkStoppedError: the send stopped early. The
+                `result` of the error has the batches that were sent before, and in `unsent` the numbers that were read
+                from the source and not sent.
+            ClientStateError: the client is closed.
 
-        Cancelling: no new batch is begun, those under way are given up, and `on_result` is told what became of each.
+        Cancelling: no new batch is begun, the batches in flight are cancelled, and `on_result` gets each outcome.
         """
         began = time.perf_counter()
-        options.setdefault("keep_invalid", True)
-        stream = self.stream_bulk(numbers, text, **options)
+        stream = self.stream_bulk(
+            numbers,
+            text,
+            extno=extno,
+            addseqno=addseqno,
+            deduplicate=deduplicate,
+            suppressed=suppressed,
+            substitute=substitute,
+            batch_size=batch_size,
+            min_batch=min_batch,
+            max_concurrency=max_concurrency,
+            method=method,
+            timeout=timeout,
+            retry=retry,
+            keep_invalid=keep_invalid,
+            on_result=on_result,
+            on_progress=on_progress,
+        )
         if check_balance:
-            await self._check_bulk_balance(numbers, text, options)
+            count = count_numbers(numbers, self._number_pattern, suppressed, deduplicate=deduplicate)
+            await self._check_balance(count, substitute_characters(text) if substitute else text, addseqno=addseqno)
         results: list[BatchResult] = []
         try:
             async with stream:
@@ -480,65 +500,28 @@ class QxtClient:
             raise stream.number_filter.nothing_left()
         return stream.result(results, time.perf_counter() - began)
 
-    async def _check_bulk_balance(self, numbers: NumberSource, text: str | Message, options: BulkOptions) -> None:
-        if not isinstance(numbers, Collection):
-            raise InvalidRequestError(
-                "check_balance reads the numbers twice: pass a list or a set, or ask balance() yourself"
-            )
-        suppressed: Container[str] = options.get("suppressed", ())
-        number_filter = self._number_filter(
-            deduplicate=options.get("deduplicate", True), suppressed=suppressed, keep_invalid=False
+    def _send_form(self, text: str, *, substitute: bool, extno: str | None, addseqno: bool) -> FormTemplate:
+        return send_form(
+            self._credentials,
+            substitute_characters(text) if substitute else text,
+            extno=extno,
+            addseqno=addseqno,
+            channel_digits=self._channel_digits,
         )
-        count = len(number_filter.filter(list(numbers)))
-        if not count:
-            raise number_filter.nothing_left()
-        message = _message(
-            text,
-            extno=options.get("extno"),
-            addseqno=options.get("addseqno", False),
-            substitute_characters=options.get("substitute", False),
-        )
-        await self._check_balance(count, message)
 
-    async def _check_balance(self, count: int, message: Message) -> None:
-        needed = count * segments(message.text, addseqno=message.addseqno)
+    def _options(
+        self, form: FormTemplate, method: Method | None, timeout: float | None, retry: RetryPolicy | None
+    ) -> SendOptions:
+        """Join the options of one call with the client's."""
+        return SendOptions(
+            form,
+            self._method if method is None else checked_method(method),
+            self._timeout if timeout is None else checked_seconds("timeout", timeout),
+            retry or self._retry,
+        )
+
+    async def _check_balance(self, count: int, text: str, *, addseqno: bool) -> None:
+        needed = count * segments(text, addseqno=addseqno)
         available = (await self.balance()).sms
         if available < needed:
             raise InsufficientBalanceError(needed, available)
-
-    def _screened(
-        self, numbers: str | Iterable[str], suppressed: Container[str]
-    ) -> tuple[tuple[str, ...], NumberFilter | None]:
-        """The numbers of one request, and the gate that they have passed; one clean number needs none."""
-        if isinstance(numbers, str):
-            plain = self._number_pattern == MOBILE_PATTERN and is_mobile(numbers)
-            if plain and numbers not in suppressed:
-                return (numbers,), None
-            numbers = [numbers]
-        number_filter = self._number_filter(deduplicate=True, suppressed=suppressed, few=True)
-        clean = tuple(number_filter.filter(list(numbers)))
-        if not clean:
-            raise number_filter.nothing_left()
-        return clean, number_filter
-
-    def _number_filter(
-        self, *, deduplicate: bool, suppressed: Container[str], keep_invalid: bool = True, few: bool = False
-    ) -> NumberFilter:
-        seen = Deduplicator(self._number_pattern, few=few) if deduplicate else None
-        return NumberFilter(self._number_pattern, seen=seen, suppressed=suppressed, keep_invalid=keep_invalid)
-
-    def _check_open(self) -> None:
-        if self._dispatcher.closed:
-            raise ClientStateError("the client is closed: use it inside its async with block")
-
-
-def _message(text: str | Message, *, extno: str | None, addseqno: bool, substitute_characters: bool) -> Message:
-    if isinstance(text, Message):
-        message = text
-        if extno is not None or addseqno:
-            raise InvalidRequestError("give extno and addseqno in the Message, or the text as a str")
-    else:
-        message = Message(text, extno=extno, addseqno=addseqno)
-    if not substitute_characters:
-        return message
-    return Message(substitute(message.text), extno=message.extno, addseqno=message.addseqno)

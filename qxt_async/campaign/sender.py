@@ -29,7 +29,7 @@ from qxt_async.errors import (
 from qxt_async.models import repr_count
 from qxt_async.runtime.clocks import boottime
 from qxt_async.runtime.tasks import run_in_own_task
-from qxt_async.sending.attempts import ClaimedBatch
+from qxt_async.sending.claimed import ClaimedBatch
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -120,6 +120,7 @@ class BatchSender:
     def __init__(self, store: CampaignStore, client: QxtClient, options: CampaignOptions) -> None:
         self._store = store
         self._client = client
+        self._sender = client.claimed_sender()
         self._options = options
         self._unclear: dict[str, int] = {}
         self.alive: set[str] = set()
@@ -165,7 +166,7 @@ class BatchSender:
             await self._store.disclaim(campaign, token)
             self._unclear.pop(token, None)
         try:
-            await self._client.send_recorded(partial(self._claim, attempt), on_result=attempt.tell)
+            await self._sender.send(partial(self._claim, attempt), on_result=attempt.tell)
         except InvalidRequestError as error:
             if attempt.claim is None:
                 raise

@@ -84,7 +84,7 @@ def normalize(raw: str, *, pattern: str = MOBILE_PATTERN) -> str:
     matches = re.compile(pattern).fullmatch
     sendable = _SENDABLE.fullmatch
     if not isinstance(raw, str):
-        raise InvalidNumberError("****", f"it is {type(raw).__name__}, not str")
+        raise InvalidNumberError("****", f"it is {type(raw).__name__}, not str: pass numbers as text")
     folded = raw.translate(_FOLD)
     if matches(folded) and sendable(folded):
         return folded

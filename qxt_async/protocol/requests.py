@@ -17,7 +17,7 @@ from qxt_async.errors import (
     InvalidNumberError,
     RequestTooLargeError,
 )
-from qxt_async.models import Message, mask
+from qxt_async.models import mask
 from qxt_async.protocol.texts import check_extno, encode
 from qxt_async.runtime.secret import Secret
 
@@ -28,7 +28,6 @@ __all__ = [
     "MAX_NUMBERS",
     "URL_LIMIT",
     "Credentials",
-    "EncodedRequest",
     "FormTemplate",
     "Method",
     "balance_form",
@@ -104,31 +103,16 @@ class Credentials:
 
 
 @attrs.define
-class EncodedRequest:
-    """A request as bytes.
-
-    Attributes:
-        method: ``POST`` or ``GET``.
-        endpoint: ``smssenderv2`` or ``surplus``.
-        form: the urlencoded fields: the body of a POST, the query of a GET.
-    """
-
-    method: Method
-    endpoint: str
-    form: Secret[bytes]
-
-
-@attrs.define
 class FormTemplate:
-    """A form that is prepared once for a send, and completed with the numbers of each batch.
+    """The form of one send without its numbers. It is prepared once and filled for each batch.
 
-    `password` goes last, so that the gateway refuses a truncated form. Otherwise it would send to fewer numbers
+    `password` goes last: the gateway refuses a form that is cut off, and never takes it for a smaller send
     (PROTOCOL 1.2).
 
     Attributes:
         endpoint: ``smssenderv2`` or ``surplus``.
-        head: the form before the numbers.
-        tail: the form after the numbers.
+        head: the fields before the numbers.
+        tail: the fields after the numbers.
         text: the text of the send, so that no error repeats it.
     """
 
@@ -137,19 +121,22 @@ class FormTemplate:
     tail: Secret[bytes]
     text: str = attrs.field(default="", repr=False)
 
-    def request(self, tele: bytes, *, method: Method = "POST", base_url: str = "") -> EncodedRequest:
-        """Make the request for one batch.
+    def fill(self, tele: bytes) -> Secret[bytes]:
+        """Return the whole form: the body of a POST, the query of a GET.
 
         Args:
             tele: the numbers, ASCII, joined by commas.
-            method: where the form goes: body (POST) or query (GET).
-            base_url: the gateway's address without a slash at its end; it counts towards the limit of a GET.
+        """
+        return Secret(self.head + tele + self.tail.reveal())
+
+    def check_url(self, base_url: str, tele: bytes) -> None:
+        """Check that servers accept the URL of a GET with these numbers.
 
         Raises:
-            RequestTooLargeError: a GET longer than `URL_LIMIT`; the error says how many numbers would fit.
+            RequestTooLargeError: it is longer than `URL_LIMIT`; the error says how many numbers would fit.
         """
-        form = Secret(self.head + tele + self.tail.reveal())
-        if method == "GET" and (length := len(f"{base_url}/{self.endpoint}?") + len(form.reveal())) > URL_LIMIT:
+        length = len(f"{base_url}/{self.endpoint}?") + len(self.head) + len(tele) + len(self.tail.reveal())
+        if length > URL_LIMIT:
             stride = len(tele) // (tele.count(b",") + 1) + 1
             fits = max(0, (URL_LIMIT - length + len(tele) + 1) // stride)
             advice = f"or at most {fits} numbers a batch" if fits else "the text alone is too long for a URL"
@@ -157,22 +144,35 @@ class FormTemplate:
                 f"the URL would be {length} bytes long, servers accept about {URL_LIMIT}: use method='POST' ({advice})"
             )
             raise RequestTooLargeError(message, length, URL_LIMIT, fits)
-        return EncodedRequest(method, self.endpoint, form)
 
 
-def send_form(credentials: Credentials, message: Message, *, channel_digits: int = 0) -> FormTemplate:
-    """Prepare a send (PROTOCOL 1). The text is checked and encoded once, for all batches.
+def send_form(
+    credentials: Credentials,
+    text: str,
+    *,
+    extno: str | None = None,
+    addseqno: bool = False,
+    channel_digits: int = 0,
+) -> FormTemplate:
+    """Prepare a send (PROTOCOL 1): the text is checked and encoded once, whatever the number of batches.
+
+    Args:
+        credentials: the account.
+        text: the text as the phone shows it.
+        extno: extension number, digits; the gateway appends it to the channel's number.
+        addseqno: let the gateway split a long text on channels without long messages.
+        channel_digits: digits of extension that the channel has already.
 
     Raises:
         InvalidTextError: the text is empty or has characters outside GBK.
         InvalidExtnoError: the extension number is not digits or too long.
     """
-    head = f"{_opening(credentials.user)}&msg={_quoted(encode(message.text))}"
-    if message.extno is not None:
-        head += f"&extno={check_extno(message.extno, channel_digits=channel_digits)}"
-    if message.addseqno:
+    head = f"{_opening(credentials.user)}&msg={_quoted(encode(text))}"
+    if extno is not None:
+        head += f"&extno={check_extno(extno, channel_digits=channel_digits)}"
+    if addseqno:
         head += "&addseqno=1"
-    return FormTemplate("smssenderv2", f"{head}&tele=".encode(), _closing(credentials), message.text)
+    return FormTemplate("smssenderv2", f"{head}&tele=".encode(), _closing(credentials), text)
 
 
 def balance_form(credentials: Credentials) -> FormTemplate:

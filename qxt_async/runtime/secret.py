@@ -26,6 +26,11 @@ class Secret(Generic[T]):
         """Wrap a value; a `Secret` is returned as it is."""
         return cast("Secret[S]", value) if isinstance(value, Secret) else Secret(value)
 
+    @staticmethod
+    def of_optional(value: S | Secret[S] | None) -> Secret[S] | None:
+        """Hold a value, or keep the secret that it is already; ``None`` stays ``None``."""
+        return None if value is None else Secret.of(value)
+
     def reveal(self) -> T:
         """Return the value."""
         return self._value

@@ -1,4 +1,4 @@
-"""Any (async) iterable of numbers to balanced batches, read no faster than they are taken."""
+"""Cuts an iterable or async iterable of numbers into balanced batches, and reads it no faster than they are sent."""
 
 from __future__ import annotations
 
@@ -24,98 +24,114 @@ _SLICE = 1000
 
 
 def _look_ahead(size: int, minimum: int) -> int:
-    """How many numbers have to be in hand before a full batch may go, so that the rest can always be balanced.
+    """Count the numbers that have to be read before a full batch may go, so that the rest can always be balanced.
 
-    A rest of more than ``(n - 1) * size`` splits into batches of at least `minimum` if
-    ``n * minimum <= (n - 1) * size + 1``; n is at least 2, so that 1005 go as 503 + 502.
+    A rest of more than ``(n - 1) * size`` can be cut into batches of at least `minimum` if
+    ``n * minimum <= (n - 1) * size + 1``; n is at least 2, so that 1005 numbers go as 503 + 502.
     """
     batches = 2 if minimum >= size else max(2, -(-(size - 1) // (size - minimum)))
     return batches * size
 
 
 def balanced(count: int, size: int = MAX_NUMBERS) -> list[int]:
-    """Split a count into the fewest batches of nearly the same size (PROTOCOL 1.4).
+    """Cut a count into the fewest batches of nearly the same size (PROTOCOL 1.4).
 
     >>> balanced(1005)
     [503, 502]
     """
     batches = -(-count // size)
-    return [count // batches + (index < count % batches) for index in range(batches)]
+    if not batches:
+        return []
+    each, larger = divmod(count, batches)
+    return [each + 1] * larger + [each] * (batches - larger)
 
 
 class Batches:
-    """A source of numbers, cut into batches.
+    """Reads a source of numbers and cuts it into batches.
 
-    Every number that the intake admits is in exactly one batch, in the order of the source. No batch has more than
-    `size` numbers, and none fewer than `minimum` if the total can be cut that way. To know that, up to two batches are
-    read ahead (more if `minimum` is more than half of `size`), in reads of a thousand numbers.
+    Each number that passes the filter is in exactly one batch, in the order of the source. No batch has more than
+    `size` numbers, and none has fewer than `minimum` if the total can be cut that way. To know that, up to two batches
+    are read ahead (more if `minimum` is more than half of `size`), a thousand numbers at a time.
 
     Args:
-        source: any iterable or async iterable of numbers. It is iterated in the event loop: one that blocks belongs
-            in a thread.
-        intake: what the numbers pass on the way.
-        size: numbers in a batch at most.
-        minimum: numbers in a batch at least.
+        source: an iterable or async iterable of numbers. It is iterated in the event loop: run a source that blocks in
+            a thread.
+        number_filter: the filter that the numbers pass.
+        size: the most numbers in a batch.
+        minimum: the fewest numbers in a batch.
+
+    Attributes:
+        count: how many batches were given out.
+        stopped: no further batch is given out.
 
     Raises:
-        InvalidRequestError: the source is one string.
+        InvalidRequestError: the source is no iterable, or one string.
         InvalidConfigurationError: the sizes cannot work.
     """
 
     def __init__(
         self, source: NumberSource, number_filter: NumberFilter, *, size: int = MAX_NUMBERS, minimum: int = 1
     ) -> None:
-        if isinstance(source, str | bytes):
-            raise InvalidRequestError("the numbers are one string: pass a list of numbers")
         if not 1 <= size <= MAX_NUMBERS:
             raise InvalidConfigurationError(f"batch_size is {size}: a request carries 1 to {MAX_NUMBERS} numbers")
         if not 1 <= minimum <= size:
             raise InvalidConfigurationError(f"min_batch is {minimum}: it has to be from 1 to batch_size ({size})")
+        given: object = source
+        if isinstance(given, str | bytes | bytearray) or not isinstance(given, Iterable | AsyncIterable):
+            raise InvalidRequestError(
+                f"the numbers are {type(source).__name__}: pass an iterable or async iterable of str, such as "
+                "['13800138000']"
+            )
         self._source: Iterator[str] | AsyncIterator[str]
-        if isinstance(source, AsyncIterable):
-            self._source = aiter(source)
-        elif isinstance(source, Iterable):
-            self._source = iter(source)
-        else:
-            raise InvalidRequestError(f"the numbers are {type(source).__name__}: pass an iterable or async iterable")
+        self._source = aiter(source) if isinstance(source, AsyncIterable) else iter(source)
         self.number_filter = number_filter
+        self.count = 0
+        self.stopped = False
         self._size = size
         self._look_ahead = _look_ahead(size, minimum)
-        self._raw: list[str] = []  # read, not yet admitted: survives a source that raises and a cancellation
+        self._raw: list[str] = []  # read and not filtered yet: kept if the source raises, or on cancellation
         self._held: list[str] = []
         self._sizes: list[int] | None = None
+        self._turn = anyio.Lock()
+        self._source_wait: anyio.CancelScope | None = None
 
     async def next(self) -> Sequence[str] | None:
-        """The next batch, ``None`` at the end. What the source raises passes through.
+        """Return the next batch; ``None`` at the end, or when it is stopped. Any number of tasks may call it.
 
-        Cancelling, like an error, loses nothing that was read: `take_rest` has it.
+        What the source raises passes through. Neither that nor cancelling loses a number: `take_rest` has them.
         """
-        while self._sizes is None and len(self._held) <= self._look_ahead:
-            more = await self._read()
-            self._admit()
-            if not more:
-                self._sizes = balanced(len(self._held), self._size)
-                self._sizes.reverse()
-        if self._sizes is None:
-            return self._take(self._size)
-        return self._take(self._sizes.pop()) if self._sizes else None
+        async with self._turn:
+            while not self.stopped and self._sizes is None and len(self._held) <= self._look_ahead:
+                more = True
+                with anyio.CancelScope() as scope:
+                    self._source_wait = scope
+                    more = await self._read()
+                self._held.extend(self.number_filter.filter(self._raw))
+                self._raw = []
+                if not more:
+                    self._sizes = balanced(len(self._held), self._size)
+                    self._sizes.reverse()
+            if self.stopped or self._sizes == []:
+                return None
+            count = self._sizes.pop() if self._sizes else self._size
+            batch, self._held = self._held[:count], self._held[count:]
+            self.count += 1
+            return batch
+
+    def stop(self) -> None:
+        """Give out no further batch, and stop waiting for the source."""
+        self.stopped = True
+        if self._source_wait is not None:
+            self._source_wait.cancel()
 
     def take_rest(self) -> tuple[str, ...]:
-        """The numbers that were read and not given out; afterwards there are none."""
-        self._admit()
-        self._sizes = []
-        return tuple(self._take(len(self._held)))
-
-    def _take(self, count: int) -> list[str]:
-        batch, self._held = self._held[:count], self._held[count:]
-        return batch
-
-    def _admit(self) -> None:
-        raw, self._raw = self._raw, []
-        self._held.extend(self.number_filter.filter(raw))
+        """Return the numbers that were read and not given out. Afterwards there are none."""
+        rest = (*self._held, *self.number_filter.filter(self._raw))
+        self._sizes, self._held, self._raw = [], [], []
+        return rest
 
     async def _read(self) -> bool:
-        """Read up to a slice; whether there may be more."""
+        """Read a slice of the source. Returns whether there may be more."""
         if isinstance(self._source, AsyncIterator):
             while len(self._raw) < _SLICE:
                 try:
@@ -123,7 +139,7 @@ class Batches:
                 except StopAsyncIteration:
                     return False
             return True
-        # A long run of repeated or invalid numbers must not hold the loop.
+        # A long run of repeated or invalid numbers must not block the event loop.
         await anyio.lowlevel.checkpoint()
         self._raw.extend(islice(self._source, _SLICE))
         return len(self._raw) == _SLICE

@@ -19,19 +19,23 @@ def _seconds_each(name: str, rate: float | None) -> float:
     if rate is None:
         return 0.0
     if not rate > 0:
-        raise InvalidConfigurationError(f"{name} is {rate}: a second's worth above 0, or None for no limit")
+        raise InvalidConfigurationError(f"{name} is {rate}: give a number above 0, or None for no limit")
     return 1 / rate
 
 
 class RateLimiter:
-    """Lets at most so many requests and numbers through a second, evenly, in the order of asking.
+    """Limits the requests and the numbers per second. It serves waiting requests evenly, in the order of asking.
 
-    Nothing is saved up while idle, so any window of T seconds sees at most ``rate * T`` and one batch more. Both
-    limits are kept in one place: one after the other, the first would pile up what the second then lets go at once.
+    An idle time saves nothing up: in any T seconds there are at most ``rate * T`` and one batch more. One place keeps
+    both limits. With two limiters in a row, requests would gather behind the first, and the second would let them go
+    at once.
 
     Args:
-        max_request_rate: requests a second, ``None`` for no limit.
-        max_rate: numbers a second, ``None`` for no limit.
+        max_request_rate: requests per second, ``None`` for no limit.
+        max_rate: numbers per second, ``None`` for no limit.
+
+    Attributes:
+        limits: whether there is a limit.
 
     Raises:
         InvalidConfigurationError: a rate is not above 0.
@@ -45,12 +49,12 @@ class RateLimiter:
         self._requests_free_at = self._numbers_free_at = float("-inf")
 
     async def wait(self, numbers: int) -> None:
-        """Wait until a request may pass.
+        """Wait until a request may leave.
 
         Args:
-            numbers: how many it carries; 0 for one that the limit of numbers does not concern.
+            numbers: how many numbers it carries; 0 if the limit of numbers does not concern it.
 
-        Cancelling gives the turn to the next and uses nothing up.
+        Cancelling gives the turn to the next request and uses nothing up.
         """
         if not self.limits:
             return
@@ -60,10 +64,10 @@ class RateLimiter:
 
     @asynccontextmanager
     async def turn(self) -> AsyncGenerator[Callable[[int], None]]:
-        """Wait until a request of any size may pass, and keep the others waiting until it is known how large it is.
+        """Wait until a request may leave whose size is not known yet. The other requests wait until it is known.
 
         Yields:
-            A function to call with how many numbers it carries; without the call, nothing is used up.
+            A function that takes the count of its numbers. Without the call, nothing is used up.
         """
         if not self.limits:
             yield self._spend

@@ -1,14 +1,12 @@
-"""What happened, and whether to try again: a pure decision.
-
-The contract: what provably never left is tried again with jittered back-off, what may have arrived never is.
-"""
+"""When to try again: numbers that were certainly not sent, with back-off; never numbers that may have been sent."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import attrs
+
 from qxt_async.errors import InvalidConfigurationError, NotSentError, ThrottledError
-from qxt_async.values import Value
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,47 +16,41 @@ if TYPE_CHECKING:
 
 __all__ = ["NO_RETRIES", "RetryPolicy"]
 
-_DOUBLINGS = 60  # beyond any waiting time, and far from where a float overflows
+_DOUBLINGS = 60  # longer than any wait, and no float overflows
 
 
-class RetryPolicy(Value):
+@attrs.frozen
+class RetryPolicy:
     """When to try again, and how long to wait before.
 
     Attributes:
-        attempts: requests at most for one batch, the first included.
-        backoff: seconds before the second attempt; doubled for each further one; half of it is random, so that
-            batches which failed together do not come back together.
-        max_backoff: seconds at most between two attempts, also when the server asks for more (``Retry-After``).
-        retry_failed: try the numbers of ``fail:CODE:…`` lines again. Off: the gateway has said no.
-        retry_unknown_may_send_twice: try again what may have arrived. Off, and think twice: people may get the text
-            twice and you may be billed twice, since the gateway knows no idempotency key (PROTOCOL 2.3).
+        attempts: the largest number of requests for one batch, the first one included.
+        backoff: seconds before the second attempt; each further wait is twice as long. Half of each wait is random, so
+            that batches that failed together do not come back together.
+        max_backoff: the longest wait in seconds, also when the server asks for a longer one (``Retry-After``).
+        retry_failed: try the numbers of ``fail:CODE:…`` lines again. By default they have failed: the gateway refused.
+        retry_unknown_may_send_twice: try numbers again that may have been sent. Off by default. With it, people may get
+            the text twice, and you may pay twice: the gateway knows no idempotency key (PROTOCOL 2.3).
+
+    Raises:
+        InvalidConfigurationError: `attempts` is less than 1, or a time is negative.
     """
 
-    __slots__ = ("attempts", "backoff", "max_backoff", "retry_failed", "retry_unknown_may_send_twice")
-    attempts: int
-    backoff: float
-    max_backoff: float
-    retry_failed: bool
-    retry_unknown_may_send_twice: bool
+    attempts: int = 5
+    backoff: float = attrs.field(default=0.5, kw_only=True)
+    max_backoff: float = attrs.field(default=30.0, kw_only=True)
+    retry_failed: bool = attrs.field(default=False, kw_only=True)
+    retry_unknown_may_send_twice: bool = attrs.field(default=False, kw_only=True)
 
-    def __init__(
-        self,
-        attempts: int = 5,
-        *,
-        backoff: float = 0.5,
-        max_backoff: float = 30.0,
-        retry_failed: bool = False,
-        retry_unknown_may_send_twice: bool = False,
-    ) -> None:
-        if attempts < 1:
-            raise InvalidConfigurationError(f"attempts is {attempts}: the first one counts, so at least 1")
-        for name, value in (("backoff", backoff), ("max_backoff", max_backoff)):
+    def __attrs_post_init__(self) -> None:
+        if self.attempts < 1:
+            raise InvalidConfigurationError(f"attempts is {self.attempts}: the first one counts, so give at least 1")
+        for name, value in (("backoff", self.backoff), ("max_backoff", self.max_backoff)):
             if not value >= 0:
-                raise InvalidConfigurationError(f"{name} is {value}: seconds, 0 or more")
-        self._fill(attempts, backoff, max_backoff, retry_failed, retry_unknown_may_send_twice)
+                raise InvalidConfigurationError(f"{name} is {value}: give seconds, 0 or more")
 
     def retryable_numbers(self, answer: Answer) -> frozenset[str]:
-        """Which numbers of an answer may be sent again."""
+        """Return the numbers of an answer that may be sent again."""
         if isinstance(answer.error, NotSentError):
             return frozenset(answer.failed)
         numbers: set[str] = set()
@@ -69,12 +61,12 @@ class RetryPolicy(Value):
         return frozenset(numbers)
 
     def delay(self, attempt: int, error: QxtError, random: Callable[[], float]) -> float:
-        """Seconds to wait after an attempt.
+        """Return the seconds to wait after an attempt.
 
         Args:
-            attempt: which it was, from 1.
-            error: what it met.
-            random: gives a float from 0 to 1.
+            attempt: the number of the attempt, from 1.
+            error: the attempt's error.
+            random: returns a float from 0 to 1.
         """
         if isinstance(error, ThrottledError) and error.retry_after is not None:
             return min(error.retry_after, self.max_backoff)
@@ -83,4 +75,4 @@ class RetryPolicy(Value):
 
 
 NO_RETRIES = RetryPolicy(1)
-"""One request, whatever happens."""
+"""One request only."""

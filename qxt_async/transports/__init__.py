@@ -1,7 +1,7 @@
-"""The seam to the HTTP libraries: bytes out, status and bytes back, and whether the body was ever pulled.
+"""The interface to the HTTP libraries: a request goes out, its answer comes back.
 
-A transport is any object with the two methods of `Transport`. One module each knows httpx (the default), httpx2 and
-aiohttp; nothing else in the package imports an HTTP library.
+A transport is any object with the two methods of `Transport`. One module each uses httpx (the default), httpx2 and
+aiohttp. No other module of the client imports an HTTP library.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from qxt_async.errors import InvalidConfigurationError
 from qxt_async.runtime.words import missing_extra
 from qxt_async.transports.base import (
     ANSWER_LIMIT,
+    AnswerHead,
     AnswerTooLargeError,
     Exchange,
     NeverConnectedError,
@@ -27,19 +28,14 @@ if TYPE_CHECKING:
     import httpx
     import httpx2
 
-    AnyTransport: TypeAlias = (
-        str
-        | Transport
-        | httpx.AsyncClient
-        | httpx.AsyncBaseTransport
-        | httpx2.AsyncClient
-        | httpx2.AsyncBaseTransport
-        | aiohttp.ClientSession
-    )
-    """What `open_transport` makes a transport of."""
+    AnyTransport: TypeAlias = str | Transport | httpx.AsyncBaseTransport | httpx2.AsyncBaseTransport
+    """What a client takes as `transport`."""
+    AnyHttpClient: TypeAlias = httpx.AsyncClient | httpx2.AsyncClient | aiohttp.ClientSession
+    """What a client takes as `http_client`."""
 
 __all__ = [
     "ANSWER_LIMIT",
+    "AnswerHead",
     "AnswerTooLargeError",
     "Exchange",
     "NeverConnectedError",
@@ -50,9 +46,13 @@ __all__ = [
     "open_transport",
 ]
 
+_CLIENTS = (("httpx", "AsyncClient"), ("httpx2", "AsyncClient"), ("aiohttp", "ClientSession"))
+_TRANSPORTS = (("httpx", "AsyncBaseTransport"), ("httpx2", "AsyncBaseTransport"))
+
 
 def open_transport(
-    given: Any,
+    transport: Any = None,
+    http_client: Any = None,
     *,
     max_concurrency: int,
     connect_timeout: float,
@@ -63,50 +63,69 @@ def open_transport(
     """Make a transport of what the caller gave.
 
     Args:
-        given: ``None`` or ``"httpx"``, ``"httpx2"``, ``"aiohttp"`` for one of our own; a `Transport`; an
-            ``AsyncClient`` or ``AsyncBaseTransport`` of httpx or httpx2; an ``aiohttp.ClientSession``.
-        max_concurrency: requests in flight at most: the size of the pool.
-        connect_timeout: seconds until a connection has to stand.
-        trust_env: whether proxies from the environment are used.
+        transport: ``None`` or ``"httpx"``, ``"httpx2"``, ``"aiohttp"`` for a new one; an ``AsyncBaseTransport`` of
+            httpx or httpx2; or a `Transport`.
+        http_client: an ``AsyncClient`` of httpx or httpx2, or an ``aiohttp.ClientSession``.
+        max_concurrency: the largest number of requests in flight: the size of the pool.
+        connect_timeout: seconds until a connection has to be there.
+        trust_env: whether to use proxies from the environment.
         plain_http: whether the address is ``http://``, which needs no TLS context.
-        reuse_connections: whether a connection serves more than one request.
+        reuse_connections: whether to use a connection for more than one request.
 
     Returns:
-        The transport, and whether it is ours to close.
+        The transport, and whether the client has to close it.
 
     Raises:
-        InvalidConfigurationError: it is none of these, its extra is not installed, or it cannot do what is asked.
+        InvalidConfigurationError: the argument is none of these, its extra is not installed, or it cannot do what is
+            asked.
     """
-    if given is None or isinstance(given, str):
-        transport = _own_type(given or "httpx")(
+    if http_client is not None:
+        if transport is not None:
+            raise InvalidConfigurationError("give either transport or http_client")
+        library = _library_of(http_client, _CLIENTS)
+        if library is None:
+            raise InvalidConfigurationError(
+                f"http_client is {type(http_client).__name__}: give an AsyncClient of httpx or httpx2, or an "
+                "aiohttp.ClientSession"
+            )
+        given = http_client
+    elif transport is None or isinstance(transport, str):
+        opened = _transport_type(transport or "httpx")(
             max_concurrency=max_concurrency,
             connect_timeout=connect_timeout,
             trust_env=trust_env,
             plain_http=plain_http,
             reuse_connections=reuse_connections,
         )
-        return transport, True
-    # A library that nobody has imported cannot have made what we were given.
-    for library, adapters in (
-        ("httpx", ("AsyncClient", "AsyncBaseTransport")),
-        ("httpx2", ("AsyncClient", "AsyncBaseTransport")),
-        ("aiohttp", ("ClientSession",)),
-    ):
-        module = sys.modules.get(library)
-        if module is not None and isinstance(given, tuple(getattr(module, name) for name in adapters)):
-            wrapping = _own_type(library).wrapping
-            return wrapping(given, connect_timeout=connect_timeout, reuse_connections=reuse_connections), False
-    if callable(getattr(given, "exchange", None)) and callable(getattr(given, "aclose", None)):
+        return opened, True
+    else:
+        library = _library_of(transport, _TRANSPORTS)
+        given = transport
+    if library is not None:
+        options = {"connect_timeout": connect_timeout, "reuse_connections": reuse_connections}
+        return _transport_type(library)(given=given, **options), False
+    if _library_of(transport, _CLIENTS):
+        raise InvalidConfigurationError(f"transport is {type(transport).__name__}: pass it as http_client")
+    if callable(getattr(transport, "exchange", None)) and callable(getattr(transport, "aclose", None)):
         if not reuse_connections:
-            raise InvalidConfigurationError("reuse_connections is the business of your own transport: leave it out")
-        return given, False
+            raise InvalidConfigurationError("your own transport decides about reuse_connections: leave it out")
+        return transport, False
     raise InvalidConfigurationError(
-        f"transport is {type(given).__name__}: give 'httpx', 'httpx2', 'aiohttp', an AsyncClient, a transport of httpx "
-        "or httpx2, an aiohttp.ClientSession, or an object with exchange() and aclose()"
+        f"transport is {type(transport).__name__}: give 'httpx', 'httpx2', 'aiohttp', a transport of httpx or httpx2, "
+        "or an object with exchange() and aclose()"
     )
 
 
-def _own_type(name: str) -> Any:
+def _library_of(given: Any, types: tuple[tuple[str, str], ...]) -> str | None:
+    """Find the library that one of these types comes from, without importing it: the caller has imported it."""
+    for library, name in types:
+        module = sys.modules.get(library)
+        if module is not None and isinstance(given, getattr(module, name)):
+            return library
+    return None
+
+
+def _transport_type(name: str) -> Any:
     try:
         if name == "httpx":
             from qxt_async.transports.httpx import HttpxTransport

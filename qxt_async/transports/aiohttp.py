@@ -34,9 +34,9 @@ _CLOSE_TIME = 5.0
 
 
 class _Watch:
-    """Looks whether something has come on a connection.
+    """Says whether a connection has received something.
 
-    What comes first over TLS are the server's session tickets, which are no answer: there it looks from the second
+    The first bytes over TLS are the server's session tickets, which are no answer: there it looks from the second
     request on.
     """
 
@@ -54,15 +54,15 @@ _Watches: TypeAlias = WeakKeyDictionary[Any, _Watch]
 
 
 class _Body(aiohttp.BytesPayload):
-    """The body, which notes when it is pulled, and stays here if something has come before."""
+    """The body of a request. It asks the exchange for the form when the connection is about to be used."""
 
     def __init__(self, exchange: Exchange, watches: _Watches) -> None:
-        super().__init__(exchange.request.form.reveal(), content_type=FORM_TYPE)
+        super().__init__(exchange.form.reveal(), content_type=FORM_TYPE)
         self._exchange = exchange
         self._watches = watches
 
     async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:  # noqa: ARG002
-        # Until here nothing has left: aiohttp keeps the headers back for the body.
+        # Nothing was sent before this point: aiohttp keeps the headers back until there is a body.
         protocol = cast("Any", writer).protocol
         watch = self._watches.get(protocol)
         if watch is None:  # a new connection in the caller's own session
@@ -72,7 +72,7 @@ class _Body(aiohttp.BytesPayload):
 
 
 def _once(exchange: Exchange) -> Any:
-    """A middleware that lets one request through: aiohttp repeats a GET by itself when the connection breaks."""
+    """Make a middleware that lets one request through: aiohttp itself repeats a GET when the connection breaks."""
 
     async def send(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         exchange.begin()
@@ -82,9 +82,10 @@ def _once(exchange: Exchange) -> Any:
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Uses no idle connection again on which something has come: the end, or an answer that nobody asked for.
+    """Closes an idle connection that has received something: the end, or an answer that nobody asked for.
 
-    aiohttp would take such an answer for the next request's, and notices an end only when the event loop gets to it.
+    aiohttp would take such an answer for the answer to the next request. It notices an end only when the event loop
+    has time.
     """
 
     def __init__(self, watches: _Watches, **options: Any) -> None:
@@ -92,7 +93,7 @@ class _Connector(aiohttp.TCPConnector):
         self._watches = watches
 
     async def connect(self, *args: Any, **options: Any) -> Any:
-        """A connection that is silent, if it was used before."""
+        """Return a new connection, or a used one that has received nothing since."""
         while True:
             connection = await super().connect(*args, **options)
             protocol: Any = connection.protocol
@@ -107,7 +108,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 class _Session:
-    """A session, and how many requests are under way in it."""
+    """A session with the number of its requests in flight."""
 
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self.session = session
@@ -119,11 +120,18 @@ class AiohttpTransport:
     """Sends through aiohttp.
 
     Args:
-        max_concurrency: requests in flight at most.
-        connect_timeout: seconds until a connection has to stand.
-        trust_env: use proxies from the environment; otherwise they are ignored.
+        max_concurrency: the largest number of requests in flight.
+        connect_timeout: seconds until a connection has to be there.
+        trust_env: use the proxies of the environment; by default they are ignored.
         plain_http: has no meaning here: aiohttp builds its TLS context when it is imported.
         reuse_connections: use a connection for more than one request.
+        given: the caller's own session, which the caller closes. Its connector needs room for `max_concurrency`
+            connections. Use POST with it: there, only the body notices an answer that came while the connection was
+            idle, and a GET has no body.
+
+    Raises:
+        InvalidConfigurationError: `reuse_connections` is ``False``, and the connector of `given` uses connections
+            again.
     """
 
     keeps_deadline = True
@@ -136,41 +144,22 @@ class AiohttpTransport:
         trust_env: bool = False,
         plain_http: bool = False,  # noqa: ARG002
         reuse_connections: bool = True,
+        given: aiohttp.ClientSession | None = None,
     ) -> None:
-        self._reuse = reuse_connections
-        self._limit = max_concurrency
-        self._trust_env = trust_env
-        self._given: aiohttp.ClientSession | None = None
-        self._prepare(connect_timeout)
-
-    @classmethod
-    def wrapping(
-        cls, given: aiohttp.ClientSession, *, connect_timeout: float = 10.0, reuse_connections: bool = True
-    ) -> AiohttpTransport:
-        """Send through the caller's own session, which stays the caller's to close.
-
-        Its connector has to have room for the client's ``max_concurrency``. Use POST with it: an answer that came
-        unasked, while the connection was idle, is noticed there by the body that has not left, and a GET has none.
-
-        Raises:
-            InvalidConfigurationError: without `reuse_connections`, if the session's connector uses them again.
-        """
-        if not (reuse_connections or (given.connector is not None and given.connector.force_close)):
+        if given is not None and not (reuse_connections or (given.connector and given.connector.force_close)):
             raise InvalidConfigurationError(
                 "reuse_connections=False needs a session with aiohttp.TCPConnector(force_close=True)"
             )
-        self = cls.__new__(cls)
+        self._reuse = reuse_connections
+        self._limit = max_concurrency
+        self._trust_env = trust_env
         self._given = given
-        self._prepare(connect_timeout)
-        return self
-
-    def _prepare(self, connect_timeout: float) -> None:
         self._current: _Session | None = None
         self._connect_timeout = connect_timeout
         self._timeout = self._limits(None)
         self._urls: dict[str, URL] = {}
         self._watches: _Watches = WeakKeyDictionary()
-        self._headers = None if self._given is None else HEADERS
+        self._headers = None if given is None else HEADERS
 
     def _open(self) -> _Session:
         try:
@@ -195,27 +184,27 @@ class AiohttpTransport:
         url = self._urls.get(exchange.url)
         if url is None:
             url = self._urls[exchange.url] = URL(exchange.url, encoded=True)
-        if exchange.request.method == "GET":
+        if exchange.method == "GET":
             return URL(f"{exchange.url}?{exchange.pull().decode('ascii')}", encoded=True)
         return url
 
     def _limits(self, total: float | None) -> aiohttp.ClientTimeout:
-        """The deadline as aiohttp keeps it, to the moment and not to the next full second; the last one is kept."""
+        """Make the deadline, which aiohttp is not to round up to a full second. The last one is kept for reuse."""
         self._timeout = aiohttp.ClientTimeout(total, sock_connect=self._connect_timeout, ceil_threshold=math.inf)
         return self._timeout
 
     async def exchange(self, exchange: Exchange) -> None:
-        """See `Transport.exchange`."""
+        """Send the request and read the answer, as `Transport.exchange` describes."""
         used = self._open()
         timeout = self._timeout if self._timeout.total == exchange.timeout else self._limits(exchange.timeout)
-        is_post = exchange.request.method == "POST"
+        is_post = exchange.method == "POST"
         broken = ""
         used.load += 1
         try:
-            # Its repr has the address, and with GET the form is in there.
+            # Its repr has the address, and the address of a GET has the form.
             response = Secret(
                 await used.session.request(
-                    exchange.request.method,
+                    exchange.method,
                     self._address(exchange),
                     data=_Body(exchange, self._watches) if is_post else None,
                     headers=self._headers,
@@ -230,7 +219,7 @@ class AiohttpTransport:
                 raise exchange.refused or UnaskedAnswerError
             await self._read(exchange, response, used)
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
-            # It may quote the address, and with GET the form is in there.
+            # It may quote the address, and the address of a GET has the form.
             raise NeverConnectedError(type(error).__name__) from (error if is_post else None)
         except aiohttp.ClientResponseError as error:
             if is_post:
@@ -257,8 +246,8 @@ class AiohttpTransport:
                     raise AnswerTooLargeError
             whole = True
             if not exchange.finish(body) and used is self._current and self._given is None:
-                # aiohttp has taken the connection back at the answer's last byte, and offers no way to close one
-                # that is idle: the session goes, when its other requests are done.
+                # aiohttp has taken the connection back at the last byte of the answer, and has no way to close an idle
+                # one. So the session is closed when its other requests are done.
                 self._current, used.retired = None, True
         finally:
             if not whole:
@@ -270,7 +259,7 @@ class AiohttpTransport:
             await used.session.close()
 
     async def aclose(self) -> None:
-        """Close the session if it is ours."""
+        """Close the session that this transport has opened."""
         if self._given is None and (used := self._current) is not None:
             self._current = None
             await used.session.close()

@@ -1,22 +1,26 @@
-"""One request and its answer, as every transport sees them."""
+"""What every transport works with: one request, its answer, and whether its body was ever asked for."""
 
 from __future__ import annotations
 
 import select
 from typing import TYPE_CHECKING, Protocol
 
+import attrs
+
 from qxt_async.runtime.clocks import boottime
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qxt_async.protocol.requests import EncodedRequest
+    from qxt_async.protocol.requests import Method
+    from qxt_async.runtime.secret import Secret
 
 __all__ = [
     "ANSWER_LIMIT",
     "FORM_TYPE",
     "HEADERS",
     "KEEPALIVE",
+    "AnswerHead",
     "AnswerTooLargeError",
     "Exchange",
     "NeverConnectedError",
@@ -28,35 +32,34 @@ __all__ = [
 ]
 
 ANSWER_LIMIT = 256 * 1024
-"""Bytes of an answer at most: a thousand numbers are 12 KB, whatever is larger is no answer of a gateway."""
+"""The largest answer in bytes. An answer for 1000 numbers has 12 KB; nothing larger comes from a gateway."""
 
 KEEPALIVE = 15.0
-"""Seconds an idle connection is kept: less than the usual 20 s of servers, so that we close first, not they."""
-
+"""Seconds for which an idle connection is kept. Servers usually keep it for 20 s, so we close it first."""
 
 FORM_TYPE = "application/x-www-form-urlencoded; charset=GBK"
 """``Content-Type`` of a POST (PROTOCOL 1.2)."""
 
 HEADERS = {"accept": "*/*", "accept-encoding": "identity", "cache-control": "no-store", "user-agent": "qxt_async"}
-"""Of each request. The answer has to come as it is: a small one can unpack to gigabytes; and from no cache."""
+"""Headers of each request. A small compressed answer can unpack to gigabytes, so we ask for none; nor from a cache."""
 
 
 class NeverConnectedError(Exception):
-    """Raised by a transport when no connection stood, so that nothing can have been sent, not even a GET."""
+    """A transport raises it when it had no connection. Then nothing was sent, not even a GET."""
 
 
 class AnswerTooLargeError(Exception):
-    """Raised by a transport when the answer goes beyond `ANSWER_LIMIT`."""
+    """A transport raises it when the answer is larger than `ANSWER_LIMIT`."""
 
 
 class TooLateError(Exception):
-    """The form was asked for when it must not leave any more: nothing of it was sent."""
+    """The transport asked for the form after `Exchange.until`. Nothing of the form was sent."""
 
 
 class UnaskedAnswerError(Exception):
-    """The form was asked for on a connection on which an answer was there already: nothing of it was sent.
+    """The transport asked for the form, but the connection had an answer already. Nothing of the form was sent.
 
-    The HTTP library would have taken that answer for ours.
+    The HTTP library would have taken that answer for the answer to this request.
     """
 
     def __init__(self) -> None:
@@ -64,101 +67,85 @@ class UnaskedAnswerError(Exception):
 
 
 class RepeatedError(Exception):
-    """The request was to be sent a second time, by something between this library and the connection."""
+    """Something between this library and the connection tried to send the request a second time."""
 
     def __init__(self) -> None:
         super().__init__("something between wanted to send the request a second time; it was sent once")
 
 
-class Exchange:
-    """One request on its way, and what has happened to it so far: all that is left when it is cut off.
+@attrs.define
+class AnswerHead:
+    """The head of an HTTP answer, as far as it says something about a send.
 
     Attributes:
-        request: what to send.
-        base_url: where, without a slash at the end; the endpoint follows after one.
-        on_answer: called by the transport with the whole answer, before the connection is given back; if it returns
-            false, the answer was not ours and the transport closes the connection.
-        pulled: the witness: whether the body was ever given out. Before that nothing was sent. A GET has no body; its
-            form is pulled for the address, before there is a connection.
-        refused: why the form was not given out when it was last asked for, or not a second time; ``None`` if it was.
-        status: HTTP status, 0 until there is an answer.
-        retry_after: the header of that name.
-        encoded: whether the answer has a content encoding, which we asked it not to have.
-        aged: whether it has spent time in a cache: an ``Age`` that is not 0.
-        until: when the form has to have begun to leave, on `clocks.boottime`; ``None`` for any time.
-        body: the answer, whole, or ``None``.
-        timeout: seconds that it may take in all, for a transport that keeps the deadline itself; ``None`` for no limit.
+        status: the HTTP status; 0 as long as there is no answer.
+        retry_after: the header ``Retry-After``.
+        encoding: the header ``Content-Encoding``.
+        age: the header ``Age``.
     """
 
-    __slots__ = (
-        "_begun",
-        "aged",
-        "base_url",
-        "body",
-        "encoded",
-        "on_answer",
-        "body_started",
-        "refused",
-        "request",
-        "retry_after",
-        "status",
-        "timeout",
-        "until",
-    )
+    status: int
+    # A server may repeat anything in its headers.
+    retry_after: str | None = attrs.field(default=None, repr=False)
+    encoding: str | None = attrs.field(default=None, repr=False)
+    age: str | None = attrs.field(default=None, repr=False)
 
-    def __init__(
-        self,
-        request: EncodedRequest,
-        base_url: str,
-        on_answer: Callable[[Exchange], bool],
-        *,
-        until: float | None = None,
-        timeout: float | None = None,
-    ) -> None:
-        self.request = request
-        self.base_url = base_url
-        self.on_answer = on_answer
-        self.until = until
-        self.timeout = timeout
-        self.body_started = False
-        self.refused: Exception | None = None
-        self._begun = False
-        self.status = 0
-        self.retry_after: str | None = None
-        self.encoded = False
-        self.aged = False
-        self.body: bytes | None = None
 
-    @property
-    def url(self) -> str:
-        """The address, without the query of a GET."""
-        return f"{self.base_url}/{self.request.endpoint}"
+_NO_HEAD = AnswerHead(0)
 
-    @property
-    def length(self) -> int:
-        """Bytes of the form."""
-        return len(self.request.form.reveal())
+
+@attrs.define(eq=False, repr=False)
+class Exchange:
+    """One request and its answer. When a request is cut off, this says how far it came.
+
+    Attributes:
+        method: ``POST`` or ``GET``.
+        url: the address, without the query of a GET.
+        form: the form: the body of a POST, the query of a GET.
+        on_answer: the transport calls it with the whole answer, before it gives the connection back. If it returns
+            ``False``, the answer belongs to another request and the transport closes the connection.
+        timeout: seconds for the whole exchange, for a transport that keeps the deadline itself; ``None`` for no limit.
+        until: the latest moment to begin to send the form, on `clocks.boottime`; ``None`` for no limit.
+        body_started: whether the transport has asked for the form. Before that, nothing was sent. The form of a GET is
+            part of the address, so it is asked for before there is a connection.
+        refused: why the transport did not get the form when it last asked for it; ``None`` if it did.
+        head: the head of the answer.
+        body: the whole body of the answer; ``None`` until it is there.
+    """
+
+    method: Method
+    url: str
+    form: Secret[bytes]
+    on_answer: Callable[[Exchange], bool] = attrs.field(default=lambda _: True)
+    timeout: float | None = attrs.field(default=None, kw_only=True)
+    until: float | None = attrs.field(default=None, kw_only=True)
+    body_started: bool = attrs.field(default=False, init=False)
+    refused: Exception | None = attrs.field(default=None, init=False)
+    head: AnswerHead = attrs.field(default=_NO_HEAD, init=False)
+    body: bytes | None = attrs.field(default=None, init=False)
+    _begun: bool = attrs.field(default=False, init=False)
 
     def begin(self) -> None:
-        """Note that the request begins to leave: for a transport that can see this, whoever sends it.
+        """Note that the request begins to leave. A transport calls it if it sees this, whoever sends the request.
 
         Raises:
-            RepeatedError: it left before. A request that gave up before its body was pulled may begin again.
+            RepeatedError: the request was sent before. A request that ended before its body was asked for may begin
+                again.
         """
         if self._begun and self.body_started:
             raise self._refuse(RepeatedError())
         self._begun = True
 
     def pull(self, has_come: Callable[[], bool] | None = None) -> bytes:
-        """Give out the body, once, and witness it.
+        """Return the form, once, and note that it was asked for.
 
         Args:
-            has_come: whether anything has come on the connection that is about to be used.
+            has_come: returns whether the connection that is about to be used has received something.
 
         Raises:
-            RepeatedError: it was given out before.
-            TooLateError: it is later than `until`: this process may have been stopped for minutes.
-            UnaskedAnswerError: something has come that nobody asked for.
+            RepeatedError: the form was given out before.
+            TooLateError: it is later than `until`. This process may have been stopped for minutes.
+            UnaskedAnswerError: the connection has received something that nobody asked for.
         """
         if self.body_started:
             raise self._refuse(RepeatedError())
@@ -167,7 +154,7 @@ class Exchange:
         if has_come is not None and has_come():
             raise self._refuse(UnaskedAnswerError())
         self.body_started, self.refused = True, None
-        return self.request.form.reveal()
+        return self.form.reveal()
 
     def _refuse(self, error: Exception) -> Exception:
         self.refused = error
@@ -177,23 +164,24 @@ class Exchange:
         """Note the head of the answer.
 
         Raises:
-            Exception: `refused`, if the form was: then this answer is not ours, or not the only one.
+            Exception: `refused`, if the form was refused. Then this answer is not ours, or not the only one.
         """
         if self.refused is not None:
             raise self.refused
-        self.status = status
-        self.retry_after = retry_after
-        self.encoded = encoding not in (None, "", "identity")
-        self.aged = bool(age and age.strip(" 0"))
+        self.head = AnswerHead(status, retry_after, encoding, age)
 
     def finish(self, body: bytes | bytearray) -> bool:
-        """Note the whole answer; whether the connection may be used again."""
+        """Note the whole answer.
+
+        Returns:
+            Whether the connection may be used again.
+        """
         self.body = bytes(body)
         return self.on_answer(self)
 
 
 def watch(descriptor: int) -> Callable[[], bool]:
-    """A function that tells whether something is to be read from a socket, or it has ended; costs no descriptor."""
+    """Return a function that says whether a socket has something to read, or has ended. It opens no descriptor."""
     if not hasattr(select, "poll"):
         return lambda: bool(select.select([descriptor], [], [], 0)[0])
     poll = select.poll()
@@ -202,24 +190,24 @@ def watch(descriptor: int) -> Callable[[], bool]:
 
 
 class Transport(Protocol):
-    """What a transport has to do.
+    """The interface of a transport.
 
-    Its caller cancels it at the deadline; a transport that does better says ``keeps_deadline = True``, and then raises
-    `TimeoutError` by itself when `Exchange.timeout` seconds are over.
+    The client cancels the exchange at its deadline. A transport that keeps the deadline itself sets
+    ``keeps_deadline = True`` and raises `TimeoutError` after `Exchange.timeout` seconds.
     """
 
     async def exchange(self, exchange: Exchange) -> None:
         """Send the request once, read the answer, call ``exchange.finish``.
 
-        It never repeats a request, follows no redirect, and takes the body from ``exchange.pull()`` when the
-        connection stands and is about to be used. Cancelling stops it, gives the connection up and keeps what
-        `exchange` says true.
+        It never repeats a request and follows no redirect. It calls ``exchange.pull()`` for the form when the
+        connection is there and about to be used. Cancelling stops the exchange and closes the connection; what
+        `exchange` says stays true.
 
         Raises:
-            NeverConnectedError: no connection stood.
-            AnswerTooLargeError: the answer is beyond `ANSWER_LIMIT`.
-            Exception: anything else of the HTTP library's: the exchange broke on the way.
+            NeverConnectedError: there was no connection.
+            AnswerTooLargeError: the answer is larger than `ANSWER_LIMIT`.
+            Exception: any other error of the HTTP library: the exchange broke.
         """
 
     async def aclose(self) -> None:
-        """Close what it opened. May be called more than once."""
+        """Close what the transport has opened. It may be called more than once."""

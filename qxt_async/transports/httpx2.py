@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import httpx2
 
-from qxt_async.transports.httpx import HttpxTransport
+from qxt_async.transports.httpx import HttpxTransport, OneTimeBody
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 __all__ = ["Httpx2Transport"]
 
 
+class _Body(OneTimeBody, httpx2.AsyncByteStream):
+    pass
+
+
 class Httpx2Transport(HttpxTransport):
     """Sends through httpx2. The arguments are those of `HttpxTransport`."""
 
     library: ClassVar[ModuleType] = httpx2
+    body_type: ClassVar[type[OneTimeBody]] = _Body

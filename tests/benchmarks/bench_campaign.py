@@ -25,10 +25,11 @@ from gateway import serving
 from measuring import TEXT, aim, turns
 from support.postgresql_server import Server, programs, server
 
-from qxt_async import Message, QxtClient
+from qxt_async import QxtClient
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
+from qxt_async.models import Message
 
 MESSAGE = Message(TEXT)
 SIZE = 1000

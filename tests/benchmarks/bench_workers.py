@@ -20,10 +20,11 @@ from measuring import turns
 from support.postgresql_server import Server, programs, server
 from support.worker_processes import workers
 
-from qxt_async import Message, QxtClient
+from qxt_async import QxtClient
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import PlannedBatch
+from qxt_async.models import Message
 from qxt_async.workers import run_on_workers
 
 LATENCY = 0.05

@@ -21,7 +21,7 @@ from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.limits import AccountLimits
 from qxt_async.journal.records import BatchState, CampaignCounts, CampaignState
-from qxt_async.sending import attempts
+from qxt_async.sending import batch_send
 from qxt_async.simulator import Fault, SimulatedGateway
 
 pytestmark = pytest.mark.anyio
@@ -546,7 +546,7 @@ async def test_failures_to_ask_for_the_balance_begin_anew_after_a_pause(store: s
 
 async def test_who_opts_out_while_a_batch_waits_for_a_connection(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim that waits long is given back, however often, without an attempt, and claimed anew: a TD is heeded."""
-    monkeypatch.setattr(attempts, "_PATIENCE", 0.02)
+    monkeypatch.setattr(batch_send, "_MAX_WAIT", 0.02)
     gateway = SlowGateway()
     claims = 0
 

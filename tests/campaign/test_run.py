@@ -16,7 +16,7 @@ import pytest
 from support.runs import QUICK, SlowGateway, client_of, quick, seen
 from support.steps import HELLO, NUMBERS, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
-from qxt_async import Acceptance, BatchResult, Message, RetryPolicy, SubmitFailedError
+from qxt_async import Acceptance, BatchResult, RetryPolicy, SubmitFailedError
 from qxt_async.campaign import Campaigns, RunProgress, SendWindow, progress
 from qxt_async.campaign import run as running
 from qxt_async.campaign.guard import CampaignHealth
@@ -28,6 +28,7 @@ from qxt_async.errors import (
 )
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignCounts, CampaignState, NumberState, PlannedBatch
+from qxt_async.models import Message
 from qxt_async.simulator import Fault, SimulatedGateway
 
 pytestmark = pytest.mark.anyio

@@ -25,7 +25,7 @@ from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavai
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import BatchState, CampaignState, NumberState
 from qxt_async.models import BatchResult
-from qxt_async.sending.attempts import ClaimedBatch
+from qxt_async.sending.claimed import ClaimedBatch
 from qxt_async.simulator import SimulatedGateway
 
 QUICK = RunOptions(check_balance=False, poll_interval=0.01, journal_timeout=0.3)
@@ -207,7 +207,7 @@ async def test_too_late_to_send(transport: str, anyio_backend: str) -> None:
             async def take() -> ClaimedBatch:
                 return ClaimedBatch(HELLO, NUMBERS[:3], until=0.0)
 
-            result = await client.send_recorded(take, on_result=told.append)
+            result = await client.claimed_sender().send(take, on_result=told.append)
             assert told == [result]
             assert isinstance(result.error, NotSentError)  # type: ignore[union-attr]
         assert books.taken() == {}

@@ -9,11 +9,11 @@ import pytest
 from support.runs import QUICK, SlowGateway, client_of, quick
 from support.steps import NUMBERS, accepted, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
-from qxt_async import Message
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.errors import InvalidNumberError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignCounts, CampaignState, NumberState, PlannedBatch
+from qxt_async.models import Message
 from qxt_async.simulator import SimulatedGateway
 
 pytestmark = pytest.mark.anyio

@@ -22,8 +22,9 @@ from support import catalogue as c
 from support.cancelling import SEED, Moments, cancel_at, moments_for, number_run, tasks_alive
 from support.fault_server import DIGEST, FaultServer, Wire, http, ok_line
 
-from qxt_async import Balance, BatchResult, BulkOptions, BulkResult, Message, QxtClient, RetryPolicy, errors
-from qxt_async.sending.attempts import ClaimedBatch
+from qxt_async import Balance, BatchResult, BulkResult, QxtClient, RetryPolicy, errors
+from qxt_async.models import Message
+from qxt_async.sending.claimed import ClaimedBatch
 from qxt_async.transports import Exchange
 
 CONCURRENCY = 3
@@ -36,7 +37,7 @@ WAYS = [
 Call = Callable[[list[str]], Awaitable[Any]]
 CALLS = (
     "QxtClient.send",
-    "QxtClient.send_recorded",
+    "ClaimedSender.send",
     "QxtClient.send_bulk",
     "BulkStream.__aenter__ BulkStream.__anext__ BulkStream.__aexit__",
     "QxtClient.balance",
@@ -121,14 +122,14 @@ async def check_pool(client: QxtClient, server: FaultServer, books: RequestLog) 
 
 def calls_of(server: FaultServer, transport: Any, client: QxtClient, books: RequestLog) -> dict[str, Call]:
     """What is done to some numbers under each of the names."""
-    options: BulkOptions = {"batch_size": 4, "min_batch": 1, "on_result": books.tell}
+    options: dict[str, Any] = {"batch_size": 4, "min_batch": 1, "on_result": books.tell}
 
-    async def send_recorded(numbers: list[str]) -> Any:
+    async def send_claimed(numbers: list[str]) -> Any:
         async def take() -> ClaimedBatch:
             await checkpoint()
             return ClaimedBatch(Message("hello"), numbers, until=inf)
 
-        return await client.send_recorded(take, on_result=books.tell)
+        return await client.claimed_sender().send(take, on_result=books.tell)
 
     async def stream_bulk(numbers: list[str]) -> Any:
         async with client.stream_bulk(numbers, "hello", **options) as batches:
@@ -140,7 +141,7 @@ def calls_of(server: FaultServer, transport: Any, client: QxtClient, books: Requ
 
     calls: tuple[Call, ...] = (
         lambda numbers: client.send(numbers, "hello", on_result=books.tell),
-        send_recorded,
+        send_claimed,
         lambda numbers: client.send_bulk(numbers, "hello", **options),
         stream_bulk,
         lambda _: client.balance(),

@@ -15,13 +15,13 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 from support.cancelling import SECRET, SEED, WAYS, Moments, moments_for, number_run, tasks_alive
 
-from qxt_async import Message, QxtClient, RetryPolicy
+from qxt_async import QxtClient, RetryPolicy
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.campaign.options import CampaignOptions
 from qxt_async.campaign.sender import BatchSender
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
-from qxt_async.models import StatusReport
+from qxt_async.models import Message, StatusReport
 from qxt_async.protocol.pushes import Push
 from qxt_async.receiving import DeliveryTracker, PushReceiver
 from qxt_async.simulator import Fault, SimulatedGateway, serve

@@ -20,7 +20,7 @@ from support.command_line import PASSWORD, TEXT, Run, numbers
 from qxt_async import NotSentError
 from qxt_async.cli import stopping
 from qxt_async.cli.stopping import run_until_stopped
-from qxt_async.sending import attempts
+from qxt_async.sending import batch_send
 from qxt_async.simulator import Fault, SimulatedGateway, Submission
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -248,7 +248,7 @@ def test_a_signal_before_another_attempt(
     gateway.fail_next("throttle-429")
     (tmp_path / "one.txt").write_text(*numbers(1), encoding="utf-8")
     noticed = anyio.Event()
-    monkeypatch.setattr(attempts.anyio, "sleep", interrupted)
+    monkeypatch.setattr(batch_send.anyio, "sleep", interrupted)
     monkeypatch.setattr(stopping, "click", SimpleNamespace(echo=lambda *_, **__: noticed.set()))
     source = {"send": numbers(1)[0], "bulk": tmp_path / "one.txt"}[command]
     ended = run(command, source, "--text", TEXT, "--json")
@@ -270,7 +270,7 @@ def test_a_number_that_provably_was_not_sent_is_kept_to_go_on_with(
     gateway.fail_next("throttle-429")
     (tmp_path / "one.txt").write_text(*numbers(1), encoding="utf-8")
     noticed = anyio.Event()
-    monkeypatch.setattr(attempts.anyio, "sleep", interrupted)
+    monkeypatch.setattr(batch_send.anyio, "sleep", interrupted)
     monkeypatch.setattr(stopping, "click", SimpleNamespace(echo=lambda *_, **__: noticed.set()))
     ended = run("bulk", "one.txt", "--text", TEXT, "--unsent-to", "unsent.txt", "--failed-to", "failed.txt")
     assert ended.exit_code == 130

@@ -18,7 +18,6 @@ from support.hand_gateway import TEXT, Gateway, client, numbers
 from qxt_async import (
     BatchResult,
     BulkResult,
-    Message,
     NotSentError,
     OutcomeUnknownError,
     QxtClient,
@@ -26,8 +25,9 @@ from qxt_async import (
     RetryPolicy,
     ThrottledError,
 )
+from qxt_async.models import Message
 from qxt_async.runtime import clocks
-from qxt_async.sending.attempts import ClaimedBatch
+from qxt_async.sending.claimed import ClaimedBatch
 
 pytestmark = pytest.mark.anyio
 
@@ -46,7 +46,7 @@ async def test_what_waits_when_the_client_is_closed_is_not_sent(method: Any, rat
         return ClaimedBatch(Message(TEXT), numbers(1, 20), until=clocks.boottime() + 60)
 
     async def record() -> None:
-        await qxt.send_recorded(take, on_result=told["recorded"].append)
+        await qxt.claimed_sender().send(take, on_result=told["recorded"].append)
 
     calls: dict[str, Callable[[], Awaitable[Any]]] = {
         "first": lambda: qxt.send(numbers(1), TEXT, on_result=told["first"].append),

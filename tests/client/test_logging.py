@@ -163,7 +163,8 @@ async def _server(answer: Answer) -> AsyncIterator[str]:
 
 
 def _client(base_url: str, transport: Any, **options: Any) -> QxtClient:
-    return QxtClient("demo", PASSWORD, base_url=base_url, transport=transport, **options)
+    options["http_client" if isinstance(transport, httpx.AsyncClient) else "transport"] = transport
+    return QxtClient("demo", PASSWORD, base_url=base_url, **options)
 
 
 INSTALLED = {name for name in ("httpx2", "aiohttp") if importlib.util.find_spec(name)}

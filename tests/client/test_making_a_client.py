@@ -12,9 +12,9 @@ import httpx
 import pytest
 from anyio import to_thread
 from support.fault_server import FaultServer
-from support.hand_gateway import BASE, DIGEST, TEXT, Gateway, client
+from support.hand_gateway import BASE, DIGEST, TEXT, Gateway, Unread, client
 
-from qxt_async import NO_RETRIES, InvalidConfigurationError, InvalidRequestError, QxtClient
+from qxt_async import NO_RETRIES, InvalidConfigurationError, InvalidRequestError, NotSentError, QxtClient
 from qxt_async.errors import ClientStateError
 
 pytestmark = pytest.mark.anyio
@@ -35,7 +35,9 @@ async def test_the_account_goes_out_as_the_protocol_says() -> None:
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({}, "give either password or password_md5"),
+        ({}, "give either password or password_md5, or set QXT_PASSWORD"),
+        ({"password": "hunter2", "user": None}, "give user, or set QXT_USER"),
+        ({"password": "hunter2", "base_url": None}, "give base_url, .*or set QXT_BASE_URL"),
         ({"password": "hunter2", "password_md5": DIGEST}, "give either password or password_md5"),
         ({"password": ""}, "password is empty"),
         ({"password_md5": ""}, "32 hexadecimal digits"),
@@ -51,19 +53,20 @@ async def test_the_account_goes_out_as_the_protocol_says() -> None:
         ({"password": "hunter2", "number_pattern": "("}, "number_pattern is not a regular expression"),
         ({"password": "hunter2", "transport": "carrier pigeon"}, "'carrier pigeon' is not one of"),
         ({"password": "hunter2", "transport": object()}, "transport is object"),
+        ({"password": "hunter2", "transport": httpx.AsyncClient()}, "AsyncClient: pass it as http_client"),
+        ({"password": "hunter2", "http_client": object()}, "http_client is object"),
+        ({"password": "hunter2", "http_client": httpx.AsyncClient(), "transport": "httpx"}, "either transport or"),
     ],
 )
-async def test_arguments_that_cannot_work(options: dict[str, Any], complaint: str) -> None:
+async def test_arguments_that_cannot_work(
+    options: dict[str, Any], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each argument that cannot work is refused when the client is made, with the reason and without the password."""
+    for name in ENVIRON:
+        monkeypatch.delenv(name, raising=False)
     with pytest.raises(InvalidConfigurationError, match=complaint) as caught:
         QxtClient(**{"user": "demo", "base_url": BASE, **options})
     assert "hunter2" not in str(caught.value)
-
-
-async def test_there_is_no_default_address() -> None:
-    """An account belongs to one gateway, so its address has to be said."""
-    with pytest.raises(TypeError, match="base_url"):
-        QxtClient("demo", "password")  # type: ignore[call-arg]
 
 
 # --- from the environment ---------------------------------------------------------------------------------
@@ -95,13 +98,17 @@ async def test_from_env(environ: dict[str, str]) -> None:
     assert await _account(qxt, gateway) == ("demo", DIGEST, BASE)
 
 
-async def test_from_env_reads_the_real_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without `environ` it is the process's own, as it is at that moment."""
+@pytest.mark.parametrize("make", [QxtClient, QxtClient.from_env], ids=["QxtClient", "from_env"])
+async def test_the_real_environment_is_read(make: Callable[..., QxtClient], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not given comes from the process's own environment, as it is at that moment."""
     for name, value in ENVIRON.items():
         monkeypatch.setenv(name, value)
     monkeypatch.delenv("QXT_PASSWORD_MD5", raising=False)
     gateway = Gateway()
-    assert await _account(QxtClient.from_env(transport=gateway), gateway) == ("demo", DIGEST, BASE)
+    assert await _account(make(transport=gateway), gateway) == ("demo", DIGEST, BASE)
+    gateway = Gateway()
+    qxt = make(user="other", password_md5="0" * 32, base_url="http://other.test/qxt", transport=gateway)
+    assert await _account(qxt, gateway) == ("other", "0" * 32, "http://other.test/qxt")
 
 
 @pytest.mark.parametrize(
@@ -160,11 +167,64 @@ async def test_a_closed_client_says_so() -> None:
         lambda: qxt.send_bulk(["13800138000"], TEXT),
         qxt.balance,
     ):
-        with pytest.raises(ClientStateError, match="the client is closed"):
+        with pytest.raises(ClientStateError, match="this client is closed"):
             await call()
-    with pytest.raises(ClientStateError, match="the client is closed"):
+    with pytest.raises(ClientStateError, match="this client is closed"):
         qxt.stream_bulk(["13800138000"], TEXT)
+    with pytest.raises(ClientStateError, match="this client is closed"):
+        qxt.with_options(timeout=1)
     assert len(gateway.received) == 1
+
+
+async def test_a_client_with_other_options_shares_the_connections() -> None:
+    """Options that are given are its own, the others are kept; slots and connections are those of the first client."""
+    gateway = Gateway(Unread(httpx.ConnectError("refused")))
+    async with client(gateway, max_concurrency=1, timeout=4, number_pattern=r"1\d{10}") as qxt:
+        other = qxt.with_options(method="GET", timeout=5, retry=NO_RETRIES, number_pattern=r"852\d{8}")
+        assert (qxt.timeout, other.timeout) == (4, 5)
+        assert (other.user, other.max_concurrency, other.number_pattern) == ("demo", 1, r"852\d{8}")
+        with pytest.raises(NotSentError):
+            await other.send("85291234567", TEXT)
+        async with anyio.create_task_group() as group:
+            group.start_soon(qxt.send, "13800138000", TEXT)
+            group.start_soon(other.send, "85291234567", TEXT)
+        same = qxt.with_options()
+        assert (same.timeout, same.number_pattern) == (qxt.timeout, qxt.number_pattern)
+    assert sorted(received.method for received in gateway.sends) == ["GET", "POST"]
+    assert gateway.most == 1
+
+
+async def test_a_client_with_other_options_keeps_the_rate_limit() -> None:
+    """The two clients together send no more than one may."""
+    gateway = Gateway()
+    async with client(gateway, max_request_rate=20) as qxt:
+        other = qxt.with_options(timeout=5)
+        for each in (qxt, other, qxt, other):
+            await each.send("13800138000", TEXT)
+    assert gateway.arrivals[-1] - gateway.arrivals[0] >= 3 / 20
+
+
+@pytest.mark.parametrize(("options", "complaint"), [({"timeout": 0}, "timeout is 0"), ({"method": "PUT"}, "'POST' or")])
+async def test_other_options_are_checked(options: dict[str, Any], complaint: str) -> None:
+    """Options that cannot work are refused as in the constructor."""
+    async with client(Gateway()) as qxt:
+        with pytest.raises(InvalidConfigurationError, match=complaint):
+            qxt.with_options(**options)
+
+
+async def test_only_the_first_client_closes_the_connections() -> None:
+    """Closing one with other options does nothing; closing the first one closes both."""
+    with FaultServer() as server:
+        qxt = QxtClient("someone", password_md5=DIGEST, base_url=server.base_url)
+        async with qxt.with_options(timeout=5) as other:
+            assert (await other.send("13800138000", TEXT)).mid
+        assert (await other.send("13800138001", TEXT)).mid
+        assert (await qxt.send("13800138002", TEXT)).mid
+        assert server.connections == 1
+        await qxt.aclose()
+        with pytest.raises(ClientStateError, match="this client is closed"):
+            await other.send("13800138003", TEXT)
+        assert await to_thread.run_sync(server.wait_for, lambda: not server.open) is None
 
 
 RUNS: list[tuple[str, str]] = [("httpx", "asyncio"), ("httpx", "trio"), ("httpx2", "asyncio"), ("aiohttp", "asyncio")]
@@ -179,14 +239,14 @@ async def _record(qxt: QxtClient) -> None:
     async def take() -> None:
         pytest.fail("nothing is recorded that cannot be sent")
 
-    await qxt.send_recorded(take, on_result=print)
+    await qxt.claimed_sender().send(take, on_result=print)
 
 
 CALLS: dict[str, Callable[[QxtClient], Awaitable[Any]]] = {
     "send": lambda qxt: qxt.send("13800138001", TEXT),
     "send_bulk": lambda qxt: qxt.send_bulk(["13800138001"], TEXT),
     "stream_bulk": _stream,
-    "send_recorded": _record,
+    "claimed_sender": _record,
     "balance": lambda qxt: qxt.balance(),
     "aclose": lambda qxt: qxt.aclose(),
 }

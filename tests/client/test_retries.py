@@ -20,7 +20,6 @@ from support.hand_gateway import TEXT, Gateway, Received, Unread, client, fail, 
 from qxt_async import (
     BatchResult,
     ConnectionBrokenError,
-    Message,
     NotSentError,
     OutcomeUnknownError,
     QxtError,
@@ -30,9 +29,10 @@ from qxt_async import (
     UnexpectedStatusError,
     UnusableAnswerError,
 )
+from qxt_async.models import Message
 from qxt_async.runtime import clocks
-from qxt_async.sending import attempts
-from qxt_async.sending.attempts import ClaimedBatch
+from qxt_async.sending import dispatcher
+from qxt_async.sending.claimed import ClaimedBatch
 
 A, B, C = numbers(3)
 
@@ -141,7 +141,7 @@ async def test_429_is_unknown_on_demand() -> None:
         async def take() -> ClaimedBatch:
             return ClaimedBatch(Message(TEXT), numbers(1, 5), until=clocks.boottime() + 60)
 
-        recorded = await qxt.send_recorded(take, on_result=lambda _: None)
+        recorded = await qxt.claimed_sender().send(take, on_result=lambda _: None)
     assert isinstance(caught.value.result, BatchResult)
     assert (caught.value.status, caught.value.result.unknown) == (429, (A, B))
     assert recorded is not None
@@ -249,7 +249,7 @@ async def test_a_get_that_is_too_late_is_not_sent() -> None:
         return ClaimedBatch(Message(TEXT), [A], until=clocks.boottime())
 
     async with client(gateway, method="GET") as qxt:
-        result = await qxt.send_recorded(take, on_result=lambda _: None)
+        result = await qxt.claimed_sender().send(take, on_result=lambda _: None)
     assert result is not None
     assert isinstance(result.error, NotSentError)
     assert (result.failed, gateway.received) == ((A,), [])
@@ -271,7 +271,7 @@ async def test_elapsed_is_from_the_first_attempt_to_the_outcome(monkeypatch: pyt
 
         return answered
 
-    monkeypatch.setattr("qxt_async.sending.attempts.time", SimpleNamespace(perf_counter=clock))
+    monkeypatch.setattr("qxt_async.sending.batch_send.time", SimpleNamespace(perf_counter=clock))
     monkeypatch.setattr("qxt_async.client.time", SimpleNamespace(perf_counter=clock))
     gateway = Gateway(takes(1, httpx.Response(429)), takes(2, ok()), takes(4, ok()))
     told: dict[str, float] = {}
@@ -333,7 +333,7 @@ async def test_an_answer_to_a_get_that_has_an_age(method: Any, age: str, believe
 @pytest.mark.anyio
 async def test_a_get_is_not_given_the_same_mid_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mid that the same address was given before is a cache's; of the mids, so many are remembered, the last ones."""
-    monkeypatch.setattr(attempts, "_GIVEN_MIDS", 2)
+    monkeypatch.setattr(dispatcher, "_GIVEN_MIDS", 2)
     gateway = Gateway(*[ok("7")] * 8)
     outcomes: list[str] = []
     async with client(gateway, method="GET") as qxt:

@@ -21,13 +21,13 @@ from qxt_async import (
     InvalidConfigurationError,
     InvalidRequestError,
     InvalidTextError,
-    Message,
     NoValidNumberError,
     Progress,
     QxtError,
     RequestTooLargeError,
     UnexpectedStatusError,
 )
+from qxt_async.models import Message
 
 pytestmark = pytest.mark.anyio
 
@@ -160,7 +160,9 @@ async def test_a_stream_only_counts_the_invalid() -> None:
         (["13800138000"], "", {}, InvalidTextError),
         (["13800138000"], "€", {}, InvalidTextError),
         (["13800138000"], TEXT, {"extno": "x"}, InvalidRequestError),
-        (["13800138000"], Message(TEXT), {"extno": "1"}, InvalidRequestError),
+        (["13800138000"], Message(TEXT), {}, InvalidTextError),
+        (b"13800138000", TEXT, {}, InvalidRequestError),
+        (None, TEXT, {}, InvalidRequestError),
         (["13800138000"], TEXT, {"batch_size": 1001}, InvalidConfigurationError),
         (["13800138000"], TEXT, {"batch_size": 0}, InvalidConfigurationError),
         (["13800138000"], TEXT, {"min_batch": 0}, InvalidConfigurationError),
@@ -401,7 +403,7 @@ async def test_a_stream_is_entered_and_once() -> None:
             await anext(stream)
         async with stream:
             pass
-        with pytest.raises(RuntimeError, match="once"):
+        with pytest.raises(RuntimeError, match="entered before"):
             await stream.__aenter__()
 
 

@@ -21,7 +21,6 @@ from qxt_async import (
     InvalidExtnoError,
     InvalidRequestError,
     InvalidTextError,
-    Message,
     NoValidNumberError,
     PartialAnswerError,
     QxtError,
@@ -109,39 +108,46 @@ async def test_nothing_to_send(given: Any, options: dict[str, Any], complaint: s
 
 
 async def test_extension_number_and_addseqno() -> None:
-    """Both go as fields of their own, as arguments or in a `Message`."""
+    """Both go as fields of their own."""
     gateway = Gateway()
     async with client(gateway, channel_digits=17) as qxt:
         await qxt.send(A, TEXT, extno="007", addseqno=True)
-        await qxt.send(A, Message(TEXT, extno="007", addseqno=True))
         with pytest.raises(InvalidExtnoError, match="with the channel's 17"):
             await qxt.send(A, TEXT, extno="1234")
     for received in gateway.received:
         assert (received.fields["extno"], received.fields["addseqno"]) == ("007", "1")
         assert received.names[-1] == "password"
-    assert len(gateway.received) == 2
-
-
-@pytest.mark.parametrize("options", [{"extno": "1"}, {"addseqno": True}])
-async def test_a_message_says_it_all(options: dict[str, Any]) -> None:
-    """What a `Message` says is not said twice."""
-    gateway = Gateway()
-    async with client(gateway) as qxt:
-        with pytest.raises(InvalidRequestError, match="in the Message"):
-            await qxt.send(A, Message(TEXT), **options)
-    assert gateway.received == []
+    assert len(gateway.received) == 1
 
 
 async def test_substitution_only_if_asked_for() -> None:
-    """A character outside GBK is refused, or replaced on demand, also in a `Message`, which keeps its other fields."""
+    """A character outside GBK is refused, or replaced on demand, and the other fields are kept."""
     gateway = Gateway()
     async with client(gateway) as qxt:
         with pytest.raises(InvalidTextError, match="EURO SIGN"):
             await qxt.send(A, "5€")
         await qxt.send(A, "5€", substitute=True)
-        await qxt.send(A, Message("5€", extno="1", addseqno=True), substitute=True)
+        await qxt.send(A, "5€", extno="1", addseqno=True, substitute=True)
     assert [received.fields["msg"] for received in gateway.received] == ["5EUR", "5EUR"]
     assert (gateway.received[1].fields["extno"], gateway.received[1].fields["addseqno"]) == ("1", "1")
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (13800138000, "the numbers are int: pass a str, such as '13800138000'"),
+        (b"13800138000", "the numbers are bytes: pass a str"),
+        (None, "the numbers are NoneType: pass a str"),
+        ([13800138000], "the first of them: it is int, not str"),
+    ],
+)
+async def test_numbers_are_texts(given: Any, complaint: str) -> None:
+    """A number that is no text is refused with advice, alone and in a list."""
+    gateway = Gateway()
+    async with client(gateway) as qxt:
+        with pytest.raises(InvalidRequestError, match=complaint):
+            await qxt.send(given, TEXT)
+    assert gateway.received == []
 
 
 async def test_another_pattern_takes_other_numbers() -> None:

@@ -26,10 +26,11 @@ from support import addresses
 from support import fault_results as results
 from support.fault_server import DIGEST, FaultServer
 
-from qxt_async import Message, QxtClient, errors
+from qxt_async import QxtClient, errors
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
+from qxt_async.models import Message
 
 BATCHES, SIZE = 3, 20
 OPTIONS = RunOptions(check_balance=False, retry=RETRY, poll_interval=0.01)

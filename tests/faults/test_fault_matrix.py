@@ -393,7 +393,7 @@ def before_the_body(server: FaultServer, mark: str) -> Iterator[None]:
             return super().pull(has_come)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qxt_async.sending.attempts.Exchange", Interrupted)
+        patch.setattr("qxt_async.sending.batch_send.Exchange", Interrupted)
         yield
     assert not waiting
 

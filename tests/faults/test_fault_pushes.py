@@ -22,10 +22,11 @@ import anyio
 import attrs
 import pytest
 
-from qxt_async import Message, NoValidNumberError, QxtClient
+from qxt_async import NoValidNumberError, QxtClient
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import PlannedBatch
+from qxt_async.models import Message
 from qxt_async.receiving import DeliveryTracker, PushReceiver
 from qxt_async.simulator import PushPlan, SimulatedGateway
 

@@ -364,7 +364,7 @@ def test_the_gate_reports_what_is_no_text() -> None:
     """Something that is not text is one invalid number, wherever it comes from."""
     gate = NumberFilter()
     assert gate.filter(["13800138000", 13800138001]) == ["13800138000"]  # type: ignore[list-item]
-    assert gate.invalid == [InvalidNumber(1, "13800138001", reason="it is int, not str")]
+    assert gate.invalid == [InvalidNumber(1, "13800138001", reason="it is int, not str: pass numbers as text")]
 
 
 def test_the_gates_pattern_has_to_be_one() -> None:

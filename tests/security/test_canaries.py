@@ -14,7 +14,8 @@ import pytest
 from support.canaries import Canaries
 from support.watch.watching import DIGESTS, PATH_SECRET, TEXTS, secret_in, shown_by
 
-from qxt_async import InvalidTextError, Message
+from qxt_async import InvalidTextError
+from qxt_async.models import Message
 from qxt_async.protocol.numbers import deduplicate
 
 NUMBER = "13800138000"

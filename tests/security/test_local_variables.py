@@ -127,7 +127,7 @@ async def test_a_request_that_fails(transport: str, given: str, method: Any, fau
             "someone",
             PASSWORD,
             base_url=server.base_url,
-            transport=own,
+            **{"transport" if given == "own" else "http_client": own},
             method=method,
             retry=RetryPolicy(1),
             timeout=20,

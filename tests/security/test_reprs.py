@@ -13,8 +13,9 @@ import attrs
 import pytest
 
 import qxt_async
-from qxt_async import Acceptance, BatchResult, BulkResult, Message, QxtClient, QxtError, Reply, StatusReport
+from qxt_async import Acceptance, BatchResult, BulkResult, QxtClient, QxtError, Reply, StatusReport
 from qxt_async.journal import open_journal
+from qxt_async.models import Message
 from qxt_async.protocol.requests import Credentials, send_form
 from qxt_async.receiving import PushReceiver
 from qxt_async.runtime.secret import Secret
@@ -124,7 +125,7 @@ def _everything(folder: str) -> list[Any]:
     gateway = SimulatedGateway("user", PASSWORD)
     account = Credentials.from_password("user", PASSWORD)
     message = Message(TEXT)
-    form = send_form(account, message)
+    form = send_form(account, TEXT)
     batch = BatchResult(0, (NUMBER,), acceptances=(Acceptance("1", (NUMBER,)),), failed=(NUMBER,), unknown=(NUMBER,))
     result = BulkResult((batch,), unsent=(NUMBER,))
     client = QxtClient("user", PASSWORD, base_url="http://gateway.test/qxt", transport=gateway.transport())
@@ -132,7 +133,7 @@ def _everything(folder: str) -> list[Any]:
     receiver = PushReceiver(journal, path_secret=SECRETS[-1])
     reply = Reply("1", NUMBER, text=TEXT)
     report = StatusReport("1", NUMBER, code="DELIVRD")
-    request = form.request(NUMBER.encode())
+    request = form.fill(NUMBER.encode())
     return [gateway, account, message, form, batch, result, client, journal, receiver, reply, report, request]
 
 

@@ -30,11 +30,11 @@ import attrs
 import uvicorn
 from anyio import to_thread
 
-from qxt_async import BatchResult, Message, QxtClient, QxtError, RetryPolicy
+from qxt_async import BatchResult, QxtClient, QxtError, RetryPolicy
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignState, PlannedBatch
-from qxt_async.models import StatusReport
+from qxt_async.models import Message, StatusReport
 from qxt_async.protocol.pushes import Push
 from qxt_async.receiving import DeliveryTracker, PushReceiver
 from qxt_async.simulator import FAULTS

@@ -20,15 +20,15 @@ import anyio
 import attrs
 from anyio import to_thread
 
-from qxt_async import BatchResult, Message, QxtClient, RetryPolicy
+from qxt_async import BatchResult, QxtClient, RetryPolicy
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.errors import AccountRefusedError, CampaignStateError, NotSentError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, Claim, NumberState, PlannedBatch
-from qxt_async.models import DeliveryState, Reply, StatusReport
+from qxt_async.models import DeliveryState, Message, Reply, StatusReport
 from qxt_async.protocol.pushes import Push
 from qxt_async.runtime.clocks import boottime
-from qxt_async.sending.attempts import ClaimedBatch
+from qxt_async.sending.claimed import ClaimedBatch
 from qxt_async.simulator import Fault, SimulatedGateway
 
 NUMBER_PATTERN = r"(86)?1[3-9][0-9]{9}"
@@ -366,7 +366,7 @@ class World:
                 return ClaimedBatch(claim.message, claim.numbers, until=boottime() + MARGIN)
 
             async with self._client(1) as client:
-                await client.send_recorded(take, on_result=results.append)
+                await client.claimed_sender().send(take, on_result=results.append)
             self.gateway.clear_faults()
             await self._settle()
             (ghost.result,) = results

@@ -147,7 +147,8 @@ def _read(request: httpx.Request, body: bytes) -> Received:
 def client(gateway: Any, **options: Any) -> QxtClient:
     """A client of that gateway that does not wait between attempts."""
     options = {"retry": RetryPolicy(backoff=0), **options}
-    return QxtClient("demo", "password", base_url=BASE, transport=gateway, **options)
+    options["http_client" if isinstance(gateway, httpx.AsyncClient) else "transport"] = gateway
+    return QxtClient("demo", "password", base_url=BASE, **options)
 
 
 def flat(batches: Iterable[Iterable[str]]) -> list[str]:

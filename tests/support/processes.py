@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from qxt_async import Message
 from qxt_async.journal import Journal
 from qxt_async.journal.records import NumberRecord, PlannedBatch
+from qxt_async.models import Message
 
 HERE = Path(__file__).parent
 MESSAGE = Message("【测试】您好")

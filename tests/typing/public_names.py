@@ -37,7 +37,9 @@ async def sending(client: qxt.QxtClient) -> None:
     assert_type(sent.invalid, tuple[qxt.InvalidNumber, ...])
     await client.send(
         numbers(),
-        qxt.Message("【Acme】…", extno="1", addseqno=True),
+        "【Acme】…",
+        extno="1",
+        addseqno=True,
         suppressed={"13800138001"},
         substitute=True,
         check_balance=True,
@@ -58,8 +60,7 @@ async def bulk(client: qxt.QxtClient) -> None:
     assert_type(list(result.unknown), list[str])
     assert_type(result.unsent, tuple[str, ...])
     result.raise_for_failures()
-    options: qxt.BulkOptions = {"extno": "1", "deduplicate": False, "min_batch": 1, "retry": None}
-    await client.send_bulk(["13800138000"], "【Acme】…", check_balance=True, **options)
+    await client.send_bulk(["13800138000"], "【Acme】…", check_balance=True, extno="1", deduplicate=False, min_batch=1)
 
     async with client.stream_bulk(numbers(), "【Acme】…", suppressed=frozenset[str]()) as batches:
         assert_type(batches, qxt.BulkStream)
@@ -103,8 +104,10 @@ async def making() -> None:
     )
     assert_type(qxt.QxtClient.from_env(timeout=3), qxt.QxtClient)
     qxt.QxtClient.from_env(environ={"QXT_USER": "user"})
-    for transport in (httpx.AsyncClient(), httpx.ASGITransport(app), Own()):
+    for transport in (httpx.ASGITransport(app), Own()):
         qxt.QxtClient("user", "password", base_url="http://127.0.0.1/qxt", transport=transport)
+    client = qxt.QxtClient("user", "password", base_url="http://127.0.0.1/qxt", http_client=httpx.AsyncClient())
+    assert_type(client.with_options(method="GET", timeout=3, retry=qxt.NO_RETRIES), qxt.QxtClient)
 
 
 async def app(scope: object, receive: object, send: object) -> None:
@@ -117,7 +120,7 @@ class Own:
     async def exchange(self, exchange: transports.Exchange) -> None:
         """Send once."""
         assert_type(exchange.pull(), bytes)
-        assert_type(exchange.request.method, Literal["POST", "GET"])
+        assert_type(exchange.method, Literal["POST", "GET"])
 
     async def aclose(self) -> None:
         """Close."""

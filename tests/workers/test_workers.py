@@ -31,6 +31,7 @@ from qxt_async.errors import (
 from qxt_async.journal import AccountLimits, Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState
+from qxt_async.sending.claimed import ClaimedSender
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 from qxt_async.workers import CampaignWorker, WorkerOptions, require_postgres, run_on_workers
 from qxt_async.workers.engine import BATCHES, SEND, UPKEEP, Engine
@@ -525,7 +526,7 @@ async def test_a_text_that_cannot_be_sent_pauses(setting: Setting, monkeypatch: 
     async def refuse(*_: Any, **__: Any) -> None:
         raise InvalidConfigurationError("the client says no")
 
-    monkeypatch.setattr(QxtClient, "send_recorded", refuse)
+    monkeypatch.setattr(ClaimedSender, "send", refuse)
     campaign = await setting.plan(20)
     async with setting.working():
         counts = await run_on_workers(setting.journal, campaign, WATCHING)

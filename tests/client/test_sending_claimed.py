@@ -1,4 +1,4 @@
-"""`QxtClient.send_recorded`: one request for what has to be on record before it leaves."""
+"""`ClaimedSender.send`: one request for a batch that is recorded before it leaves."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import trio
 import trio.testing
 from support.hand_gateway import TEXT, Gateway, Unread, client, numbers
 
-from qxt_async import BatchResult, ClientStateError, Message, NotSentError, RequestTooLargeError
+from qxt_async import BatchResult, ClientStateError, NotSentError, RequestTooLargeError
+from qxt_async.models import Message
 from qxt_async.runtime import clocks
-from qxt_async.sending import attempts
-from qxt_async.sending.attempts import ClaimedBatch
+from qxt_async.sending import batch_send
+from qxt_async.sending.claimed import ClaimedBatch
 
 
 def _batch(count: int = 2, *, until: float = 60.0) -> ClaimedBatch:
@@ -42,7 +43,7 @@ async def test_what_is_recorded_is_sent() -> None:
     gateway = Gateway()
     _, take = _taking(_batch())
     async with client(gateway) as qxt:
-        result = await qxt.send_recorded(take, on_result=told.append)  # type: ignore[arg-type]
+        result = await qxt.claimed_sender().send(take, on_result=told.append)  # type: ignore[arg-type]
     assert told == [result]
     (sent,) = gateway.sends
     assert (sent.tele, sent.fields["msg"], sent.fields["extno"]) == (numbers(2), TEXT, "7")
@@ -54,7 +55,7 @@ async def test_nothing_to_send() -> None:
     gateway = Gateway()
     _, take = _taking(None)
     async with client(gateway) as qxt:
-        assert await qxt.send_recorded(take, on_result=lambda _: None) is None  # type: ignore[arg-type]
+        assert await qxt.claimed_sender().send(take, on_result=lambda _: None) is None  # type: ignore[arg-type]
     assert gateway.received == []
 
 
@@ -65,7 +66,7 @@ async def test_it_is_never_repeated(broken: object) -> None:
     gateway = Gateway(broken)
     _, take = _taking(_batch())
     async with client(gateway) as qxt:
-        result = await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+        result = await qxt.claimed_sender().send(take, on_result=lambda _: None)  # type: ignore[arg-type]
     assert result is not None
     assert isinstance(result.error, NotSentError)
     assert (result.failed, result.attempts) == (tuple(numbers(2)), 1)
@@ -78,7 +79,7 @@ async def test_too_late_to_send() -> None:
     gateway = Gateway()
     _, take = _taking(_batch(until=-1))
     async with client(gateway) as qxt:
-        result = await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+        result = await qxt.claimed_sender().send(take, on_result=lambda _: None)  # type: ignore[arg-type]
     assert result is not None
     assert (result.outcome, gateway.received) == ("failed", [])
 
@@ -97,7 +98,7 @@ async def test_a_machine_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
         return batch
 
     async with client(gateway) as qxt:
-        result = await qxt.send_recorded(take, on_result=lambda _: None)
+        result = await qxt.claimed_sender().send(take, on_result=lambda _: None)
     assert result is not None
     assert (result.outcome, gateway.received) == ("failed", [])
     monkeypatch.setattr(clocks, "_GOES_ON", None)
@@ -112,10 +113,10 @@ async def test_what_cannot_be_sent() -> None:
     gateway = Gateway()
     async with client(gateway, method="GET") as qxt:
         with pytest.raises(RequestTooLargeError):
-            await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+            await qxt.claimed_sender().send(take, on_result=lambda _: None)  # type: ignore[arg-type]
     events.clear()
     with pytest.raises(ClientStateError, match="closed"):
-        await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+        await qxt.claimed_sender().send(take, on_result=lambda _: None)  # type: ignore[arg-type]
     assert (gateway.received, events) == ([], [])
 
 
@@ -128,7 +129,7 @@ async def test_recording_waits_for_a_place() -> None:
     async with client(gateway, max_concurrency=1) as qxt, anyio.create_task_group() as group:
 
         async def send() -> None:
-            await qxt.send_recorded(take, on_result=lambda _: events.append("told"))  # type: ignore[arg-type]
+            await qxt.claimed_sender().send(take, on_result=lambda _: events.append("told"))  # type: ignore[arg-type]
 
         for _ in range(3):
             group.start_soon(send)
@@ -147,7 +148,7 @@ async def test_recording_a_little_ahead() -> None:
     async with client(gateway, max_concurrency=8) as qxt, anyio.create_task_group() as group:
 
         async def send() -> None:
-            await qxt.send_recorded(take, on_result=lambda _: events.append("told"))  # type: ignore[arg-type]
+            await qxt.claimed_sender().send(take, on_result=lambda _: events.append("told"))  # type: ignore[arg-type]
 
         for _ in range(20):
             group.start_soon(send)
@@ -165,7 +166,7 @@ def test_recording_keeps_the_rates() -> None:
     async def main() -> None:
         async with client(gateway, max_rate=10, max_request_rate=1) as qxt:
             for _ in range(6):
-                await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+                await qxt.claimed_sender().send(take, on_result=lambda _: None)  # type: ignore[arg-type]
 
     trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0))
     times = [arrival - gateway.arrivals[0] for arrival in gateway.arrivals]
@@ -175,7 +176,7 @@ def test_recording_keeps_the_rates() -> None:
 @pytest.mark.anyio
 async def test_what_waits_long_for_a_place_is_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits too long for a connection after recording gets the batch back, without an attempt."""
-    monkeypatch.setattr(attempts, "_PATIENCE", 0.01)
+    monkeypatch.setattr(batch_send, "_MAX_WAIT", 0.01)
     gateway = Gateway()
     gateway.gate = anyio.Event()
     _, take = _taking(*[_batch()] * 5)
@@ -183,12 +184,12 @@ async def test_what_waits_long_for_a_place_is_recorded_anew(monkeypatch: pytest.
     async with client(gateway, max_concurrency=4) as qxt, anyio.create_task_group() as group:
 
         async def send() -> None:
-            await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+            await qxt.claimed_sender().send(take, on_result=lambda _: None)  # type: ignore[arg-type]
 
         for _ in range(4):
             group.start_soon(send)
         await anyio.wait_all_tasks_blocked()
-        result = await qxt.send_recorded(take, on_result=lambda _: None)  # type: ignore[arg-type]
+        result = await qxt.claimed_sender().send(take, on_result=lambda _: None)  # type: ignore[arg-type]
         gateway.gate.set()
     assert result is not None
     assert (result.failed, result.attempts, len(gateway.sends)) == (tuple(numbers(2)), 0, 4)
@@ -205,7 +206,7 @@ def _in_no_time(gateway: Gateway, sends: int, opens_at: float, **limits: float) 
         async with client(gateway, **limits) as qxt, anyio.create_task_group() as group:
 
             async def send() -> None:
-                await qxt.send_recorded(take, on_result=results.append)  # type: ignore[arg-type]
+                await qxt.claimed_sender().send(take, on_result=results.append)  # type: ignore[arg-type]
 
             for _ in range(sends):
                 group.start_soon(send)
