@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import httpx
+import httpx2
 import pytest
 import trustme
 from anyio import to_thread
@@ -39,6 +41,7 @@ LANES = (
     ("trio", "httpx2"),
     ("asyncio", "aiohttp"),
 )
+HTTP_CLIENTS = (aiohttp.ClientSession, httpx.AsyncClient, httpx2.AsyncClient)
 FORM = b"user=u&msg=%C4%E3%BA%C3+%2b&tele=13800138000&password=" + DIGEST.encode()
 every_transport = pytest.mark.parametrize(("anyio_backend", "name"), LANES)
 pytestmark = pytest.mark.anyio
@@ -47,7 +50,7 @@ pytestmark = pytest.mark.anyio
 def open_one(name: Any, **options: Any) -> Any:
     """A transport for a few requests to a plain address."""
     settings = {"max_concurrency": 2, "connect_timeout": 10.0, "trust_env": False, "plain_http": True, **options}
-    given = {"http_client" if isinstance(name, aiohttp.ClientSession) else "transport": name}
+    given = {"http_client" if isinstance(name, HTTP_CLIENTS) else "transport": name}
     return open_transport(**given, **settings)[0]
 
 
@@ -109,8 +112,7 @@ async def test_the_answer_is_noted(name):
         await transport.exchange(second)
         await transport.aclose()
     assert (first.head, first.body) == (AnswerHead(503, "7", "gzip"), b"\x1f\x8bno")
-    assert (second.status, second.retry_after, second.encoded) == (200, None, False)
-    assert second.body == b"ok:00000002:13800138000\n"
+    assert (second.head, second.body) == (AnswerHead(200), b"ok:00000002:13800138000\n")
 
 
 @every_transport
