@@ -337,13 +337,15 @@ class QxtClient:
         not begun to leave. `on_result` gets it.
         """
         self._dispatcher.bind()
-        form = self._send_form(text, substitute=substitute, extno=extno, addseqno=addseqno)
+        text = substitute_characters(text) if substitute else text
+        digits = self._channel_digits
+        form = send_form(self._credentials, text, extno=extno, addseqno=addseqno, channel_digits=digits)
         options = self._options(form, method, timeout, retry)
         clean, number_filter = filter_few(numbers, self._number_pattern, suppressed)
         if options.method == "GET" or len(clean) > MAX_NUMBERS:
             form.check_url(self._dispatcher.base_url, join(clean))  # too many numbers are refused by `join`
         if check_balance:
-            await self._check_balance(len(clean), options.form.text, addseqno=addseqno)
+            await self._check_balance(len(clean), text, addseqno=addseqno)
         batch = BatchSend(0, clean, options, on_result, number_filter=number_filter)
         result = await batch.execute(self._dispatcher)
         if isinstance(result, SentBatch):
@@ -406,14 +408,16 @@ class QxtClient:
             BulkStoppedError: likewise, when `numbers`, `on_result` or `on_progress` raised.
         """
         self._dispatcher.check_open()
-        form = self._send_form(text, substitute=substitute, extno=extno, addseqno=addseqno)
+        text = substitute_characters(text) if substitute else text
+        digits = self._channel_digits
+        form = send_form(self._credentials, text, extno=extno, addseqno=addseqno, channel_digits=digits)
         options = self._options(form, method, timeout, retry)
         seen = Deduplicator(self._number_pattern) if deduplicate else None
         number_filter = NumberFilter(self._number_pattern, seen=seen, suppressed=suppressed, keep_invalid=keep_invalid)
         batches = Batches(numbers, number_filter, size=batch_size, minimum=min(min_batch, batch_size))
         if options.method == "GET" and self._number_pattern == MOBILE_PATTERN:
             # A GET with a URL that is too long would fail in every batch, so it is refused before the first one.
-            options.form.check_url(self._dispatcher.base_url, b",".join([b"0" * 11] * batch_size))
+            form.check_url(self._dispatcher.base_url, b",".join([b"0" * 11] * batch_size))
         concurrency = self._dispatcher.max_concurrency
         if max_concurrency is not None:
             concurrency = min(checked_count("max_concurrency", max_concurrency), concurrency)
@@ -499,15 +503,6 @@ class QxtClient:
         if not results:
             raise stream.number_filter.nothing_left()
         return stream.result(results, time.perf_counter() - began)
-
-    def _send_form(self, text: str, *, substitute: bool, extno: str | None, addseqno: bool) -> FormTemplate:
-        return send_form(
-            self._credentials,
-            substitute_characters(text) if substitute else text,
-            extno=extno,
-            addseqno=addseqno,
-            channel_digits=self._channel_digits,
-        )
 
     def _options(
         self, form: FormTemplate, method: Method | None, timeout: float | None, retry: RetryPolicy | None

@@ -23,7 +23,6 @@ __all__ = [
     "BulkResult",
     "DeliveryState",
     "InvalidNumber",
-    "Message",
     "Numbers",
     "Progress",
     "Reply",

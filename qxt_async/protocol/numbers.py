@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Iterable, Sequence, Sized
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from itertools import compress
 from typing import Any
 
@@ -173,14 +174,6 @@ def _all_mobile(numbers: Sequence[str]) -> bool:
     )
 
 
-def _compact_type() -> type[Any] | None:
-    try:
-        from pyroaring import BitMap64
-    except ImportError:
-        return None
-    return BitMap64
-
-
 class Deduplicator:
     """Remembers the phones of any number of chunks, to leave out repeated numbers.
 
@@ -200,8 +193,13 @@ class Deduplicator:
             # The numbers of the default pattern are canonical.
             self._key = str if pattern == MOBILE_PATTERN else canonical
         self._keys: Any = set()
-        self._compact_type = None if as_text else _compact_type()
+        self._compact_type: type[Any] | None = None
         self._is_bitmap = False
+        if not as_text:
+            with suppress(ImportError):
+                from pyroaring import BitMap64
+
+                self._compact_type = BitMap64
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -209,7 +207,9 @@ class Deduplicator:
     def new(self, numbers: Sequence[str]) -> Sequence[str]:
         """Return the numbers of new phones, in order, and remember them."""
         keys = list(map(self._key, numbers))
-        if len(set(keys)) == len(keys) and not self._has_any(keys):
+        # In a bitmap one by one: making a bitmap of the chunk first costs three times as much.
+        found = any(map(self._keys.__contains__, keys)) if self._is_bitmap else not self._keys.isdisjoint(keys)
+        if not found and len(set(keys)) == len(keys):
             self._keys.update(keys)
             fresh = numbers
         else:
@@ -217,13 +217,6 @@ class Deduplicator:
         if self._compact_type is not None and not self._is_bitmap and len(self._keys) > _IN_SET:
             self._keys, self._is_bitmap = self._compact_type(self._keys), True
         return fresh
-
-    def _has_any(self, keys: Sequence[Any]) -> bool:
-        met: Any = self._keys
-        if self._is_bitmap:
-            # One by one: making a bitmap of the chunk first costs three times as much.
-            return any(map(met.__contains__, keys))
-        return not met.isdisjoint(keys)
 
     def _new_of_some(self, numbers: Sequence[str], keys: Sequence[Any]) -> list[str]:
         fresh: list[str] = []

@@ -16,7 +16,7 @@ from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.simulator import SimulatedGateway, serve
 
 PACKAGE = str(Path(qxt_async.__file__).parent)
-MOST = 168
+MOST = 156
 OTHERS = (f"{PACKAGE}/simulator", f"{PACKAGE}/runtime/server.py")
 
 

@@ -665,8 +665,12 @@ def coroutines() -> set[str]:
     return found
 
 
+# Covered, and not on the pages: what campaigns send with.
+INTERNAL = {"ClaimedSender.send"}
+
+
 def test_each_public_coroutine_is_cancelled() -> None:
     """Every one has a row, or a reason to have none."""
     rows = {name for row in COVERED for name in row.split()}
     assert not rows & LEFT_OUT.keys()
-    assert coroutines() == rows | LEFT_OUT.keys()
+    assert coroutines() == (rows - INTERNAL) | LEFT_OUT.keys()

@@ -32,7 +32,7 @@ async def send(count):
     accepted = 0
     async with QxtClient("demo", "password", base_url="http://gateway.test/qxt", transport=Discarding()) as client:
         numbers = (f"13{n * 7 % 1_000_000_000:09d}" for n in range(count))
-        async with client.stream_bulk(numbers, "text", unique=sys.argv[1] == "unique") as batches:
+        async with client.stream_bulk(numbers, "text", deduplicate=sys.argv[1] == "deduplicate") as batches:
             async for batch in batches:
                 accepted += len(batch.accepted)
     assert accepted == count
