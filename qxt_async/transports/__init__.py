@@ -7,7 +7,7 @@ aiohttp. No other module of the client imports an HTTP library.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from qxt_async.errors import InvalidConfigurationError
 from qxt_async.runtime.words import missing_extra
@@ -109,7 +109,7 @@ def open_transport(
     if callable(getattr(transport, "exchange", None)) and callable(getattr(transport, "aclose", None)):
         if not reuse_connections:
             raise InvalidConfigurationError("your own transport decides about reuse_connections: leave it out")
-        return transport, False
+        return cast("Transport", transport), False
     raise InvalidConfigurationError(
         f"transport is {type(transport).__name__}: give 'httpx', 'httpx2', 'aiohttp', a transport of httpx or httpx2, "
         "or an object with exchange() and aclose()"
