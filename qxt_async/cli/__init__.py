@@ -1,16 +1,16 @@
 """The command line, ``qxt``: the library for people and scripts. Needs the extra ``cli``.
 
-Every command is a module of its own, loaded when it is called: none pays for another's imports.
+A command's module is imported when the command is called, so that no command pays for the imports of another.
 
-Exit codes:
+Exit codes (`qxt_async.cli.exit_codes` has the code):
 
 ====  =================================================================================================================
-0     everything was accepted (or, where nothing is sent, all is well)
-1     something failed: refused, or it provably never left; a number given to ``qxt send`` was invalid; or the gateway
-      could not be asked
+0     everything was accepted (or, where nothing is sent, the command succeeded)
+1     something failed: it was refused, or it provably was not sent; a number given to ``qxt send`` was invalid; or the
+      gateway could not be asked
 2     wrong usage or bad input: an option, a file, a text, no valid number
-3     what became of something is unknown; wins over 1 and 2
-130   stopped by Ctrl-C (SIGINT), 143 by SIGTERM; the tally says how far it came, unknown numbers included
+3     the outcome of something is unknown; more important than 1 and 2
+130   stopped by Ctrl-C (SIGINT), 143 by SIGTERM; the results are printed, unknown numbers included
 ====  =================================================================================================================
 """
 

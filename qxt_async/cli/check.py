@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import attrs
 import click
 
-from qxt_async.cli.journals import opted_out_option, say_left_out
+from qxt_async.cli.journals import Exclusions, number_exclusions
 from qxt_async.cli.options import (
+    FileOptions,
+    MessageOptions,
     as_json,
     file_argument,
     file_options,
     message_options,
-    suppressed_option,
-    text_option,
     verbose,
 )
 
@@ -20,28 +21,12 @@ __all__ = ["command"]
 
 @click.command("check")
 @file_argument
-@text_option
-@file_options
-@suppressed_option
-@opted_out_option
 @message_options
+@file_options
+@number_exclusions
 @as_json
 @verbose
-def command(
-    file: str,
-    text: str,
-    column: str | None,
-    encoding: str | None,
-    sheet: str | int,
-    suppressed: str | None,
-    journal: str | None,
-    extno: str | None,
-    addseqno: bool,
-    substitute: bool,
-    literal: bool,
-    as_json: bool,
-    verbose: bool,  # noqa: ARG001
-) -> None:
+def command(file: str, message: MessageOptions, reading: FileOptions, exclusions: Exclusions, as_json: bool) -> None:
     """Say what a bulk send would do; sends nothing.
 
     FILE is read as `qxt bulk` reads it. Exit code 0 if it would be sent (invalid numbers are left out), 2 if not.
@@ -50,59 +35,47 @@ def command(
     "credits", "unencodable": [{"character", "name", "line", "column", "substitute"}], "invalid_lines": [{"line",
     "number", "reason"}]}, the numbers masked, the first thousand lines.
     """
-    from qxt_async.cli.display import json_line, print_table
-    from qxt_async.cli.program import ExitCode
-    from qxt_async.cli.screening import read_suppressed, survey
+    from qxt_async.cli.exit_codes import ExitCode
+    from qxt_async.cli.number_files import read_all
+    from qxt_async.cli.printing import print_json, print_table
     from qxt_async.errors import InvalidTextError
-    from qxt_async.files import TableFile
-    from qxt_async.files.templates import check_no_placeholders
     from qxt_async.protocol import texts
     from qxt_async.protocol.requests import MAX_NUMBERS
 
-    if extno is not None:
-        texts.check_extno(extno)
-    table = TableFile(file, column=column, encoding=encoding, sheet=sheet)
-    numbers, valid = survey(table, read_suppressed(suppressed, journal))
-    screen = numbers.screen
+    if message.extno is not None:
+        texts.check_extno(message.extno)
+    numbers, valid = read_all(reading.table(file), exclusions.read())
     fault = ""
-    if not literal:
-        try:
-            check_no_placeholders(text, numbers.header)
-        except InvalidTextError as error:
-            fault = str(error)
-    text = texts.substitute(text) if substitute else text
-    bad = texts.bad_characters(text)
-    segments = texts.segments(text, addseqno=addseqno)
-    found = {
-        "sendable": bool(valid and text.strip() and not bad and not fault),
+    try:
+        message.check_columns(numbers.header)
+    except InvalidTextError as error:
+        fault = str(error)
+    text = texts.substitute(message.text) if message.substitute else message.text
+    unencodable = texts.bad_characters(text)
+    segments = texts.segments(text, addseqno=message.addseqno)
+    sendable = bool(valid and text.strip() and not unencodable and not fault)
+    counts = {
         "valid": valid,
-        "invalid": screen.number_filter.invalid_count,
-        "duplicates": screen.number_filter.duplicates,
-        "suppressed": screen.number_filter.suppressed_count,
+        "invalid": numbers.number_filter.invalid_count,
+        "duplicates": numbers.number_filter.duplicates,
+        "suppressed": numbers.number_filter.suppressed_count,
         "batches": -(-valid // MAX_NUMBERS),
         "characters": len(text),
         "segments": segments,
         "credits": valid * segments,
     }
     if as_json:
-        unencodable = [
-            {
-                "character": each.character,
-                "name": each.name,
-                "line": each.line,
-                "column": each.column,
-                "substitute": each.substitute,
-            }
-            for each in bad
+        characters = [
+            {name: getattr(each, name) for name in ("character", "name", "line", "column", "substitute")}
+            for each in unencodable
         ]
-        lines = [{"line": each.line, "number": each.number, "reason": each.reason} for each in screen.invalid]
-        click.echo(json_line({**found, "unencodable": unencodable, "invalid_lines": lines}))
+        lines = [attrs.asdict(each) for each in numbers.invalid]
+        print_json({"sendable": sendable, **counts, "unencodable": characters, "invalid_lines": lines})
     else:
-        print_table([(name, count) for name, count in found.items() if name != "sendable"])
-        for line in screen.remarks():
-            click.echo(line, err=True)
-    say_left_out(screen.number_filter.suppressed_count, journal, suppressed)
-    for each in bad:
+        print_table(list(counts.items()))
+        numbers.print_invalid_lines()
+    exclusions.print_count(counts["suppressed"])
+    for each in unencodable:
         advice = "" if each.substitute is None else f"; --substitute would put {each.substitute!r}"
         click.echo(f"text, line {each.line}, column {each.column}: GBK has no {each.name}{advice}", err=True)
     if fault:
@@ -110,5 +83,5 @@ def command(
     if not text.strip():
         click.echo("text: it is empty", err=True)
     if not valid:
-        click.echo(f"{screen.name}: no number to send to", err=True)
-    raise click.exceptions.Exit(0 if found["sendable"] else ExitCode.USAGE)
+        click.echo(f"{numbers.name}: no number to send to", err=True)
+    raise click.exceptions.Exit(ExitCode.OK if sendable else ExitCode.USAGE)

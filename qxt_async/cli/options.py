@@ -1,75 +1,69 @@
-"""Options that several commands have, and the account they speak of."""
+"""The options that several commands have. Options that belong together reach a command as one value.
+
+These values have no `repr`: they hold texts, numbers, and addresses that may contain a password.
+"""
 
 from __future__ import annotations
 
 import codecs
+import functools
 import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
 
+import attrs
 import click
 
 from qxt_async.files.text_files import STDIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from qxt_async import QxtClient
+    from qxt_async.files import TableFile
 
 __all__ = [
-    "account",
+    "AccountOptions",
+    "Command",
+    "FileOptions",
+    "GuardOptions",
+    "MessageOptions",
+    "ThroughputOptions",
+    "above_zero",
     "account_options",
-    "all_of",
     "as_json",
+    "at_least_one",
     "bom_option",
+    "combine",
     "file_argument",
     "file_options",
     "force_option",
     "guard_options",
+    "is_verbose",
     "message_options",
-    "reads_once",
+    "option_group",
+    "port_option",
     "suppressed_option",
-    "text_option",
+    "throughput_options",
+    "use_stdin_once",
     "verbose",
 ]
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
-# Far beyond what any channel takes, and nothing to fill the memory with.
+# Far more than any channel takes, and too little to fill the memory.
 _LONGEST_TEXT = 64 * 1024
 _TEXT_FILE = f"{__name__}.text_file"
 _STDIN_READER = f"{__name__}.stdin_reader"
+_VERBOSE = f"{__name__}.verbose"
+
+above_zero = click.FloatRange(min=0, min_open=True)
+at_least_one = click.IntRange(min=1)
 
 
-def _turn_on_logging(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
-    if value:
-        # Ours alone: an HTTP library logs addresses, and with GET the digest is in them.
-        logger = logging.getLogger("qxt_async")
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-        level = logger.level
-        logger.addHandler(handler)
-        logger.setLevel(logging.DEBUG)
-
-        def turn_off() -> None:
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-
-        ctx.call_on_close(turn_off)
-    return value
-
-
-verbose = click.option(
-    "--verbose", is_flag=True, callback=_turn_on_logging, help="Log what happens to stderr; never texts or secrets."
-)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
-bom_option = click.option(
-    "--bom", is_flag=True, help="Begin CSV with a byte order mark, from which Excel knows that it is UTF-8."
-)
-force_option = click.option("--force", is_flag=True, help="Replace a file that is there already.")
-
-
-def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def combine(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
     """Several options as one decorator, in the order of the help."""
 
     def decorate(command: Command) -> Command:
@@ -80,7 +74,141 @@ def all_of(*options: Callable[[Command], Command]) -> Callable[[Command], Comman
     return decorate
 
 
-account_options = all_of(
+def option_group(name: str, make: Any, *options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Several options that reach the command as one value.
+
+    Args:
+        name: the command's parameter.
+        make: an attrs class; its attributes are named like the options.
+        options: in the order of the help.
+    """
+    fields = [field.alias for field in attrs.fields(make)]
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def call(*args: Any, **values: Any) -> Any:
+            values[name] = make(**{field: values.pop(field) for field in fields if field in values})
+            return command(*args, **values)
+
+        return combine(*options)(cast("Command", call))
+
+    return decorate
+
+
+# --- what many commands have ------------------------------------------------------------------------------------------
+
+
+def _turn_on_logging(ctx: click.Context, _: click.Parameter, value: bool) -> None:
+    ctx.meta[_VERBOSE] = value
+    if not value:
+        return
+    # Only the logger of this library: an HTTP library logs addresses, and with GET they contain the digest.
+    logger = logging.getLogger("qxt_async")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+
+    def turn_off() -> None:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+    ctx.call_on_close(turn_off)
+
+
+def is_verbose() -> bool:
+    """Whether the command that runs was given ``--verbose``."""
+    ctx = click.get_current_context(silent=True)
+    return ctx is not None and bool(ctx.meta.get(_VERBOSE))
+
+
+verbose = click.option(
+    "--verbose",
+    is_flag=True,
+    expose_value=False,
+    callback=_turn_on_logging,
+    help="Log what happens to stderr; never texts or secrets.",
+)
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+bom_option = click.option(
+    "--bom", is_flag=True, help="Begin CSV with a byte order mark, so that Excel reads it as UTF-8."
+)
+force_option = click.option("--force", is_flag=True, help="Replace a file that exists.")
+port_option = click.option(
+    "--port", type=click.IntRange(0, 65535), required=True, metavar="P", help="0 for a free one."
+)
+
+
+# --- standard input: only one argument or option can read it ----------------------------------------------------------
+
+
+def _claim_stdin(ctx: click.Context, reader: str) -> None:
+    if _STDIN_READER in ctx.meta:
+        raise click.UsageError(f"{ctx.meta[_STDIN_READER]} and {reader} cannot both come from standard input.")
+    ctx.meta[_STDIN_READER] = reader
+
+
+def use_stdin_once(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
+    """Callback of a parameter with one path or several: only one of a command may be standard input."""
+    paths: list[str] = list(value) if parameter.nargs != 1 else [value]
+    for _ in range(paths.count(STDIN)):
+        _claim_stdin(ctx, parameter.opts[0] if isinstance(parameter, click.Option) else "FILE")
+    return value
+
+
+# --- the account ------------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class AccountOptions:
+    """Which account sends, and how.
+
+    Attributes:
+        user, base_url: from options or the environment.
+        transport: the HTTP library.
+        timeout: seconds for one request.
+    """
+
+    user: str | None
+    base_url: str | None
+    transport: str
+    timeout: float
+
+    def sign_in(self) -> Callable[..., QxtClient]:
+        """Check that nothing is missing, and ask for the password if there is a terminal.
+
+        Returns:
+            What makes the client; it takes more options of `QxtClient`.
+
+        Raises:
+            click.UsageError: something is missing; the message says what to set.
+        """
+        if not self.user:
+            raise click.UsageError("no user: set QXT_USER, or give --user.")
+        if not self.base_url:
+            raise click.UsageError("no gateway: set QXT_BASE_URL, such as http://HOST:PORT/qxt, or give --base-url.")
+        from qxt_async import QxtClient
+        from qxt_async.runtime.secret import Secret
+
+        password: Any = None
+        if not (os.environ.get("QXT_PASSWORD") or os.environ.get("QXT_PASSWORD_MD5")):
+            if not sys.stdin.isatty():
+                raise click.UsageError("no password: set QXT_PASSWORD, or QXT_PASSWORD_MD5 (its md5 in lowercase).")
+            password = Secret(click.prompt(f"Password of {self.user}", hide_input=True, err=True))
+        return functools.partial(
+            QxtClient.from_env,
+            user=self.user,
+            base_url=self.base_url,
+            password=password,
+            transport=self.transport,
+            timeout=self.timeout,
+        )
+
+
+account_options = option_group(
+    "account",
+    AccountOptions,
     click.option("--user", envvar="QXT_USER", metavar="NAME", help="Login name, instead of QXT_USER."),
     click.option("--base-url", envvar="QXT_BASE_URL", metavar="URL", help="Gateway, instead of QXT_BASE_URL."),
     click.option(
@@ -91,49 +219,48 @@ account_options = all_of(
         help="HTTP library; all but httpx are extras.",
     ),
     click.option(
-        "--timeout",
-        type=click.FloatRange(min=0, min_open=True),
-        default=30.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="What one request may take in all.",
+        "--timeout", type=above_zero, default=30.0, show_default=True, metavar="SECONDS", help="Limit for one request."
     ),
 )
-
-message_options = all_of(
-    click.option("--extno", metavar="DIGITS", help="Extension number."),
-    click.option("--addseqno", is_flag=True, help="Let a channel without long messages number the parts: 1/3)."),
-    click.option(
-        "--substitute", is_flag=True, help="Replace usual characters that GBK lacks (€, •, ™) instead of refusing."
-    ),
-    click.option(
-        "--literal", is_flag=True, help="Send what looks like a column and is none (${name}, %name%) as it stands."
-    ),
-)
-
-
-# --- standard input: of a command, one thing can come from there ------------------------------------------------------
-
-
-def _claim_stdin(ctx: click.Context, what: str) -> None:
-    if _STDIN_READER in ctx.meta:
-        raise click.UsageError(f"{ctx.meta[_STDIN_READER]} and {what} cannot both come from standard input.")
-    ctx.meta[_STDIN_READER] = what
-
-
-def reads_once(ctx: click.Context, parameter: click.Parameter, value: Any) -> Any:
-    """Callback of a parameter with a path, or several: only one may be standard input."""
-    paths: list[str] = list(value) if parameter.nargs != 1 else [value]
-    for _ in range(paths.count(STDIN)):
-        _claim_stdin(ctx, parameter.opts[0] if isinstance(parameter, click.Option) else "FILE")
-    return value
 
 
 # --- the text ---------------------------------------------------------------------------------------------------------
 
 
-def _decoded(stream: BinaryIO, name: str) -> str:
-    """A text as it stands in a file, without the line end that editors put behind it.
+@attrs.frozen(kw_only=True, repr=False)
+class MessageOptions:
+    """What is sent.
+
+    Attributes:
+        text: the text.
+        extno: extension number.
+        addseqno, substitute: as for `QxtClient.send`.
+        literal: send what looks like a column as it is.
+    """
+
+    text: str
+    extno: str | None
+    addseqno: bool
+    substitute: bool
+    literal: bool
+
+    def check_columns(self, header: Sequence[str] = ()) -> None:
+        """Refuse a text with what looks like a column, unless it is meant to be sent as it is.
+
+        Args:
+            header: the names of the columns of the file.
+
+        Raises:
+            InvalidTextError: says what it is.
+        """
+        from qxt_async.files.templates import check_no_placeholders
+
+        if not self.literal:
+            check_no_placeholders(self.text, header)
+
+
+def _decode(stream: BinaryIO, name: str) -> str:
+    """Read a text, without the line ends that editors put at its end.
 
     The encoding is not guessed: a wrong guess would be sent to everybody.
     """
@@ -152,7 +279,7 @@ def _read_text_file(ctx: click.Context, _: click.Parameter, path: str | None) ->
     if path is not None:
         try:
             with Path(path).open("rb") as stream:
-                ctx.meta[_TEXT_FILE] = _decoded(stream, path)
+                ctx.meta[_TEXT_FILE] = _decode(stream, path)
         except OSError as error:
             raise click.UsageError(f"--text-file {path}: {error.strerror}.") from error
 
@@ -168,10 +295,12 @@ def _text(ctx: click.Context, _: click.Parameter, text: str | None) -> str:
     if text != STDIN:
         return text
     _claim_stdin(ctx, "--text")
-    return _decoded(sys.stdin.buffer, "--text -")
+    return _decode(sys.stdin.buffer, "--text -")
 
 
-text_option = all_of(
+message_options = option_group(
+    "message",
+    MessageOptions,
     click.option(
         "--text", metavar="T", callback=_text, help="The text, with its signature 【…】; - reads standard input."
     ),
@@ -183,22 +312,53 @@ text_option = all_of(
         callback=_read_text_file,
         help="File with the text, in UTF-8, instead of --text.",
     ),
+    click.option("--extno", metavar="DIGITS", help="Extension number."),
+    click.option("--addseqno", is_flag=True, help="Let a channel without long messages number the parts: 1/3)."),
+    click.option(
+        "--substitute", is_flag=True, help="Replace usual characters that GBK lacks (€, •, ™) instead of refusing them."
+    ),
+    click.option(
+        "--literal", is_flag=True, help="Send what looks like a column and is none (${name}, %name%) as it is."
+    ),
 )
 
 
 # --- files of numbers -------------------------------------------------------------------------------------------------
 
 
+@attrs.frozen(kw_only=True, repr=False)
+class FileOptions:
+    """How to read a file of numbers.
+
+    Attributes:
+        column: column of the numbers.
+        encoding: of a text or CSV file.
+        sheet: sheet of an XLSX file.
+    """
+
+    column: str | None
+    encoding: str | None
+    sheet: str | int
+
+    def table(self, path: str) -> TableFile:
+        """A file that is read with these options."""
+        from qxt_async.files import TableFile
+
+        return TableFile(path, column=self.column, encoding=self.encoding, sheet=self.sheet)
+
+
 def _sheet(_: click.Context, __: click.Parameter, sheet: str) -> str | int:
     return int(sheet) if sheet.isascii() and sheet.isdigit() else sheet
 
 
-file_argument = click.argument("file", metavar="FILE", callback=reads_once)
+file_argument = click.argument("file", metavar="FILE", callback=use_stdin_once)
 
-file_options = all_of(
+file_options = option_group(
+    "reading",
+    FileOptions,
     click.option("--column", metavar="C", help="Column of the numbers: its name, or its position from 1."),
     click.option(
-        "--encoding", metavar="NAME", help="Of a text or CSV file: utf-8, gbk, utf-16 …; found out by itself otherwise."
+        "--encoding", metavar="NAME", help="Of a text or CSV file: utf-8, gbk, utf-16 …; detected if not given."
     ),
     click.option(
         "--sheet",
@@ -210,45 +370,85 @@ file_options = all_of(
 )
 
 suppressed_option = click.option(
-    "--suppressed", metavar="FILE", callback=reads_once, help="File of numbers to leave out."
+    "--suppressed", metavar="FILE", callback=use_stdin_once, help="File of numbers to leave out."
 )
 
-# When a campaign pauses by itself: for whoever sends its batches.
-guard_options = all_of(
-    click.option("--window", metavar="FROM-TO", help="Begin batches only then, such as 08:00-21:00."),
+
+# --- how fast, and when to pause --------------------------------------------------------------------------------------
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class ThroughputOptions:
+    """How fast one process sends.
+
+    Attributes:
+        concurrency: requests in flight at most.
+        rate: numbers per second at most.
+    """
+
+    concurrency: int
+    rate: float | None
+
+
+throughput_options = option_group(
+    "throughput",
+    ThroughputOptions,
+    click.option(
+        "--concurrency",
+        type=at_least_one,
+        default=8,
+        show_default=True,
+        metavar="N",
+        help="Requests in flight at most, of this process.",
+    ),
+    click.option("--rate", type=above_zero, metavar="N", help="Numbers per second at most, of this process."),
+)
+
+
+@attrs.frozen(kw_only=True, repr=False)
+class GuardOptions:
+    """When a campaign pauses by itself.
+
+    Attributes:
+        window, zone: when batches may begin.
+        max_consecutive_failures: batches without success.
+        min_balance: messages that must be left.
+        no_check_balance: never ask for the balance.
+    """
+
+    window: str | None
+    zone: str
+    max_consecutive_failures: int
+    min_balance: int
+    no_check_balance: bool
+
+    def options(self) -> dict[str, Any]:
+        """These options, for a run or a worker."""
+        from qxt_async.campaign import SendWindow
+
+        return {
+            "window": SendWindow.parse(self.window, self.zone) if self.window else None,
+            "max_consecutive_failures": self.max_consecutive_failures,
+            "min_balance": self.min_balance,
+            "check_balance": not self.no_check_balance,
+        }
+
+
+guard_options = option_group(
+    "guard",
+    GuardOptions,
+    click.option("--window", metavar="FROM-TO", help="Begin batches only in this time of day, such as 08:00-21:00."),
     click.option("--zone", default="Asia/Shanghai", show_default=True, metavar="TZ", help="Time zone of --window."),
     click.option(
         "--max-consecutive-failures",
-        type=click.IntRange(min=1),
+        type=at_least_one,
         default=10,
         show_default=True,
         metavar="N",
-        help="Pause after so many batches in a row without success.",
+        help="Pause after N batches in a row without success.",
     ),
-    click.option("--min-balance", type=click.IntRange(min=0), default=0, metavar="N", help="Pause when less is left."),
+    click.option(
+        "--min-balance", type=click.IntRange(min=0), default=0, metavar="N", help="Pause when the balance is lower."
+    ),
     click.option("--no-check-balance", is_flag=True, help="Never ask for the balance."),
 )
-
-
-def account(user: str | None, base_url: str | None) -> dict[str, Any]:
-    """Who sends where, as arguments for `QxtClient.from_env`; asks for the password if there is a terminal.
-
-    Args:
-        user: from ``--user`` or ``QXT_USER``.
-        base_url: from ``--base-url`` or ``QXT_BASE_URL``.
-
-    Raises:
-        click.UsageError: something is missing; says what to set.
-    """
-    if not user:
-        raise click.UsageError("no user: set QXT_USER, or give --user.")
-    if not base_url:
-        raise click.UsageError("no gateway: set QXT_BASE_URL, such as http://HOST:PORT/qxt, or give --base-url.")
-    found: dict[str, Any] = {"user": user, "base_url": base_url}
-    if not (os.environ.get("QXT_PASSWORD") or os.environ.get("QXT_PASSWORD_MD5")):
-        if not sys.stdin.isatty():
-            raise click.UsageError("no password: set QXT_PASSWORD, or QXT_PASSWORD_MD5 (its md5 in lowercase).")
-        from qxt_async.runtime.secret import Secret
-
-        found["password"] = Secret(click.prompt(f"Password of {user}", hide_input=True, err=True))
-    return found

@@ -1,4 +1,4 @@
-"""The group of all commands, which loads each only when it is called, and turns errors into lines and exit codes."""
+"""The group of all commands. It imports a command when it is called, and turns errors into lines and exit codes."""
 
 from __future__ import annotations
 
@@ -8,84 +8,71 @@ from typing import Any
 import click
 
 from qxt_async.cli.examples import add_examples
-from qxt_async.errors import InvalidRequestError, QxtError
+from qxt_async.cli.exit_codes import FailedError, code_of_error
+from qxt_async.errors import QxtError
 
-__all__ = ["ExitCode", "FailedError", "LazyGroup", "qxt"]
+__all__ = ["LazyGroup", "qxt"]
 
 _COMMANDS = {
-    "balance": "Ask how many messages the account has left.",
-    "bulk": "Send one text to every number in a file.",
-    "campaign": "Send to a million numbers so that a crash, a stop or a second process never sends anything twice.",
-    "check": "Say what a bulk send would do; sends nothing.",
-    "receive": "Store what the gateway pushes: status reports and replies.",
-    "replies": "Show what people wrote back.",
-    "reports": "Show what became of messages: the status reports.",
-    "send": "Send one text to one number or a few.",
-    "simulate": "Run a simulated gateway to test against.",
-    "suppressed": "See and change who gets no more texts.",
-    "worker": "Send batches of all running campaigns of a journal, beside other workers, on this host or others.",
+    "balance": ("balance", "Ask how many messages the account has left."),
+    "bulk": ("bulk", "Send one text to every number in a file."),
+    "campaign": (
+        "campaign",
+        "Send to a million numbers so that a crash, a stop or a second process never sends anything twice.",
+    ),
+    "check": ("check", "Say what a bulk send would do; sends nothing."),
+    "receive": ("receive", "Store what the gateway pushes: status reports and replies."),
+    "replies": ("received:replies", "Show what people replied."),
+    "reports": ("received:reports", "Show the status reports: whether messages were delivered."),
+    "send": ("send", "Send one text to one number or a few."),
+    "simulate": ("simulate", "Run a simulated gateway to test against."),
+    "suppressed": ("suppressed", "Show and change the suppression list: who gets no more texts."),
+    "worker": (
+        "worker",
+        "Send batches of all running campaigns of a journal, together with other workers.",
+    ),
 }
 
 
-class ExitCode:
-    """What the exit codes mean; `qxt_async.cli` has the whole table."""
-
-    FAILED = 1
-    USAGE = 2
-    UNKNOWN = 3
-
-
-class FailedError(click.ClickException):
-    """Ends a command with one line on stderr.
-
-    Args:
-        message: the line.
-        exit_code: for the shell.
-    """
-
-    def __init__(self, message: str, exit_code: int = ExitCode.FAILED) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code  # type: ignore[misc]  # click's documentation says so
-
-
 class LazyGroup(click.Group):
-    """A group whose commands are modules, imported when called.
+    """A group whose commands are imported when they are called.
 
     Args:
-        attrs: of `click.Group`.
-        package: where the modules are; each has its command as `command`.
-        modules: their names, which are the commands' names too, each with the sentence that the help says of it.
+        package: the package of their modules.
+        modules: by the name of each command, its module (``module`` or ``module:attribute``; the attribute is
+            ``command`` if not given), and its line in the help.
+        **attrs: more options of `click.Group`.
     """
 
-    def __init__(self, *, package: str, modules: dict[str, str], **attrs: Any) -> None:
+    def __init__(self, *, package: str, modules: dict[str, tuple[str, str]], **attrs: Any) -> None:
         super().__init__(**attrs)
         self._package = package
         self._modules = modules
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
-        """The names, without loading anything."""
+        """The names, without an import."""
         return sorted(self._modules)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load one command."""
+        """Import one command."""
         if cmd_name not in self._modules:
             return None
-        command: click.Command = importlib.import_module(f"{self._package}.{cmd_name}").command
+        module, _, attribute = self._modules[cmd_name][0].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"{self._package}.{module}"), attribute or "command")
         add_examples(command, cmd_name if ctx.parent is None else f"{self.name} {cmd_name}")
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands in the help, without loading them."""
+        """List the commands in the help, without an import."""
         with formatter.section("Commands"):
-            formatter.write_dl(sorted(self._modules.items()))
+            formatter.write_dl([(name, line) for name, (_, line) in sorted(self._modules.items())])
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; errors of the library become one line and an exit code."""
+        """Run a command. Errors of the library become one line and an exit code."""
         try:
             return super().invoke(ctx)
         except QxtError as error:
-            code = ExitCode.USAGE if isinstance(error, InvalidRequestError) else ExitCode.FAILED
-            raise FailedError(str(error), code) from error
+            raise FailedError(str(error), code_of_error(error)) from error
         except KeyboardInterrupt:
             raise click.exceptions.Exit(130) from None
 
@@ -107,7 +94,7 @@ def qxt() -> None:
     """
     import logging
 
-    # What the database and the engine meet is told by lines of our own.
+    # The commands print lines of their own about the database and the workers' engine.
     for name in ("procrastinate", "psycopg"):
         if not (logger := logging.getLogger(name)).handlers:
             logger.addHandler(logging.NullHandler())

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
-from qxt_async.cli.options import as_json, verbose
+from qxt_async.cli.options import as_json, at_least_one, port_option, verbose
 
 __all__ = ["command"]
 
 
 @click.command("simulate")
-@click.option("--port", type=click.IntRange(0, 65535), required=True, metavar="P", help="0 for a free one.")
+@port_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Nothing protects it: keep it on the loopback.")
 @click.option("--push-to", metavar="URL", help="Push status reports and replies there.")
 @click.option("--user", envvar="QXT_USER", default="user", help="The account's name; QXT_USER, or 'user'.")
@@ -22,7 +22,7 @@ __all__ = ["command"]
     help="Let a share of the requests (0 to 1) meet a fault, such as take-then-reset=0.02. May be repeated.",
 )
 @click.option(
-    "--min-batch", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Refuse smaller batches."
+    "--min-batch", type=at_least_one, default=1, show_default=True, metavar="N", help="Refuse smaller batches."
 )
 @click.option("--balance", type=click.IntRange(min=0), default=10_000_000, show_default=True, metavar="N")
 @as_json
@@ -36,14 +36,13 @@ def command(
     min_batch: int,
     balance: int,
     as_json: bool,
-    verbose: bool,  # noqa: ARG001
 ) -> None:
     """Run a simulated gateway to test against.
 
-    Says "listening on URL" on stderr when it is ready; Ctrl-C or SIGTERM ends it, with what it did on stdout and exit
-    code 0. The account's password comes from QXT_PASSWORD and is 'password' otherwise. What it took can be asked
-    meanwhile: URL/_simulator/stats, …/taken, …/sends. The mids begin where the clock puts them, so a simulator that is
-    started again does not give the same mids again.
+    Says "listening on URL" on stderr when it is ready. Ctrl-C or SIGTERM ends it with exit code 0; it then prints what
+    it did. The account's password comes from QXT_PASSWORD and is 'password' otherwise. While it runs,
+    URL/_simulator/stats, …/taken and …/sends say what it has taken. The mids begin where the clock puts them, so a
+    simulator that is started again does not give the same mids again.
     """
     import os
     import time
@@ -51,8 +50,8 @@ def command(
 
     import anyio
 
-    from qxt_async.cli.display import json_line, print_table
-    from qxt_async.cli.program import FailedError
+    from qxt_async.cli.exit_codes import FailedError
+    from qxt_async.cli.printing import print_json, print_table
     from qxt_async.simulator import SimulatedGateway, parse_share, run_server
 
     try:
@@ -73,15 +72,15 @@ def command(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fault") from None
 
-    def tell(url: str) -> None:
+    def print_address(url: str) -> None:
         click.echo(f"listening on {url}", err=True)
 
     try:
-        anyio.run(partial(run_server, gateway, host, port, on_listening=tell))
+        anyio.run(partial(run_server, gateway, host, port, on_listening=print_address))
     except OSError as error:
         raise FailedError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
     stats = gateway.stats()
     if as_json:
-        click.echo(json_line(stats))
+        print_json(stats)
     else:
         print_table([(name.replace("_", " "), count) for name, count in stats.items()])

@@ -16,7 +16,6 @@ import click
 from qxt_async.errors import QxtError
 from qxt_async.runtime.signals import run_until_signalled
 from qxt_async.sending.retry import RetryPolicy
-from qxt_async.values import put
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
@@ -90,18 +89,15 @@ def ignore(numbers: Iterable[signal.Signals]) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+@attrs.frozen
 class RetryingWithin(RetryPolicy):
     """The default policy, which tries nothing again once a signal has cancelled the scope."""
 
-    _beginning: anyio.CancelScope
-
-    def __init__(self, beginning: anyio.CancelScope) -> None:
-        super().__init__()
-        put(self, "_beginning", beginning)
+    beginning: anyio.CancelScope = attrs.field(kw_only=True, repr=False)
 
     def retryable_numbers(self, answer: Answer) -> frozenset[str]:
-        """See `RetryPolicy.retryable_numbers`."""
-        return frozenset[str]() if self._beginning.cancel_called else super().retryable_numbers(answer)
+        """No number after a signal."""
+        return frozenset[str]() if self.beginning.cancel_called else super().retryable_numbers(answer)
 
 
 def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> Ended:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import anyio
 import click
 
-from qxt_async.cli.display import json_line
-from qxt_async.cli.journals import existing, journal_option
-from qxt_async.cli.options import as_json, file_argument, file_options
+from qxt_async.cli.journals import journal_option, open_existing
+from qxt_async.cli.options import FileOptions, as_json, file_argument, file_options
+from qxt_async.cli.printing import local_time, print_json, single_line, utc_time
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -19,24 +19,24 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 _PAGE = 1000
-# Numbers of one transaction, some milliseconds: a receiver may be at work on the same journal.
+# Numbers of one transaction: it takes some milliseconds, so that a receiver with the same journal need not wait long.
 _GROUP = 5000
 
 numbers_argument = click.argument("numbers", nargs=-1, required=True, metavar="NUMBER…")
-note_option = click.option("--note", default="", metavar="TEXT", help="Whatever helps later.")
+note_option = click.option("--note", default="", metavar="TEXT", help="Why, for the record.")
 
 
 @click.group("suppressed")
 def command() -> None:
-    """See and change who gets no more texts.
+    """Show and change the suppression list: who gets no more texts.
 
-    The receiver puts whoever replies R, T, TD, N, 退订, 拒收 or 取消订阅 on the journal's suppression list. Campaigns
-    leave them out, and so do qxt send, bulk and check. All of them take the same journal: --journal, else QXT_JOURNAL,
+    The receiver puts a number that replies R, T, TD, N, 退订, 拒收 or 取消订阅 on the journal's suppression list.
+    Campaigns, qxt send, bulk and check leave these numbers out. All use the same journal: --journal, else QXT_JOURNAL,
     else qxt.db.
     """
 
 
-# --- to see -------------------------------------------------------------------------------------------------------
+# --- show ---------------------------------------------------------------------------------------------------------
 
 
 async def _pages(journal: Journal) -> AsyncIterator[list[Suppression]]:
@@ -55,20 +55,17 @@ def list_command(journal: str, as_json: bool) -> None:
     With --json a line for each: {"number", "reason", "note", "added_at"}. reason is reply, manual or import; the note
     of a reply is its mid; added_at is UTC.
     """
-    from qxt_async.cli.feed import plain, when
 
     async def run() -> None:
-        async with existing(journal) as opened:
+        async with open_existing(journal) as opened:
             async for page in _pages(opened):
                 for each in page:
                     if as_json:
                         row = {"number": each.number, "reason": each.reason.value, "note": each.note}
-                        click.echo(json_line({**row, "added_at": when(each.added_at)}))
+                        print_json({**row, "added_at": utc_time(each.added_at)})
                     else:
-                        since = f"{each.added_at.astimezone():%Y-%m-%d %H:%M:%S}"
-                        click.echo(
-                            f"{plain(each.number):11}  {since}  {each.reason.value:6}  {plain(each.note)}".rstrip()
-                        )
+                        added = f"{local_time(each.added_at)}  {each.reason.value:6}  {single_line(each.note)}"
+                        click.echo(f"{single_line(each.number):11}  {added}".rstrip())
 
     anyio.run(run)
 
@@ -77,17 +74,16 @@ def list_command(journal: str, as_json: bool) -> None:
 @journal_option
 def export_command(journal: str) -> None:
     """Print the numbers, one a line: for another system, or for `qxt suppressed import` elsewhere."""
-    from qxt_async.cli.feed import plain
 
     async def run() -> None:
-        async with existing(journal) as opened:
+        async with open_existing(journal) as opened:
             async for page in _pages(opened):
-                click.echo("\n".join(plain(each.number) for each in page))
+                click.echo("\n".join(single_line(each.number) for each in page))
 
     anyio.run(run)
 
 
-# --- to change ----------------------------------------------------------------------------------------------------
+# --- change ------------------------------------------------------------------------------------------------------
 
 
 async def _add(journal: str, numbers: Iterable[str], reason: SuppressionReason, note: str) -> int:
@@ -101,8 +97,11 @@ async def _add(journal: str, numbers: Iterable[str], reason: SuppressionReason, 
     return added
 
 
-def _tell(counts: dict[str, Any], *, as_json: bool) -> None:
-    click.echo(json_line(counts) if as_json else ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+def _print(counts: dict[str, int], *, as_json: bool) -> None:
+    if as_json:
+        print_json(counts)
+    else:
+        click.echo(", ".join(f"{count:,} {name}" for name, count in counts.items()))
 
 
 @command.command("add")
@@ -113,7 +112,7 @@ def _tell(counts: dict[str, Any], *, as_json: bool) -> None:
 def add_command(numbers: tuple[str, ...], note: str, journal: str, as_json: bool) -> None:
     """Put numbers on the list; says how many are new.
 
-    Whoever is on it already keeps reason, note and date. If one of the numbers is none, nothing is done.
+    A number that is on the list already keeps its reason, note and date. If one number is invalid, nothing is changed.
 
     With --json: {"added", "known"}.
     """
@@ -126,7 +125,7 @@ def add_command(numbers: tuple[str, ...], note: str, journal: str, as_json: bool
     except InvalidNumberError as error:
         raise click.UsageError(str(error)) from None
     added = anyio.run(_add, journal, wanted, SuppressionReason.MANUAL, note)
-    _tell({"added": added, "known": len(wanted) - added}, as_json=as_json)
+    _print({"added": added, "known": len(wanted) - added}, as_json=as_json)
 
 
 @command.command("import")
@@ -135,31 +134,26 @@ def add_command(numbers: tuple[str, ...], note: str, journal: str, as_json: bool
 @note_option
 @journal_option
 @as_json
-def import_command(
-    file: str, column: str | None, encoding: str | None, sheet: str | int, note: str, journal: str, as_json: bool
-) -> None:
+def import_command(file: str, reading: FileOptions, note: str, journal: str, as_json: bool) -> None:
     """Put the numbers of a file on the list; says how many are new.
 
-    FILE is read as `qxt bulk` reads it, whole before the first number is stored; - is standard input. Lines without a
-    valid number are counted and told.
+    FILE is read as `qxt bulk` reads it, to its end before the first number is stored; - is standard input. Lines
+    without a valid number are counted and printed.
 
     With --json: {"added", "known", "invalid"}.
     """
-    from qxt_async.cli.program import ExitCode, FailedError
-    from qxt_async.cli.screening import FileNumbers
-    from qxt_async.files import TableFile
+    from qxt_async.cli.exit_codes import ExitCode, FailedError
+    from qxt_async.cli.number_files import NumberReader
     from qxt_async.journal import SuppressionReason
 
-    with FileNumbers(TableFile(file, column=column, encoding=encoding, sheet=sheet)) as source:
+    with NumberReader(reading.table(file)) as source:
         wanted = {number: None for block in source.blocks() for number in block}
-    screen = source.screen
-    for line in screen.remarks():
-        click.echo(line, err=True)
+    source.print_invalid_lines()
     if not wanted:
-        raise FailedError(f"{screen.name}: no number to put on the list", ExitCode.USAGE)
+        raise FailedError(f"{source.name}: no number to put on the list", ExitCode.USAGE)
     added = anyio.run(_add, journal, wanted, SuppressionReason.IMPORT, note)
-    invalid = screen.number_filter.invalid_count
-    _tell({"added": added, "known": len(wanted) - added, "invalid": invalid}, as_json=as_json)
+    invalid = source.number_filter.invalid_count
+    _print({"added": added, "known": len(wanted) - added, "invalid": invalid}, as_json=as_json)
 
 
 @command.command("remove")
@@ -173,7 +167,7 @@ def remove_command(numbers: tuple[str, ...], journal: str, as_json: bool) -> Non
     """
 
     async def run() -> int:
-        async with existing(journal) as opened:
+        async with open_existing(journal) as opened:
             return await opened.unsuppress(numbers)
 
-    _tell({"removed": anyio.run(run)}, as_json=as_json)
+    _print({"removed": anyio.run(run)}, as_json=as_json)

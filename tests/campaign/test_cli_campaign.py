@@ -20,8 +20,9 @@ from click.testing import CliRunner, Result
 
 from qxt_async.campaign import RunProgress
 from qxt_async.campaign.state import current_reason, current_state
-from qxt_async.cli.campaign import plan as plan_command
-from qxt_async.cli.campaign import sending, shared, status
+from qxt_async.cli import progress as display
+from qxt_async.cli.campaign import access, state
+from qxt_async.cli.campaign import run as run_commands
 from qxt_async.cli.program import qxt
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignCounts, CampaignState, DeliveryCounts
@@ -183,7 +184,7 @@ def test_a_plan_that_cannot_be_made_is_a_usage_error(run: Run, numbers: Path, ar
 def test_reading_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The number of rows is told while a long file is read."""
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    with plan_command._reading() as show:
+    with display.rows_read() as show:
         show(1234)
     capsys.readouterr()
 
@@ -276,7 +277,7 @@ def test_a_run_that_pauses_says_how_to_go_on(run: Run, planned: int, monkeypatch
     result = run("run", planned, "--no-check-balance")
     assert result.exit_code == 1
     assert "campaign 1 is paused" in result.stdout
-    assert f"not all is sent: go on with: qxt campaign resume {planned}" in result.stderr
+    assert f"not all is sent: continue with: qxt campaign resume {planned}" in result.stderr
     monkeypatch.setenv("QXT_PASSWORD", "password")
     assert run("resume", planned, "--order-only").stdout == ""
     assert json.loads(run("status", planned, "--json").stdout)["state"] == "running"
@@ -360,35 +361,35 @@ def counts(**changes: Any) -> CampaignCounts:
 
 
 @pytest.mark.parametrize(
-    ("state", "stopped", "code", "message"),
+    ("counted", "stopped", "code", "message"),
     [
         (counts(), None, 0, ""),
         (counts(failed=1), None, 1, ""),
-        (counts(planned=1), None, 1, "not all is sent: go on with: qxt campaign resume 1"),
+        (counts(planned=1), None, 1, "not all is sent: continue with: qxt campaign resume 1"),
         (counts(unknown=1, failed=1, planned=1), None, 3, ""),
         (counts(sending=1), None, 1, "1 number under way in another process: look again with: qxt campaign status 1"),
         (counts(sending=2, unknown=1), None, 3, ""),
-        (counts(unknown=1, planned=1), signal.SIGINT, 130, "stopped by SIGINT; go on with: qxt campaign run 1"),
-        (counts(sending=1), signal.SIGTERM, 143, "stopped by SIGTERM; go on with: qxt campaign run 1"),
+        (counts(unknown=1, planned=1), signal.SIGINT, 130, "stopped by SIGINT; continue with: qxt campaign run 1"),
+        (counts(sending=1), signal.SIGTERM, 143, "stopped by SIGTERM; continue with: qxt campaign run 1"),
         (counts(), signal.SIGTERM, 143, "stopped by SIGTERM"),
     ],
 )
-def test_exit_codes(state: CampaignCounts, stopped: signal.Signals | None, code: int, message: str) -> None:
+def test_exit_codes(counted: CampaignCounts, stopped: signal.Signals | None, code: int, message: str) -> None:
     """0 all accepted, 1 something failed or not sent, 3 something unknown; a signal wins over all."""
     with pytest.raises((click.exceptions.Exit, click.ClickException)) as raised:
-        shared.finish(1, state, stopped)
+        run_commands._finish(1, counted, [] if stopped is None else [stopped])
     assert raised.value.exit_code == code  # type: ignore[attr-defined]
     assert getattr(raised.value, "message", "") == message
 
 
 def test_who_gives_orders(monkeypatch: pytest.MonkeyPatch) -> None:
     """The name of the shell's user, on Windows too, or none."""
-    assert shared.ordered_by() == "somebody"
+    assert access.current_user() == "somebody"
     monkeypatch.delenv("USER")
     monkeypatch.setenv("USERNAME", "else")
-    assert shared.ordered_by() == "else"
+    assert access.current_user() == "else"
     monkeypatch.delenv("USERNAME")
-    assert shared.ordered_by() == ""
+    assert access.current_user() == ""
 
 
 # --- progress -----------------------------------------------------------------------------------------------------
@@ -414,8 +415,8 @@ def progress(**changes: Any) -> RunProgress:
 def test_progress_in_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Without a terminal, a line every half minute and not more."""
     now = [100.0]
-    monkeypatch.setattr(sending.time, "monotonic", lambda: now[0])
-    with sending.shown_progress(plain=True) as show:
+    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
+    with display.show_progress(run_commands._snapshot) as show:
         show(progress())
         assert capsys.readouterr().err == ""
         now[0] += 31.0
@@ -434,11 +435,11 @@ def test_progress_as_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "xterm")
-    with sending.shown_progress(plain=False) as show:
+    with display.show_progress(run_commands._snapshot) as show:
         show(progress(seconds_left=None))
         show(progress(waiting="[red]x"))
     shown = capsys.readouterr().err
-    for part in ("accepted 1,000", "250/s", "1:02 left", "[red]x", "67.1 %"):
+    for part in ("accepted 1,000", "250 numbers/s", "1:02 left", "[red]x", "67.1 %"):
         assert part in shown
 
 
@@ -491,7 +492,7 @@ def claimed(tmp_path: Path, campaign: int, *, lease: float) -> None:
 def test_running_is_said_of_batches_not_of_processes(run: Run, planned: int, tmp_path: Path) -> None:
     """The journal cannot tell whether a process is at it: it tells what is under way, and since when."""
     with_journal(tmp_path, lambda journal: journal.campaigns.start(planned))
-    idle = "campaign 1 is not finished: nothing is being sent right now; if no process is at it: qxt campaign run 1"
+    idle = "campaign 1 is not finished: nothing is being sent right now; if no process runs it: qxt campaign run 1"
     assert run("status", planned).stdout.splitlines()[-1] == idle
     assert " unfinished " in run("list").stdout
     claimed(tmp_path, planned, lease=600.0)
@@ -570,7 +571,7 @@ def test_a_watch_does_not_leave_while_numbers_are_being_sent(
         async with open_journal(tmp_path / "qxt.db") as journal:
             assert await journal.campaigns.disclaim(planned, "t")
 
-    monkeypatch.setattr(status.anyio, "sleep", look_again)
+    monkeypatch.setattr(state.anyio, "sleep", look_again)
     lines = run("status", planned, "--watch", "--json").stdout.splitlines()
     told = [(found["state"], found["sending"]) for found in map(json.loads, lines)]
     assert (told, looks) == ([("paused", 600), ("paused", 0)], [2.0])
@@ -587,7 +588,7 @@ def test_status_can_be_watched(run: Run, planned: int, tmp_path: Path, monkeypat
             async with open_journal(tmp_path / "qxt.db") as journal:
                 await journal.campaigns.pause(planned, "enough")
 
-    monkeypatch.setattr(status.anyio, "sleep", look_again)
+    monkeypatch.setattr(state.anyio, "sleep", look_again)
     result = run("status", planned, "--watch", "--json", "--every", "0.5")
     states = [json.loads(line)["state"] for line in result.stdout.splitlines()]
     assert (looks, states) == ([0.5, 0.5], ["running", "running", "paused"])
@@ -596,9 +597,9 @@ def test_status_can_be_watched(run: Run, planned: int, tmp_path: Path, monkeypat
 def test_a_watched_terminal_is_cleared(run: Run, planned: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a terminal a look replaces the one before."""
     cleared: list[bool] = []
-    monkeypatch.setattr(status.click, "clear", lambda: cleared.append(True))
-    monkeypatch.setattr(status.sys, "stdout", Terminal())
-    status.command.main([str(planned), "--watch"], standalone_mode=False)
+    monkeypatch.setattr(state.click, "clear", lambda: cleared.append(True))
+    monkeypatch.setattr(state.sys, "stdout", Terminal())
+    state.status.main([str(planned), "--watch"], standalone_mode=False)
     assert cleared == [True]
 
 
@@ -684,7 +685,7 @@ def test_a_file_that_is_there_is_replaced_only_by_force(run: Run, planned: int, 
     path.write_text("old", encoding="utf-8")
     result = run(command, planned, option, path)
     assert (result.exit_code, path.read_text("utf-8")) == (2, "old")
-    assert "old is there already: give another name, or --force to replace it." in result.stderr
+    assert "old exists already: give another name, or --force to replace it." in result.stderr
     assert run(command, planned, option, path, "--force").exit_code == 0
     assert path.read_bytes()[:3] != b"old"
     path.write_bytes(b"")

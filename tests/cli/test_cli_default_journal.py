@@ -61,7 +61,7 @@ class TestDefaultJournal:
         (tmp_path / "qxt.db").write_text("this is no journal at all" * 1000, encoding="ascii")
         ended = run(*command, "--text", TEXT)
         assert (ended.exit_code, ended.stdout) == (1, "")
-        assert "; with --no-journal nobody is left out for opting out\n" in ended.stderr
+        assert "; with --no-journal no suppression list is used\n" in ended.stderr
         assert not gateway.requests
 
     def test_the_environment_names_another(

@@ -174,11 +174,11 @@ class TestJournalToConsult:
     def test_one_that_nobody_wrote_yet(
         self, run: Run, account: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The environment's journal may come later; until then the command says that nobody is left out."""
+        """The environment's journal may come later; until then the command says that no list is used."""
         monkeypatch.setenv("QXT_JOURNAL", str(tmp_path / "later.db"))
         ended = run("send", *numbers(1), "--text", TEXT)
         assert ended.exit_code == 0
-        assert "nobody is left out for opting out" in ended.stderr
+        assert "no suppression list is used" in ended.stderr
 
 
 class TestStopping:

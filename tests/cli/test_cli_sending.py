@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from support.command_line import TEXT, Run, numbers
 
-from qxt_async.cli import display
-from qxt_async.cli.ledger import NumbersFile
+from qxt_async.cli import progress
+from qxt_async.cli.number_files import NumberWriter
 from qxt_async.simulator import Fault, SimulatedGateway
 
 pytestmark = pytest.mark.usefixtures("account")
@@ -253,7 +253,7 @@ class TestBulk:
         ended = run("bulk", many, "--text", TEXT, "--unknown-to", many)
         assert ended.exit_code == 2
         assert "--unknown-to" in ended.stderr
-        assert "is there already" in ended.stderr
+        assert "exists and is not empty" in ended.stderr
         assert many.read_bytes() == before
         ended = run("bulk", many, "--text", TEXT, "--failed-to", tmp_path / "none" / "failed.txt")
         assert (ended.exit_code, "No such file" in ended.stderr) == (2, True)
@@ -382,7 +382,7 @@ class TestBulk:
         async def broken(_: object) -> bool:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("qxt_async.cli.screening.FileNumbers._read_on", broken)
+        monkeypatch.setattr("qxt_async.cli.number_files.NumberReader._read_async", broken)
         ended = run("bulk", many, "--text", TEXT)
         assert ended.exit_code == 1
         assert "Error: the source raised ZeroDivisionError" in ended.stderr
@@ -406,17 +406,17 @@ class TestBulk:
         self, run: Run, gateway: SimulatedGateway, many: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What was appended after the first look is sent as well, and counted right."""
-        from qxt_async.cli import screening
+        from qxt_async.cli import number_files
 
-        original = screening.FileNumbers.count
+        original = number_files.NumberReader.count_entries
 
-        def grow(file: screening.FileNumbers) -> int:
+        def grow(file: number_files.NumberReader) -> int:
             count = original(file)
             with many.open("a", encoding="utf-8") as more:
                 more.write("\n13800139999")
             return count
 
-        monkeypatch.setattr(screening.FileNumbers, "count", grow)
+        monkeypatch.setattr(number_files.NumberReader, "count_entries", grow)
         ended = run("bulk", many, "--text", TEXT, "--json")
         told = json.loads(ended.stdout)
         assert (ended.exit_code, told["accepted"], told["unsent"]) == (0, 2501, 0)
@@ -429,7 +429,7 @@ class TestProgress:
         self, run: Run, many: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A pipe of unknown length tells by time."""
-        monkeypatch.setattr(display, "_SECONDS_BETWEEN_LINES", 0.0)
+        monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
         ended = run("bulk", "-", "--text", TEXT, "--concurrency", "1", stdin=many.read_bytes())
         lines = ended.stderr.splitlines()
         assert len(lines) == 3
@@ -556,7 +556,7 @@ def test_a_numbers_file_may_be_a_pipe(tmp_path: Path) -> None:
     """What is no ordinary file has nothing to be overwritten."""
     reading, writing = os.pipe()
     try:
-        file = NumbersFile(f"/dev/fd/{writing}", "--failed-to")
+        file = NumberWriter(f"/dev/fd/{writing}", "--failed-to")
         file.write(["13800138000"])
         file.write([])
         file.close()

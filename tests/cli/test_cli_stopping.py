@@ -81,7 +81,7 @@ class TestSignals:
         assert told["interrupted"] == number.name
         assert (told["accepted"], told["unknown"], told["unsent"]) == (834, 0, 1666)
         assert gateway.stats()["taken"] == 834
-        assert "not sent: to send FILE again would text the others twice" in stderr
+        assert "not sent: sending FILE again would text the others twice" in stderr
         assert f"Error: stopped by {number.name}\n" in stderr
 
     def test_a_second_signal_cuts_it_off(self, start: Start, gateway: SimulatedGateway, many: Path) -> None:
@@ -123,7 +123,7 @@ class TestSignals:
         assert len(kept) == told["unsent"] == 2500 - told["accepted"]
         assert (told["invalid"], told["duplicates"], told["suppressed"]) == (1, 2, 1)
         assert f"not sent: {len(kept):,} numbers, all in '{unsent}'; " in stderr
-        assert f"; go on with the same text: qxt bulk '{unsent}'\n" in stderr
+        assert f"; continue with the same text: qxt bulk '{unsent}'\n" in stderr
         assert run("bulk", unsent, "--text", TEXT).exit_code == 0
         assert gateway.taken == dict.fromkeys(numbers(2500), 1)
 
@@ -276,7 +276,7 @@ def test_a_number_that_provably_was_not_sent_is_kept_to_go_on_with(
     assert ended.exit_code == 130
     assert (tmp_path / "unsent.txt").read_text(encoding="ascii") == f"{numbers(1)[0]}\n"
     assert (tmp_path / "failed.txt").read_text(encoding="ascii") == ""
-    assert "not sent: 1 number, all in unsent.txt; go on with the same text: qxt bulk unsent.txt" in ended.stderr
+    assert "not sent: 1 number, all in unsent.txt; continue with the same text: qxt bulk unsent.txt" in ended.stderr
 
 
 class TestStoppedEarly:
@@ -302,7 +302,7 @@ class TestStoppedEarly:
         ended = run("bulk", many, "--text", TEXT, "--concurrency", "1", "--json", "--unsent-to", "/dev/full")
         assert ended.exit_code == 1
         assert json.loads(ended.stdout)["unsent"] == 1666
-        assert "--unsent-to /dev/full: not all of the numbers that were not sent are in it: [Errno 28]" in ended.stderr
+        assert "--unsent-to /dev/full: it does not have all numbers that were not sent: [Errno 28]" in ended.stderr
 
 
 class TestSimulate:

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import os
-import sys
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
 import anyio
 import click
 
-from qxt_async.cli.campaign.shared import journal_option
-from qxt_async.cli.display import json_line, print_table
+from qxt_async.cli.journals import Exclusions, journal_option
 from qxt_async.cli.options import (
+    FileOptions,
+    MessageOptions,
     as_json,
     file_options,
     message_options,
-    reads_once,
     suppressed_option,
-    text_option,
+    use_stdin_once,
     verbose,
 )
+from qxt_async.cli.printing import print_json, print_table
+from qxt_async.cli.progress import rows_read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable
 
     from qxt_async.campaign import CampaignPlan
 
@@ -31,12 +32,11 @@ __all__ = ["command"]
 
 
 @click.command("plan")
-@click.argument("files", metavar="FILE…", nargs=-1, required=True, callback=reads_once)
-@text_option
+@click.argument("files", metavar="FILE…", nargs=-1, required=True, callback=use_stdin_once)
+@message_options
 @click.option("--name", default="", metavar="NAME", help="What to call the campaign.")
 @file_options
 @suppressed_option
-@message_options
 @click.option("--extno-column", metavar="C", help="Column with each row's own extension number.")
 @click.option("--skip-faulty", is_flag=True, help="Leave out rows whose text cannot be made, instead of refusing.")
 @click.option(
@@ -49,27 +49,20 @@ __all__ = ["command"]
 @verbose
 def command(
     files: tuple[str, ...],
-    text: str,
+    message: MessageOptions,
     name: str,
-    column: str | None,
-    encoding: str | None,
-    sheet: str | int,
+    reading: FileOptions,
     suppressed: str | None,
-    extno: str | None,
-    addseqno: bool,
-    substitute: bool,
-    literal: bool,
     extno_column: str | None,
     skip_faulty: bool,
     check_balance: bool,
     journal: str,
     as_json: bool,
-    verbose: bool,  # noqa: ARG001
 ) -> None:
     """Read, check and store what is to be sent; sends nothing.
 
-    FILE is a text, CSV, XLSX or Parquet file; - is standard input (text or CSV). Invalid numbers, numbers that come
-    again in any of the files, and suppressed ones are left out, counted, and kept with file and line
+    FILE is a text, CSV, XLSX or Parquet file; - is standard input (text or CSV). Invalid numbers, numbers that are
+    repeated in any of the files, and suppressed numbers are left out, counted, and kept with file and line
     (qxt campaign export ID --left-out FILE).
 
     The text may have columns: 尊敬的{name}; braces themselves are {{ and }}. What looks like a column and is none, such
@@ -81,86 +74,74 @@ def command(
     """
     from qxt_async import QxtClient
     from qxt_async.campaign import Campaigns
-    from qxt_async.cli.screening import read_suppressed
-    from qxt_async.files import TableFile
     from qxt_async.journal import open_journal
 
-    sources = [TableFile(file, column=column, encoding=encoding, sheet=sheet) for file in files]
-    left_out = read_suppressed(suppressed)
-    known = ("QXT_USER", "QXT_BASE_URL") if check_balance else ()
-    ask = bool(known) and all(map(os.environ.get, known))
-    ask = ask and bool(os.environ.get("QXT_PASSWORD") or os.environ.get("QXT_PASSWORD_MD5"))
+    excluded = Exclusions(suppressed=suppressed).read()
+    ask = check_balance and _has_account()
 
-    async def make(show: Callable[[int], None]) -> CampaignPlan:
+    async def plan(on_progress: Callable[[int], None]) -> CampaignPlan:
         async with AsyncExitStack() as stack:
             opened = await stack.enter_async_context(open_journal(journal))
             client = await stack.enter_async_context(QxtClient.from_env()) if ask else None
             return await Campaigns(opened, client).plan(
-                sources,
-                text,
+                [reading.table(file) for file in files],
+                message.text,
                 name=name,
-                extno=extno,
+                extno=message.extno,
                 extno_column=extno_column,
-                addseqno=addseqno,
-                suppressed=left_out,
-                substitute=substitute,
-                literal=literal,
+                addseqno=message.addseqno,
+                suppressed=excluded,
+                substitute=message.substitute,
+                literal=message.literal,
                 skip_faulty=skip_faulty,
-                on_progress=show,
+                on_progress=on_progress,
             )
 
-    with _reading() as show:
-        made = anyio.run(make, show)
+    with rows_read() as on_progress:
+        planned = anyio.run(plan, on_progress)
     if as_json:
-        click.echo(json_line(_values(made)))
+        print_json(_as_json(planned))
     else:
-        _print(made)
+        _print(planned)
 
 
-@contextmanager
-def _reading() -> Generator[Callable[[int], None]]:
-    """Count the rows on stderr, if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda _: None
-        return
-    try:
-        yield lambda rows: click.echo(f"\rreading … {rows:,} rows", nl=False, err=True)
-    finally:
-        click.echo("\r\x1b[K", nl=False, err=True)  # the line is empty again
+def _has_account() -> bool:
+    """Whether the environment has a whole account."""
+    password = os.environ.get("QXT_PASSWORD") or os.environ.get("QXT_PASSWORD_MD5")
+    return bool(password and os.environ.get("QXT_USER") and os.environ.get("QXT_BASE_URL"))
 
 
-def _values(made: CampaignPlan) -> dict[str, object]:
-    campaign = made.campaign
+def _as_json(plan: CampaignPlan) -> dict[str, object]:
+    campaign = plan.campaign
     return {
         "id": campaign.id,
         "name": campaign.name,
         "state": campaign.state.value,
         "numbers": campaign.numbers,
         "batches": campaign.batches,
-        "messages": made.messages,
+        "messages": plan.messages,
         "credits": campaign.credits,
-        "segments": {str(segments): numbers for segments, numbers in made.segments.items()},
+        "segments": {str(segments): numbers for segments, numbers in plan.segments.items()},
         "invalid": campaign.invalid,
         "duplicates": campaign.duplicates,
         "suppressed": campaign.suppressed,
-        "faulty": made.faulty,
+        "faulty": plan.faulty,
         "balance": campaign.balance,
-        "enough": made.enough,
+        "enough": plan.enough,
         "warnings": list(campaign.warnings),
     }
 
 
-def _print(made: CampaignPlan) -> None:
-    campaign = made.campaign
+def _print(plan: CampaignPlan) -> None:
+    campaign = plan.campaign
     rows: list[tuple[str, int | str]] = [
         ("numbers", campaign.numbers),
         ("batches", campaign.batches),
-        ("texts", made.messages),
+        ("texts", plan.messages),
         ("credits", campaign.credits),
     ]
-    rows += [
-        (name, count) for name in ("invalid", "duplicates", "suppressed") if (count := int(getattr(campaign, name)))
-    ]
+    left_out = (("invalid", campaign.invalid), ("duplicates", campaign.duplicates), ("suppressed", campaign.suppressed))
+    rows += [(name, count) for name, count in left_out if count]
     if campaign.balance is not None:
         rows.append(("balance", campaign.balance))
     print_table(rows, footer=f"campaign {campaign.id} is planned; send it with: qxt campaign run {campaign.id}")

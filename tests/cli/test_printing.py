@@ -9,7 +9,7 @@ import sys
 import pytest
 from support.command_line import Run
 
-from qxt_async.cli.display import json_line
+from qxt_async.cli.printing import json_line
 
 
 @pytest.mark.parametrize(
