@@ -6,7 +6,7 @@ import contextlib
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import anyio
 import httpx
@@ -30,6 +30,7 @@ from qxt_async import (
     UnusableAnswerError,
 )
 from qxt_async.models import Message
+from qxt_async.protocol.answers import Answer
 from qxt_async.runtime import clocks
 from qxt_async.sending import dispatcher
 from qxt_async.sending.claimed import ClaimedBatch
@@ -193,6 +194,28 @@ async def test_failed_numbers_are_tried_again_on_demand_and_only_they() -> None:
         None,
         3,
     )
+
+
+@pytest.mark.anyio
+async def test_a_policy_may_change_its_mind_while_it_waits() -> None:
+    """A policy is asked again after the wait: a program that is being stopped begins no further attempt."""
+
+    class Once(RetryPolicy):
+        """Allows another attempt once, and not any more after the wait."""
+
+        asked: ClassVar[list[Answer]] = []
+
+        def retryable_numbers(self, answer: Answer) -> frozenset[str]:
+            self.asked.append(answer)
+            return super().retryable_numbers(answer) if len(self.asked) == 1 else frozenset()
+
+    gateway = Gateway(httpx.ConnectError("refused"))
+    async with client(gateway, retry=Once(backoff=0)) as qxt:
+        with pytest.raises(NotSentError) as caught:
+            await qxt.send(A, TEXT)
+    assert isinstance(caught.value.result, BatchResult)
+    assert caught.value.result.attempts == 1
+    assert len(Once.asked) == 2
 
 
 @pytest.mark.anyio

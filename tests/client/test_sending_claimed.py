@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import Any
 
 import anyio
 import httpx
@@ -14,6 +15,7 @@ from support.hand_gateway import TEXT, Gateway, Unread, client, numbers
 
 from qxt_async import BatchResult, ClientStateError, NotSentError, RequestTooLargeError
 from qxt_async.models import Message
+from qxt_async.protocol.requests import Credentials, FormTemplate, send_form
 from qxt_async.runtime import clocks
 from qxt_async.sending import batch_send
 from qxt_async.sending.claimed import ClaimedBatch
@@ -47,6 +49,29 @@ async def test_what_is_recorded_is_sent() -> None:
     assert told == [result]
     (sent,) = gateway.sends
     assert (sent.tele, sent.fields["msg"], sent.fields["extno"]) == (numbers(2), TEXT, "7")
+
+
+@pytest.mark.anyio
+async def test_the_text_of_many_batches_is_encoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A form is prepared for each text that differs from the last one, in its options too."""
+    prepared: list[str] = []
+
+    def prepare(account: Credentials, text: str, **options: Any) -> FormTemplate:
+        prepared.append(text)
+        return send_form(account, text, **options)
+
+    monkeypatch.setattr("qxt_async.sending.claimed.send_form", prepare)
+    messages = [Message(TEXT), Message(TEXT), Message("other"), Message("other", extno="7"), Message(TEXT)]
+    batches = [ClaimedBatch(each, numbers(1), until=clocks.boottime() + 60) for each in messages]
+    _, take = _taking(*batches)
+    gateway = Gateway()
+    async with client(gateway) as qxt:
+        sender = qxt.claimed_sender()
+        for _ in batches:
+            await sender.send(take, on_result=lambda _: None)  # type: ignore[arg-type]
+    sent = [(each.fields["msg"], each.fields.get("extno")) for each in gateway.sends]
+    assert sent == [(each.text, each.extno) for each in messages]
+    assert prepared == [TEXT, "other", "other", TEXT]
 
 
 @pytest.mark.anyio
