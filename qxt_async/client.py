@@ -311,8 +311,8 @@ class QxtClient:
             text: the text.
             extno: extension number, digits; the gateway appends it to the channel's number.
             addseqno: let the gateway split a long text on channels without long messages, and number the parts.
-            suppressed: phones to leave out, as 11 digits (what `numbers.canonical` returns).
-            substitute: replace common characters that GBK does not have (`texts.SUBSTITUTIONS`) instead of refusing.
+            suppressed: phones to leave out, as 11 digits (what `protocol.canonical` returns).
+            substitute: replace common characters that GBK does not have (`protocol.SUBSTITUTIONS`) instead of refusing.
             check_balance: ask for the balance first. With an empty account, a gateway accepts texts and delivers none
                 (PROTOCOL 2.2).
             method: for this call instead of the client's.
@@ -385,7 +385,7 @@ class QxtClient:
             addseqno: let the gateway split a long text on channels without long messages, and number the parts.
             deduplicate: leave out the numbers of phones that came before. They are remembered: about 7 bytes for each
                 number with the extra ``compact``, 56 without.
-            suppressed: phones to leave out, as 11 digits (what `numbers.canonical` returns).
+            suppressed: phones to leave out, as 11 digits (what `protocol.canonical` returns).
             substitute: replace common characters that GBK does not have instead of refusing them.
             batch_size: the most numbers in a request.
             min_batch: the fewest numbers in a request, if the total allows it (PROTOCOL 1.4).
