@@ -9,9 +9,12 @@ import click
 from qxt_async.cli.options import AccountOptions, account_options, as_json, verbose
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import anyio
 
     from qxt_async import Balance
+    from qxt_async.cli.stopping import Ended
 
 __all__ = ["command"]
 
@@ -25,8 +28,6 @@ def command(account: AccountOptions, as_json: bool) -> None:
 
     With --json: {"sms": …, "mms": …}.
     """
-    from qxt_async.cli.exit_codes import code_of_signal
-    from qxt_async.cli.printing import print_json
     from qxt_async.cli.stopping import run_until_stopped
 
     make_client = account.sign_in()
@@ -37,11 +38,16 @@ def command(account: AccountOptions, as_json: bool) -> None:
             with asking:
                 found.append(await client.balance())
 
-    ended = run_until_stopped(work)
+    _finish(run_until_stopped(work), found, as_json=as_json)
+
+
+def _finish(ended: Ended, found: Sequence[Balance], *, as_json: bool) -> None:
+    from qxt_async.cli.exit_codes import code_of_signal
+    from qxt_async.cli.printing import print_json
+
     if ended.interrupted is not None:
         raise click.exceptions.Exit(code_of_signal(ended.interrupted))
-    if ended.error is not None:
-        raise ended.error
+    ended.raise_error()
     balance = found[0]
     if as_json:
         print_json({"sms": balance.sms, "mms": balance.mms})

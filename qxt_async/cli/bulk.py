@@ -9,16 +9,15 @@ import attrs
 import click
 
 from qxt_async.cli.journals import Exclusions, number_exclusions
+from qxt_async.cli.message_options import MessageOptions, message_options
 from qxt_async.cli.options import (
     AccountOptions,
     FileOptions,
-    MessageOptions,
     ThroughputOptions,
     account_options,
     as_json,
     file_argument,
     file_options,
-    message_options,
     option_group,
     throughput_options,
     verbose,

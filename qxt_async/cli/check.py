@@ -6,13 +6,12 @@ import attrs
 import click
 
 from qxt_async.cli.journals import Exclusions, number_exclusions
+from qxt_async.cli.message_options import MessageOptions, message_options
 from qxt_async.cli.options import (
     FileOptions,
-    MessageOptions,
     as_json,
     file_argument,
     file_options,
-    message_options,
     verbose,
 )
 

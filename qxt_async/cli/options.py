@@ -5,13 +5,11 @@ These values have no `repr`: they hold texts, numbers, and addresses that may co
 
 from __future__ import annotations
 
-import codecs
 import functools
 import logging
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import attrs
 import click
@@ -19,7 +17,7 @@ import click
 from qxt_async.files.text_files import STDIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from qxt_async import QxtClient
     from qxt_async.files import TableFile
@@ -29,20 +27,19 @@ __all__ = [
     "Command",
     "FileOptions",
     "GuardOptions",
-    "MessageOptions",
     "ThroughputOptions",
     "above_zero",
     "account_options",
     "as_json",
     "at_least_one",
     "bom_option",
+    "claim_stdin",
     "combine",
     "file_argument",
     "file_options",
     "force_option",
     "guard_options",
     "is_verbose",
-    "message_options",
     "option_group",
     "port_option",
     "suppressed_option",
@@ -53,9 +50,6 @@ __all__ = [
 
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
-# Far more than any channel takes, and too little to fill the memory.
-_LONGEST_TEXT = 64 * 1024
-_TEXT_FILE = f"{__name__}.text_file"
 _STDIN_READER = f"{__name__}.stdin_reader"
 _VERBOSE = f"{__name__}.verbose"
 
@@ -143,7 +137,13 @@ port_option = click.option(
 # --- standard input: only one argument or option can read it ----------------------------------------------------------
 
 
-def _claim_stdin(ctx: click.Context, reader: str) -> None:
+def claim_stdin(ctx: click.Context, reader: str) -> None:
+    """Refuse a second reader of standard input.
+
+    Args:
+        ctx: of the command.
+        reader: the option or argument that reads it.
+    """
     if _STDIN_READER in ctx.meta:
         raise click.UsageError(f"{ctx.meta[_STDIN_READER]} and {reader} cannot both come from standard input.")
     ctx.meta[_STDIN_READER] = reader
@@ -153,7 +153,7 @@ def use_stdin_once(ctx: click.Context, parameter: click.Parameter, value: Any) -
     """Callback of a parameter with one path or several: only one of a command may be standard input."""
     paths: list[str] = list(value) if parameter.nargs != 1 else [value]
     for _ in range(paths.count(STDIN)):
-        _claim_stdin(ctx, parameter.opts[0] if isinstance(parameter, click.Option) else "FILE")
+        claim_stdin(ctx, parameter.opts[0] if isinstance(parameter, click.Option) else "FILE")
     return value
 
 
@@ -220,105 +220,6 @@ account_options = option_group(
     ),
     click.option(
         "--timeout", type=above_zero, default=30.0, show_default=True, metavar="SECONDS", help="Limit for one request."
-    ),
-)
-
-
-# --- the text ---------------------------------------------------------------------------------------------------------
-
-
-@attrs.frozen(kw_only=True, repr=False)
-class MessageOptions:
-    """What is sent.
-
-    Attributes:
-        text: the text.
-        extno: extension number.
-        addseqno, substitute: as for `QxtClient.send`.
-        literal: send what looks like a column as it is.
-    """
-
-    text: str
-    extno: str | None
-    addseqno: bool
-    substitute: bool
-    literal: bool
-
-    def check_columns(self, header: Sequence[str] = ()) -> None:
-        """Refuse a text with what looks like a column, unless it is meant to be sent as it is.
-
-        Args:
-            header: the names of the columns of the file.
-
-        Raises:
-            InvalidTextError: says what it is.
-        """
-        from qxt_async.files.templates import check_no_placeholders
-
-        if not self.literal:
-            check_no_placeholders(self.text, header)
-
-
-def _decode(stream: BinaryIO, name: str) -> str:
-    """Read a text, without the line ends that editors put at its end.
-
-    The encoding is not guessed: a wrong guess would be sent to everybody.
-    """
-    data = stream.read(_LONGEST_TEXT + 1)
-    if len(data) > _LONGEST_TEXT:
-        raise click.UsageError(f"{name}: it has more than {_LONGEST_TEXT:,} bytes: that is not the text of a message.")
-    try:
-        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
-    except UnicodeDecodeError:
-        raise click.UsageError(f"{name}: it is not UTF-8; save it as UTF-8.") from None
-    return text.replace("\r\n", "\n").rstrip("\n")
-
-
-def _read_text_file(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
-    ctx.meta[_TEXT_FILE] = None
-    if path is not None:
-        try:
-            with Path(path).open("rb") as stream:
-                ctx.meta[_TEXT_FILE] = _decode(stream, path)
-        except OSError as error:
-            raise click.UsageError(f"--text-file {path}: {error.strerror}.") from error
-
-
-def _text(ctx: click.Context, _: click.Parameter, text: str | None) -> str:
-    from_file: str | None = ctx.meta[_TEXT_FILE]
-    if text is None:
-        if from_file is None:
-            raise click.UsageError("no text: give --text, or --text-file.")
-        return from_file
-    if from_file is not None:
-        raise click.UsageError("--text and --text-file contradict each other.")
-    if text != STDIN:
-        return text
-    _claim_stdin(ctx, "--text")
-    return _decode(sys.stdin.buffer, "--text -")
-
-
-message_options = option_group(
-    "message",
-    MessageOptions,
-    click.option(
-        "--text", metavar="T", callback=_text, help="The text, with its signature 【…】; - reads standard input."
-    ),
-    click.option(
-        "--text-file",
-        metavar="F",
-        is_eager=True,
-        expose_value=False,
-        callback=_read_text_file,
-        help="File with the text, in UTF-8, instead of --text.",
-    ),
-    click.option("--extno", metavar="DIGITS", help="Extension number."),
-    click.option("--addseqno", is_flag=True, help="Let a channel without long messages number the parts: 1/3)."),
-    click.option(
-        "--substitute", is_flag=True, help="Replace usual characters that GBK lacks (€, •, ™) instead of refusing them."
-    ),
-    click.option(
-        "--literal", is_flag=True, help="Send what looks like a column and is none (${name}, %name%) as it is."
     ),
 )
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from qxt_async.cli.journals import journal_option
 from qxt_async.cli.options import port_option, verbose
+
+if TYPE_CHECKING:
+    from qxt_async.receiving import PushReceiver
 
 __all__ = ["command"]
 
@@ -78,14 +83,8 @@ def command(
     On the loopback and without --trusted-proxy, any path is allowed, to try it out. Otherwise it has to be one that
     --new-secret prints, or one like that: 20 or more of A-Z a-z 0-9 - _.
     """
-    import anyio
-
-    from qxt_async.cli.exit_codes import FailedError
-    from qxt_async.cli.push_server import PushServer
-    from qxt_async.cli.stopping import run_until_stopped
     from qxt_async.protocol.pushes import OptOut
     from qxt_async.receiving import PushReceiver
-    from qxt_async.runtime.server import listen
 
     path = (path or "").strip("/")
     if not path:
@@ -102,6 +101,18 @@ def command(
         opt_out=None if no_opt_out else opt_out,
         allow_weak_secret=_is_loopback(host) and not trusted_proxies,
     )
+    _serve(receiver, host, port, path)
+
+
+def _serve(receiver: PushReceiver, host: str, port: int, path: str) -> None:
+    """Serve a receiver until a signal comes."""
+    import anyio
+
+    from qxt_async.cli.exit_codes import FailedError
+    from qxt_async.cli.push_server import PushServer
+    from qxt_async.cli.stopping import run_until_stopped
+    from qxt_async.runtime.server import listen
+
     try:
         listener, address = listen(host, port)
     except OSError as error:
@@ -123,9 +134,7 @@ def command(
             server.should_exit = True
 
     with listener:
-        ended = run_until_stopped(work)
-    if ended.error is not None:
-        raise ended.error
+        run_until_stopped(work).raise_error()
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 from qxt_async.cli.journals import Exclusions, journal_exclusions
-from qxt_async.cli.options import AccountOptions, MessageOptions, account_options, as_json, message_options, verbose
+from qxt_async.cli.message_options import MessageOptions, message_options
+from qxt_async.cli.options import AccountOptions, account_options, as_json, verbose
 
 if TYPE_CHECKING:
     import anyio

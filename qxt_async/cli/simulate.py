@@ -46,12 +46,10 @@ def command(
     """
     import os
     import time
-    from functools import partial
 
     import anyio
 
     from qxt_async.cli.exit_codes import FailedError
-    from qxt_async.cli.printing import print_json, print_table
     from qxt_async.simulator import SimulatedGateway, parse_share, run_server
 
     try:
@@ -75,11 +73,19 @@ def command(
     def print_address(url: str) -> None:
         click.echo(f"listening on {url}", err=True)
 
-    try:
-        anyio.run(partial(run_server, gateway, host, port, on_listening=print_address))
-    except OSError as error:
-        raise FailedError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
-    stats = gateway.stats()
+    async def run() -> dict[str, int]:
+        try:
+            await run_server(gateway, host, port, on_listening=print_address)
+        except OSError as error:
+            raise FailedError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
+        return gateway.stats()
+
+    _print_stats(anyio.run(run), as_json=as_json)
+
+
+def _print_stats(stats: dict[str, int], *, as_json: bool) -> None:
+    from qxt_async.cli.printing import print_json, print_table
+
     if as_json:
         print_json(stats)
     else:

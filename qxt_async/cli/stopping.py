@@ -41,6 +41,11 @@ class Ended:
     interrupted: signal.Signals | None = None
     error: QxtError | OSError | None = None
 
+    def raise_error(self) -> None:
+        """Raise the error, if there is one."""
+        if self.error is not None:
+            raise self.error
+
 
 async def run_stoppable(
     work: Callable[[], Awaitable[object]], stop: Callable[[], None], *, grace: float = math.inf
@@ -124,10 +129,8 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
             except (QxtError, OSError) as error:
                 ended.error = error
 
-        for number in (await run_stoppable(guarded, beginning.cancel, grace=_GRACE))[:1]:
-            ended.interrupted = number
+        ended.interrupted = next(iter(await run_stoppable(guarded, beginning.cancel, grace=_GRACE)), None)
 
     anyio.run(run)
-    if ended.interrupted is not None:
-        ignore((signal.SIGINT, signal.SIGTERM))
+    ignore(() if ended.interrupted is None else (signal.SIGINT, signal.SIGTERM))
     return ended

@@ -26,6 +26,7 @@ from qxt_async.cli.stopping import run_stoppable
 
 if TYPE_CHECKING:
     import signal
+    from collections.abc import Sequence
 
     from qxt_async import QxtClient
     from qxt_async.journal import AccountLimits
@@ -111,7 +112,12 @@ def command(
         client = make_client(max_concurrency=throughput.concurrency, max_rate=throughput.rate)
         return await _work(journal, client, options, account_limits.limits())
 
-    for number in anyio.run(work)[1:]:
+    _finish(anyio.run(work))
+
+
+def _finish(signals: Sequence[signal.Signals]) -> None:
+    """End the command with an error if a second signal has cut it off."""
+    for number in signals[1:]:
         raise FailedError(f"stopped by {number.name}: what was under way may be unknown", code_of_signal(number))
 
 

@@ -259,7 +259,7 @@ def test_limits_are_set_and_taken_away(monkeypatch: pytest.MonkeyPatch, database
     monkeypatch.setattr(CampaignWorker, "run", run)
     assert CliRunner().invoke(qxt, ["worker", "--account-request-rate", "7"]).exit_code == 0
     assert limits(database) == AccountLimits(max_request_rate=7)
-    assert CliRunner().invoke(qxt, ["worker"]).exit_code == 0
+    assert CliRunner().invoke(qxt, ["worker", "--no-check-balance"]).exit_code == 0
     assert limits(database) == AccountLimits(max_request_rate=7)
     assert CliRunner().invoke(qxt, ["worker", "--verbose", "--no-account-limits"]).exit_code == 0
     assert limits(database) == AccountLimits()

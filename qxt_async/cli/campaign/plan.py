@@ -10,12 +10,11 @@ import anyio
 import click
 
 from qxt_async.cli.journals import Exclusions, journal_option
+from qxt_async.cli.message_options import MessageOptions, message_options
 from qxt_async.cli.options import (
     FileOptions,
-    MessageOptions,
     as_json,
     file_options,
-    message_options,
     suppressed_option,
     use_stdin_once,
     verbose,
