@@ -39,11 +39,7 @@ __all__ = ["command"]
 
 @attrs.frozen(kw_only=True, repr=False)
 class OutputOptions:
-    """Files for the numbers that were not accepted.
-
-    Attributes:
-        failed_to, unknown_to, unsent_to: paths.
-    """
+    """Files for the numbers that were not accepted."""
 
     failed_to: str | None
     unknown_to: str | None

@@ -25,14 +25,7 @@ _TEXT_FILE = f"{__name__}.text_file"
 
 @attrs.frozen(kw_only=True, repr=False)
 class MessageOptions:
-    """What is sent.
-
-    Attributes:
-        text: the text.
-        extno: extension number.
-        addseqno, substitute: as for `QxtClient.send`.
-        literal: send what looks like a column as it is.
-    """
+    """What is sent."""
 
     text: str
     extno: str | None

@@ -1,6 +1,7 @@
 """The options that several commands have. Options that belong together reach a command as one value.
 
-These values have no `repr`: they hold texts, numbers, and addresses that may contain a password.
+The help of an option describes the attribute of the same name. These values have no `repr`: they hold texts, numbers,
+and addresses that may contain a password.
 """
 
 from __future__ import annotations
@@ -162,13 +163,7 @@ def use_stdin_once(ctx: click.Context, parameter: click.Parameter, value: Any) -
 
 @attrs.frozen(kw_only=True, repr=False)
 class AccountOptions:
-    """Which account sends, and how.
-
-    Attributes:
-        user, base_url: from options or the environment.
-        transport: the HTTP library.
-        timeout: seconds for one request.
-    """
+    """Which account sends, and how."""
 
     user: str | None
     base_url: str | None
@@ -229,13 +224,7 @@ account_options = option_group(
 
 @attrs.frozen(kw_only=True, repr=False)
 class FileOptions:
-    """How to read a file of numbers.
-
-    Attributes:
-        column: column of the numbers.
-        encoding: of a text or CSV file.
-        sheet: sheet of an XLSX file.
-    """
+    """How to read a file of numbers."""
 
     column: str | None
     encoding: str | None
@@ -280,12 +269,7 @@ suppressed_option = click.option(
 
 @attrs.frozen(kw_only=True, repr=False)
 class ThroughputOptions:
-    """How fast one process sends.
-
-    Attributes:
-        concurrency: requests in flight at most.
-        rate: numbers per second at most.
-    """
+    """How fast one process sends."""
 
     concurrency: int
     rate: float | None
@@ -308,14 +292,7 @@ throughput_options = option_group(
 
 @attrs.frozen(kw_only=True, repr=False)
 class GuardOptions:
-    """When a campaign pauses by itself.
-
-    Attributes:
-        window, zone: when batches may begin.
-        max_consecutive_failures: batches without success.
-        min_balance: messages that must be left.
-        no_check_balance: never ask for the balance.
-    """
+    """When a campaign pauses by itself."""
 
     window: str | None
     zone: str

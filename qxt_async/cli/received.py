@@ -66,18 +66,7 @@ def _number(_: click.Context, __: click.Parameter, value: str | None) -> str | N
 
 @attrs.frozen(kw_only=True, repr=False)
 class FeedOptions:
-    """Which entries are shown, and how.
-
-    Attributes:
-        mid, number, since, until: filters.
-        after: show what comes after this cursor.
-        limit: entries at most.
-        follow: wait for more entries, without end.
-        as_json: one JSON object a line.
-        as_csv: CSV with a header.
-        bom: begin the CSV with a byte order mark.
-        journal: where they are.
-    """
+    """Which entries are shown, and how."""
 
     mid: str | None
     number: str | None

@@ -37,12 +37,7 @@ __all__ = ["command"]
 
 @attrs.frozen(kw_only=True, repr=False)
 class LimitOptions:
-    """Limits of the account, for all workers together.
-
-    Attributes:
-        account_rate, account_request_rate, account_concurrency: the limits.
-        no_account_limits: remove them.
-    """
+    """Limits of the account, for all workers together."""
 
     account_rate: float | None
     account_request_rate: float | None

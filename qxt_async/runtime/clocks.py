@@ -1,4 +1,4 @@
-"""The clock by which a process knows that its time is up."""
+"""A clock for deadlines."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Final
 
 __all__ = ["boottime"]
 
-# Linux stops `time.monotonic` while the machine sleeps, which is when others take over; this one goes on.
-_GOES_ON: Final = getattr(time, "CLOCK_BOOTTIME", None)
+# On Linux, `time.monotonic` stops while the machine sleeps. Other processes do not sleep, and take over expired work.
+_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def boottime() -> float:
-    """Seconds on a clock that nobody can set and that goes on while the machine sleeps."""
-    return time.monotonic() if _GOES_ON is None else time.clock_gettime(_GOES_ON)
+    """Seconds on a clock that cannot be set, and that continues while the machine sleeps."""
+    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)

@@ -1,4 +1,4 @@
-"""A task of one's own, for what must not be cut short; and which event loop this is."""
+"""Running a function in a task or thread of its own, and finding out which event loop runs."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ T = TypeVar("T")
 
 
 def current_loop() -> object:
-    """The running event loop, of asyncio or of trio, to be compared by identity."""
+    """The running event loop, of asyncio or trio, to compare by identity."""
     try:
-        # A third of the time of the general way; who runs on trio may never have loaded it.
+        # This takes a third of the time of `current_token`. On trio, asyncio may not be imported.
         return sys.modules["asyncio"].get_running_loop()
     except (KeyError, RuntimeError):
         return current_token().native_token
 
 
 async def run_in_own_task(function: Callable[[], Awaitable[T]]) -> T:
-    """Run `function` in a task of a group of anyio.
+    """Run `function` in a task of a task group.
 
-    A ``Task.cancel()`` of asyncio's own does not care for anyio's shields: it breaks into whatever is awaited, be it
-    the clean-up of a connection or a commit. In a task group it arrives as one of anyio, which they hold off.
+    asyncio's own ``Task.cancel()`` ignores anyio's shields: it interrupts any await, such as a commit or the clean-up
+    of a connection. In a task group it becomes a cancellation of anyio, which shields delay.
 
     Raises:
-        Exception: what `function` raised, as it is and not as a group of one.
+        Exception: what `function` raised, outside of any exception group.
     """
     returned: list[T] = []
     raised: list[Exception] = []
@@ -49,28 +49,29 @@ async def run_in_own_task(function: Callable[[], Awaitable[T]]) -> T:
     if raised:
         raise raised[0]
     if not returned:
-        # Cancelled alone, as asyncio does with every task when its loop is made to end.
+        # Only the task was cancelled: asyncio does that to every task when its loop ends.
         raise get_cancelled_exc_class()
     return returned[0]
 
 
 async def in_a_thread(function: Callable[[], T]) -> T:
-    """Run `function` in a worker thread, and go on only when it is done, however one is cancelled.
+    """Run `function` in a worker thread, and return only when it has ended, also when cancelled.
 
-    For what uses something that the caller closes afterwards: some libraries crash when they are closed at work.
+    Use it for a function with an object that the caller closes afterwards: some libraries crash when they are closed
+    while they work.
     """
     return await run_in_own_task(lambda: run_in_thread(function))
 
 
 async def run_in_thread(function: Callable[[], T], *, limiter: anyio.CapacityLimiter | None = None) -> T:
-    """Run `function` in a worker thread of anyio's.
+    """Run `function` in a worker thread of anyio.
 
-    What it returns or raises is handed over beside the event loop: asyncio in debug mode logs the callbacks that take
-    long, and with them what they are called with.
+    The result or the error is not passed through the event loop: in debug mode asyncio logs callbacks that take long,
+    with their arguments.
 
     Args:
         function: runs to its end, also when the waiting is cancelled.
-        limiter: how many such threads work at a time; anyio's default one if ``None``.
+        limiter: limits how many threads run at a time; anyio's default limiter if ``None``.
 
     Raises:
         Exception: what `function` raised.

@@ -112,7 +112,7 @@ async def test_too_late_to_send() -> None:
 @pytest.mark.anyio
 async def test_a_machine_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time runs out while the machine sleeps, though `time.monotonic` stands still then."""
-    monkeypatch.setattr(clocks, "_GOES_ON", 7, raising=False)
+    monkeypatch.setattr(clocks, "_BOOTTIME", 7, raising=False)
     monkeypatch.setattr(clocks.time, "clock_gettime", lambda _: time.monotonic() + slept)
     gateway, slept = Gateway(), 0.0
 
@@ -126,7 +126,7 @@ async def test_a_machine_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
         result = await qxt.claimed_sender().send(take, on_result=lambda _: None)
     assert result is not None
     assert (result.outcome, gateway.received) == ("failed", [])
-    monkeypatch.setattr(clocks, "_GOES_ON", None)
+    monkeypatch.setattr(clocks, "_BOOTTIME", None)
     assert clocks.boottime() < time.monotonic() + slept
     assert isinstance(result.error, NotSentError)
 

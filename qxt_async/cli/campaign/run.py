@@ -39,12 +39,7 @@ __all__ = ["resume", "run"]
 
 @attrs.frozen(kw_only=True, repr=False)
 class TestOptions:
-    """The test before a run.
-
-    Attributes:
-        test_numbers: get their text first.
-        pause_after_test: pause then.
-    """
+    """The test before a run."""
 
     test_numbers: tuple[str, ...]
     pause_after_test: bool
