@@ -250,7 +250,7 @@ class CampaignStore:
 
         A number of the campaign gets its own text, and is removed from its batch. Other numbers get the campaign's
         first text. While the test is planned or being sent, no other batch is claimed. If it is not accepted, the
-        campaign is paused, and the next call plans a test that failed again. Otherwise there is one test only.
+        campaign is paused, and the next call plans each of its batches that failed again. Otherwise there is one test.
 
         Args:
             campaign: which.
@@ -259,7 +259,7 @@ class CampaignStore:
             actor: who requests it.
 
         Returns:
-            How many numbers the test has; 0 if there is a test already or nothing is planned.
+            How many numbers were planned; 0 if there is a test already or nothing else is planned.
         """
         work = partial(
             trial.plan_test,

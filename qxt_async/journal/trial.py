@@ -31,8 +31,8 @@ async def plan_test(
 ) -> int:
     """Plan the test; returns how many numbers it has, 0 if there is nothing to do."""
     found = await hold_state(transaction, campaign)
-    ((done,),) = await transaction.rows("has_test", campaign=campaign)
-    if done or not found.planned:
+    ((made, refused),) = await transaction.rows("has_test", campaign=campaign)
+    if (made and not refused) or not found.planned:
         return 0
     testers = {canonical(number): number for number in numbers}
     ((first,),) = await transaction.rows("first_message", campaign=campaign)
@@ -41,16 +41,16 @@ async def plan_test(
     failed: dict[str, int] = {}
     for batch, message, number, state in await _places(transaction, campaign, testers):
         del testers[canonical(number)]
-        if state == BatchState.PLANNED:
+        if state == BatchState.PLANNED and not made:
             await transaction.change("leave_out", batch=batch)
             await transaction.change("leave_out_number", batch=batch, number=number)
         elif state == BatchState.FAILED:
             await transaction.change("supersede_number", batch=batch)
             failed[number] = batch
         else:
-            continue  # it has the text, or may have it
+            continue  # it has the text, or may have it, or others were tested
         texts[message, number in failed].append(number)
-    if testers:
+    if testers and not made:
         texts[first, False].extend(testers.values())
     test = PAUSE_AFTER_TEST if pause_after else TEST
     for (message, resend), some in texts.items():
@@ -77,7 +77,9 @@ async def _places(transaction: Transaction, campaign: int, testers: dict[str, st
         for number in joined.split(","):
             state = str(others.get((batch, number), own_state))
             if canonical(number) in testers and state != "superseded":
-                # Failed numbers of a test are planned again, others are not; a second attempt belongs to the first one.
-                kept = (state == BatchState.FAILED and not test) or (state == BatchState.PLANNED and again)
+                # Batches of a test that failed are planned again, other numbers that failed are not; a second attempt
+                # belongs to the first one.
+                refused = test and own_state == BatchState.FAILED
+                kept = (state == BatchState.FAILED and not refused) or (state == BatchState.PLANNED and again)
                 found[canonical(number)] = (batch, message, number, "" if kept else state)
     return list(found.values())

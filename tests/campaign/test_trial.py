@@ -9,6 +9,7 @@ import pytest
 from support.runs import QUICK, SlowGateway, client_of, quick
 from support.steps import NUMBERS, accepted, all_batches, claimed, failed, opened, planned, reported, states, unknown
 
+from qxt_async import Acceptance, BatchResult
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.errors import InvalidNumberError
 from qxt_async.journal.campaigns import CampaignStore
@@ -145,6 +146,55 @@ async def test_a_refused_test_pauses_and_the_next_run_makes_a_new_one(store: str
         assert set(gateway.taken.values()) == {1}
         assert await states(campaigns, campaign) == dict.fromkeys([*NUMBERS[:3], STRANGER], NumberState.ACCEPTED)
         assert (await campaigns.get(campaign)).numbers == 4
+
+
+async def test_one_text_of_a_test_is_refused(store: str) -> None:
+    """With a text each a test has several batches; one that was refused is planned again, whatever became of others."""
+    async with opened(store) as (_, campaigns):
+        campaign = await campaigns.create()
+        texts = [Message(f"【测试】您好{number}") for number in NUMBERS[:3]]
+        batches = [PlannedBatch(text, [number]) for text, number in zip(texts, NUMBERS, strict=False)]
+        await campaigns.add(campaign, batches)
+        await campaigns.finish(campaign)
+        testers = NUMBERS[:2]
+        await campaigns.start(campaign)
+        assert await campaigns.plan_test(campaign, testers) == 2
+        claim = await claimed(campaigns, campaign)
+        await campaigns.settle(claim, failed(claim))
+        await campaigns.start(campaign)
+        assert await campaigns.plan_test(campaign, [*testers, STRANGER]) == 1
+        assert await campaigns.plan_test(campaign, testers) == 0
+        second, again = [await claimed(campaigns, campaign, token) for token in ("t2", "t3")]
+        assert [second.numbers, again.numbers] == [(NUMBERS[1],), claim.numbers]
+        await campaigns.settle(second, accepted(second))
+        await campaigns.settle(again, failed(again))
+        await campaigns.start(campaign)
+        assert await campaigns.plan_test(campaign, testers) == 1
+        assert (await claimed(campaigns, campaign, "t4")).numbers == claim.numbers
+
+
+async def test_a_number_that_was_refused_alone_is_not_tested_again(store: str) -> None:
+    """If others of the same batch of a test were accepted, that batch is not planned again."""
+    async with opened(store) as (_, campaigns):
+        campaign = await campaigns.create()
+        batches = [
+            PlannedBatch(Message("【测试】您好"), NUMBERS[:2]),
+            PlannedBatch(Message("【测试】再见"), NUMBERS[2:4]),
+        ]
+        await campaigns.add(campaign, batches)
+        await campaigns.finish(campaign)
+        testers = NUMBERS[:3]
+        await campaigns.start(campaign)
+        assert await campaigns.plan_test(campaign, testers) == 3
+        first, second = [await claimed(campaigns, campaign, token) for token in ("t1", "t2")]
+        one, other = first.numbers
+        partly = BatchResult(0, first.numbers, acceptances=(Acceptance("77", (one,)),), failed=(other,))
+        await campaigns.settle(first, partly)
+        assert await campaigns.plan_test(campaign, testers) == 0
+        await campaigns.settle(second, failed(second))
+        assert await campaigns.plan_test(campaign, testers) == 1
+        await campaigns.start(campaign)
+        assert (await claimed(campaigns, campaign, "t3")).numbers == second.numbers
 
 
 async def test_an_unknown_test_pauses_and_is_not_sent_again(store: str) -> None:

@@ -134,10 +134,12 @@ WHERE campaign = :campaign AND state = 'planned' AND doubtful
 RETURNING id;
 
 -- name: has_test
-SELECT EXISTS (
-    SELECT 1 FROM batches
-    WHERE campaign = :campaign AND test > 0 AND state IN ('planned', 'sending', 'accepted', 'unknown')
-);
+SELECT
+    EXISTS (
+        SELECT 1 FROM batches
+        WHERE campaign = :campaign AND test > 0 AND state IN ('planned', 'sending', 'accepted', 'unknown')
+    ),
+    EXISTS (SELECT 1 FROM batches WHERE campaign = :campaign AND test > 0 AND state = 'failed' AND failed > 0);
 
 -- name: first_message
 SELECT min(id) FROM campaign_messages WHERE campaign = :campaign;
