@@ -24,7 +24,17 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.campaign_model import CODES, HOUR, NUMBER_PATTERN, Plan, Watched, World, number_run
+from support.campaign_model import (
+    CODES,
+    HOUR,
+    NUMBER_PATTERN,
+    Plan,
+    Recipient,
+    Trial,
+    Watched,
+    World,
+    number_run,
+)
 
 from qxt_async.journal.records import BatchState
 from qxt_async.simulator import FAULTS, SimulatedGateway, serve
@@ -44,6 +54,14 @@ concurrencies = st.sampled_from([1, 3])
 # Of 70 numbers four have to be reported, of the others three, or all.
 sizes = st.lists(st.integers(1, 6) | st.just(70), min_size=1, max_size=5)
 forms = st.sampled_from(["", "86", "mixed"])
+recipients = st.builds(
+    Recipient,
+    st.sampled_from(["listed", "listed", "foreign", "again", "opted out"]),
+    st.integers(0, 99),
+    st.sampled_from(["", "86"]),
+)
+some_trials = st.builds(Trial, st.lists(recipients, min_size=1, max_size=3), st.booleans())
+trials = st.just(Trial()) | some_trials
 
 
 class Life(RuleBasedStateMachine):
@@ -90,15 +108,17 @@ class Life(RuleBasedStateMachine):
         """Plan another one."""
         self.do(self.world.plan, sizes, again=again, form=form)
 
-    @rule(at=indices, faults=faults, concurrency=concurrencies)
-    def run(self, at: int, faults: list[str], concurrency: int) -> None:
+    @rule(at=indices, faults=faults, concurrency=concurrencies, trial=trials)
+    def run(self, at: int, faults: list[str], concurrency: int, trial: Trial) -> None:
         """Run one until nothing is left that this process may send."""
-        self.do(self.world.run, self.a_plan(at), faults, how="on", requests=0, concurrency=concurrency)
+        self.do(self.world.run, self.a_plan(at), faults, how="on", requests=0, concurrency=concurrency, trial=trial)
 
-    @rule(at=indices, faults=faults, requests=counts, concurrency=concurrencies)
-    def run_beside_another(self, at: int, faults: list[str], requests: int, concurrency: int) -> None:
-        """Two processes run it."""
-        self.do(self.world.run, self.a_plan(at), faults, how="two", requests=requests, concurrency=concurrency)
+    @rule(at=indices, faults=faults, requests=counts, concurrency=concurrencies, trial=trials)
+    def run_beside_another(self, at: int, faults: list[str], requests: int, concurrency: int, trial: Trial) -> None:
+        """Two processes run it, with the same test."""
+        self.do(
+            self.world.run, self.a_plan(at), faults, how="two", requests=requests, concurrency=concurrency, trial=trial
+        )
 
     @rule(
         at=indices,
@@ -106,10 +126,13 @@ class Life(RuleBasedStateMachine):
         how=st.sampled_from(["stop", "pause", "cancel", "give up"]),
         requests=counts,
         concurrency=concurrencies,
+        trial=trials,
     )
-    def run_and_end(self, at: int, faults: list[str], how: str, requests: int, concurrency: int) -> None:
+    def run_and_end(self, at: int, faults: list[str], how: str, requests: int, concurrency: int, trial: Trial) -> None:
         """Run one, and somebody ends that."""
-        self.do(self.world.run, self.a_plan(at), faults, how=how, requests=requests, concurrency=concurrency)
+        self.do(
+            self.world.run, self.a_plan(at), faults, how=how, requests=requests, concurrency=concurrency, trial=trial
+        )
 
     @rule(
         at=indices,
@@ -117,10 +140,11 @@ class Life(RuleBasedStateMachine):
         how=st.sampled_from(["die before", "die after"]),
         writes=counts,
         concurrency=concurrencies,
+        trial=trials,
     )
-    def run_and_die(self, at: int, faults: list[str], how: str, writes: int, concurrency: int) -> None:
+    def run_and_die(self, at: int, faults: list[str], how: str, writes: int, concurrency: int, trial: Trial) -> None:
         """Run one, and its process is gone, at one of its writes."""
-        self.do(self.world.run, self.a_plan(at), faults, how=how, requests=writes, concurrency=concurrency)
+        self.do(self.world.run, self.a_plan(at), faults, how=how, requests=writes, concurrency=concurrency, trial=trial)
 
     @rule(at=indices, what=st.sampled_from(["start", "pause", "resume", "cancel", "complete", "expire_leases"]))
     def order(self, at: int, what: str) -> None:
@@ -193,6 +217,25 @@ class Life(RuleBasedStateMachine):
         self.all_is_well()
         self.heal(-1 - len(sizes) * (meanwhile == "haunt"), keep=sent)
 
+    @rule(sizes=sizes, trial=some_trials, fault=fault_or_none, then=faults)
+    def try_again(self, sizes: list[int], trial: Trial, fault: str | None, then: list[str]) -> None:
+        """A test meets a fault, or its process stops with it in its hands; then the campaign is run again."""
+        if len(self.world.plans) >= PLANS:
+            return
+        self.plan(sizes, again=False, form="mixed")
+        plan = self.world.plans[-1]
+        if fault is None:
+            # Its second write is the claim of the test.
+            self.do(self.world.run, plan, [], how="die before", requests=1, concurrency=1, trial=trial)
+            self.haunt(-1, None, sent=False, start=False)
+            self.pass_time(2 * MINUTES)
+            self.order(-1, "expire_leases")
+        else:
+            self.do(self.world.run, plan, [fault], how="on", requests=0, concurrency=1, trial=trial)
+        self.all_is_well()
+        again = [Recipient("again", which, "") for which in range(len(trial.recipients))]
+        self.do(self.world.run, plan, then, how="on", requests=0, concurrency=1, trial=Trial(again))
+
     @rule(sizes=sizes, fault=doubts, then=faults, out=st.integers(0, 6))
     def think_again(self, sizes: list[int], fault: str, then: list[str], out: int) -> None:
         """What is unknown was ordered again, somebody opted out since, and it is run."""
@@ -207,10 +250,10 @@ class Life(RuleBasedStateMachine):
         self.all_is_well()
         self.do(self.world.run, plan, then, how="on", requests=0, concurrency=1)
 
-    @rule()
-    def reopen(self) -> None:
+    @rule(at=indices)
+    def reopen(self, at: int) -> None:
         """Another process opens the journal."""
-        self.do(self.world.open)
+        self.do(self.world.reopen, self.a_plan(at))
 
     @rule(step=st.sampled_from([2 * MINUTES, 2 * MINUTES, HOUR, -HOUR]))
     def pass_time(self, step: int) -> None:
@@ -244,6 +287,13 @@ class Life(RuleBasedStateMachine):
     def push_unrecorded_again(self, which: int, code: str) -> None:
         """It reports once more on that, or on what somebody sent yesterday."""
         self.do(self.world.push_unrecorded_again, which, code)
+
+    @rule(
+        at=indices, which=indices, begin=st.integers(0, 99), size=st.integers(1, 6), code=st.sampled_from(sorted(CODES))
+    )
+    def push_beside_test(self, at: int, which: int, begin: int, size: int, code: str) -> None:
+        """It reports, under the mid of a test, on others."""
+        self.do(self.world.push_beside_test, self.a_plan(at), which, begin, size, code)
 
     @rule(
         which=st.integers(0, 99),

@@ -12,7 +12,7 @@ import random
 import time
 import urllib.request
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,7 +24,17 @@ from qxt_async import BatchResult, QxtClient, RetryPolicy
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.errors import AccountRefusedError, CampaignStateError, NotSentError
 from qxt_async.journal import Journal, open_journal
-from qxt_async.journal.records import BatchState, CampaignState, Claim, NumberState, PlannedBatch
+from qxt_async.journal.records import (
+    Batch,
+    BatchState,
+    Campaign,
+    CampaignCounts,
+    CampaignState,
+    Claim,
+    NumberRecord,
+    NumberState,
+    PlannedBatch,
+)
 from qxt_async.models import DeliveryState, Message, Reply, StatusReport
 from qxt_async.protocol.pushes import Push
 from qxt_async.runtime.clocks import boottime
@@ -44,6 +54,7 @@ TIMEOUT = 0.25
 WRITES = ("claim", "settle", "release", "disclaim", "expire_leases", "pause", "complete")
 # A final state wins over none, and delivered over the others; else the first stays.
 CODES = {"DELIVRD": 2, "UNDELIV": 1, "REJECT": 1, "EXPIRED": 1, "": 0}
+OPEN = {BatchState.PLANNED, BatchState.SENDING}
 
 
 class Killed(BaseException):
@@ -114,6 +125,73 @@ class Ghost:
     result: BatchResult | None
 
 
+@attrs.frozen
+class Recipient:
+    """Who is to get a campaign's text before everybody else.
+
+    Attributes:
+        kind: ``listed`` (a number of the campaign), ``foreign`` (none so far), ``again`` (one that was to be tested
+            before), ``opted out``.
+        which: of those that there are.
+        prefix: what stands before the number.
+    """
+
+    kind: str
+    which: int
+    prefix: str
+
+
+@attrs.frozen
+class Trial:
+    """The test that a run is to make.
+
+    Attributes:
+        recipients: who gets it.
+        pause_after: pause also when it was accepted.
+    """
+
+    recipients: Sequence[Recipient] = ()
+    pause_after: bool = False
+
+
+NO_TRIAL = Trial()
+
+
+@attrs.frozen
+class View:
+    """What the journal says of a campaign, read once.
+
+    Attributes:
+        campaign: itself.
+        batches: by their keys, withdrawn ones too.
+        records: of all numbers.
+        counts: its numbers by what became of them.
+    """
+
+    campaign: Campaign
+    batches: dict[int, Batch]
+    records: list[NumberRecord]
+    counts: CampaignCounts
+
+    @property
+    def tests(self) -> dict[int, Batch]:
+        """The test batches."""
+        return {key: batch for key, batch in self.batches.items() if batch.test}
+
+    @property
+    def sending(self) -> dict[int, int]:
+        """Batches that are being sent, and since when."""
+        return {
+            key: round(batch.claimed_at.timestamp() * 1e6)
+            for key, batch in self.batches.items()
+            if batch.state is BatchState.SENDING and batch.claimed_at is not None
+        }
+
+    def numbers_in(self, batches: Collection[int]) -> set[str]:
+        """The numbers of which these batches decide."""
+        return {record.number for record in self.records if record.batch in batches}
+
+
 @attrs.define(eq=False)
 class Plan:
     """A campaign as the model knows it.
@@ -121,10 +199,12 @@ class Plan:
     Attributes:
         id: its key.
         text: no other campaign has it: in the gateway's books it stands for the campaign.
-        numbers: all of them.
+        numbers: all of them; testers who were in no batch join them.
+        testers: phones that runs were told to test. A run that was given up may plan the test a moment later.
         orders: how often each may be taken: once, and once more for each order to send it again.
         taken_before: how often it had been taken when the last such order was given.
         last: what was true of each number after the step before.
+        last_in_tests: the numbers that were a test's then.
         ordered: numbers that the step under way has ordered to be sent again.
         misled: numbers of batches to which the rule lets an unrecorded send speak: what is said of them proves nothing.
     """
@@ -133,8 +213,10 @@ class Plan:
     text: str
     numbers: tuple[str, ...]
     orders: Counter[str]
+    testers: list[str] = attrs.field(factory=list)
     taken_before: Counter[str] = attrs.field(factory=Counter)
     last: dict[str, NumberState] = attrs.field(factory=dict)
+    last_in_tests: set[str] = attrs.field(factory=set)
     ordered: set[str] = attrs.field(factory=set)
     misled: set[str] = attrs.field(factory=set)
 
@@ -216,7 +298,7 @@ class World:
         batches, at = [], 0
         for place, size in enumerate(sizes):
             # Some with another extension, so that sending again has messages to keep apart.
-            batches.append(PlannedBatch(Message(text, extno="8" if place % 3 == 2 else None), chosen[at : at + size]))
+            batches.append(PlannedBatch(Message(text, extno="8" if place % 2 else None), chosen[at : at + size]))
             at += size
         campaign = await self.campaigns.create()
         await self.campaigns.add(campaign, batches)
@@ -226,20 +308,21 @@ class World:
     async def order(self, what: str, plan: Plan) -> None:
         """Start, pause, resume or cancel it; or expire what is being sent, or say that it is done."""
         arguments = ("enough",) if what == "pause" else ()
+        now, before = self.now(), await self.look(plan)
         with contextlib.suppress(CampaignStateError):
-            now = self.now()
             await getattr(self.campaigns, what)(plan.id, *arguments)
+            after = await self.look(plan)
             if what == "expire_leases":
-                await self._check_leases(plan, now)
+                self._check_leases(after, now)
+            self._check_test(before, after, [], pause_after=False)
 
     async def resend(self, plan: Plan, state: BatchState) -> None:
         """Order what is in this state to be sent again."""
-        records = await self.records(plan)
+        view = await self.look(plan)
         preview = await self.campaigns.preview_resend(plan.id, state)
-        counts = await self.campaigns.counts(plan.id)
-        assert preview.numbers == (counts.unknown if state is BatchState.UNKNOWN else counts.failed)
-        sending = await self._numbers_being_sent(plan)
-        again = {number for number, now in records.items() if now == state and number not in sending}
+        assert preview.numbers == (view.counts.unknown if state is BatchState.UNKNOWN else view.counts.failed)
+        sending = view.numbers_in(view.sending)
+        again = {record.number for record in view.records if record.state == state and record.number not in sending}
         try:
             await self.campaigns.resend(plan.id, state, expected=preview, actor="ann")
         except CampaignStateError:
@@ -253,7 +336,16 @@ class World:
 
     # --- running ----------------------------------------------------------------------------------------------------
 
-    async def run(self, plan: Plan, faults: Sequence[str], *, how: str, requests: int, concurrency: int) -> None:
+    async def run(
+        self,
+        plan: Plan,
+        faults: Sequence[str],
+        *,
+        how: str,
+        requests: int,
+        concurrency: int,
+        trial: Trial = NO_TRIAL,
+    ) -> None:
         """Run it for some requests that meet faults, and end that in a way.
 
         Args:
@@ -263,21 +355,22 @@ class World:
                 cancellation), ``die before`` or ``die after`` (at a write); ``two`` runs a second process beside.
             requests: how many it gets to, or how many writes.
             concurrency: requests in flight.
+            trial: the test that is to be made before.
         """
+        numbers = [await self._test_number(plan, recipient) for recipient in trial.recipients]
+        options = attrs.evolve(OPTIONS, test_numbers=numbers, pause_after_test=trial.pause_after)
         for name in faults:
             self.gateway.fail_next(Fault.named(name, **_haste(name)))
         dying = how.startswith("die")
-        now, before = self.now(), await self._sending(plan)
+        now, before, sent_before = self.now(), await self.look(plan), len(self.gateway.sends)
         campaigns = Mortal(self.campaigns, requests, after=how == "die after") if dying else self.campaigns
+        began = False
         try:
             async with self._client(concurrency) as client:
                 runner = Campaigns(_Journal(campaigns), client)
                 limit = 1_000_000 if how == "on" or dying else requests
-                await self._run_until(runner, plan, how, limit)
-            if not dying:
-                assert (await self._sending(plan)).keys() <= before.keys(), "left as being sent"
-                if how != "give up":  # perhaps before it had looked
-                    await self._check_leases(plan, now)
+                await self._run_until(runner, plan, options, how, limit)
+            began = how != "give up"  # that may have been before it had looked
         except* (Killed, CampaignStateError):  # the latter if it was cancelled before
             pass
         finally:
@@ -285,17 +378,88 @@ class World:
         await self._settle()
         if dying:
             await self.open()
+        after = await self.look(plan)
+        if not dying:
+            assert after.sending.keys() <= before.sending.keys(), "left as being sent"
+        if began:
+            self._check_leases(after, now)
+        if how != "two":  # the other one may begin when the test is over
+            sends = [send.numbers for send in self.gateway.sends[sent_before:] if send.text == plan.text]
+            self._check_test(before, after, sends, pause_after=trial.pause_after)
+            if began:
+                self._check_planned_test(before, after, numbers)
 
-    async def _run_until(self, runner: Campaigns, plan: Plan, how: str, requests: int) -> None:
+    async def _test_number(self, plan: Plan, recipient: Recipient) -> str:
+        """A number that is to be tested, new in the campaign or not."""
+        if recipient.kind == "listed":
+            phone = phone_of(plan.numbers[recipient.which % len(plan.numbers)])
+        elif recipient.kind == "opted out" and self.barred:
+            phone = sorted(self.barred)[recipient.which % len(self.barred)]
+        elif recipient.kind == "again" and plan.testers:
+            phone = plan.testers[recipient.which % len(plan.testers)]
+        else:
+            phone = next(self._numbers)
+            if recipient.kind == "opted out":
+                await self.opt_out(phone, by_reply=False)
+        if phone not in plan.testers:
+            plan.testers.append(phone)
+        return recipient.prefix + phone
+
+    def _check_test(self, before: View, after: View, sends: Sequence[tuple[str, ...]], *, pause_after: bool) -> None:
+        """What a run sent: the test first; nothing else if the test was not accepted, or somebody is to look at it."""
+        new = after.tests.keys() - before.tests.keys()
+        tests = new | {key for key, batch in before.tests.items() if batch.state in OPEN}
+        numbers = after.numbers_in(tests)
+        others = [not numbers.issuperset(its_numbers) for its_numbers in sends]
+        assert not tests or others == sorted(others), "sent before the test was"
+        became = {after.batches[key].state for key in tests}
+        ended = became - OPEN
+        if became - {BatchState.ACCEPTED} or (new and pause_after):
+            assert not any(others), "sent though the test was not accepted"
+        if ended - {BatchState.ACCEPTED} or (pause_after and {after.batches[key].state for key in new} - OPEN):
+            assert after.campaign.state in {CampaignState.PAUSED, CampaignState.CANCELLED}, "not paused by its test"
+
+    def _check_planned_test(self, before: View, after: View, numbers: Sequence[str]) -> None:
+        """A run that had testers, and knew what became of all that was sent before, has planned their test."""
+        found = {record.state for record in before.records}
+        if NumberState.PLANNED not in found or NumberState.UNKNOWN in found:
+            return
+        due = self._due(before, numbers)
+        planned = after.numbers_in(after.tests.keys() - before.tests.keys())
+        tested = set(map(phone_of, planned))
+        assert tested == due, f"tested {sorted(tested)}, and due were {sorted(due)}"
+
+    def _due(self, view: View, numbers: Sequence[str]) -> set[str]:
+        """Phones that the next run tests: once, and again as long as the test is refused."""
+        made = {*OPEN, BatchState.ACCEPTED, BatchState.UNKNOWN}
+        tested = any(batch.state in made for batch in view.tests.values())
+        records = {phone_of(record.number): record for record in view.records}
+        due = set()
+        for phone in map(phone_of, numbers):
+            record = records.get(phone)
+            batch = None if record is None or record.batch is None else view.batches[record.batch]
+            if batch is None or record is None:
+                again = not tested
+            elif record.state is NumberState.FAILED:
+                again = batch.test and batch.state is BatchState.FAILED
+            else:
+                again = record.state is NumberState.PLANNED and not tested and not batch.resend
+            if again:
+                due.add(phone)
+        return due
+
+    async def _run_until(self, runner: Campaigns, plan: Plan, options: RunOptions, how: str, requests: int) -> None:
         begin = len(self.gateway.requests)
 
         async def end() -> None:
             ended, idle = False, 0
             while True:
                 await anyio.sleep(0.003)
-                pending_work = await self.campaigns.pending_work(plan.id)
-                # What dead processes hold is waited for until its lease runs out: not here.
-                idle = 0 if pending_work.planned or self.watched.under_way else idle + 1
+                pending = await self.campaigns.pending_work(plan.id)
+                # What dead processes hold is waited for until its lease runs out: not here. If that is the test, what
+                # is planned waits, too.
+                busy = self.watched.under_way or (pending.planned and not (pending.sending and await self._tests(plan)))
+                idle = 0 if busy else idle + 1
                 stuck = idle > 10
                 if (ended or len(self.gateway.requests) < begin + requests) and not stuck:
                     continue
@@ -315,7 +479,7 @@ class World:
                 journal.campaigns.database.clock = self.now  # type: ignore[attr-defined]
                 beside = Campaigns(journal, client)
                 with anyio.move_on_after(0.1), contextlib.suppress(CampaignStateError):
-                    await beside.run(plan.id, OPTIONS)
+                    await beside.run(plan.id, options)
 
         async with anyio.create_task_group() as group:
             if how == "two":
@@ -323,9 +487,13 @@ class World:
             watch = anyio.create_task_group()
             async with watch:
                 watch.start_soon(end)
-                counts = await runner.run(plan.id, OPTIONS)
+                counts = await runner.run(plan.id, options)
                 assert counts.state is not CampaignState.DONE or not (counts.planned or counts.sending)
                 watch.cancel_scope.cancel()
+
+    async def _tests(self, plan: Plan) -> bool:
+        """Whether a test is being sent."""
+        return any(batch.test for batch in await self.campaigns.batches(plan.id, state=BatchState.SENDING))
 
     def _client(self, concurrency: int) -> QxtClient:
         return QxtClient(
@@ -351,11 +519,13 @@ class World:
     async def haunt(self, plan: Plan, fault: str | None, *, sent: bool) -> None:
         """Claim a batch, send it or not, and say nothing of it: its process has stopped there."""
         self._tokens += 1
-        state = (await self.campaigns.get(plan.id)).state
+        before = await self.look(plan)
         claim = await self.campaigns.claim(plan.id, token=f"ghost {self._tokens}", lease=MARGIN)
-        assert claim is None or state is CampaignState.RUNNING
         if claim is None:
             return
+        assert before.campaign.state is CampaignState.RUNNING
+        open_tests = {key for key, batch in before.tests.items() if batch.state in OPEN}
+        assert claim.batch in open_tests or not open_tests, "claimed before the test was over"
         ghost = Ghost(claim, None)
         if sent:
             if fault is not None:
@@ -411,7 +581,7 @@ class World:
 
     async def push_second_gateway(self, which: int, plan: Plan, begin: int, size: int, code: str) -> None:
         """Reports by another gateway, of what nobody recorded, under a mid that a send of the journal has received."""
-        mids = {record.mid for each in self.plans async for record in self._every_record(each) if record.mid}
+        mids = {record.mid for each in self.plans for record in (await self.look(each)).records if record.mid}
         known = sorted((mids | self.received) - self.unrecorded.keys())
         if known:
             mid = known[which % len(known)]
@@ -421,6 +591,22 @@ class World:
             at = begin % len(plan.numbers)
             phones = [phone_of(number) for number in plan.numbers[at : at + size]]
             await self._report(mid, [phone for phone in phones if phone not in own], code)
+
+    async def push_beside_test(self, plan: Plan, which: int, begin: int, size: int, code: str) -> None:
+        """Reports under the mid of a test that was accepted, on other numbers of the campaign."""
+        view = await self.look(plan)
+        tests = [
+            batch
+            for batch in view.tests.values()
+            if batch.mid is not None and batch.mid not in self.unrecorded and batch.accepted == batch.count
+        ]
+        if tests:
+            test = tests[which % len(tests)]
+            tested = view.numbers_in({test.id})
+            phones = [phone_of(number) for number in plan.numbers if number not in tested]
+            at = begin % max(1, len(phones))
+            assert test.mid is not None
+            await self._report(test.mid, phones[at : at + size], code)
 
     def _new_mid(self, whose: str) -> str:
         self._tokens += 1
@@ -471,26 +657,27 @@ class World:
     def _taken_in_all(self) -> Counter[str]:
         return Counter(phone_of(number) for send in self.gateway.sends[self._sends_before :] for number in send.numbers)
 
-    async def _every_record(self, plan: Plan) -> AsyncIterator[Any]:
-        after = 0
-        while True:
-            records, after = await self.campaigns.numbers(plan.id, after=after, limit=7)
-            if not records:
-                return
-            for record in records:
-                yield record
+    async def look(self, plan: Plan) -> View:
+        """Read what the journal says of a campaign, each number once: this is done after every step."""
+        batches = {batch.id: batch for batch in await self.campaigns.batches(plan.id)}
+        records: list[NumberRecord] = []
+        more, after = True, 0
+        while more and after < max(batches):
+            some, after = await self.campaigns.numbers(plan.id, after=after)
+            records += some
+            more = bool(some)
+        campaign = await self.campaigns.get(plan.id)
+        return View(campaign, batches, records, await self.campaigns.counts(plan.id))
 
-    async def records(self, plan: Plan) -> dict[str, NumberState]:
-        """What became of each number; each in one state."""
-        found: dict[str, NumberState] = {}
-        async for record in self._every_record(plan):
-            assert record.number not in found, "in two states"
-            found[record.number] = record.state
-        return found
-
-    async def _numbers_being_sent(self, plan: Plan) -> set[str]:
-        sending = await self._sending(plan)
-        return {record.number async for record in self._every_record(plan) if record.batch in sending}
+    async def reopen(self, plan: Plan) -> None:
+        """Another process opens the journal, and reads what became of a campaign's numbers, a few at a time."""
+        await self.open()
+        records: list[NumberRecord] = []
+        some, after = await self.campaigns.numbers(plan.id, limit=7)
+        while some:
+            records += some
+            some, after = await self.campaigns.numbers(plan.id, after=after, limit=7)
+        assert records == (await self.look(plan)).records, "a page was left out"
 
     async def check(self) -> None:
         """Everything that has to hold between two steps."""
@@ -502,11 +689,13 @@ class World:
         assert not [number for number, times in self.barred.items() if in_all[number] > times], "sent after opting out"
 
     async def _check_campaign(self, plan: Plan) -> None:
-        await self._find_misled(plan)
-        records = await self.records(plan)
-        taken = self.taken(plan)
-        counts = await self.campaigns.counts(plan.id)
+        view = await self.look(plan)
+        self._adopt_testers(plan, view)
+        self._find_misled(plan, view)
+        records = {record.number: record.state for record in view.records}
+        assert len(records) == len(view.records), "in two states"
         assert records.keys() == set(plan.numbers), "a number was lost"
+        taken = self.taken(plan)
         for number, state in records.items():
             assert taken[number] <= plan.orders[number], "taken more often than ordered"
             if number in plan.misled:
@@ -520,9 +709,24 @@ class World:
                 "suppressed, and taken by an earlier attempt"
             )
             self._check_change(plan, number, state)
-        plan.last, plan.ordered = records, set()
-        by_state = Counter(records.values())
-        assert counts.numbers == len(plan.numbers)
+        plan.last, plan.last_in_tests = records, view.numbers_in(view.tests)
+        plan.ordered = set()
+        self._check_attempts(plan, view)
+        await self._check_counts(plan, view)
+
+    def _adopt_testers(self, plan: Plan, view: View) -> None:
+        """Who was tested and in no batch is in the campaign from then on, and may be texted once."""
+        new = {record.number for record in view.records} - set(plan.numbers)
+        assert new <= view.numbers_in(view.tests), "in the campaign, and nobody put it there"
+        assert set(map(phone_of, new)) <= set(plan.testers), "tested, and nobody asked for it"
+        plan.numbers += tuple(sorted(new))
+        plan.orders.update(new)
+
+    async def _check_counts(self, plan: Plan, view: View) -> None:
+        """What is counted is what the numbers say."""
+        by_state = Counter(record.state for record in view.records)
+        counts = view.counts
+        assert counts.numbers == view.campaign.numbers == len(plan.numbers)
         assert counts.accepted == by_state[NumberState.ACCEPTED]
         assert counts.failed == by_state[NumberState.FAILED]
         assert counts.suppressed == by_state[NumberState.SUPPRESSED]
@@ -531,14 +735,9 @@ class World:
         assert counts.state is not CampaignState.DONE or not (counts.planned or counts.sending), (
             "done, with something left"
         )
-        await self._check_attempts(plan)
-        await self._check_deliveries(plan)
-
-    async def _check_deliveries(self, plan: Plan) -> None:
-        """What is counted is what the numbers say."""
-        found = Counter([record.report_state async for record in self._every_record(plan)])
-        repr_count = await self.campaigns.deliveries(plan.id)
-        said = {state: getattr(repr_count, str(state)) for state in DeliveryState}
+        found = Counter(record.report_state for record in view.records)
+        deliveries = await self.campaigns.deliveries(plan.id)
+        said = {state: getattr(deliveries, str(state)) for state in DeliveryState}
         assert said == {state: found[state] for state in DeliveryState}, (
             "the counts of deliveries and the numbers differ"
         )
@@ -549,34 +748,30 @@ class World:
             return
         assert before is not NumberState.ACCEPTED, f"accepted before, and now {state}"
         if before is NumberState.FAILED:
-            raise AssertionError(f"failed before, and now {state} without an order")
+            # A test that was refused is made anew.
+            assert number in plan.last_in_tests, f"failed before, and now {state} without an order"
+            assert phone_of(number) in plan.testers, f"failed before, and now {state} without a test"
 
-    async def _check_attempts(self, plan: Plan) -> None:
+    def _check_attempts(self, plan: Plan, view: View) -> None:
         mids: defaultdict[str, set[str]] = defaultdict(set)
         for send in self.gateway.sends[self._sends_before :]:
             mids[send.mid].update(send.numbers if send.text == plan.text else ())
-        async for record in self._every_record(plan):
+        for record in view.records:
             if record.number not in plan.misled:
                 assert record.mid is None or record.number in mids[record.mid], "accepted under another's mid"
 
-    async def _find_misled(self, plan: Plan) -> None:
+    def _find_misled(self, plan: Plan, view: View) -> None:
         """Which batches an unrecorded send has bound; only those for which the rule says that it may."""
-        batches = {batch.id: batch for batch in await self.campaigns.batches(plan.id)}
-        async for record in self._every_record(plan):
-            if record.mid in self.unrecorded:
-                sent = batches[record.batch].accepted
+        for record in view.records:
+            if record.mid in self.unrecorded and record.batch is not None:
+                sent = view.batches[record.batch].accepted
                 reported = len(self.unrecorded[record.mid])
                 assert reported >= min(sent, max(3, math.ceil(sent / 20))), "accepted by too few reports"
                 plan.misled.add(record.number)
 
-    async def _sending(self, plan: Plan) -> dict[int, int]:
-        """Batches that are being sent, as far as the journal knows, and since when."""
-        batches = await self.campaigns.batches(plan.id, state=BatchState.SENDING)
-        return {batch.id: round(batch.claimed_at.timestamp() * 1e6) for batch in batches}
-
-    async def _check_leases(self, plan: Plan, now: int) -> None:
+    def _check_leases(self, view: View, now: int) -> None:
         """Who was dead at `now` holds nothing any more."""
-        for since in (await self._sending(plan)).values():
+        for since in view.sending.values():
             assert now - (MARGIN + TIMEOUT) * 1e6 < since < now + HOUR // 2, "being sent, by nobody"
 
 
