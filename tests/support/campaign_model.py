@@ -761,12 +761,23 @@ class World:
                 assert record.mid is None or record.number in mids[record.mid], "accepted under another's mid"
 
     def _find_misled(self, plan: Plan, view: View) -> None:
-        """Which batches an unrecorded send has bound; only those for which the rule says that it may."""
+        """Which batches reports have bound though they prove nothing; only those for which the rule says that it may.
+
+        Those of an unrecorded send, and those of a request of which the gateway took a part, if its answer was lost.
+        """
+        own = {send.mid: set(send.numbers) for send in self.gateway.sends[self._sends_before :]}
+        took_part = any(0 < request.taken < request.numbers for request in self.gateway.requests)
         for record in view.records:
-            if record.mid in self.unrecorded and record.batch is not None:
-                sent = view.batches[record.batch].accepted
+            if record.batch is None or record.mid is None:
+                continue
+            batch = view.batches[record.batch]
+            if record.mid in self.unrecorded:
                 reported = len(self.unrecorded[record.mid])
-                assert reported >= min(sent, max(3, math.ceil(sent / 20))), "accepted by too few reports"
+                assert reported >= min(batch.accepted, max(3, math.ceil(batch.accepted / 20))), (
+                    "accepted by too few reports"
+                )
+                plan.misled.add(record.number)
+            elif took_part and batch.via_report and own.get(record.mid, set()) & view.numbers_in({batch.id}):
                 plan.misled.add(record.number)
 
     def _check_leases(self, view: View, now: int) -> None:
