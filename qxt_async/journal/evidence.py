@@ -12,9 +12,11 @@
 
 Every other batch stays unknown: with evidence that does not suffice (*ambiguous*), or without any (*silent*).
 
-**The error rate.** If the journal knows all sends on the account, nothing is bound wrongly. Take a send of m numbers
-that it does not know, k of them in a batch that the gateway did not take. It is bound to that batch only if all that is
-reported of it before the journal looks lies in the batch: at most ``C(k, needed) / C(m, needed)``, about
+**The error rate.** A batch is bound as a whole: if the gateway took a part of it, and the answer was lost, the numbers
+that it refused are accepted with the others. Apart from that, if the journal knows all sends on the account, nothing is
+bound wrongly. Take a send of m numbers that it does not know, k of them in a batch that the gateway did not take. It is
+bound to that batch only if all that is reported of it before the journal looks lies in the batch: at most
+``C(k, needed) / C(m, needed)``, about
 ``(k / m) ** needed``. If half of its numbers are the batch's, that is 1 in 8 for a batch of 60 (3 needed), and below
 1 in 10 ** 15 for a batch of 1,000 (50 needed). If all of them are, nothing tells it from the batch. So one unrecorded
 text makes a batch of one number *accepted*.
