@@ -68,15 +68,16 @@ async def _places(transaction: Transaction, campaign: int, testers: dict[str, st
     """Where testers are in the campaign already: batch, message, the form of the number there, its state."""
     forms = [prefix + number for number in testers for prefix in _PREFIXES]
     rows = await transaction.rows("batches_with", campaign=campaign, numbers=forms)
-    others: dict[tuple[int, str], str] = {
+    others: dict[tuple[int, str], str | None] = {
         (batch, number): state
         for batch, number, state, _ in await transaction.rows("exceptions_of", batches=[row[0] for row in rows])
     }
     found: dict[str, tuple[int, int, str, str]] = {}
     for batch, message, own_state, joined, again, test in rows:
         for number in joined.split(","):
-            state = str(others.get((batch, number), own_state))
-            if canonical(number) in testers and state != "superseded":
+            state = others.get((batch, number), own_state)
+            # The successor of a batch has all of its numbers but those that differ from it.
+            if canonical(number) in testers and state is not None and state != "superseded":
                 # Batches of a test that failed are planned again, other numbers that failed are not; a second attempt
                 # belongs to the first one.
                 refused = test and own_state == BatchState.FAILED

@@ -7,7 +7,19 @@ from contextlib import asynccontextmanager
 import anyio
 import pytest
 from support.runs import QUICK, SlowGateway, client_of, quick
-from support.steps import NUMBERS, accepted, all_batches, claimed, failed, opened, planned, reported, states, unknown
+from support.steps import (
+    NUMBERS,
+    accepted,
+    all_batches,
+    claimed,
+    failed,
+    opened,
+    planned,
+    reported,
+    running,
+    states,
+    unknown,
+)
 
 from qxt_async import Acceptance, BatchResult
 from qxt_async.campaign import Campaigns, RunOptions
@@ -277,6 +289,21 @@ async def test_whoever_has_the_text_is_not_tested(store: str) -> None:
         assert await campaigns.plan_test(campaign, NUMBERS[:4]) == 1
         await run(campaigns, gateway, campaign)
         assert gateway.sends[0].numbers == (NUMBERS[3],)
+
+
+async def test_a_number_whose_batch_is_sent_again_without_it(store: str) -> None:
+    """Who opted out before a batch was sent stays in it when the others are sent again, and is not tested."""
+    async with opened(store) as (journal, campaigns):
+        campaign = await running(campaigns, 2, 2)
+        await journal.suppress([NUMBERS[0]])
+        claim = await claimed(campaigns, campaign)
+        await campaigns.settle(claim, unknown(claim))
+        preview = await campaigns.preview_resend(campaign, BatchState.UNKNOWN)
+        await campaigns.resend(campaign, BatchState.UNKNOWN, expected=preview, actor="ann")
+        await journal.unsuppress([NUMBERS[0]])
+        assert await campaigns.plan_test(campaign, NUMBERS[:2]) == 0
+        others = dict.fromkeys(NUMBERS[1:4], NumberState.PLANNED)
+        assert await states(campaigns, campaign) == {NUMBERS[0]: NumberState.SUPPRESSED, **others}
 
 
 async def test_a_test_number_that_is_none(store: str) -> None:

@@ -146,10 +146,10 @@ SELECT min(id) FROM campaign_messages WHERE campaign = :campaign;
 
 -- Reads all numbers of the campaign, once, before the test.
 -- name: batches_with
-SELECT b.id, b.message, b.state, n.numbers, b.resend, b.test
+SELECT b.id, b.message, CASE WHEN b.successor IS NULL THEN b.state END, n.numbers, b.resend, b.test
 FROM batches AS b
 JOIN batch_numbers AS n ON n.batch = b.id
-WHERE b.campaign = :campaign AND b.successor IS NULL AND b.state <> 'withdrawn' AND EXISTS (
+WHERE b.campaign = :campaign AND b.state <> 'withdrawn' AND EXISTS (
     SELECT 1 FROM EACH(:numbers::text)
     WHERE replace(',' || n.numbers || ',', ',' || value || ',', '') <> ',' || n.numbers || ','
 )
