@@ -111,44 +111,37 @@ def everything(session: nox.Session) -> None:
         session.notify(name)
     session.notify(f"tests-{PYTHONS[0]}")
     for version in PYTHONS[1:]:
-        session.notify(f"tests-{version}", posargs=["tests"])
+        session.notify(f"newer-{version}")
     for name in ("lowest", "chaos", "faults", "soak", "fuzz", "bench"):
         session.notify(f"{name}-{PYTHONS[0]}")
 
 
-BETWEEN = [
-    *map(str, sorted(ROOT.glob("tests/test_*.py"))),
-    *(
-        f"tests/{name}"
-        for name in ("cancellation", "client", "files", "journal", "protocol", "runtime", "sending", "transports")
-    ),
-]
+WORKERS = ["-n", os.environ.get("QXT_TEST_WORKERS", "6"), "--dist", "worksteal"]
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=PYTHONS[:1])
 def tests(session: nox.Session) -> None:
-    """Run the test suite: whole and with 100 % branch coverage on the oldest Python there is, quickly on the others.
+    """Run the whole test suite with 100 % branch coverage, on the oldest Python there is.
 
-    Quickly leaves out what is marked slow: processes that are killed, browsers, memory that is measured; and gives
-    properties 25 examples instead of 100. Pythons in between get what is about the language and its libraries: the
-    client, the journal, the transports. Most tests wait for a socket or a process most of the time, so more of them run
-    at a time than there are processors.
+    Most tests wait for a socket or a process most of the time, so more of them run at a time than there are processors.
     """
     session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
-    workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "6"), "--dist", "worksteal"]
     if session.posargs:
-        session.run("pytest", *workers, *session.posargs)
-        return
-    if session.python != PYTHONS[0]:
-        where = BETWEEN if session.python != PYTHONS[-1] else []
-        session.run("pytest", *workers, "-m", "not slow", *where, env={"QXT_TEST_QUICK": "1"})
+        session.run("pytest", *WORKERS, *session.posargs)
         return
     # Not create_tmp(): that would move every test's files below the checkout, where tools find its configuration.
     session.env["COVERAGE_FILE"] = str(Path(session.virtualenv.location).resolve() / "coverage")
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *workers)
+    session.run("coverage", "run", "-m", "pytest", *WORKERS)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
+
+
+@nox.session(python=PYTHONS[1:] or PYTHONS)
+def newer(session: nox.Session) -> None:
+    """Run the whole test suite on each newer Python."""
+    session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
+    session.run("pytest", *WORKERS, *session.posargs)
 
 
 @nox.session(python=PYTHONS[:1])
