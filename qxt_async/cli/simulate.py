@@ -73,14 +73,14 @@ def command(
     def print_address(url: str) -> None:
         click.echo(f"listening on {url}", err=True)
 
-    async def run() -> dict[str, int]:
+    async def run() -> None:
         try:
             await run_server(gateway, host, port, on_listening=print_address)
         except OSError as error:
             raise FailedError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
-        return gateway.stats()
 
-    _print_stats(anyio.run(run), as_json=as_json)
+    anyio.run(run)
+    _print_stats(gateway.stats(), as_json=as_json)
 
 
 def _print_stats(stats: dict[str, int], *, as_json: bool) -> None:
