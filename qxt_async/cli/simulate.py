@@ -70,17 +70,17 @@ def command(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--fault") from None
 
-    def print_address(url: str) -> None:
+    def on_listening(url: str) -> None:
         click.echo(f"listening on {url}", err=True)
+        click.get_current_context().call_on_close(lambda: _print_stats(gateway.stats(), as_json=as_json))
 
     async def run() -> None:
         try:
-            await run_server(gateway, host, port, on_listening=print_address)
+            await run_server(gateway, host, port, on_listening=on_listening)
         except OSError as error:
             raise FailedError(f"cannot listen on {host}, port {port}: {error.strerror}") from error
 
     anyio.run(run)
-    _print_stats(gateway.stats(), as_json=as_json)
 
 
 def _print_stats(stats: dict[str, int], *, as_json: bool) -> None:
