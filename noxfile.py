@@ -82,6 +82,7 @@ QUICK = [
     ),
     "tests/docs/test_pages.py",
     "--ignore=tests/sending/test_leaving_early.py",
+    "--ignore=tests/sending/test_walk.py",
 ]
 
 

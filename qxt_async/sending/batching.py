@@ -79,8 +79,7 @@ class Batches:
         given: object = source
         if isinstance(given, str | bytes | bytearray) or not isinstance(given, Iterable | AsyncIterable):
             raise InvalidRequestError(
-                f"the numbers are {type(source).__name__}: pass an iterable or async iterable of str, such as "
-                "['13800138000']"
+                f"the numbers are {type(source).__name__}: pass an iterable or async iterable of str, such as a list"
             )
         self._source: Iterator[str] | AsyncIterator[str]
         self._source = aiter(source) if isinstance(source, AsyncIterable) else iter(source)

@@ -40,7 +40,7 @@ def filter_few(
     given: object = numbers
     if isinstance(given, bytes | bytearray) or not isinstance(given, Iterable):
         raise InvalidRequestError(
-            f"the numbers are {type(given).__name__}: pass a str, such as '13800138000', or an iterable of str"
+            f"the numbers are {type(given).__name__}: pass a str (the digits in quotes), or an iterable of str"
         )
     number_filter = NumberFilter(pattern, seen=Deduplicator(pattern, few=True), suppressed=suppressed)
     clean = tuple(number_filter.filter(list(numbers)))
