@@ -135,7 +135,7 @@ async def test_substitution_only_if_asked_for() -> None:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        (13800138000, "the numbers are int: pass a str (the digits in quotes)"),
+        (13800138000, "the numbers are int: pass a str .the digits in quotes."),
         (b"13800138000", "the numbers are bytes: pass a str"),
         (None, "the numbers are NoneType: pass a str"),
         ([13800138000], "the first of them: it is int, not str"),
