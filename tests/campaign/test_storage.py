@@ -300,7 +300,7 @@ def test_disk_full(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_stopped_past_its_lease(tmp_path: Path) -> None:
-    """A process that is stopped, and thawed when another has finished its campaign, begins nothing more."""
+    """A process that was stopped while another one finished its campaign sends only what was under way."""
     path = tmp_path / "qxt.db"
     numbers = [f"138{index:08d}" for index in range(1000)]
     campaign = anyio.run(planned_in, path, numbers, 10)
@@ -316,14 +316,18 @@ def test_stopped_past_its_lease(tmp_path: Path) -> None:
         assert other.outcome() == "done"
         before = books.taken()
         frozen.process.send_signal(signal.SIGCONT)
-        assert frozen.outcome() == "done"
+        # What it claimed and did not send is planned again, which pauses a campaign that was done.
+        outcome = frozen.outcome()
+        assert len(books.taken()) <= len(before) + 10
+        if outcome == "paused":
+            outcome = Runner(path, campaign, books.url, 500.0).outcome()
+        assert outcome == "done"
         taken = books.taken()
         found = anyio.run(fates, path, campaign)
     # It may have been stopped when a request had begun and not left: that is one batch, which is unknown.
-    assert len(taken) <= len(before) + 10
     assert set(taken.values()) == {1}
-    assert {found[number] for number in taken} <= {NumberState.ACCEPTED, NumberState.UNKNOWN}
     assert set(found) == set(numbers)
+    assert set(found.values()) <= {NumberState.ACCEPTED, NumberState.UNKNOWN}
 
 
 def stopped_outside_of_a_transaction(runner: Runner, path: Path) -> bool:
