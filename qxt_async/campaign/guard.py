@@ -12,6 +12,7 @@ import attrs
 
 from qxt_async.campaign.sender import AttemptOutcome, BatchSender
 from qxt_async.errors import NotSentError, OutcomeUnknownError, RefusedError, ThrottledError
+from qxt_async.runtime.clocks import boottime
 from qxt_async.runtime.words import plural
 
 if TYPE_CHECKING:
@@ -120,13 +121,13 @@ class Guard:
 
     def hold(self, seconds: float, reason: str) -> None:
         """Begin nothing for a while, unless a longer wait has begun already."""
-        until = anyio.current_time() + seconds
+        until = boottime() + seconds
         if until > self._hold_until:
             self._hold_until, self._hold_reason = until, reason
 
     def held(self) -> tuple[float, str]:
         """Seconds for which nothing may be begun, and why; 0 and an empty string if a batch may be begun."""
-        seconds = self._hold_until - anyio.current_time()
+        seconds = self._hold_until - boottime()
         if seconds > 0:
             return seconds, f"{self._hold_reason}; next try in {math.ceil(seconds)} s"
         window = self._options.window

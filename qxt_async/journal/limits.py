@@ -185,10 +185,9 @@ class ClaimQueue:
         Returns:
             The batch; ``None`` if none may be sent, or if the turn does not come within a second.
         """
-        until = anyio.current_time() + _TURN_TIMEOUT
         turn = None if self.limited else await self._try(attempt)
         if not isinstance(turn, Turn):
-            turn = await self._wait(attempt, until)
+            turn = await self._wait(attempt)
         if turn is None:
             return None
         if turn.claim is not None and turn.leave is not None:
@@ -200,7 +199,8 @@ class ClaimQueue:
         self.limited = isinstance(outcome, RateLimited) or outcome.leave is not None
         return outcome
 
-    async def _wait(self, attempt: Callable[[], Awaitable[Turn | RateLimited]], until: float) -> Turn | None:
+    async def _wait(self, attempt: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | None:
+        until = anyio.current_time() + _TURN_TIMEOUT
         try:
             self._lock.acquire_nowait()
         except anyio.WouldBlock:

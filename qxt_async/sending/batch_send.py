@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import anyio
@@ -154,10 +155,9 @@ class BatchSend:
             Whether there is a slot now, which the caller releases.
         """
         limiter = dispatcher.rate_limiter
+        at_once = dispatcher.slots.value > 0 and not limiter.limits
         ready = False
-        with anyio.CancelScope() as scope:
-            if self.until is not None:
-                scope.deadline = anyio.current_time() + _MAX_WAIT
+        with nullcontext() if self.until is None or at_once else anyio.move_on_after(_MAX_WAIT):
             await dispatcher.slots.acquire()
             try:
                 if limiter.limits and (self.until is None or anyio.current_time() - self.turn > _STALE):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import anyio
 import attrs
 
 from qxt_async.models import repr_count
@@ -87,8 +86,7 @@ class ClaimedSender:
                 batch = await claim()
                 if batch is None:
                     return None
-                spend(len(batch.numbers))
-                turn = anyio.current_time()
+                turn = spend(len(batch.numbers))
             options = SendOptions(self._form(batch.message), self._method, self._timeout, NO_RETRIES)
             send = BatchSend(0, batch.numbers, options, on_result, until=batch.until, turn=turn)
             return await send.execute(dispatcher)

@@ -63,11 +63,12 @@ class RateLimiter:
             self._spend(numbers)
 
     @asynccontextmanager
-    async def turn(self) -> AsyncGenerator[Callable[[int], None]]:
+    async def turn(self) -> AsyncGenerator[Callable[[int], float]]:
         """Wait until a request may leave whose size is not known yet. The other requests wait until it is known.
 
         Yields:
-            A function that takes the count of its numbers. Without the call, nothing is used up.
+            A function that takes the count of its numbers and returns when that was, on the event loop's clock; 0.0
+            without limits. Without the call, nothing is used up.
         """
         if not self.limits:
             yield self._spend
@@ -82,8 +83,11 @@ class RateLimiter:
         if free_at > now:
             await anyio.sleep_until(free_at)
 
-    def _spend(self, numbers: int) -> None:
+    def _spend(self, numbers: int) -> float:
+        if not self.limits:
+            return 0.0
         now = anyio.current_time()
         self._requests_free_at = now + self._per_request
         if numbers:
             self._numbers_free_at = now + numbers * self._per_number
+        return now
