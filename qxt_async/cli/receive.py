@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import partial
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from qxt_async.cli.journals import journal_option
-from qxt_async.cli.options import port_option, verbose
+from qxt_async.cli.options import at_least_one, port_option, verbose
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from qxt_async.receiving import PushReceiver
 
 __all__ = ["command"]
@@ -61,6 +65,14 @@ def _print_secret(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     metavar="WORD",
     help="A reply that suppresses its number, instead of R, T, TD, N, 退订, 拒收 and 取消订阅. May be repeated.",
 )
+@click.option(
+    "--processes",
+    type=at_least_one,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that share the address. One is enough for some thousand pushes a second.",
+)
 @click.option("--no-opt-out", is_flag=True, help="Let no reply put its number on the suppression list.")
 @verbose
 def command(
@@ -72,6 +84,7 @@ def command(
     trusted_proxies: tuple[str, ...],
     channel_number: str | None,
     keywords: tuple[str, ...],
+    processes: int,
     no_opt_out: bool,
 ) -> None:
     """Store what the gateway pushes: status reports and replies.
@@ -101,16 +114,17 @@ def command(
         opt_out=None if no_opt_out else opt_out,
         allow_weak_secret=_is_loopback(host) and not trusted_proxies,
     )
-    _serve(receiver, host, port, path)
+    _serve(receiver, host, port, path, processes)
 
 
-def _serve(receiver: PushReceiver, host: str, port: int, path: str) -> None:
+def _serve(receiver: PushReceiver, host: str, port: int, path: str, processes: int) -> None:
     """Serve a receiver until a signal comes."""
     import anyio
 
     from qxt_async.cli.exit_codes import FailedError
+    from qxt_async.cli.processes import run_in_processes
     from qxt_async.cli.push_server import PushServer
-    from qxt_async.cli.stopping import run_until_stopped
+    from qxt_async.cli.stopping import GRACE, run_until_stopped
     from qxt_async.runtime.server import listen
 
     try:
@@ -125,16 +139,30 @@ def _serve(receiver: PushReceiver, host: str, port: int, path: str) -> None:
         if receiver.allow_weak_secret:
             click.echo("this path can be guessed: use one of --new-secret before others can reach the port", err=True)
 
-    async def work(beginning: anyio.CancelScope) -> None:
+    async def serve(on_listening: Callable[[], object], wait: Callable[[], Awaitable[object]], **options: Any) -> None:
         async with receiver, anyio.create_task_group() as group:
-            server = PushServer(receiver, listener)
-            group.start_soon(server.run_until_stopped, print_address)
-            with beginning:
-                await anyio.sleep_forever()
+            server = PushServer(receiver, listener, **options)
+            group.start_soon(server.run_until_stopped, on_listening)
+            await wait()
             server.should_exit = True
 
+    async def serve_until_stopped(beginning: anyio.CancelScope) -> None:
+        async def wait() -> None:
+            with beginning:
+                await anyio.sleep_forever()
+
+        await serve(print_address, wait)
+
+    def serve_in_child(stop: int, on_listening: Callable[[], object]) -> None:
+        wait = partial(anyio.wait_readable, stop)
+        anyio.run(partial(serve, on_listening, wait, timeout_graceful_shutdown=GRACE), backend_options=loop)
+
+    loop = {"use_uvloop": find_spec("uvloop") is not None}
     with listener:
-        run_until_stopped(work).raise_error()
+        if processes == 1:
+            run_until_stopped(serve_until_stopped, backend_options=loop).raise_error()
+        else:
+            run_in_processes(processes, serve_in_child, print_address)
 
 
 def _is_loopback(host: str) -> bool:

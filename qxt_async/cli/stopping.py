@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import attrs
@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 
     from qxt_async.protocol.answers import Answer
 
-__all__ = ["Ended", "RetryingWithin", "ignore", "run_stoppable", "run_until_stopped"]
+__all__ = ["GRACE", "Ended", "RetryingWithin", "ignore", "run_stoppable", "run_until_stopped"]
 
-_GRACE = 5.0
+GRACE = 5
+"""Seconds that requests under way are waited for."""
 # Seconds after a second signal: as long as a claim or an outcome may take on a database that does not answer.
 _LONGEST_END = 10.0
 
@@ -105,7 +106,9 @@ class RetryingWithin(RetryPolicy):
         return frozenset[str]() if self.beginning.cancel_called else super().retryable_numbers(answer)
 
 
-def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> Ended:
+def run_until_stopped(
+    work: Callable[[anyio.CancelScope], Awaitable[None]], *, backend_options: dict[str, Any] | None = None
+) -> Ended:
     """Run something asynchronous to its end, or until SIGINT or SIGTERM.
 
     The first signal asks to finish: requests under way are waited for, since an answer is better than an *unknown*. A
@@ -114,6 +117,7 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
     Args:
         work: gets a scope, cancelled by the first signal, in which it may begin and wait for new things; what it does
             outside of the scope is finished.
+        backend_options: of the event loop, see `anyio.run`.
 
     Returns:
         How it ended. Errors of the library and of the system are values here.
@@ -129,8 +133,8 @@ def run_until_stopped(work: Callable[[anyio.CancelScope], Awaitable[None]]) -> E
             except (QxtError, OSError) as error:
                 ended.error = error
 
-        ended.interrupted = next(iter(await run_stoppable(guarded, beginning.cancel, grace=_GRACE)), None)
+        ended.interrupted = next(iter(await run_stoppable(guarded, beginning.cancel, grace=GRACE)), None)
 
-    anyio.run(run)
+    anyio.run(run, backend_options=backend_options)
     ignore(() if ended.interrupted is None else (signal.SIGINT, signal.SIGTERM))
     return ended

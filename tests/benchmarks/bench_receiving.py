@@ -1,13 +1,14 @@
 """What it costs to keep what is pushed: against a server that keeps nothing, and what one would write instead.
 
-Three applications under the same uvicorn, one process each, are pushed to in turn by a load generator in a process of
+Four servers with uvicorn, one process each, are pushed to in turn by a load generator in a process of
 its own; every push is another report. Only the ratios mean anything. Beside each rate stands the processor time of the
 server process for a push, over all its threads (on Linux): its ratio holds on a busy machine too, where rates do not.
 
     python tests/benchmarks/bench_receiving.py [--rounds N] [--seconds S] [--connections C] [--folder F] [--profile]
 
-- `nothing`: answers `ok`.
-- `receiver`: `PushReceiver` with its journal, every commit flushed.
+- `nothing`: answers `ok`. uvicorn with httptools and uvloop, as the next one.
+- `receiver`: the server of `qxt receive` with its journal, every commit flushed.
+- `h11`: the same where httptools and uvloop are not installed.
 - `written`: a FastAPI route with one flushed SQLite commit per request.
 
 With --profile the receiver alone, and what costs most in it.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import socket
 import sqlite3
 import statistics
@@ -25,17 +27,18 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import anyio
 import attrs
 from measuring import aim, profiled, turns
 
 SECRET = "0123456789abcdefghij"
-KINDS = ("nothing", "receiver", "written")
+KINDS = ("nothing", "receiver", "h11", "written")
 # The least that the project asks of itself: of what the server does at all, and of what one would write.
-FLOOR, AGAINST_WRITTEN = 0.5, 5.0
+FLOOR, AGAINST_H11, AGAINST_WRITTEN = 0.5, 1.3, 5.0
 
 
 # --- the servers ------------------------------------------------------------------------------------------------------
@@ -51,13 +54,6 @@ async def nothing(scope: Any, receive: Any, send: Any) -> None:
         return
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
-
-
-def receiver(database: str) -> Any:
-    """The project's own."""
-    from qxt_async.receiving import PushReceiver
-
-    return PushReceiver(database, path_secret=SECRET)
 
 
 def written(database: str) -> Any:
@@ -84,22 +80,41 @@ def serve(kind: str, database: str, port: str, *profiling: str) -> None:
     """Run one of them."""
     import uvicorn
 
-    profile = contextlib.ExitStack()
+    def listening() -> None:
+        print("listening", flush=True)
+
+    if kind in ("receiver", "h11"):
+        with profiled(kind) if profiling else contextlib.nullcontext():
+            asynchronous = functools.partial(receive, database, int(port), kind, listening)
+            anyio.run(asynchronous, backend_options={"use_uvloop": kind != "h11"})
+        return
 
     class Announcing(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            if profiling:
-                profile.enter_context(profiled(kind))
             await super().startup(sockets)
-            print("listening", flush=True)
+            listening()
 
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().shutdown(sockets)
-            profile.close()
-
-    app = {"nothing": lambda _: nothing, "receiver": receiver, "written": written}[kind](database)
+    app = {"nothing": lambda _: nothing, "written": written}[kind](database)
     config = uvicorn.Config(app, port=int(port), log_level="error", access_log=False, proxy_headers=False)
     Announcing(config).run()
+
+
+async def receive(database: str, port: int, kind: str, on_listening: Callable[[], object]) -> None:
+    """The project's own, as the command runs it, until it is terminated."""
+    from qxt_async.cli.push_server import PushServer
+    from qxt_async.receiving import PushReceiver
+    from qxt_async.runtime.server import listen
+    from qxt_async.runtime.signals import run_until_signalled
+
+    listener, _ = listen("127.0.0.1", port)
+    with listener:
+        async with PushReceiver(database, path_secret=SECRET) as receiver:
+            server = PushServer(receiver, listener, library="h11" if kind == "h11" else "httptools")
+
+            def stop(_: object) -> None:
+                server.should_exit = True
+
+            await run_until_signalled(lambda: server.run_until_stopped(on_listening), stop)
 
 
 # --- the load ---------------------------------------------------------------------------------------------------------
@@ -236,8 +251,10 @@ def main() -> None:
         spread = f"({min(rates):.0f} to {max(rates):.0f})"
         print(f"{kind:10} {statistics.median(rates):8.0f}/s   {spread:20} {cost:6.0f} us of processor time each")
     floor = _median_ratio(found, "receiver", "nothing")
+    h11 = _median_ratio(found, "receiver", "h11")
     against = _median_ratio(found, "receiver", "written")
     print(f"receiver / nothing  {floor.rate:.2f}   processor time {floor.cost:.2f}   {aim(floor.rate, least=FLOOR)}")
+    print(f"receiver / h11      {h11.rate:.2f}   processor time {h11.cost:.2f}   {aim(h11.rate, least=AGAINST_H11)}")
     said = aim(against.rate, least=AGAINST_WRITTEN)
     print(f"receiver / written  {against.rate:.2f}   processor time {against.cost:.2f}   {said}")
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import socket
 import sqlite3
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from functools import partial
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,9 @@ from anyio.from_thread import start_blocking_portal
 from support.command_line import PASSWORD, TEXT, Run, numbers
 from support.journals import reply, report
 from support.ports import free_port
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from qxt_async.cli import push_server
 from qxt_async.cli.push_server import PushServer, connection_limit
+from qxt_async.models import StatusReport
 from qxt_async.receiving import PushReceiver, new_secret
 from qxt_async.runtime.server import listen
 from qxt_async.simulator import PushPlan, SimulatedGateway, serve
@@ -213,6 +214,90 @@ class TestStopping:
             assert after.execute("SELECT count(*) FROM reports").fetchone() == (1,)
 
 
+def children(process: subprocess.Popen[str]) -> list[int]:
+    """The processes that a process has started and that run."""
+    return [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
+def wait_for_end(pids: Sequence[int]) -> None:
+    """Wait until these processes have ended; they may be left over until their parent asks."""
+    for pid in pids:
+        with suppress(FileNotFoundError):
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+                threading.Event().wait(0.01)
+
+
+@pytest.mark.slow
+class TestProcesses:
+    """`--processes`: several processes on one address."""
+
+    @pytest.fixture
+    def serving_process(self, start: Start, journal: Path) -> subprocess.Popen[str]:
+        """One that has two children."""
+        arguments = ("--port", "0", "--path", SECRET, "--journal", journal, "--processes", 2)
+        return start("receive", *arguments)
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_all_serve_and_stop(
+        self, serving_process: subprocess.Popen[str], journal: Path, number: signal.Signals
+    ) -> None:
+        """Both take pushes into one journal. A signal, also one to all of them, ends them with exit code 0."""
+        address = listening(serving_process)
+        pids = children(serving_process)
+        assert len(pids) == 2
+        for pid, other in (pids, reversed(pids)):
+            # While one is stopped the other one answers.
+            os.kill(other, signal.SIGSTOP)
+            assert ask(address, report(str(pid), numbers(1)[0])) == (200, b"ok")
+            os.kill(other, signal.SIGCONT)
+        for pid in pids:
+            os.kill(pid, number)
+        serving_process.send_signal(number)
+        _, stderr = serving_process.communicate(timeout=60)
+        assert (serving_process.returncode, stderr) == (0, "")
+        with closing(sqlite3.connect(journal)) as after:
+            assert after.execute("SELECT count(*) FROM reports").fetchone() == (2,)
+
+    def test_one_that_dies(self, serving_process: subprocess.Popen[str]) -> None:
+        """The others are stopped, and the command fails, so that whoever supervises it starts it again."""
+        listening(serving_process)
+        os.kill(children(serving_process)[0], signal.SIGKILL)
+        _, stderr = serving_process.communicate(timeout=60)
+        assert (serving_process.returncode, stderr) == (
+            1,
+            "Error: 1 of 2 processes ended by themselves or with an error\n",
+        )
+
+    def test_a_second_signal(self, serving_process: subprocess.Popen[str]) -> None:
+        """It kills one that does not end."""
+        listening(serving_process)
+        stopped, other = children(serving_process)
+        os.kill(stopped, signal.SIGSTOP)
+        serving_process.send_signal(signal.SIGTERM)
+        wait_for_end([other])
+        serving_process.send_signal(signal.SIGTERM)
+        _, stderr = serving_process.communicate(timeout=60)
+        assert serving_process.returncode == 1
+        assert "1 of 2 processes" in stderr
+
+    def test_a_killed_parent(self, serving_process: subprocess.Popen[str]) -> None:
+        """Its children end, too, and leave the port."""
+        address = listening(serving_process)
+        pids = children(serving_process)
+        serving_process.kill()
+        wait_for_end(pids)
+        with pytest.raises(ConnectionRefusedError):
+            ask(address)
+
+    def test_a_journal_that_cannot_be_opened(self, start: Start, tmp_path: Path) -> None:
+        """The command says so and ends; it does not say that it listens."""
+        process = start("receive", "--port", "0", "--path", SECRET, "--journal", tmp_path, "--processes", 2)
+        _, stderr = process.communicate(timeout=60)
+        assert process.returncode == 1
+        assert "listening" not in stderr
+        assert stderr.endswith("Error: 2 of 2 processes ended by themselves or with an error\n")
+
+
 class TestWhoMayPush:
     """The locks that the options set."""
 
@@ -322,12 +407,22 @@ class TestUsage:
 # --- the server ---------------------------------------------------------------------------------------------------
 
 
+Served = Callable[..., "AbstractContextManager[str]"]
+
+
+@pytest.fixture(params=[("h11", False), ("httptools", False), ("httptools", True)], ids=["h11", "httptools", "uvloop"])
+def served(request: pytest.FixtureRequest) -> Served:
+    """Serves a receiver behind the command's server, in a thread."""
+    library, use_uvloop = request.param
+    return partial(serving, library=library, use_uvloop=use_uvloop)
+
+
 @contextmanager
-def served(receiver: PushReceiver) -> Iterator[str]:
+def serving(receiver: PushReceiver, *, use_uvloop: bool, **options: Any) -> Iterator[str]:
     """A receiver behind the command's server, in a thread."""
     listener, address = listen("127.0.0.1", 0)
-    with listener, start_blocking_portal("asyncio") as portal:
-        server = PushServer(receiver, listener)
+    with listener, start_blocking_portal("asyncio", backend_options={"use_uvloop": use_uvloop}) as portal:
+        server = PushServer(receiver, listener, **options)
 
         async def run(*, task_status: anyio.abc.TaskStatus[None]) -> None:
             async with receiver:
@@ -344,11 +439,11 @@ def served(receiver: PushReceiver) -> Iterator[str]:
 class TestServer:
     """What stands between the network and the receiver."""
 
-    def test_slow_heads_are_cut(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_slow_heads_are_cut(self, served: Served) -> None:
         """Who does not finish a request's head is closed, the first and later ones; a push under way is not."""
-        monkeypatch.setattr(push_server, "_HEAD_SECONDS", 2.0)
         release, secret = threading.Event(), new_secret()
-        with served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address:
+        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))
+        with served(receiver, head_timeout=2.0) as address:
             port = urlsplit(address).port
             push = f"GET /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
 
@@ -369,13 +464,12 @@ class TestServer:
                 release.set()
                 assert answered(under_way) == (200, b"ok")
 
-    def test_who_half_closes_is_answered(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_who_half_closes_is_answered(self, served: Served) -> None:
         """A pusher may end its side after a request, or two in one segment, and gets its answers; then it is closed."""
-        # No timer closes it either.
-        monkeypatch.setattr(H11Protocol, "timeout_keep_alive_handler", lambda _: None)
-        monkeypatch.setattr(push_server, "_HEAD_SECONDS", 1000.0)
         release, secret = threading.Event(), new_secret()
-        with served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address:
+        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))
+        # No timer closes it either.
+        with served(receiver, head_timeout=1000.0, timeout_keep_alive=1000) as address:
             head = f"POST /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
             for count in (1, 2):
                 release.clear()
@@ -394,7 +488,7 @@ class TestServer:
         ["", "GET /", "POST /{} HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\ntype=4"],
         ids=["none", "head", "body"],
     )
-    def test_half_a_request_gets_no_answer(self, sent: str) -> None:
+    def test_half_a_request_gets_no_answer(self, served: Served, sent: str) -> None:
         """Who ends its side before a request is whole is closed; nothing of it is taken."""
         secret, taken = new_secret(), list[object]()
         with served(PushReceiver(path_secret=secret, on_report=taken.append)) as address:
@@ -404,16 +498,11 @@ class TestServer:
                 assert connection.recv(1) == b""
             assert taken == []
 
-    def test_the_one_idle_longest_makes_room(
-        self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-    ) -> None:
+    def test_the_one_idle_longest_makes_room(self, served: Served, caplog: pytest.LogCaptureFixture) -> None:
         """At the limit an idle connection is closed for a new one, never one with a push under way."""
-        monkeypatch.setattr(push_server, "connection_limit", lambda: 3)
         release, secret = threading.Event(), new_secret()
-        with (
-            served(PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))) as address,
-            ExitStack() as opened,
-        ):
+        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))
+        with served(receiver, connections=3) as address, ExitStack() as opened:
 
             def connect(sent: str = "") -> socket.socket:
                 connection = opened.enter_context(socket.create_connection(("127.0.0.1", urlsplit(address).port), 30))
@@ -452,7 +541,7 @@ class TestServer:
         monkeypatch.setattr(resource, "getrlimit", lambda _: (files, files))
         assert connection_limit() == limit
 
-    def test_large_heads_are_cut(self) -> None:
+    def test_large_heads_are_cut(self, served: Served) -> None:
         """A query may have 64 KB; a head that goes on for ever is refused when it is larger than any push's."""
         secret = new_secret()
         with served(PushReceiver(path_secret=secret, on_report=lambda _: None)) as address:
@@ -465,6 +554,37 @@ class TestServer:
                         endless.sendall(b"GET /" + b"x" * 2**20)
                         sent += 1
                 assert sent < 32
+
+    def test_an_offer_of_http_2_changes_nothing(self, served: Served) -> None:
+        """Java's client offers an upgrade with each request: the push in its body is taken all the same."""
+        secret, taken = new_secret(), list[StatusReport]()
+        with (
+            served(PushReceiver(path_secret=secret, on_report=taken.append)) as address,
+            socket.create_connection(("127.0.0.1", urlsplit(address).port), 30) as connection,
+        ):
+            for mid in ("1", "2"):
+                body = report(mid, numbers(1)[0])
+                head = f"POST /{secret} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+                head += f"Upgrade: h2c\r\nHTTP2-Settings: AAEA\r\nContent-Length: {len(body)}\r\n\r\n"
+                connection.sendall((head + body).encode())
+                assert answered(connection) == (200, b"ok")
+        assert [push.mid for push in taken] == ["1", "2"]
+
+    def test_an_upgrade_that_cannot_be_undone_gets_no_answer(self) -> None:
+        """Httptools skips the body of such a request: the connection is closed, and the gateway pushes again."""
+        secret, taken = new_secret(), list[StatusReport]()
+        receiver = PushReceiver(path_secret=secret, on_report=taken.append)
+        with (
+            serving(receiver, use_uvloop=False, library="httptools") as address,
+            socket.create_connection(("127.0.0.1", urlsplit(address).port), 30) as connection,
+        ):
+            head = f"POST /{secret} HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nContent-Length: 6\r\nUpgr"
+            connection.sendall(head.encode())
+            assert ask(f"{address}/x")[0] == 404  # so the first part was read
+            connection.sendall(b"ade: h2c\r\n\r\ntype=4")
+            with suppress(ConnectionError):
+                assert connection.recv(1) == b""
+        assert taken == []
 
     def test_addresses_in_brackets(self) -> None:
         """An IPv6 address stands in brackets."""

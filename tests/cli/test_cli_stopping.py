@@ -171,7 +171,7 @@ class TestSignals:
 
 def test_the_grace_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     """What does not finish in time after the first signal is cut off without a second one."""
-    monkeypatch.setattr(stopping, "_GRACE", 0.1)
+    monkeypatch.setattr(stopping, "GRACE", 0.1)
     seen: list[str] = []
 
     async def work(beginning: anyio.CancelScope) -> None:

@@ -10,6 +10,7 @@ import threading
 import time
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from qxt_async.errors import (
 )
 from qxt_async.journal import open_journal
 from qxt_async.journal.database import Transaction
-from qxt_async.journal.sqlite.database import DIALECT, SqliteDatabase, migrate
+from qxt_async.journal.sqlite.database import DIALECT, SqliteDatabase, migrate, use_wal
 from qxt_async.journal.statements import migrations, split
 
 SCRIPTS = migrations(DIALECT)
@@ -69,6 +70,32 @@ async def test_opened_again(tmp_path: Path) -> None:
     async with open_journal(str(path)) as journal:
         assert await journal.suppressed_numbers() == {"13800138000"}
     assert _schema(path) == before
+
+
+def test_the_journal_mode_is_busy(tmp_path: Path) -> None:
+    """It is set as soon as the other process lets go, and given up after a time."""
+    path = tmp_path / "qxt.sqlite"
+
+    class Counted(sqlite3.Connection):
+        attempts = 0
+
+        def execute(self, *arguments: Any) -> sqlite3.Cursor:
+            self.attempts += 1
+            if self.attempts == 4:
+                other.execute("ROLLBACK")
+            return super().execute(*arguments)
+
+    with (
+        closing(sqlite3.connect(path, isolation_level=None)) as other,
+        closing(sqlite3.connect(path, isolation_level=None, timeout=0, factory=Counted)) as connection,
+    ):
+        other.execute("CREATE TABLE held (value)")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            use_wal(connection, timeout=0)
+        use_wal(connection, timeout=60)
+        assert connection.attempts == 4
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_step_by_step(tmp_path: Path) -> None:

@@ -154,6 +154,27 @@ def _connect(path: str, *pragmas: str) -> sqlite3.Connection:
         return connection
 
 
+def use_wal(connection: sqlite3.Connection, *, timeout: float = _BUSY_TIMEOUT_MS / 1000) -> None:
+    """Set the journal mode. If another process sets it in the same moment, SQLite fails at once: it is asked again.
+
+    Args:
+        connection: in autocommit mode.
+        timeout: seconds after which it is not asked again.
+
+    Raises:
+        sqlite3.Error: the database refused.
+    """
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= until:
+                raise
+            time.sleep(0.01)
+
+
 def migrate(connection: sqlite3.Connection, scripts: dict[int, str]) -> None:
     """Bring the schema up to date, in one transaction.
 
@@ -278,8 +299,9 @@ class SqliteDatabase:
         try:
             # Only the owner may read phone numbers and texts; SQLite gives its -wal and -shm files the same mode.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
-            connection = _connect(self._path, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+            connection = _connect(self._path, "synchronous=FULL", "foreign_keys=ON")
             with _closed_on_error(connection):
+                use_wal(connection)
                 migrate(connection, migrations(DIALECT))
         except sqlite3.Error as error:
             raise unavailable(error) from error
