@@ -3,8 +3,9 @@
 - ``python``: run as it stands; ``await`` may stand outside of a function, then it runs in the page's event loop. A
   block with test functions goes into a file instead, and pytest runs those files when the page ends. A block after
   "Save this as `send.py`" is also that file.
-- ``console``: lines after ``$`` are given to a shell; what follows is the output that they must have. A command that
-  serves (``qxt simulate``, with or without ``&``) goes on until the page ends.
+- ``console``: lines after ``$`` are given to a shell, or, if they are ``qxt`` and its arguments only, to the function
+  that is ``qxt``, because a process takes ten times as long; what follows is the output that they must have. A command
+  that serves (``qxt simulate``, with or without ``&``) goes on until the page ends, in a process.
 - ``output``: what the ``python`` block before it must have printed.
 
 In outputs ``...`` stands for anything. ``127.0.0.1:8080`` in a page becomes the address of a simulated gateway on a
@@ -20,6 +21,7 @@ import inspect
 import io
 import os
 import re
+import shlex
 import subprocess
 import sys
 from contextlib import AsyncExitStack, ExitStack
@@ -34,6 +36,7 @@ from sybil.parsers.markdown import CodeBlockParser as MarkdownBlocks
 from sybil.parsers.myst import CodeBlockParser as MystBlocks
 
 from qxt_async import QxtClient
+from qxt_async.cli.program import qxt
 from qxt_async.simulator import SimulatedGateway, serve
 from support.ports import free_port
 
@@ -43,6 +46,7 @@ LANGUAGES = ("python", "console", "output")
 
 _PORT = re.compile(r"(127\.0\.0\.1:|--port )(8080|8081)\b")
 _SERVES = re.compile(r"qxt (simulate|receive)\b")
+_PLAIN = re.compile(r"qxt [^|&;<>$`(){}*?!]+")
 _LISTENS = re.compile(r"listening on|running on", re.IGNORECASE)
 _SAVED = re.compile(r"^Save this as `(\w+\.py)`.*\n\n\Z", re.MULTILINE)
 _TESTS = re.compile(r"^(async )?def test_|^@pytest\.fixture", re.MULTILINE)
@@ -202,6 +206,14 @@ class Reader:
         return self._here("\n".join(command)), "\n".join(lines)
 
     def _run(self, command: str, output: str, *, may_fail: bool) -> None:
+        run = self._run_here if _PLAIN.fullmatch(command) else self._run_in_a_shell
+        self._exit_code, printed = run(command)
+        if self._exit_code and not may_fail:
+            raise AssertionError(f"$ {command}\nended with {self._exit_code}:\n{printed}")
+        if output.strip():
+            check_output(output, self._there(printed))
+
+    def _run_in_a_shell(self, command: str) -> tuple[int, str]:
         done = subprocess.run(
             ["bash", "-c", f"(exit {self._exit_code}); {command}"],
             stdout=subprocess.PIPE,
@@ -211,11 +223,18 @@ class Reader:
             timeout=120,
             check=False,
         )
-        if done.returncode and not may_fail:
-            raise AssertionError(f"$ {command}\nended with {done.returncode}:\n{done.stdout}")
-        self._exit_code = done.returncode
-        if output.strip():
-            check_output(output, self._there(done.stdout))
+        return done.returncode, done.stdout
+
+    @staticmethod
+    def _run_here(command: str) -> tuple[int, str]:
+        printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True)
+        arguments = shlex.split(command.replace("\\\n", " "))[1:]
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            try:
+                qxt(arguments, prog_name="qxt")
+            except SystemExit as ended:
+                return int(ended.code or 0), printed.buffer.getvalue().decode()
+        raise AssertionError(f"$ {command}\ndid not end with an exit code")
 
     def _serve(self, command: str, output: str) -> None:
         process = self._stack.enter_context(
