@@ -38,8 +38,7 @@ async def accepted(call: str, client: QxtClient, numbers: list[str], journal: Jo
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("concurrency", [3, 12])
+@pytest.mark.parametrize(("concurrency", "call"), [(3, "send"), (12, "send"), (3, "send_bulk"), (12, "campaign")])
 @pytest.mark.parametrize(("anyio_backend", "transport"), LANES)
 async def test_row_2_more_tasks_than_connections(transport, concurrency, call, tmp_path):
     """Tasks wait for the client's semaphore: none meets a full pool, and no connection is opened beyond the limit."""
@@ -194,9 +193,16 @@ async def recorded(path: Path) -> list[dict[str, list[str]]]:
     return [{record.state.value: [record.number]} for record in records]
 
 
-@pytest.mark.parametrize("call", CALLS)
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-@pytest.mark.parametrize(("backend", "transport"), EACH_ONCE)
+# Each two of call, signal and lane meet at least once.
+STOPS = [
+    pytest.param(*lane, stop, call, id=f"{lane[1]}-{lane[0]}-{stop.name}-{call}")
+    for at, lane in enumerate(EACH_ONCE)
+    for place, call in enumerate(CALLS)
+    for stop in [(signal.SIGINT, signal.SIGTERM)[(at + place) % 2]]
+]
+
+
+@pytest.mark.parametrize(("backend", "transport", "stop", "call"), STOPS)
 def test_row_23_a_signal_loses_nothing(backend, transport, stop, call, tmp_path):
     """A process stopped by a signal has told of every batch that left it, and of no other as if it had."""
     books, journal, program = (tmp_path / name for name in ("books.jsonl", "qxt.db", "program.py"))

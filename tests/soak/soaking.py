@@ -49,6 +49,7 @@ SHARE = 0.1
 MISCHIEF = [*FAULTS, "http-404", "http-500", "http-503", "take-then-502", "error-7", "error-8"]
 # However slow the machine, there is something to compare.
 LEAST_ROUNDS = 4
+LONG = 300.0
 CANCELLED = 0.1
 OPTIONS = RunOptions(
     check_balance=False,
@@ -194,9 +195,9 @@ class Soak:
             self.told.calls["stranger"] += 1
 
 
-async def fill(journal: Journal) -> None:
+async def fill(journal: Journal, parts: int) -> None:
     """Put so much into the journal that SQLite's caches are full from the start: 2 MB for each of its connections."""
-    for part in range(100):
+    for part in range(parts):
         reports = tuple(StatusReport(f"old{part}", f"139{number:08d}", code="DELIVRD") for number in range(1000))
         await journal.record_push(Push(query=b"", body=b"", reports=reports))
     async with anyio.create_task_group() as group:
@@ -273,7 +274,7 @@ async def main(url: str, port: int, path: str, seconds: float, round_seconds: fl
     options = {"timeout": 1.0, "max_concurrency": CONCURRENCY, "max_request_rate": RATE}
     async with contextlib.AsyncExitStack() as stack:
         journal = await stack.enter_async_context(open_journal(path))
-        await fill(journal)
+        await fill(journal, 100 if seconds >= LONG else 5)
         receiver = PushReceiver(journal, path_secret=SECRET, body_limit=8192, read_timeout=0.3)
         await stack.enter_async_context(serving(receiver, port))
         clients = [
