@@ -89,7 +89,7 @@ QUICK = [
 def _quick(session: nox.Session) -> None:
     session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
     workers = ["-n", os.environ.get("QXT_TEST_WORKERS", "2"), "--dist", "worksteal"]
-    environment = {"QXT_TEST_QUICK": "1", "QXT_TEST_OFFLINE": "1"}
+    environment = {"QXT_TEST_QUICK": "1", "QXT_TEST_OFFLINE": "1", **CACHED}
     session.run("pytest", "-q", *workers, "-m", "not slow", *(session.posargs or QUICK), env=environment)
 
 
@@ -110,24 +110,23 @@ def everything(session: nox.Session) -> None:
     """Run all there is: the whole suite on every Python, and everything slow (many hours)."""
     for name in ("lint", "typing", "docs", "readme", "demo", "build"):
         session.notify(name)
-    session.notify(f"tests-{PYTHONS[0]}")
+    session.notify(f"coverage-{PYTHONS[0]}")
     for version in PYTHONS[1:]:
         session.notify(f"newer-{version}")
     for name in ("lowest", "chaos", "faults", "soak", "fuzz", "bench"):
         session.notify(f"{name}-{PYTHONS[0]}")
 
 
+# Most tests wait for a socket or a process most of the time: more of them run at a time than there are processors.
 WORKERS = ["-n", os.environ.get("QXT_TEST_WORKERS", "6"), "--dist", "worksteal"]
+# Python's own caches are used whatever the environment says: hundreds of processes would compile the library anew.
+CACHED = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
-@nox.session(python=PYTHONS[:1])
-def tests(session: nox.Session) -> None:
-    """Run the whole test suite with 100 % branch coverage, on the oldest Python there is.
-
-    Most tests wait for a socket or a process most of the time, so more of them run at a time than there are processors.
-    """
+def _whole_suite(session: nox.Session, *, coverage: bool = False) -> None:
+    session.env.update(CACHED)
     session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
-    if session.posargs:
+    if not coverage or session.posargs:
         session.run("pytest", *WORKERS, *session.posargs)
         return
     # Not create_tmp(): that would move every test's files below the checkout, where tools find its configuration.
@@ -138,11 +137,22 @@ def tests(session: nox.Session) -> None:
     session.run("coverage", "report")
 
 
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the whole test suite, on the Python that runs nox (two minutes); with QXT_COVERAGE=1, as `coverage` does."""
+    _whole_suite(session, coverage=bool(os.environ.get("QXT_COVERAGE")))
+
+
+@nox.session(python=PYTHONS[:1])
+def coverage(session: nox.Session) -> None:
+    """Run the whole test suite with 100 % branch coverage, on the oldest Python there is."""
+    _whole_suite(session, coverage=True)
+
+
 @nox.session(python=PYTHONS[1:] or PYTHONS)
 def newer(session: nox.Session) -> None:
     """Run the whole test suite on each newer Python."""
-    session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
-    session.run("pytest", *WORKERS, *session.posargs)
+    _whole_suite(session)
 
 
 @nox.session(python=PYTHONS[:1])

@@ -55,6 +55,7 @@ def varnish(folder: Path, behind: int, *, patience: float = 30) -> Iterator[str]
                 with socket.socket() as probe:
                     if probe.connect_ex(("127.0.0.1", port)) == 0:
                         break
+                time.sleep(0.02)  # it compiles its configuration, and has better uses for the processor
             yield f"http://127.0.0.1:{port}/qxt"
         finally:
             process.terminate()

@@ -26,25 +26,25 @@ def test_anything_else_stays(value: str) -> None:
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "＝", "＋", "－", "＠"])
-@pytest.mark.parametrize("before", ["", "a;", "a;;", "a; ", 'a;"', 'a;""', "a\t", "a\n", "a\r", "a;\n", "; ", "\n\t"])
 @pytest.mark.parametrize("place", [0, 1])
-def test_no_cell_is_a_formula_however_cells_are_separated(delimiter: str, start: str, before: str, place: int) -> None:
+@pytest.mark.parametrize("before", ["", "a;", "a;;", "a; ", 'a;"', 'a;""', "a\t", "a\n", "a\r", "a;\n", "; ", "\n\t"])
+def test_no_cell_is_a_formula_however_cells_are_separated(delimiter: str, place: int, before: str) -> None:
     """A file is safe to read with semicolons or tabs, too: no cell of any row begins with a formula.
 
     Read in that way, a value ends where the separator stands in it, and quotes do not protect it.
     """
-    row = ["b", "b"]
-    row[place] = escape_formula(f"{before}{start}1+1,c")
-    written = io.StringIO()
-    csv.writer(written, lineterminator="\n").writerow(row)
-    cells = [
-        cell for row in csv.reader(io.StringIO(written.getvalue(), newline=""), delimiter=delimiter) for cell in row
-    ]
-    # A reader that knows no quotes.
-    cells += [cell for line in written.getvalue().split("\n") for cell in line.split(delimiter)]
-    assert any("1+1" in cell for cell in cells)
-    assert [cell for cell in cells if cell.strip().strip('"').strip().startswith(start)] == []
+    for start in "=+-@＝＋－＠":
+        row = ["b", "b"]
+        row[place] = escape_formula(f"{before}{start}1+1,c")
+        written = io.StringIO()
+        csv.writer(written, lineterminator="\n").writerow(row)
+        cells = [
+            cell for row in csv.reader(io.StringIO(written.getvalue(), newline=""), delimiter=delimiter) for cell in row
+        ]
+        # A reader that knows no quotes.
+        cells += [cell for line in written.getvalue().split("\n") for cell in line.split(delimiter)]
+        assert any("1+1" in cell for cell in cells)
+        assert [cell for cell in cells if cell.strip().strip('"').strip().startswith(start)] == []
 
 
 @pytest.mark.parametrize("part", [";", "\t", "\n", ';"', "; ", '"', " "])
