@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     Counts = TypeVar("Counts", CampaignCounts, PendingWork)
 
-__all__ = ["Campaigns"]
-
 
 class Campaigns:
     """The campaigns of a journal.

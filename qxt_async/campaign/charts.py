@@ -17,8 +17,6 @@ from qxt_async.runtime.words import missing_extra
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["bars"]
-
 _FONT = 12
 
 

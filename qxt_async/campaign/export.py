@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import ExcludedNumber
 
-__all__ = ["COLUMNS", "EXCLUDED_COLUMNS", "ExportFormat", "make_private", "numbers", "write_excluded", "write_numbers"]
-
 ExportFormat = Literal["csv", "parquet"]
 
 _KINDS: Final = {

@@ -14,8 +14,6 @@ from qxt_async.sending.batching import balanced
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-__all__ = ["Grouping"]
-
 _HELD: Final = 100_000
 
 

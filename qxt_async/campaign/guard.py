@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.models import BatchResult
 
-__all__ = ["CampaignHealth", "Guard"]
-
 logger = logging.getLogger("qxt_async")
 
 _BALANCE_TRIES: Final = 3

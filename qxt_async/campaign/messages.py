@@ -15,8 +15,6 @@ from qxt_async.protocol.texts import substitute as substitute_characters
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MessageRules", "RowMessage"]
-
 
 @attrs.frozen(eq=False)
 class RowMessage:

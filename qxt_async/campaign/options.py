@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from qxt_async.campaign.windows import SendWindow
     from qxt_async.journal.records import CampaignCounts, DeliveryCounts
 
-__all__ = ["CampaignOptions", "RunOptions", "RunProgress"]
-
 
 @attrs.frozen(kw_only=True)
 class RunProgress:

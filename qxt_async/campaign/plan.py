@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Campaign
 
-__all__ = ["CampaignPlan", "Sources", "plan_campaign"]
-
 _DISCARDING: Final = 10.0  # seconds
 
 Sources: TypeAlias = "RowSource | Sequence[RowSource]"

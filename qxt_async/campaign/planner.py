@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.records import PlannedBatch
     from qxt_async.models import Message
 
-__all__ = ["PlanFindings", "Planner"]
-
 _KNOWN_ROWS: Final = 20_000  # rows' values whose message is remembered; most templates have few results
 _ADD_BATCHES: Final = 1_000  # in one transaction, about 50 ms
 _ADD_NUMBERS: Final = 100_000

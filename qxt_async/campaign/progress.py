@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import CampaignCounts
 
-__all__ = ["ProgressReporter"]
-
 # The speed is that of the last so many seconds.
 _SPEED_OVER: Final = 30.0
 # Counting may take this share of the time: `counts` reads all batches, `deliveries` all reports.

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.records import Campaign, CampaignCounts, CampaignEvent, CampaignMessage, DeliveryCounts
     from qxt_async.journal.statistics import ReportStatistics
 
-__all__ = ["Language", "ReportData", "read_report_data", "render_report", "write_report"]
-
 Language = Literal["en", "zh"]
 
 _SHOWN_MESSAGES: Final = 3

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import CampaignCounts
 
-__all__ = ["CampaignRun"]
-
 logger = logging.getLogger("qxt_async")
 
 _JOURNAL_REST: Final = 0.2

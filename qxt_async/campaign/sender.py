@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.records import Claim
     from qxt_async.models import BatchResult
 
-__all__ = ["AttemptOutcome", "AttemptResult", "BatchSender"]
-
 logger = logging.getLogger("qxt_async")
 
 _FIRST_WAIT: Final = 0.05

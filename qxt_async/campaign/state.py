@@ -9,8 +9,6 @@ from qxt_async.journal.records import CampaignState
 if TYPE_CHECKING:
     from qxt_async.journal.records import CampaignCounts, PendingWork
 
-__all__ = ["current_reason", "current_state"]
-
 
 def current_state(now: CampaignCounts | PendingWork) -> CampaignState:
     """A campaign's state. A paused campaign, or one whose process died, is *done* if nothing is left to send.

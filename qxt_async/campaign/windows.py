@@ -10,8 +10,6 @@ import attrs
 
 from qxt_async.errors import InvalidConfigurationError
 
-__all__ = ["SendWindow", "find_zone"]
-
 
 def find_zone(name: str) -> zoneinfo.ZoneInfo:
     """Find a time zone.

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from qxt_async import Balance
     from qxt_async.cli.stopping import Ended
 
-__all__ = ["command"]
-
 
 @click.command("balance")
 @account_options

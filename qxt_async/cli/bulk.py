@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from qxt_async.cli.summary import SendSummary
     from qxt_async.files import TableFile
 
-__all__ = ["command"]
-
 
 @attrs.frozen(kw_only=True, repr=False)
 class OutputOptions:

@@ -15,8 +15,6 @@ from qxt_async.cli.options import (
     verbose,
 )
 
-__all__ = ["command"]
-
 
 @click.command("check")
 @file_argument

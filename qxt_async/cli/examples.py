@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import click
 
-__all__ = ["add_examples"]
-
 _EXAMPLES = {
     "balance": ("qxt balance --json",),
     "bulk": ("qxt bulk numbers.txt --text '【Acme】Open till nine.' --failed-to failed.txt",),

@@ -12,8 +12,6 @@ from qxt_async.errors import InvalidRequestError
 if TYPE_CHECKING:
     import signal
 
-__all__ = ["ExitCode", "FailedError", "code_of_error", "code_of_outcome", "code_of_signal"]
-
 
 class ExitCode(enum.IntEnum):
     """What an exit code says; 128 and more say which signal stopped the command."""

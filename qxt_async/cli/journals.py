@@ -20,14 +20,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal import Journal
 
-__all__ = [
-    "Exclusions",
-    "journal_exclusions",
-    "journal_option",
-    "number_exclusions",
-    "open_existing",
-]
-
 _DEFAULT = "qxt.db"
 _NO_JOURNAL = f"{__name__}.no_journal"
 

@@ -16,8 +16,6 @@ from qxt_async.files.text_files import STDIN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["MessageOptions", "message_options"]
-
 # Far more than any channel takes, and too little to fill the memory.
 _LONGEST_TEXT = 64 * 1024
 _TEXT_FILE = f"{__name__}.text_file"

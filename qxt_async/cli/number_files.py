@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 
     from qxt_async.files import NumberBlock, TableFile
 
-__all__ = ["InvalidLine", "NumberReader", "NumberWriter", "read_all", "refuse_same_file"]
-
 _KEPT_LINES = 1000
 _SHOWN_LINES = 5
 

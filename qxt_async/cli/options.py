@@ -23,32 +23,6 @@ if TYPE_CHECKING:
     from qxt_async import QxtClient
     from qxt_async.files import TableFile
 
-__all__ = [
-    "AccountOptions",
-    "Command",
-    "FileOptions",
-    "GuardOptions",
-    "ThroughputOptions",
-    "above_zero",
-    "account_options",
-    "as_json",
-    "at_least_one",
-    "bom_option",
-    "claim_stdin",
-    "combine",
-    "file_argument",
-    "file_options",
-    "force_option",
-    "guard_options",
-    "is_verbose",
-    "option_group",
-    "port_option",
-    "suppressed_option",
-    "throughput_options",
-    "use_stdin_once",
-    "verbose",
-]
-
 Command = TypeVar("Command", bound="Callable[..., Any]")
 
 _STDIN_READER = f"{__name__}.stdin_reader"

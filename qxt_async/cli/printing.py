@@ -12,8 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Container, Mapping, Sequence
     from datetime import datetime
 
-__all__ = ["COLORS", "aligned", "json_line", "local_time", "print_json", "print_table", "single_line", "utc_time"]
-
 COLORS = {"accepted": "green", "failed": "red", "unknown": "yellow"}
 
 

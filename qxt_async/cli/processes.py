@@ -15,8 +15,6 @@ from qxt_async.cli.exit_codes import FailedError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["run_in_processes"]
-
 
 @attrs.define
 class _Children:

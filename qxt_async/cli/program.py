@@ -11,8 +11,6 @@ from qxt_async.cli.examples import add_examples
 from qxt_async.cli.exit_codes import FailedError, code_of_error
 from qxt_async.errors import QxtError
 
-__all__ = ["LazyGroup", "qxt"]
-
 _COMMANDS = {
     "balance": ("balance", "Ask how many messages the account has left."),
     "bulk": ("bulk", "Send one text to every number in a file."),

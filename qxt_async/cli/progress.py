@@ -18,8 +18,6 @@ from qxt_async.runtime.words import share
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["Snapshot", "rows_read", "show_progress"]
-
 T = TypeVar("T")
 
 _SECONDS_BETWEEN_LINES = 30.0

@@ -18,8 +18,6 @@ except ModuleNotFoundError:  # pragma: no cover  (the extra `receiver` brings it
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["HEAD_BYTES", "PROTOCOLS", "IdleConnections"]
-
 # The receiver's logger: lines about connections stand beside those about pushes.
 logger = logging.getLogger("qxt_async.receiving.receiver")
 

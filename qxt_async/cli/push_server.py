@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from qxt_async.receiving import PushReceiver
 
-__all__ = ["PushServer", "connection_limit"]
-
 # A gateway or a proxy needs some dozens. An idle connection costs about 20 KB.
 _MAX_CONNECTIONS = 1000
 

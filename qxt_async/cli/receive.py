@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from qxt_async.receiving import PushReceiver
 
-__all__ = ["command"]
-
 
 def _print_secret(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     if value:

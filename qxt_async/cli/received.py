@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal import FeedEntry, Journal
 
-__all__ = ["replies", "reports"]
-
 Row = dict[str, Any]
 
 _PAGE = 1000

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from qxt_async import BatchResult
 
-__all__ = ["command"]
-
 
 @click.command("send")
 @click.argument("numbers", nargs=-1, required=True, metavar="NUMBER…")

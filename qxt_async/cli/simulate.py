@@ -6,8 +6,6 @@ import click
 
 from qxt_async.cli.options import as_json, at_least_one, port_option, verbose
 
-__all__ = ["command"]
-
 
 @click.command("simulate")
 @port_option

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from qxt_async.protocol.answers import Answer
 
-__all__ = ["GRACE", "Ended", "RetryingWithin", "ignore", "run_stoppable", "run_until_stopped"]
-
 GRACE = 5
 """Seconds that requests under way are waited for."""
 # Seconds after a second signal: as long as a claim or an outcome may take on a database that does not answer.

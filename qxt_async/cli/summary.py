@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from qxt_async.cli.stopping import Ended
     from qxt_async.models import BatchResult
 
-__all__ = ["NumberCounts", "SendSummary", "finish"]
-
 _SHOWN_NUMBERS = 3
 _SHOWN_ERRORS = 10
 _SHOWN_MIDS = 3

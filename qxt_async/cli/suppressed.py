@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal import Journal, Suppression, SuppressionReason
 
-__all__ = ["command"]
-
 _PAGE = 1000
 # Numbers of one transaction: it takes some milliseconds, so that a receiver with the same journal need not wait long.
 _GROUP = 5000

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from qxt_async.journal import AccountLimits
     from qxt_async.workers import WorkerOptions
 
-__all__ = ["command"]
-
 
 @attrs.frozen(kw_only=True, repr=False)
 class LimitOptions:

@@ -21,15 +21,6 @@ from qxt_async.protocol.numbers import normalize
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = [
-    "ColumnReader",
-    "NumberBlock",
-    "column_position",
-    "describe_column",
-    "find_column",
-    "looks_like_header",
-]
-
 _HEADER_DIGITS = 5
 _NUMBER_DIGITS = 11
 _POSITION_DIGITS = 6  # no table has more columns; Python refuses to convert thousands of digits

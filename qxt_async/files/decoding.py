@@ -7,8 +7,6 @@ import io
 
 from qxt_async.errors import InvalidConfigurationError, SourceFileError
 
-__all__ = ["ZIP_MAGIC", "TextDecoder", "check_encoding"]
-
 ZIP_MAGIC = b"PK\x03\x04"
 """The first bytes of a ZIP archive, and so of an XLSX file."""
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from qxt_async.files.columns import ColumnReader, NumberBlock
 
-__all__ = ["ParquetReader", "ParquetWriter"]
-
 _ROWS: Final = 2000
 # Unpacked bytes of a row group, as the footer says. Programs write groups of some hundred megabytes at most.
 _GROUP: Final = 1 << 30

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from qxt_async.files.columns import NumberBlock
 
-__all__ = ["Reader", "TableFile", "file_format", "is_regular", "open_reader"]
-
 _PARQUET_MAGIC = b"PAR1"
 
 

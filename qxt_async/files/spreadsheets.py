@@ -9,8 +9,6 @@ from typing import Any, Final
 from qxt_async.errors import InvalidNumberError
 from qxt_async.models import mask
 
-__all__ = ["cell_to_text", "escape_formula", "restore_digits"]
-
 _ROUNDED: Final = re.compile(r"([0-9]+)\.0+")
 _SCIENTIFIC: Final = re.compile(r"([0-9])(?:\.([0-9]+))?[eE]\+?([0-9]{1,2})")
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from qxt_async.files.columns import NumberBlock
     from qxt_async.files.readers import Reader
 
-__all__ = ["RowSource", "Table", "open_table"]
-
 Row: TypeAlias = Mapping[str, object]
 
 RowSource: TypeAlias = (

@@ -23,8 +23,6 @@ from qxt_async.protocol.texts import bad_characters
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Template", "check_no_placeholders", "is_template"]
-
 _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _LOOKALIKE = re.compile(r"[$＄]?[{｛][^{}｛｝\0]*[}｝]|[%％](?=(?P<name>[^%％\0]+)(?P<end>[%％]))")
 # Not what a link has between its percent signs: %E4%BD%A0, %BDx%20.

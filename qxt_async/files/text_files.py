@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-__all__ = ["STDIN", "NumberFile", "open_numbers", "read_failure"]
-
 STDIN = "-"
 """The path that stands for standard input."""
 

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from qxt_async.files.columns import ColumnReader, NumberBlock
 
-__all__ = ["WorkbookReader"]
-
 # A full sheet (1,048,576 rows) of a number, a name and a code unpacks to about 150 MB.
 _UNPACKED: Final = 512 * 1024 * 1024
 # 32 bytes each in calamine: 640 MB at worst; a full sheet may have 19 columns.

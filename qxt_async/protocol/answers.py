@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from qxt_async.errors import NotSentError, OutcomeUnknownError, RefusedError
 
-__all__ = ["Answer", "decode", "mask_secrets", "parse_balance", "parse_send", "redact", "refusal", "refusal_by_status"]
-
 _SHOWN = 200
 # Characters of digests and encoded texts, which are masked as a whole. When a long answer is cut, such characters
 # at its end are removed, because a part of a digest is not recognised.

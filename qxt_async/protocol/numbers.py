@@ -18,8 +18,6 @@ from typing import Any
 from qxt_async.errors import InvalidConfigurationError, InvalidNumberError, NoValidNumberError
 from qxt_async.models import InvalidNumber, mask
 
-__all__ = ["MOBILE_PATTERN", "Deduplicator", "NumberFilter", "canonical", "deduplicate", "normalize"]
-
 MOBILE_PATTERN = r"1[3-9][0-9]{9}"
 """Mainland mobile numbers: 11 digits that begin with 13 to 19."""
 

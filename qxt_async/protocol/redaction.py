@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["mask_repeated"]
-
 # Equal characters in a row that are masked: a login code has six.
 _LENGTH: Final = 6
 _MASK: Final = "****"

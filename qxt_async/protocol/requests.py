@@ -24,17 +24,6 @@ from qxt_async.runtime.secret import Secret
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = [
-    "MAX_NUMBERS",
-    "URL_LIMIT",
-    "Credentials",
-    "FormTemplate",
-    "Method",
-    "balance_form",
-    "join",
-    "send_form",
-]
-
 MAX_NUMBERS = 1000
 """Numbers in one request (PROTOCOL 1)."""
 

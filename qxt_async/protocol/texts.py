@@ -9,19 +9,6 @@ import attrs
 
 from qxt_async.errors import InvalidConfigurationError, InvalidExtnoError, InvalidTextError
 
-__all__ = [
-    "EXTNO_DIGITS",
-    "SEGMENT_PART",
-    "SEGMENT_SINGLE",
-    "SUBSTITUTIONS",
-    "BadCharacter",
-    "bad_characters",
-    "check_extno",
-    "encode",
-    "segments",
-    "substitute",
-]
-
 # UCS-2 characters of a message, as carriers in China bill them (PROTOCOL 5).
 SEGMENT_SINGLE = 70
 SEGMENT_PART = 67

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from qxt_async.protocol.requests import Method
 
-__all__ = ["checked_address", "checked_count", "checked_method", "checked_seconds", "read_account"]
-
 
 def read_account(
     environ: Secret[Mapping[str, str]],

@@ -14,8 +14,6 @@ from typing import Any, Final, TypeAlias
 
 from qxt_async.errors import InvalidConfigurationError
 
-__all__ = ["Admission", "RefusalError", "Scope"]
-
 Scope: TypeAlias = MutableMapping[str, Any]
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network

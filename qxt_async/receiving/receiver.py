@@ -48,8 +48,6 @@ if TYPE_CHECKING:
     from qxt_async.journal import Journal
     from qxt_async.protocol.pushes import Push, PushLimits
 
-__all__ = ["PushReceiver", "new_secret"]
-
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]

@@ -33,8 +33,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal import FeedEntry, Journal
 
-__all__ = ["DeliveryTracker", "ReportFeed"]
-
 logger = logging.getLogger(__name__)
 
 # Reports per query: a few milliseconds of work.

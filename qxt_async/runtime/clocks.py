@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from typing import Final
 
-__all__ = ["boottime"]
-
 # On Linux, `time.monotonic` stops while the machine sleeps. Other processes do not sleep, and take over expired work.
 _BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
 

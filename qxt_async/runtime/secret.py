@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Generic, TypeVar, cast
 
-__all__ = ["Secret"]
-
 S = TypeVar("S")
 T = TypeVar("T")
 

@@ -11,8 +11,6 @@ import uvicorn
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-__all__ = ["SocketServer", "listen"]
-
 _BACKLOG = 2048
 # Connections that asyncio accepts in one iteration of its loop. When the process runs out of files it tries so many
 # more, with a line in the log and a later attempt for each: with 2,048 that made 2.4 million lines in a minute.

@@ -11,8 +11,6 @@ import anyio
 if TYPE_CHECKING:
     from collections.abc import AsyncIterable, Awaitable, Callable
 
-__all__ = ["run_until_signalled"]
-
 T = TypeVar("T")
 
 

@@ -12,8 +12,6 @@ from anyio.lowlevel import current_token
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-__all__ = ["current_loop", "in_a_thread", "run_in_own_task", "run_in_thread"]
-
 T = TypeVar("T")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = ["missing_extra", "plural", "share"]
-
 
 def missing_extra(extra: str, purpose: str) -> str:
     """Say what to install. The package is installed from a checkout: its name on the public index is not ours.

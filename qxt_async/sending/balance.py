@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from qxt_async.sending.batch_send import SendOptions
     from qxt_async.sending.dispatcher import Dispatcher
 
-__all__ = ["ask_balance"]
-
 
 async def ask_balance(dispatcher: Dispatcher, options: SendOptions) -> Balance:
     """Ask for the balance, as often as the retry policy allows. Raises what `QxtClient.balance` raises."""

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from qxt_async.sending.dispatcher import Dispatcher
     from qxt_async.sending.retry import RetryPolicy
 
-__all__ = ["BatchSend", "SendOptions"]
-
 logger = logging.getLogger("qxt_async")
 
 # Seconds that a claimed batch waits for a connection, and for the rate limit if its turn is stale. A person who opts

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from qxt_async.protocol.numbers import NumberFilter
 
-__all__ = ["Batches", "NumberSource", "balanced"]
-
 NumberSource: TypeAlias = Iterable[str] | AsyncIterable[str]
 
 _SLICE = 1000

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from qxt_async.sending.batching import Batches
     from qxt_async.sending.dispatcher import Dispatcher
 
-__all__ = ["BulkStream"]
-
 
 class _Callbacks:
     """The caller's callbacks, and what one of them gets.

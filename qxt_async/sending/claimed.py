@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from qxt_async.protocol.requests import Credentials, FormTemplate, Method
     from qxt_async.sending.dispatcher import Dispatcher
 
-__all__ = ["ClaimedBatch", "ClaimedSender"]
-
 
 @attrs.frozen
 class ClaimedBatch:

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from qxt_async.sending.rate_limit import RateLimiter
     from qxt_async.transports import Exchange, Transport
 
-__all__ = ["Dispatcher", "GivenMids"]
-
 _GIVEN_MIDS = 10_000  # at 100 requests a second, those of the last 100 seconds; 2 MB
 
 

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from qxt_async.sending.dispatcher import Dispatcher
 
-__all__ = ["CANCELLED", "AnswerReader", "cut_off", "merge", "read_status", "stopped_error"]
-
 _FROM_CACHE = "a cache has answered with what an earlier request was told; use POST"
 
 

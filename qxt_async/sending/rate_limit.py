@@ -12,8 +12,6 @@ from qxt_async.errors import InvalidConfigurationError
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
 
-__all__ = ["RateLimiter"]
-
 
 def _seconds_each(name: str, rate: float | None) -> float:
     if rate is None:

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from qxt_async.errors import QxtError
     from qxt_async.protocol.answers import Answer
 
-__all__ = ["NO_RETRIES", "RetryPolicy"]
-
 _DOUBLINGS = 60  # longer than any wait, and no float overflows
 
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     from qxt_async.sending.batching import NumberSource
 
-__all__ = ["count_numbers", "filter_few"]
-
 
 def filter_few(
     numbers: str | Iterable[str], pattern: str, suppressed: Container[str]

@@ -11,8 +11,6 @@ from qxt_async.simulator import codec
 from qxt_async.simulator.faults import DESCRIPTIONS
 from qxt_async.simulator.request_log import Submission
 
-__all__ = ["Account", "RefusedError"]
-
 _MAX_NUMBERS = 1000  # PROTOCOL 1
 _EXTNO_DIGITS = 20  # PROTOCOL 1, together with the channel's own extension
 

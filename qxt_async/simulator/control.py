@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from qxt_async.simulator.exchange import Exchange
     from qxt_async.simulator.gateway import SimulatedGateway
 
-__all__ = ["answer_control"]
-
 _JSON = (("content-type", "application/json"),)
 _JSON_LINES = "application/x-ndjson"
 _LINES_A_CHUNK = 1000

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from qxt_async.simulator.account import Account
     from qxt_async.simulator.faults import Fault
 
-__all__ = ["Decision", "SendDecider"]
-
 
 @attrs.define
 class Decision:

@@ -9,8 +9,6 @@ import anyio
 
 from qxt_async.simulator.faults import ConnectionDroppedError, Drop, Fault
 
-__all__ = ["DROP_EXTENSION", "ASGIApp", "Exchange", "ExchangeOverError", "Message", "Receive", "Send"]
-
 DROP_EXTENSION = "qxt_async.simulator.drop"
 """The ASGI extension with which the gateway drops a connection: a function of a `Drop`."""
 

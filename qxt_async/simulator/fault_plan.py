@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from qxt_async.simulator.request_log import Submission
 
-__all__ = ["FaultPlan"]
-
 
 def _resolved(fault: Fault | str) -> Fault:
     return Fault.named(fault) if isinstance(fault, str) else fault

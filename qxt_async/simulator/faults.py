@@ -13,8 +13,6 @@ from typing import Literal
 
 import attrs
 
-__all__ = ["DESCRIPTIONS", "FAULTS", "ConnectionDroppedError", "Drop", "Fault", "Target", "check_share", "parse_share"]
-
 Target = Literal["send", "balance"]
 
 DESCRIPTIONS = {

@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
     from qxt_async.simulator.exchange import ASGIApp, Message, Receive, Send
 
-__all__ = ["SimulatedGateway"]
-
 _NO_FAULT = Fault("")
 _FIRST_MID = 6398619  # the mid of the protocol document's example
 _ENDPOINTS: dict[str, Target] = {"smssenderv2": "send", "surplus": "balance"}

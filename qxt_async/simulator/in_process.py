@@ -13,8 +13,6 @@ from qxt_async.simulator.faults import ConnectionDroppedError, Drop
 if TYPE_CHECKING:
     from qxt_async.simulator.exchange import ASGIApp, Message, Receive, Send
 
-__all__ = ["GatewayTransport"]
-
 # What httpx raises over a real socket for each way to drop the connection (measured; PROTOCOL 2.3 depends on it).
 _RAISED: dict[Drop, tuple[type[httpx.TransportError], str]] = {
     Drop.CLOSE: (httpx.RemoteProtocolError, "Server disconnected without sending a response."),

@@ -11,8 +11,6 @@ import httpx
 if TYPE_CHECKING:
     from qxt_async.simulator.exchange import ASGIApp
 
-__all__ = ["PushClient"]
-
 _ANSWER_LIMIT = 64
 
 

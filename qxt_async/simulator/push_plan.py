@@ -8,8 +8,6 @@ import attrs
 
 from qxt_async.simulator.faults import check_share
 
-__all__ = ["PushPlan"]
-
 
 @attrs.frozen(kw_only=True)
 class PushPlan:

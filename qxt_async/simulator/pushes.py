@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from qxt_async.simulator.push_plan import PushPlan
     from qxt_async.simulator.request_log import RequestLog, SimulatedSend
 
-__all__ = ["PushRun", "Pusher", "push_form"]
-
 # Seconds until an idle worker checks for additions from another thread and for failed pushes: short beside a test.
 _TICK = 0.02
 

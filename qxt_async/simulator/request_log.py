@@ -11,8 +11,6 @@ import attrs
 if TYPE_CHECKING:
     from qxt_async.models import Reply
 
-__all__ = ["RequestLog", "SimulatedRequest", "SimulatedSend", "Submission"]
-
 
 def _repr_length(text: str) -> str:
     return f"<{len(text)} characters>"

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from qxt_async.simulator.gateway import SimulatedGateway
     from qxt_async.simulator.uvicorn_server import GatewayServer
 
-__all__ = ["run_server", "serve"]
-
 
 def _open(gateway: SimulatedGateway, host: str, port: int) -> tuple[GatewayServer, socket.socket, str]:
     """Open the listening socket: returns the server, the socket and the base address."""

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from qxt_async.simulator.exchange import ASGIApp
 
-__all__ = ["GatewayServer"]
-
 # SO_LINGER of 0 seconds: closing sends RST instead of FIN.
 _NO_LINGER = struct.pack("ii", 1, 0)
 

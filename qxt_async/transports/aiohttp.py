@@ -28,8 +28,6 @@ from qxt_async.transports.base import (
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
-__all__ = ["AiohttpTransport"]
-
 _CLOSE_TIME = 5.0
 
 

@@ -15,22 +15,6 @@ if TYPE_CHECKING:
     from qxt_async.protocol.requests import Method
     from qxt_async.runtime.secret import Secret
 
-__all__ = [
-    "ANSWER_LIMIT",
-    "FORM_TYPE",
-    "HEADERS",
-    "KEEPALIVE",
-    "AnswerHead",
-    "AnswerTooLargeError",
-    "Exchange",
-    "NeverConnectedError",
-    "RepeatedError",
-    "TooLateError",
-    "Transport",
-    "UnaskedAnswerError",
-    "watch",
-]
-
 ANSWER_LIMIT = 256 * 1024
 """The largest answer in bytes. An answer for 1000 numbers has 12 KB; nothing larger comes from a gateway."""
 

@@ -36,8 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import ModuleType
 
-__all__ = ["HttpxTransport", "OneTimeBody"]
-
 _CLOSE_TIME = 5.0
 
 

@@ -11,8 +11,6 @@ from qxt_async.transports.httpx import HttpxTransport, OneTimeBody
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Httpx2Transport"]
-
 
 class _Body(OneTimeBody, httpx2.AsyncByteStream):
     pass

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
     from qxt_async.campaign import Campaigns
 
-__all__ = ["current_user", "id_argument", "use_campaigns"]
-
 T = TypeVar("T")
 
 id_argument = click.argument("campaign", metavar="ID", type=click.IntRange(min=1))

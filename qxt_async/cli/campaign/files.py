@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from qxt_async.campaign import Campaigns
     from qxt_async.campaign.report import Language
 
-__all__ = ["export", "report"]
-
 _STDOUT = "-"
 
 

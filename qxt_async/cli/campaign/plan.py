@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from qxt_async.campaign import CampaignPlan
 
-__all__ = ["command"]
-
 
 @click.command("plan")
 @click.argument("files", metavar="FILE…", nargs=-1, required=True, callback=use_stdin_once)

@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
     from qxt_async.campaign import BatchState, CampaignCounts, Campaigns, ResendQuote, RunProgress
 
-__all__ = ["resume", "run"]
-
 
 @attrs.frozen(kw_only=True, repr=False)
 class TestOptions:

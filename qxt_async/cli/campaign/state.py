@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from qxt_async.campaign import Batch, Campaign, CampaignCounts, Campaigns, DeliveryCounts
 
-__all__ = ["cancel", "list_command", "pause", "print_state", "status"]
-
 
 @click.command("pause")
 @id_argument
