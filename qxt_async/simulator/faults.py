@@ -55,11 +55,6 @@ def check_share(_: object, attribute: attrs.Attribute[float], value: float) -> N
         raise ValueError(f"{attribute.name} is a share between 0 and 1, not {value}")
 
 
-def _not_negative(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if value < 0:
-        raise ValueError(f"{attribute.name} cannot be negative: {value}")
-
-
 @attrs.frozen
 class Fault:
     """One fault. Fields combine; each default changes nothing.
@@ -93,11 +88,11 @@ class Fault:
     name: str
     takes: bool = attrs.field(default=True, kw_only=True)
     unread: bool = attrs.field(default=False, kw_only=True)
-    delay: float = attrs.field(default=0.0, kw_only=True, validator=_not_negative)
+    delay: float = attrs.field(default=0.0, kw_only=True, validator=attrs.validators.ge(0.0))
     drop: Drop | None = attrs.field(default=None, kw_only=True, converter=attrs.converters.optional(Drop))
     cut: bool = attrs.field(default=False, kw_only=True)
     hangs: bool = attrs.field(default=False, kw_only=True)
-    drip: float = attrs.field(default=0.0, kw_only=True, validator=_not_negative)
+    drip: float = attrs.field(default=0.0, kw_only=True, validator=attrs.validators.ge(0.0))
     status: int = attrs.field(default=200, kw_only=True)
     headers: tuple[tuple[str, str], ...] = attrs.field(default=(), kw_only=True)
     body: bytes | None = attrs.field(default=None, kw_only=True)
@@ -170,11 +165,7 @@ _HTML = b"<html><head><title>Welcome</title></head><body><h1>It works!</h1></bod
 _ERROR_PAGE = b"<html>\n<pre>\nerror: the upstream is away\n</pre>\n</html>\n"
 
 
-def _named(*faults: Fault) -> dict[str, Fault]:
-    return {fault.name: fault for fault in faults}
-
-
-FAULTS = _named(
+_NAMED = (
     Fault("take-then-close", drop=Drop.CLOSE),
     Fault("take-then-reset", drop=Drop.RESET),
     Fault("take-then-half-close", drop=Drop.HALF_CLOSE),
@@ -212,6 +203,7 @@ FAULTS = _named(
     Fault("failure-word", prefix="失败:"),
     Fault("empty-balance", delivers=False),
 )
+FAULTS = {fault.name: fault for fault in _NAMED}
 """Every fault with a name of its own; `Fault.named` also has numbered ones."""
 
 
@@ -233,8 +225,8 @@ def parse_share(text: str) -> tuple[Fault, float]:
     name, equals, value = text.partition("=")
     try:
         share = float(value) if equals else 1.0
+        if not 0.0 <= share <= 1.0:
+            raise ValueError
     except ValueError:
         raise ValueError(f"the share of {name!r} is a number between 0 and 1, not {value!r}") from None
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"the share of {name!r} is a number between 0 and 1, not {value!r}")
     return Fault.named(name), share

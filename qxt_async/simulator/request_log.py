@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING
 
 import attrs
 
+from qxt_async.models import repr_length
+
 if TYPE_CHECKING:
     from qxt_async.models import Reply
-
-
-def _repr_length(text: str) -> str:
-    return f"<{len(text)} characters>"
 
 
 def _repr_count(tele: str) -> str:
@@ -38,7 +36,7 @@ class Submission:
 
     user: str
     tele: str = attrs.field(repr=_repr_count)
-    text: str = attrs.field(repr=_repr_length)
+    text: str = attrs.field(repr=repr_length)
     extno: str = ""
     addseqno: bool = False
 
