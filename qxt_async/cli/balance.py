@@ -6,7 +6,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qxt_async.cli.exit_codes import code_of_signal
 from qxt_async.cli.options import AccountOptions, account_options, as_json, verbose
+from qxt_async.cli.printing import print_json
+from qxt_async.cli.stopping import run_until_stopped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,8 +29,6 @@ def command(account: AccountOptions, as_json: bool) -> None:
 
     With --json: {"sms": …, "mms": …}.
     """
-    from qxt_async.cli.stopping import run_until_stopped
-
     make_client = account.sign_in()
     found: list[Balance] = []
 
@@ -40,9 +41,6 @@ def command(account: AccountOptions, as_json: bool) -> None:
 
 
 def _finish(ended: Ended, found: Sequence[Balance], *, as_json: bool) -> None:
-    from qxt_async.cli.exit_codes import code_of_signal
-    from qxt_async.cli.printing import print_json
-
     if ended.interrupted is not None:
         raise click.exceptions.Exit(code_of_signal(ended.interrupted))
     ended.raise_error()

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import attrs
 import click
 
+from qxt_async import BulkStoppedError, InsufficientBalanceError, QxtError
 from qxt_async.cli.journals import Exclusions, number_exclusions
 from qxt_async.cli.message_options import MessageOptions, message_options
+from qxt_async.cli.number_files import NumberReader, NumberWriter, read_all, refuse_same_file
 from qxt_async.cli.options import (
     AccountOptions,
     FileOptions,
@@ -22,6 +24,11 @@ from qxt_async.cli.options import (
     throughput_options,
     verbose,
 )
+from qxt_async.cli.progress import Snapshot, show_progress
+from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
+from qxt_async.cli.summary import SendSummary, finish
+from qxt_async.files.readers import is_regular
+from qxt_async.protocol import texts
 
 if TYPE_CHECKING:
     from collections.abc import Container
@@ -29,9 +36,6 @@ if TYPE_CHECKING:
     import anyio
 
     from qxt_async import BulkStream, Progress, QxtClient
-    from qxt_async.cli.number_files import NumberReader
-    from qxt_async.cli.progress import Snapshot
-    from qxt_async.cli.summary import SendSummary
     from qxt_async.files import TableFile
 
 
@@ -45,9 +49,6 @@ class OutputOptions:
 
     def open(self) -> SendSummary:
         """Open the files, in a summary that is empty."""
-        from qxt_async.cli.number_files import NumberWriter, refuse_same_file
-        from qxt_async.cli.summary import SendSummary
-
         summary = SendSummary(
             failed_to=NumberWriter(self.failed_to, "--failed-to"),
             unknown_to=NumberWriter(self.unknown_to, "--unknown-to"),
@@ -107,10 +108,6 @@ def command(
     With --json: {"accepted", "failed", "unknown", "invalid", "duplicates", "suppressed", "unsent", "batches", "mids":
     […], "errors": [{"error", "message", "numbers", "batches"}], "elapsed", "interrupted"}.
     """
-    from qxt_async.cli.number_files import NumberReader
-    from qxt_async.cli.stopping import run_until_stopped
-    from qxt_async.cli.summary import finish
-
     message.check_columns()
     make_client = account.sign_in()
     excluded = exclusions.read()
@@ -134,10 +131,6 @@ def _first_reading(
     table: TableFile, message: MessageOptions, excluded: Container[str], *, check_balance: bool
 ) -> tuple[int | None, int]:
     """Read a file that can be read again: how many entries it has, and the credits that have to be there."""
-    from qxt_async.cli.number_files import NumberReader, read_all
-    from qxt_async.files.readers import is_regular
-    from qxt_async.protocol import texts
-
     if not is_regular(table.path):
         if check_balance:
             raise click.UsageError("--check-balance reads FILE twice, and this one can be read once only.")
@@ -173,9 +166,6 @@ class _BulkSend:
 
     async def run(self, beginning: anyio.CancelScope, client: QxtClient) -> None:
         """Send until the file ends; when `beginning` is cancelled, wait for the requests under way."""
-        from qxt_async.cli.progress import show_progress
-        from qxt_async.cli.stopping import RetryingWithin
-
         with show_progress(self._snapshot, tenths=True) as show:
             async with client:
                 stream = client.stream_bulk(
@@ -196,8 +186,6 @@ class _BulkSend:
                     await self._drain(stream, beginning)
 
     async def _drain(self, stream: BulkStream, beginning: anyio.CancelScope) -> None:
-        from qxt_async import BulkStoppedError, QxtError
-
         began = time.monotonic()
         try:
             async with stream:
@@ -212,8 +200,6 @@ class _BulkSend:
             self.summary.elapsed = time.monotonic() - began
 
     def _snapshot(self, now: Progress) -> Snapshot:
-        from qxt_async.cli.progress import Snapshot
-
         settled = now.accepted + now.failed + now.unknown
         done = settled + now.duplicates + now.suppressed
         elapsed = max(now.elapsed, 1e-9)
@@ -245,8 +231,6 @@ class _BulkSend:
 
     def _write_unsent(self, stream: BulkStream) -> None:
         """Write the numbers that were not begun. A pipe is not read on: it may give no more for hours."""
-        from qxt_async import QxtError
-
         file = self.summary.unsent_to
         try:
             file.write(stream.unsent)
@@ -258,8 +242,6 @@ class _BulkSend:
 
 
 async def _require_balance(client: QxtClient, needed: int) -> None:
-    from qxt_async import InsufficientBalanceError
-
     available = (await client.balance()).sms
     if available < needed:
         raise InsufficientBalanceError(needed, available)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import attrs
 import click
 
+from qxt_async.cli.exit_codes import ExitCode
 from qxt_async.cli.journals import Exclusions, number_exclusions
 from qxt_async.cli.message_options import MessageOptions, message_options
+from qxt_async.cli.number_files import read_all
 from qxt_async.cli.options import (
     FileOptions,
     as_json,
@@ -14,6 +16,10 @@ from qxt_async.cli.options import (
     file_options,
     verbose,
 )
+from qxt_async.cli.printing import print_json, print_table
+from qxt_async.errors import InvalidTextError
+from qxt_async.protocol import texts
+from qxt_async.protocol.requests import MAX_NUMBERS
 
 
 @click.command("check")
@@ -32,13 +38,6 @@ def command(file: str, message: MessageOptions, reading: FileOptions, exclusions
     "credits", "unencodable": [{"character", "name", "line", "column", "substitute"}], "invalid_lines": [{"line",
     "number", "reason"}]}, the numbers masked, the first thousand lines.
     """
-    from qxt_async.cli.exit_codes import ExitCode
-    from qxt_async.cli.number_files import read_all
-    from qxt_async.cli.printing import print_json, print_table
-    from qxt_async.errors import InvalidTextError
-    from qxt_async.protocol import texts
-    from qxt_async.protocol.requests import MAX_NUMBERS
-
     if message.extno is not None:
         texts.check_extno(message.extno)
     numbers, valid = read_all(reading.table(file), exclusions.read())

@@ -12,8 +12,11 @@ import click
 from click.core import ParameterSource
 
 from qxt_async.cli.exit_codes import FailedError
+from qxt_async.cli.number_files import NumberReader
 from qxt_async.cli.options import Command, option_group, suppressed_option
 from qxt_async.errors import JournalError
+from qxt_async.files import TableFile
+from qxt_async.journal import open_journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -51,8 +54,6 @@ async def open_existing(journal: str) -> AsyncGenerator[Journal]:
     Raises:
         click.UsageError: there is none.
     """
-    from qxt_async.journal import open_journal
-
     if not await anyio.to_thread.run_sync(_exists, journal):
         raise click.UsageError(f"there is no journal {_name(journal)}: give --journal, or set QXT_JOURNAL.")
     async with open_journal(journal) as opened:
@@ -84,9 +85,6 @@ class Exclusions:
         numbers = frozenset[str]() if self.journal is None else anyio.run(_suppression_list, self.journal)
         if self.suppressed is None:
             return numbers
-        from qxt_async.cli.number_files import NumberReader
-        from qxt_async.files import TableFile
-
         with NumberReader(TableFile(self.suppressed)) as file:
             numbers |= {number for block in file.blocks() for number in block}
         file.print_invalid_lines("suppressed: ")

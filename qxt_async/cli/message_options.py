@@ -11,6 +11,7 @@ import attrs
 import click
 
 from qxt_async.cli.options import claim_stdin, option_group
+from qxt_async.files.templates import check_no_placeholders
 from qxt_async.files.text_files import STDIN
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ class MessageOptions:
         Raises:
             InvalidTextError: says what it is.
         """
-        from qxt_async.files.templates import check_no_placeholders
-
         if not self.literal:
             check_no_placeholders(self.text, header)
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import ipaddress
 from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+import anyio
 import click
 
+from qxt_async.cli.exit_codes import FailedError
 from qxt_async.cli.journals import journal_option
 from qxt_async.cli.options import at_least_one, port_option, verbose
+from qxt_async.cli.stopping import GRACE, run_until_stopped
+from qxt_async.protocol.pushes import OptOut
+from qxt_async.receiving import PushReceiver
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-    from qxt_async.receiving import PushReceiver
 
 
 def _print_secret(ctx: click.Context, _: click.Parameter, value: bool) -> None:
@@ -94,9 +98,6 @@ def command(
     On the loopback and without --trusted-proxy, any path is allowed, to try it out. Otherwise it has to be one that
     --new-secret prints, or one like that: 20 or more of A-Z a-z 0-9 - _.
     """
-    from qxt_async.protocol.pushes import OptOut
-    from qxt_async.receiving import PushReceiver
-
     path = (path or "").strip("/")
     if not path:
         raise click.UsageError("no path: set QXT_PUSH_PATH, or give --path; qxt receive --new-secret prints one.")
@@ -117,12 +118,8 @@ def command(
 
 def _serve(receiver: PushReceiver, host: str, port: int, path: str, processes: int) -> None:
     """Serve a receiver until a signal comes."""
-    import anyio
-
-    from qxt_async.cli.exit_codes import FailedError
     from qxt_async.cli.processes import run_in_processes
     from qxt_async.cli.push_server import PushServer
-    from qxt_async.cli.stopping import GRACE, run_until_stopped
     from qxt_async.runtime.server import listen
 
     try:
@@ -165,8 +162,6 @@ def _serve(receiver: PushReceiver, host: str, port: int, path: str, processes: i
 
 def _is_loopback(host: str) -> bool:
     """Whether only this machine can connect to the address."""
-    import ipaddress
-
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -19,12 +19,14 @@ from qxt_async.cli.journals import journal_option, open_existing
 from qxt_async.cli.options import at_least_one, bom_option, option_group
 from qxt_async.cli.printing import json_line, local_time, single_line, utc_time
 from qxt_async.files.spreadsheets import escape_formula
+from qxt_async.journal import Journal
 from qxt_async.models import DeliveryState
+from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-    from qxt_async.journal import FeedEntry, Journal
+    from qxt_async.journal import FeedEntry
 
 Row = dict[str, Any]
 
@@ -57,8 +59,6 @@ def _time(_: click.Context, __: click.Parameter, value: str | None) -> datetime 
 
 def _number(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
     """A number in the form of the journal."""
-    from qxt_async.protocol.numbers import canonical
-
     return None if value is None else canonical(value)
 
 
@@ -149,8 +149,6 @@ def reports(state: str | None, options: FeedOptions) -> None:
     did not say is null. --csv has the same columns; a value that a spreadsheet would take for a formula gets an
     apostrophe in front.
     """
-    from qxt_async.journal import Journal
-
     wanted = None if state is None else DeliveryState(state)
     feed = Feed(
         read=functools.partial(Journal.reports, state=wanted, **options.filters()),
@@ -173,8 +171,6 @@ def replies(options: FeedOptions) -> None:
     channel's number; received_at is UTC; what the gateway did not say is null. --csv has the same columns; a value that
     a spreadsheet would take for a formula gets an apostrophe in front.
     """
-    from qxt_async.journal import Journal
-
     feed = Feed(
         read=functools.partial(Journal.replies, **options.filters()),
         newest=Journal.reply_cursor,

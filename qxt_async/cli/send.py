@@ -9,6 +9,10 @@ import click
 from qxt_async.cli.journals import Exclusions, journal_exclusions
 from qxt_async.cli.message_options import MessageOptions, message_options
 from qxt_async.cli.options import AccountOptions, account_options, as_json, verbose
+from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
+from qxt_async.cli.summary import SendSummary, finish
+from qxt_async.models import mask
+from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 
 if TYPE_CHECKING:
     import anyio
@@ -32,11 +36,6 @@ def command(
     invalid, the exit code is 1. A text with what looks like a column, such as {name}, is refused without --literal.
     Prints the mid.
     """
-    from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
-    from qxt_async.cli.summary import SendSummary, finish
-    from qxt_async.models import mask
-    from qxt_async.protocol.numbers import Deduplicator, NumberFilter
-
     message.check_columns()
     make_client = account.sign_in()
     excluded = exclusions.read()

@@ -7,14 +7,19 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from qxt_async.cli.exit_codes import ExitCode, FailedError
 from qxt_async.cli.journals import journal_option, open_existing
+from qxt_async.cli.number_files import NumberReader
 from qxt_async.cli.options import FileOptions, as_json, file_argument, file_options
 from qxt_async.cli.printing import local_time, print_json, single_line, utc_time
+from qxt_async.errors import InvalidNumberError
+from qxt_async.journal import SuppressionReason, open_journal
+from qxt_async.protocol.numbers import normalize
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
 
-    from qxt_async.journal import Journal, Suppression, SuppressionReason
+    from qxt_async.journal import Journal, Suppression
 
 _PAGE = 1000
 # Numbers of one transaction: it takes some milliseconds, so that a receiver with the same journal need not wait long.
@@ -85,8 +90,6 @@ def export_command(journal: str) -> None:
 
 
 async def _add(journal: str, numbers: Iterable[str], reason: SuppressionReason, note: str) -> int:
-    from qxt_async.journal import open_journal
-
     remaining, added = list(numbers), 0
     async with open_journal(journal) as opened:
         while remaining:
@@ -114,10 +117,6 @@ def add_command(numbers: tuple[str, ...], note: str, journal: str, as_json: bool
 
     With --json: {"added", "known"}.
     """
-    from qxt_async.errors import InvalidNumberError
-    from qxt_async.journal import SuppressionReason
-    from qxt_async.protocol.numbers import normalize
-
     try:
         wanted = {normalize(number): None for number in numbers}
     except InvalidNumberError as error:
@@ -140,10 +139,6 @@ def import_command(file: str, reading: FileOptions, note: str, journal: str, as_
 
     With --json: {"added", "known", "invalid"}.
     """
-    from qxt_async.cli.exit_codes import ExitCode, FailedError
-    from qxt_async.cli.number_files import NumberReader
-    from qxt_async.journal import SuppressionReason
-
     with NumberReader(reading.table(file)) as source:
         wanted = {number: None for block in source.blocks() for number in block}
     source.print_invalid_lines()

@@ -8,6 +8,7 @@ import anyio
 import attrs
 import click
 
+from qxt_async import AccountRefusedError, QxtError
 from qxt_async.cli.exit_codes import FailedError, code_of_signal
 from qxt_async.cli.journals import journal_option, open_existing
 from qxt_async.cli.options import (
@@ -23,14 +24,14 @@ from qxt_async.cli.options import (
     verbose,
 )
 from qxt_async.cli.stopping import run_stoppable
+from qxt_async.journal import AccountLimits
+from qxt_async.workers import CampaignWorker, WorkerOptions
 
 if TYPE_CHECKING:
     import signal
     from collections.abc import Sequence
 
     from qxt_async import QxtClient
-    from qxt_async.journal import AccountLimits
-    from qxt_async.workers import WorkerOptions
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -44,8 +45,6 @@ class LimitOptions:
 
     def limits(self) -> AccountLimits | None:
         """The limits to set, ``None`` to leave them as they are."""
-        from qxt_async.journal import AccountLimits
-
         limits = AccountLimits(
             max_rate=self.account_rate,
             max_request_rate=self.account_request_rate,
@@ -96,8 +95,6 @@ def command(
     (not with --no-check-balance). Ctrl-C or SIGTERM lets the batches under way finish, then it ends with exit code 0; a
     second signal does not wait, and ends it with 130 or 143.
     """
-    from qxt_async.workers import WorkerOptions
-
     options = WorkerOptions(**guard.options())
     make_client = account.sign_in()
 
@@ -118,8 +115,6 @@ async def _work(
     journal: str, client: QxtClient, options: WorkerOptions, limits: AccountLimits | None
 ) -> list[signal.Signals]:
     """Run a worker until signals stop it; returns them."""
-    from qxt_async.workers import CampaignWorker
-
     async with open_existing(journal) as opened, client:
         if limits is not None:
             await opened.limits.set(client.user, limits)
@@ -147,8 +142,6 @@ async def _check_account(client: QxtClient) -> None:
     Raises:
         AccountRefusedError: the gateway refuses the account.
     """
-    from qxt_async import AccountRefusedError, QxtError
-
     try:
         await client.balance()
     except AccountRefusedError:

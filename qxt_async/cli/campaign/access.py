@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, TypeVar
 import anyio
 import click
 
+from qxt_async.campaign import Campaigns
 from qxt_async.cli.journals import open_existing
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from qxt_async.campaign import Campaigns
 
 T = TypeVar("T")
 
@@ -27,7 +27,6 @@ def current_user() -> str:
 
 def use_campaigns(journal: str, operation: Callable[[Campaigns], Awaitable[T]]) -> T:
     """Run an operation on the campaigns of a journal that exists; returns what it returns."""
-    from qxt_async.campaign import Campaigns
 
     async def run() -> T:
         async with open_existing(journal) as opened:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import anyio
 import click
 
+from qxt_async import QxtClient
+from qxt_async.campaign import Campaigns
 from qxt_async.cli.journals import Exclusions, journal_option
 from qxt_async.cli.message_options import MessageOptions, message_options
 from qxt_async.cli.options import (
@@ -21,6 +23,7 @@ from qxt_async.cli.options import (
 )
 from qxt_async.cli.printing import print_json, print_table
 from qxt_async.cli.progress import rows_read
+from qxt_async.journal import open_journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,10 +72,6 @@ def command(
     With --json: {"id", "name", "state", "numbers", "batches", "messages", "credits", "segments": {"1": …}, "invalid",
     "duplicates", "suppressed", "faulty", "balance", "enough", "warnings": […]}.
     """
-    from qxt_async import QxtClient
-    from qxt_async.campaign import Campaigns
-    from qxt_async.journal import open_journal
-
     excluded = Exclusions(suppressed=suppressed).read()
     ask = check_balance and _has_account()
 

@@ -9,6 +9,7 @@ import attrs
 import click
 from click.core import ParameterSource
 
+from qxt_async.campaign import BatchState, Campaigns, CampaignState, RunOptions
 from qxt_async.cli.campaign.access import current_user, id_argument, use_campaigns
 from qxt_async.cli.campaign.state import print_state
 from qxt_async.cli.exit_codes import FailedError, code_of_outcome, code_of_signal
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import signal
     from collections.abc import Sequence
 
-    from qxt_async.campaign import BatchState, CampaignCounts, Campaigns, ResendQuote, RunProgress
+    from qxt_async.campaign import CampaignCounts, ResendQuote, RunProgress
 
 
 @attrs.frozen(kw_only=True, repr=False)
@@ -54,8 +55,6 @@ class SendingOptions:
 
     async def send(self, campaign: int, journal: str, *, as_json: bool) -> None:
         """Run a campaign, show its progress, and end the command with its exit code."""
-        from qxt_async.campaign import Campaigns, RunOptions
-
         guard = self.guard.options()
         client = self.account.sign_in()(max_concurrency=self.throughput.concurrency, max_rate=self.throughput.rate)
         async with open_existing(journal) as opened, client:
@@ -167,8 +166,6 @@ def resume(
 
     A campaign whose last run was left to workers (qxt campaign run --on-workers) is left to them again.
     """
-    from qxt_async.campaign import BatchState
-
     on_workers = use_campaigns(journal, lambda campaigns: campaigns.get(campaign)).on_workers
     if on_workers:
         _refuse_sending_options(ctx)
@@ -185,7 +182,6 @@ def resume(
 
 def _order_resend(campaign: int, journal: str, states: Sequence[BatchState], *, yes: bool) -> None:
     """Show what would be sent again, have it confirmed, and order it."""
-    from qxt_async.campaign import BatchState
 
     async def preview(campaigns: Campaigns) -> dict[BatchState, ResendQuote]:
         quotes = {state: await campaigns.preview_resend(campaign, state) for state in states}
@@ -208,8 +204,6 @@ def _order_resend(campaign: int, journal: str, states: Sequence[BatchState], *, 
 
 
 async def _resume(campaigns: Campaigns, campaign: int) -> None:
-    from qxt_async.campaign import CampaignState
-
     found = await campaigns.get(campaign)
     if found.state in {CampaignState.PAUSED, CampaignState.CANCELLED}:
         await campaigns.resume(campaign, actor=current_user())
@@ -217,7 +211,6 @@ async def _resume(campaigns: Campaigns, campaign: int) -> None:
 
 async def _watch_workers(campaign: int, journal: str, priority: int | None, as_json: bool) -> None:
     """Let workers send a campaign, show its progress, and end the command with its exit code."""
-    from qxt_async.campaign import Campaigns, RunOptions
     from qxt_async.workers import run_on_workers
 
     async with open_existing(journal) as opened:

@@ -9,6 +9,8 @@ import anyio
 import attrs
 import click
 
+from qxt_async.campaign import BatchState, CampaignState
+from qxt_async.campaign.state import current_reason, current_state
 from qxt_async.cli.campaign.access import current_user, id_argument, use_campaigns
 from qxt_async.cli.journals import journal_option
 from qxt_async.cli.options import above_zero, as_json
@@ -59,8 +61,6 @@ def status(campaign: int, watch: bool, every: float, journal: str, as_json: bool
     With --json one line for each look: {"id", "state", "reason", "numbers", "planned", "sending", "accepted", "failed",
     "unknown", "suppressed", "credits", "batches": {…}, "delivered", "rejected", "undelivered"}.
     """
-    from qxt_async.campaign import CampaignState
-    from qxt_async.campaign.state import current_state
 
     async def look(campaigns: Campaigns) -> None:
         while True:
@@ -76,8 +76,6 @@ def status(campaign: int, watch: bool, every: float, journal: str, as_json: bool
 
 async def print_state(campaigns: Campaigns, campaign: int, *, as_json: bool) -> CampaignCounts:
     """Print the progress of a campaign on stdout."""
-    from qxt_async.campaign import BatchState
-
     counts = await campaigns.counts(campaign)
     deliveries = await campaigns.deliveries(campaign)
     if as_json:
@@ -98,8 +96,6 @@ async def print_state(campaigns: Campaigns, campaign: int, *, as_json: bool) -> 
 
 
 def _as_json(campaign: int, counts: CampaignCounts, deliveries: DeliveryCounts) -> dict[str, Any]:
-    from qxt_async.campaign.state import current_reason, current_state
-
     names = ("numbers", "planned", "sending", "accepted", "failed", "unknown", "suppressed", "credits")
     return {
         "id": campaign,
@@ -115,9 +111,6 @@ def _as_json(campaign: int, counts: CampaignCounts, deliveries: DeliveryCounts) 
 
 def _headline(campaign: Campaign, counts: CampaignCounts, under_way: Sequence[Batch]) -> str:
     """A campaign's state in words. Of a campaign that is *running* it says what the journal knows about batches."""
-    from qxt_async.campaign import CampaignState
-    from qxt_async.campaign.state import current_reason, current_state
-
     state, reason = current_state(counts), current_reason(counts)
     if state is not CampaignState.RUNNING:
         return f"campaign {campaign.id} is {state.value}{f' ({reason})' if reason else ''}"
@@ -179,9 +172,6 @@ def list_command(journal: str, as_json: bool) -> None:
 
 async def _with_state(campaigns: Campaigns, campaign: Campaign) -> tuple[Campaign, str]:
     """A campaign with its current state, and that state in a word for people."""
-    from qxt_async.campaign import CampaignState
-    from qxt_async.campaign.state import current_state
-
     if campaign.state not in {CampaignState.RUNNING, CampaignState.PAUSED}:
         return campaign, campaign.state.value
     now = await campaigns.pending_work(campaign.id)
