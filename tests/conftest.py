@@ -14,9 +14,6 @@ from support.canaries import Canaries
 from support.offline import refuse_sockets
 from support.postgresql_server import Server, programs, server
 
-from qxt_async.journal.postgres import connecting as postgres_connecting
-from qxt_async.journal.postgres import database as postgres_database
-
 # A busy machine is no failure; what an example may cost is the test's timeout.
 settings.register_profile("qxt", deadline=None)
 settings.register_profile("quick", deadline=None, max_examples=25)
@@ -79,12 +76,10 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[Server]:
-    """A PostgreSQL server of this process's own, on a machine that may be too busy for it."""
+    """A PostgreSQL server of this process's own."""
     binaries = programs()
     if binaries is None:
         pytest.skip("no PostgreSQL server is installed (Debian: apt-get install postgresql)")
-    postgres_connecting._CONNECTION["connect_timeout"] = "60"
-    postgres_database._CONNECT_TIMEOUT = 15.0
     with server(binaries) as running:
         yield running
 

@@ -47,6 +47,8 @@ def open_journal(target: str | os.PathLike[str]) -> Journal:
     Args:
         target: path of an SQLite database, created, readable by its owner alone, if it does not exist; or
             ``postgresql://USER:PASSWORD@HOST:PORT/DATABASE`` (extra ``postgres``), whose schema ``qxt`` is created.
+            It takes libpq's parameters, and two time limits in seconds: ``?connect_timeout=5`` for a connection,
+            ``&answer_timeout=8`` for brief work on a server that answers nothing.
 
     Raises:
         InvalidConfigurationError: `target` is an address of a database that is not supported or cannot be read, or in

@@ -31,6 +31,7 @@ from qxt_async.journal.timestamps import CLOCK_LEEWAY
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from procrastinate.connector import BaseConnector
     from procrastinate.jobs import Job
     from psycopg import AsyncConnection
 
@@ -58,7 +59,7 @@ _LIVELY: Final = "15 seconds"
 _TO_TELL: Final = 3600
 # Hours for which jobs that ended in an error are kept.
 _KEPT: Final = 24
-_PATIENCE: Final = 5.0
+# Seconds between attempts to end a job.
 _AGAIN: Final = 0.3
 # One process at a time announces the batches of a campaign, and one makes the schema. The first key spells QXT.
 _LOCK_SCHEMA: Final = b"SELECT pg_advisory_xact_lock(5331028, 3)"
@@ -121,10 +122,19 @@ SELECT count(*) / 2 FROM procrastinate_workers WHERE last_heartbeat > now() - ma
 
 
 class _PersistentManager(JobManager):
-    """Tries for some seconds to end a job. procrastinate's own tries once, and loses the error."""
+    """Tries for some seconds to end a job. procrastinate's own tries once, and loses the error.
+
+    Args:
+        connector: the app's.
+        patience: for so many seconds.
+    """
+
+    def __init__(self, connector: BaseConnector, patience: float) -> None:
+        super().__init__(connector)
+        self._patience = patience
 
     async def finish_job(self, job: Job, status: Status, delete_job: bool) -> None:  # noqa: FBT001  (the engine's)
-        until = anyio.current_time() + _PATIENCE
+        until = anyio.current_time() + self._patience
         while True:
             try:
                 return await super().finish_job(job, status, delete_job)
@@ -146,16 +156,17 @@ class Engine:
     """
 
     def __init__(self, database: PostgresDatabase, *, connections: int = 4) -> None:
+        self._patience = database.connect_timeout
         self._pool: AsyncConnectionPool[AsyncConnection[Any]] = AsyncConnectionPool(
             kwargs=database.parameters,
             min_size=1,
             max_size=connections,
             open=False,
             configure=_configure,
-            timeout=_PATIENCE,
+            timeout=self._patience,
             name="qxt-engine",
             # After that, the next operation connects again, and not a timer minutes later.
-            reconnect_timeout=_PATIENCE / 2,
+            reconnect_timeout=self._patience / 2,
         )
         self._app = App(connector=PsycopgConnector())
 
@@ -163,7 +174,7 @@ class Engine:
         """A new `App`, which works when the engine is open and `attach` was called. Apps must not share tasks."""
         # `configure` is for the connection that listens, which is not one of the pool.
         app = App(connector=PsycopgConnector(configure=_configure))
-        app.job_manager = _PersistentManager(app.connector)
+        app.job_manager = _PersistentManager(app.connector, self._patience)
         return app
 
     async def open(self) -> None:
@@ -175,7 +186,7 @@ class Engine:
         """
         with anyio.CancelScope(shield=True):
             try:
-                await self._pool.open(wait=True, timeout=2 * _PATIENCE)
+                await self._pool.open(wait=True, timeout=2 * self._patience)
                 async with self._pool.connection() as connection, connection.transaction():
                     await _install(connection)
                 await self.attach(self._app)

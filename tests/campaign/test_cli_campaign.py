@@ -308,17 +308,17 @@ def test_a_signal_lets_what_is_under_way_finish(planned: int, gateway: Simulated
 
     def arrive(_: Submission) -> bool:
         arrived.set()
-        return release.wait(60)
+        return release.wait(120)
 
     gateway.fail_when(arrive, Fault("late"))
     arguments = ["campaign", "run", str(planned), "--concurrency", "1", "--rate", "600", "--verbose"]
     process = subprocess.Popen(
         [sys.executable, "-m", "qxt_async", *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert arrived.wait(60)
+    assert arrived.wait(120)
     process.send_signal(signal.SIGTERM)
     release.set()
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=120)
     assert process.returncode == 143, errors
     assert "Error: stopped by SIGTERM" in errors
     told = json.loads(run("status", planned, "--json").stdout)
@@ -341,11 +341,11 @@ def test_a_second_signal_does_not_wait(planned: int, gateway: SimulatedGateway, 
     command = [sys.executable, "-m", "qxt_async", "campaign", "run", str(planned), "--concurrency", "1"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr is not None
-    assert arrived.wait(60)
+    assert arrived.wait(120)
     process.send_signal(signal.SIGINT)
     assert process.stderr.readline() == "stopping: waiting for what is under way; once more to cut it off\n"
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 130
     told = json.loads(run("status", planned, "--json").stdout)
     assert (told["planned"], told["unknown"], told["sending"]) == (600, 600, 0)

@@ -37,7 +37,7 @@ def is_held(news: RunProgress) -> bool:
 async def run(journal: Any, gateway: SimulatedGateway, campaign: int, **changes: object) -> CampaignCounts:
     """Run a campaign with one connection: two workers, of which one waits for its turn."""
     runner = Campaigns(journal, client_of(gateway, max_concurrency=1))
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         return await runner.run(campaign, quick(**changes))
 
 
@@ -134,7 +134,7 @@ async def test_window_that_is_closed_for_hours_is_looked_at_again(store: str, mo
         campaign = await planned(campaigns, *[1] * 5)
         options = quick(window=SendWindow.parse("09:00-20:00", "UTC"))
         runner = Campaigns(journal, client_of(gateway, max_concurrency=1))
-        with anyio.fail_after(20):
+        with anyio.fail_after(120):
             counts = await runner.run(campaign, options)
         assert (counts.state, counts.planned, gateway.sends) == (CampaignState.RUNNING, 5, ())
 
@@ -500,7 +500,7 @@ async def test_balance_is_used_to_the_last_credit(store: str) -> None:
         campaign = await planned(campaigns, *[1] * 8)
         options = quick(check_balance=True, balance_every=2)
         client = client_of(gateway, max_concurrency=3)
-        with anyio.fail_after(20):
+        with anyio.fail_after(120):
             counts = await Campaigns(Calculated(campaigns, gateway), client).run(campaign, options)  # type: ignore[arg-type]
         assert (counts.state, counts.accepted, counts.planned) == (CampaignState.PAUSED, 6, 2)
         assert counts.reason == "the balance is 0, at least 2 are wanted"

@@ -36,7 +36,6 @@ from support.campaign_model import (
     number_run,
 )
 
-from qxt_async.journal.postgres import database as postgres_database
 from qxt_async.journal.records import BatchState
 from qxt_async.simulator import FAULTS, SimulatedGateway, serve
 
@@ -318,14 +317,8 @@ class Life(RuleBasedStateMachine):
 @pytest.mark.slow
 @pytest.mark.timeout(0 if EXAMPLES else 300)
 @pytest.mark.parametrize(("backend", "form"), [("asyncio", "sqlite"), ("trio", "sqlite"), ("asyncio", "postgresql")])
-def test_any_order_of_events(
-    backend: str, form: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_any_order_of_events(backend: str, form: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """Whatever happens in whatever order: nothing twice without an order, nothing lost, and the books agree."""
-    # A push of 70 reports takes 200 round trips: on a busy machine, more than the 8 seconds after which the server is
-    # held for dead. Other tests show what happens then.
-    monkeypatch.setattr(postgres_database, "_BRIEF_TIMEOUT", 120.0)
-    monkeypatch.setattr(postgres_database, "_LONG_TIMEOUT", 600.0)
 
     @contextmanager
     def file() -> Iterator[str]:

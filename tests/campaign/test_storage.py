@@ -50,7 +50,7 @@ async def test_refusals_that_pass(tmp_path: Path, operation: str, done: bool) ->
     async with opened(tmp_path) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 10)
         troubled = Troubled(campaigns)
-        options = RunOptions(balance_every=3, poll_interval=0.01, journal_timeout=30, reconcile_every=0.01)
+        options = RunOptions(balance_every=3, poll_interval=0.01, journal_timeout=120, reconcile_every=0.01)
         troubled.trouble[operation] = times(2, done=done)
         if operation == "pause":
             gateway.fail_next("error-7")
@@ -72,7 +72,7 @@ async def test_unclear_commit(tmp_path: Path) -> None:
         troubled = Troubled(campaigns)
         troubled.trouble["claim"] = times(1, done=True)
         sender = BatchSender(
-            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=1)
+            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)
         )  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
             await sender.send(campaign)
@@ -221,7 +221,7 @@ async def test_claim_that_took_too_long(tmp_path: Path) -> None:
         campaign = await planned(campaigns, 2)
         await campaigns.start(campaign)
         sender = BatchSender(
-            campaigns, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=0.0, journal_timeout=1)
+            campaigns, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=0.0, journal_timeout=60)
         )
         attempt = await sender.send(campaign)
         assert attempt is not None
@@ -239,7 +239,7 @@ async def test_cancelled_before_it_began(tmp_path: Path) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         sender = BatchSender(
-            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=5, journal_timeout=1)
+            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=5, journal_timeout=60)
         )  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
             troubled.trouble["claim"] = lambda done: group.cancel_scope.cancel() if done else None
@@ -283,7 +283,7 @@ def test_disk_full(tmp_path: Path) -> None:
         # No file of this process may grow any more.
         full = max(file.stat().st_size for file in tmp_path.iterdir())
         resource.prlimit(runner.process.pid, resource.RLIMIT_FSIZE, (full, full))
-        _, err = runner.process.communicate(timeout=60)
+        _, err = runner.process.communicate(timeout=120)
         assert "JournalUnavailableError" in err
         found = anyio.run(fates, path, campaign)
         taken = books.taken()

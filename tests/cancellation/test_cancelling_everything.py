@@ -30,6 +30,7 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 from cancellation import test_cancellation, test_cancelling_with_a_journal
 from support.cancelling import SECRET, WAYS, Moments, moments_for, number_run, tasks_alive
+from support.postgresql_server import plain
 
 from qxt_async import Acceptance, BatchResult, QxtClient, Reply, StatusReport, errors
 from qxt_async.campaign import Campaigns, RunOptions
@@ -68,7 +69,7 @@ async def opened(backend: str, store: str, way: str) -> AsyncIterator[Journal]:
 
 async def nobody_has_open(store: str, way: str) -> None:
     """Wait until no connection to a journal is left; who was cut off may be about to close its own."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         while await connections_to(store):
             if way != "scope":
                 gc.collect()  # psycopg leaves a connection half made when `Task.cancel` breaks in
@@ -83,7 +84,7 @@ async def connections_to(store: str) -> int:
             with contextlib.suppress(OSError):  # the one that reads the directory
                 files.append(str(entry.readlink()))
         return sum(file.startswith(store) for file in files)
-    async with await psycopg.AsyncConnection.connect(store) as connection:
+    async with await psycopg.AsyncConnection.connect(plain(store)) as connection:
         asked = await connection.execute(b"SELECT count(*) FROM pg_stat_activity WHERE application_name = 'qxt_async'")
         ((count,),) = await asked.fetchall()
         return int(count)

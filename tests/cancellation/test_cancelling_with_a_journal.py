@@ -197,7 +197,7 @@ async def test_waiting_for_a_report(way: str, anyio_backend: str, store: str) ->
                 told: list[StatusReport] = []
 
                 async def wait(mid: str = str(index), told: list[StatusReport] = told) -> None:
-                    told.append(await tracker.wait(mid, "13800138000", timeout=30))
+                    told.append(await tracker.wait(mid, "13800138000", timeout=120))
 
                 async with anyio.create_task_group() as others:
                     others.start_soon(wait)

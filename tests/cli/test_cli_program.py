@@ -182,7 +182,7 @@ class TestAccount:
             assert process.stdout is not None
             prompt = process.stderr.read(len("Password of user: "))
             os.write(controller, f"{PASSWORD}\n".encode())
-            assert process.wait(30) == 0
+            assert process.wait(120) == 0
             os.set_blocking(controller, False)
             with pytest.raises(BlockingIOError):  # nothing was echoed
                 os.read(controller, 1)

@@ -61,7 +61,7 @@ def listening(process: subprocess.Popen[str]) -> str:
 def ask(url: str, fields: str = "", **headers: str) -> tuple[int, bytes]:
     """Push something over a connection of its own."""
     parts = urlsplit(url)
-    with closing(HTTPConnection(parts.netloc, timeout=30)) as connection:
+    with closing(HTTPConnection(parts.netloc, timeout=120)) as connection:
         connection.request("GET", f"{parts.path}?{fields}", headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read()
@@ -77,7 +77,7 @@ def answered(connection: socket.socket) -> tuple[int, bytes]:
 def followed(start: Start, journal: Path, count: int) -> list[dict[str, Any]]:
     """The first reports in a journal, as soon as there are so many."""
     process = start("reports", "--journal", journal, "--json", "--follow", "--limit", count)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stderr) == (0, "")
     return [json.loads(line) for line in stdout.splitlines()]
 
@@ -103,7 +103,7 @@ class TestCircle:
         assert {row["state"] for row in rows} == {"delivered"}
         assert {row["mid"] for row in rows} == set(sent["mids"])
         receiver.terminate()
-        _, stderr = receiver.communicate(timeout=30)
+        _, stderr = receiver.communicate(timeout=120)
         assert receiver.returncode == 0
         # Neither the secret nor a number is in what a log would keep of a running receiver.
         assert stderr == "stopping: waiting for what is under way; once more to cut it off\n"
@@ -122,7 +122,7 @@ class TestCircle:
             assert run("bulk", some, "--text", TEXT, "--user", "user", "--base-url", url).exit_code == 0
             followed(start, journal, 10)
             first.kill()
-            first.wait(30)
+            first.wait(120)
             before = gateway.stats()["pushes_acknowledged"]
             # Their reports come while nobody is there.
             assert run("bulk", some, "--text", TEXT, "--user", "user", "--base-url", url).exit_code == 0
@@ -144,7 +144,7 @@ class TestCircle:
             monkeypatch.setenv("QXT_BASE_URL", url)
             gateway.reply(gone, "回复Ｒ。")
             replies = start("replies", "--journal", journal, "--json", "--follow", "--limit", "1")
-            assert json.loads(replies.communicate(timeout=60)[0])["text"] == "回复Ｒ。"
+            assert json.loads(replies.communicate(timeout=120)[0])["text"] == "回复Ｒ。"
             assert run("suppressed", "export", "--journal", journal).stdout == f"{gone}\n"
             path = tmp_path / "both.txt"
             path.write_text(f"{gone}\n{stays}\n", encoding="ascii")
@@ -196,7 +196,7 @@ class TestStopping:
         with (
             closing(sqlite3.connect(journal, isolation_level=None)) as other,
             socket.create_connection((host, port), 30) as half,
-            closing(HTTPConnection(parts.netloc, timeout=30)) as whole,
+            closing(HTTPConnection(parts.netloc, timeout=120)) as whole,
         ):
             half.sendall(f"POST /{SECRET} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\ntype=4".encode())
             other.execute("BEGIN IMMEDIATE")
@@ -208,7 +208,7 @@ class TestStopping:
             assert half.recv(1) == b""
             other.execute("ROLLBACK")
             assert whole.getresponse().read() == b"ok"
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=120)
         assert (process.returncode, stderr) == (0, "")
         with closing(sqlite3.connect(journal)) as after:
             assert after.execute("SELECT count(*) FROM reports").fetchone() == (1,)
@@ -253,7 +253,7 @@ class TestProcesses:
         for pid in pids:
             os.kill(pid, number)
         serving_process.send_signal(number)
-        _, stderr = serving_process.communicate(timeout=60)
+        _, stderr = serving_process.communicate(timeout=120)
         assert (serving_process.returncode, stderr) == (0, "")
         with closing(sqlite3.connect(journal)) as after:
             assert after.execute("SELECT count(*) FROM reports").fetchone() == (2,)
@@ -262,7 +262,7 @@ class TestProcesses:
         """The others are stopped, and the command fails, so that whoever supervises it starts it again."""
         listening(serving_process)
         os.kill(children(serving_process)[0], signal.SIGKILL)
-        _, stderr = serving_process.communicate(timeout=60)
+        _, stderr = serving_process.communicate(timeout=120)
         assert (serving_process.returncode, stderr) == (
             1,
             "Error: 1 of 2 processes ended by themselves or with an error\n",
@@ -276,7 +276,7 @@ class TestProcesses:
         serving_process.send_signal(signal.SIGTERM)
         wait_for_end([other])
         serving_process.send_signal(signal.SIGTERM)
-        _, stderr = serving_process.communicate(timeout=60)
+        _, stderr = serving_process.communicate(timeout=120)
         assert serving_process.returncode == 1
         assert "1 of 2 processes" in stderr
 
@@ -292,7 +292,7 @@ class TestProcesses:
     def test_a_journal_that_cannot_be_opened(self, start: Start, tmp_path: Path) -> None:
         """The command says so and ends; it does not say that it listens."""
         process = start("receive", "--port", "0", "--path", SECRET, "--journal", tmp_path, "--processes", 2)
-        _, stderr = process.communicate(timeout=60)
+        _, stderr = process.communicate(timeout=120)
         assert process.returncode == 1
         assert "listening" not in stderr
         assert stderr.endswith("Error: 2 of 2 processes ended by themselves or with an error\n")
@@ -316,7 +316,7 @@ class TestWhoMayPush:
         assert ask(f"{address}x", report("3", number), **{"X-Forwarded-For": "192.0.2.1"}) == refused
         assert ask(address, "type=7&x=" + number, **{"X-Forwarded-For": "192.0.2.1"}) == (200, b"ok")
         process.terminate()
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=120)
         assert "the address 203.0.113.1 is not allowed" in stderr
         assert "unknown-type" in stderr
         assert SECRET not in stderr
@@ -353,7 +353,7 @@ class TestWhoMayPush:
         address = line.removeprefix("listening on ").strip().replace("localhost", "127.0.0.1")
         assert ask(address, report("1", numbers(1)[0])) == (200, b"ok")
         process.terminate()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
     def test_a_new_secret(self, run: Run) -> None:
         """--new-secret needs nothing else, and never prints the same twice."""
@@ -442,7 +442,7 @@ class TestServer:
     def test_slow_heads_are_cut(self, served: Served) -> None:
         """Who does not finish a request's head is closed, the first and later ones; a push under way is not."""
         release, secret = threading.Event(), new_secret()
-        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))
+        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(120))
         with served(receiver, head_timeout=2.0) as address:
             port = urlsplit(address).port
             push = f"GET /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
@@ -467,7 +467,7 @@ class TestServer:
     def test_who_half_closes_is_answered(self, served: Served) -> None:
         """A pusher may end its side after a request, or two in one segment, and gets its answers; then it is closed."""
         release, secret = threading.Event(), new_secret()
-        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))
+        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(120))
         # No timer closes it either.
         with served(receiver, head_timeout=1000.0, timeout_keep_alive=1000) as address:
             head = f"POST /{secret}?{report('1', numbers(1)[0])} HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
@@ -501,7 +501,7 @@ class TestServer:
     def test_the_one_idle_longest_makes_room(self, served: Served, caplog: pytest.LogCaptureFixture) -> None:
         """At the limit an idle connection is closed for a new one, never one with a push under way."""
         release, secret = threading.Event(), new_secret()
-        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(30))
+        receiver = PushReceiver(path_secret=secret, on_report=lambda _: release.wait(120))
         with served(receiver, connections=3) as address, ExitStack() as opened:
 
             def connect(sent: str = "") -> socket.socket:

@@ -103,7 +103,7 @@ class TestForms:
         """Characters are not escaped, unless the charset of standard output lacks them."""
         assert '"text": "谢谢"' in run("replies", "--json").stdout
         process = start("replies", "--limit", "1", "--json", env={**os.environ, "PYTHONIOENCODING": "ascii"})
-        stdout = process.communicate(timeout=30)[0]
+        stdout = process.communicate(timeout=120)[0]
         assert stdout.isascii()
         assert json.loads(stdout)["text"] == "谢谢"
 
@@ -134,7 +134,7 @@ class TestForms:
         environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
         for form, text in (((), "??"), (("--csv",), "谢谢")):
             process = start("replies", "--limit", "1", *form, env=environment)
-            assert text in process.communicate(timeout=30)[0]
+            assert text in process.communicate(timeout=120)[0]
 
     def test_csv_for_excel(self, run: Run) -> None:
         """With --bom the CSV begins with a byte order mark; nothing else does."""
@@ -243,7 +243,7 @@ class TestFollowing:
             row = json.loads(process.stdout.readline())
             assert (row["mid"], row["number"]) == (f"n{count}", SECOND)
         process.send_signal(signal.SIGINT)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=120)
         assert (process.returncode, stdout) == (130, "")
 
     def test_it_goes_on_behind_a_cursor(self, start: Start, journal: Path) -> None:
@@ -254,7 +254,7 @@ class TestFollowing:
         assert process.stdout.readline().startswith(f"4,{THIRD},unknown,")
         store(journal, [report("0001", SECOND)])
         assert f",{SECOND},delivered,0001," in process.stdout.readline()
-        assert process.wait(30) == 0
+        assert process.wait(120) == 0
 
     def test_a_closed_pipe_ends_it(self, start: Start, journal: Path) -> None:
         """`| head` leaves no traceback."""
@@ -263,7 +263,7 @@ class TestFollowing:
         process.stdout.readline()
         process.stdout.close()
         store(journal, [report("9", FIRST)])
-        assert process.wait(30) == 1
+        assert process.wait(120) == 1
         assert process.stderr is not None
         assert process.stderr.read() == ""
         process.stdout = None

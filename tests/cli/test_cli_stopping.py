@@ -53,7 +53,7 @@ def held(gateway: SimulatedGateway) -> tuple[threading.Event, threading.Event]:
 
     def arrive(_: Submission) -> bool:
         arrived.set()
-        return release.wait(60)
+        return release.wait(120)
 
     gateway.fail_when(arrive, Fault("late"))
     return arrived, release
@@ -71,11 +71,11 @@ class TestSignals:
         arrived, release = held(gateway)
         process = start("bulk", many, "--text", TEXT, "--concurrency", "1", "--json")
         assert process.stderr is not None
-        assert arrived.wait(30)
+        assert arrived.wait(120)
         process.send_signal(number)
         assert process.stderr.readline().startswith("stopping: waiting for what is under way")
         release.set()
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=120)
         told = json.loads(stdout)
         assert process.returncode == 128 + number
         assert told["interrupted"] == number.name
@@ -90,11 +90,11 @@ class TestSignals:
         unknown = many.with_name("unknown.txt")
         process = start("bulk", many, "--text", TEXT, "--concurrency", "1", "--json", "--unknown-to", unknown)
         assert process.stderr is not None
-        assert arrived.wait(30)
+        assert arrived.wait(120)
         process.send_signal(signal.SIGINT)
         assert process.stderr.readline().startswith("stopping: ")
         process.send_signal(signal.SIGINT)
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=120)
         told = json.loads(stdout)
         assert process.returncode == 130
         assert (told["accepted"], told["failed"], told["unknown"], told["unsent"]) == (0, 0, 834, 1666)
@@ -112,11 +112,11 @@ class TestSignals:
         options = ("--concurrency", "1", "--json", "--suppressed", suppressed, "--unsent-to", unsent)
         process = start("bulk", many, "--text", TEXT, *options)
         assert process.stderr is not None
-        assert arrived.wait(30)
+        assert arrived.wait(120)
         process.send_signal(signal.SIGINT)
         assert process.stderr.readline().startswith("stopping: ")
         release.set()
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=120)
         told = json.loads(stdout)
         kept = unsent.read_text(encoding="ascii").split()
         assert process.returncode == 130
@@ -132,11 +132,11 @@ class TestSignals:
         arrived, release = held(gateway)
         process = start("send", *numbers(1), "--text", TEXT)
         assert process.stderr is not None
-        assert arrived.wait(30)
+        assert arrived.wait(120)
         process.send_signal(signal.SIGTERM)
         assert process.stderr.readline().startswith("stopping: ")
         release.set()
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=120)
         assert process.returncode == 143
         assert "accepted  1\n" in stdout
 
@@ -148,11 +148,11 @@ class TestSignals:
         arrived = told_of(gateway, "utf-8")
         process.stdin.write("\n".join(numbers(3500)) + "\n")
         process.stdin.flush()
-        assert arrived.wait(30)
+        assert arrived.wait(120)
         process.send_signal(signal.SIGINT)
         assert process.stderr.readline().startswith("stopping: ")
         process.send_signal(signal.SIGINT)
-        process.wait(30)
+        process.wait(120)
         told = json.loads(process.communicate()[0])
         assert process.returncode == 130
         assert told["accepted"] + told["failed"] + told["unknown"] + told["unsent"] == 3500
@@ -165,7 +165,7 @@ class TestSignals:
             connection, _ = silent.accept()
             with connection:
                 process.send_signal(signal.SIGINT)
-                stdout, _ = process.communicate(timeout=30)
+                stdout, _ = process.communicate(timeout=120)
         assert (process.returncode, stdout) == (130, "")
 
 
@@ -311,7 +311,7 @@ class TestSimulate:
     def ask(self, url: str, what: str) -> bytes:
         """Ask the running simulator."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        with opener.open(f"{url}/_simulator/{what}", timeout=30) as answer:
+        with opener.open(f"{url}/_simulator/{what}", timeout=120) as answer:
             return bytes(answer.read())
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -331,7 +331,7 @@ class TestSimulate:
         assert run("send", *numbers(1), "--text", TEXT).exit_code == 1
         assert json.loads(self.ask(url, "stats"))["taken"] == 2500
         process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=30)
+        stdout, stderr = process.communicate(timeout=120)
         assert (process.returncode, stderr) == (0, "")
         told = json.loads(stdout)
         assert (told["taken"], told["refused"], told["balance"]) == (2500, 1, 2500)
@@ -346,7 +346,7 @@ class TestSimulate:
         codes = {run("send", *numbers(2), "--text", TEXT).exit_code for _ in range(20)}
         assert codes == {1, 3}
         process.terminate()
-        stdout, _ = process.communicate(timeout=30)
+        stdout, _ = process.communicate(timeout=120)
         assert process.returncode == 0
         assert "requests" in stdout
         assert PASSWORD not in stdout
@@ -365,7 +365,7 @@ class TestSimulate:
             for number in numbers(3):
                 mids += map(int, json.loads(run("send", number, "--text", TEXT, "--json").stdout)["mids"])
             process.terminate()
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
         assert len(mids) == 6
         assert mids == sorted(set(mids))
 

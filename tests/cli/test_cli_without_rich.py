@@ -155,10 +155,10 @@ def test_what_comes_back_is_received_and_shown(begin: Start, ended: Ended) -> No
     assert receiver.stderr is not None
     address = receiver.stderr.readline().removeprefix("listening on ").strip()
     opener = build_opener(ProxyHandler({}))
-    with opener.open(f"{address}?{report('7', numbers(1)[0])}", timeout=30) as answer:
+    with opener.open(f"{address}?{report('7', numbers(1)[0])}", timeout=120) as answer:
         assert answer.read() == b"ok"
     receiver.send_signal(signal.SIGTERM)
-    receiver.communicate(timeout=60)
+    receiver.communicate(timeout=120)
     assert receiver.returncode == 0
     reports, replies, added, listed, exported = ended(
         ("reports",), ("replies",), ("suppressed", "add", *numbers(1)), ("suppressed", "list"), ("suppressed", "export")
@@ -176,7 +176,7 @@ def test_a_simulator_says_what_it_did(begin: Start) -> None:
     assert process.stderr is not None
     assert process.stderr.readline().startswith("listening on ")
     process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=60)
+    stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stderr) == (0, "\0")
     assert "requests" in stdout
 

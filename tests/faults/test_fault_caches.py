@@ -59,7 +59,7 @@ def varnish(folder: Path, behind: int, *, patience: float = 30) -> Iterator[str]
             yield f"http://127.0.0.1:{port}/qxt"
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
 
 
 @contextmanager

@@ -44,7 +44,7 @@ class Served:
 
     def push(self, fields: str, body: bytes | None = None, path: str = SECRET) -> tuple[int, bytes]:
         """Push over a connection of its own."""
-        with closing(HTTPConnection(*self.address, timeout=30)) as connection:
+        with closing(HTTPConnection(*self.address, timeout=120)) as connection:
             connection.request("GET" if body is None else "POST", f"/{path}?{fields.replace(' ', '%20')}", body)
             answer = connection.getresponse()
             return answer.status, answer.read()
@@ -82,7 +82,7 @@ def _served(folder: Path, *prefix: str) -> Iterator[Served]:
             yield Served(process, (parts.hostname, parts.port), journal)
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=30)
+            process.communicate(timeout=120)
 
 
 @pytest.mark.slow
@@ -91,7 +91,7 @@ def test_row_31_strange_pushes(served: Served) -> None:
     report = "type=4&mid=7&mobile=13800138000&msg=DELIVRD"
 
     def push_often(times: int) -> None:
-        with closing(HTTPConnection(*served.address, timeout=30)) as connection:
+        with closing(HTTPConnection(*served.address, timeout=120)) as connection:
             for _ in range(times):
                 connection.request("GET", f"/{SECRET}?{report}")
                 assert connection.getresponse().read() == b"ok"
@@ -164,7 +164,7 @@ def test_row_41_idle_connections_of_strangers(tmp_path: Path) -> None:
     with (
         _served(tmp_path, "sh", "-c", f'ulimit -n {_FILES}; exec "$@"', "sh") as served,
         ExitStack() as opened,
-        closing(HTTPConnection(*served.address, timeout=30)) as gateway,
+        closing(HTTPConnection(*served.address, timeout=120)) as gateway,
     ):
 
         def push_often(times: int) -> None:
@@ -273,7 +273,7 @@ async def test_row_39_one_phone_in_several_forms(tmp_path: Path) -> None:
         gateway.reply(f"86{second}", "TD")
         await gateway.push_all(f"http://receiver.test/{SECRET}", app=receiver)
         for number in sent.accepted:
-            assert (await tracker.wait(sent.mid, number, timeout=30)).number in {first, second}
+            assert (await tracker.wait(sent.mid, number, timeout=120)).number in {first, second}
 
         suppressed = await journal.suppressed_numbers()
         assert suppressed == {first, second}

@@ -53,7 +53,7 @@ async def test_row_2_more_tasks_than_connections(transport, concurrency, call, t
                 base_url=server.base_url,
                 transport=transport,
                 max_concurrency=concurrency,
-                connect_timeout=5,
+                connect_timeout=60,
                 retry=RetryPolicy(1),
             ) as client,
             anyio.create_task_group() as group,

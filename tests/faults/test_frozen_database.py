@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 import anyio
 import pytest
-from support.postgresql_server import Server
+from support.postgresql_server import Server, name_of, plain
 from support.processes import plan
 
 from qxt_async.journal import open_journal
@@ -47,12 +48,12 @@ def _signal_thrice(process: subprocess.Popen[str]) -> str:
         _, said = process.communicate(timeout=2)
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=120)
     return said
 
 
 def _push(address: tuple[str, int], mid: str) -> tuple[int, bytes]:
-    with closing(HTTPConnection(*address, timeout=20)) as connection:
+    with closing(HTTPConnection(*address, timeout=120)) as connection:
         connection.request("GET", f"/{SECRET}?type=4&mid={mid}&mobile=13800138000&msg=DELIVRD")
         answer = connection.getresponse()
         return answer.status, answer.read()
@@ -60,6 +61,7 @@ def _push(address: tuple[str, int], mid: str) -> tuple[int, bytes]:
 
 def test_row_40_pushes_while_the_database_is_frozen(postgresql: Server, database: str) -> None:
     """A push is answered 503 in time and stored when it comes again; two signals end the process meanwhile."""
+    database = f"{plain(database)}?answer_timeout=2"
     arguments = ("receive", "--port", "0", "--path", SECRET, "--journal", database)
     with _program(*arguments) as process:
         assert process.stderr is not None
@@ -72,11 +74,11 @@ def test_row_40_pushes_while_the_database_is_frozen(postgresql: Server, database
             assert _push(address, "2")[0] == 503
         assert _push(address, "2") == (200, b"ok")
         with postgresql.frozen():
-            with closing(HTTPConnection(*address, timeout=20)) as connection:
+            with closing(HTTPConnection(*address, timeout=120)) as connection:
                 connection.request("GET", f"/{SECRET}?type=4&mid=3&mobile=13800138000&msg=DELIVRD")
                 said = _signal_thrice(process)
             assert "IndexError" not in said
-    assert postgresql.ask("SELECT mid FROM qxt.reports ORDER BY mid", database.rpartition("/")[2]) == [("1",), ("2",)]
+    assert postgresql.ask("SELECT mid FROM qxt.reports ORDER BY mid", name_of(database)) == [("1",), ("2",)]
 
 
 @pytest.mark.parametrize("program", ["campaign run", "worker"])
@@ -103,9 +105,10 @@ def test_row_40_campaigns_while_the_database_is_frozen(
     with serve(gateway) as url:
         for name, value in (("USER", "user"), ("PASSWORD", "password"), ("BASE_URL", url), ("JOURNAL", database)):
             monkeypatch.setenv(f"QXT_{name}", value)
-        with _program(*arguments, "--rate", "50") as process:
+        with _program(*arguments, "--rate", "5") as process:
             while not gateway.taken:
                 assert process.poll() is None
+                time.sleep(0.01)
             with postgresql.frozen():
                 said = _signal_thrice(process)
             assert "IndexError" not in said

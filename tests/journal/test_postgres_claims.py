@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from support.cutting import line
-from support.postgresql_server import Server
+from support.postgresql_server import Server, name_of
 from support.raw import raw
 from support.steps import NUMBERS, accepted, all_batches, claimed, reported, running
 
@@ -41,8 +41,7 @@ def anyio_backend() -> str:
 async def _waits_for_a_lock(postgresql: Server, database: str) -> None:
     """Wait until somebody waits for a lock in this database."""
     statement = (
-        "SELECT count(*) FROM pg_stat_activity "
-        f"WHERE wait_event_type = 'Lock' AND datname = '{database.rpartition('/')[2]}'"
+        f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{name_of(database)}'"
     )
     while await anyio.to_thread.run_sync(postgresql.ask, statement) == [(0,)]:
         await anyio.lowlevel.checkpoint()
@@ -51,8 +50,7 @@ async def _waits_for_a_lock(postgresql: Server, database: str) -> None:
 async def _nobody_is_in_a_transaction(postgresql: Server, database: str) -> None:
     """Wait until the server has noticed who was cut off in this database."""
     statement = (
-        "SELECT count(*) FROM pg_stat_activity "
-        f"WHERE state = 'idle in transaction' AND datname = '{database.rpartition('/')[2]}'"
+        f"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = '{name_of(database)}'"
     )
     while await anyio.to_thread.run_sync(postgresql.ask, statement) != [(0,)]:
         await anyio.lowlevel.checkpoint()
@@ -86,7 +84,7 @@ async def test_nothing_is_claimed_after_a_pause_whatever_the_default_isolation(
     postgresql: Server, database: str, isolation: str
 ) -> None:
     """A claim that waited for the pause's commit sees it, though the database's default shows older states."""
-    name = database.rpartition("/")[2]
+    name = name_of(database)
     postgresql.ask(f"ALTER DATABASE {name} SET default_transaction_isolation = '{isolation}'")
     async with Journal(PostgresDatabase(database)) as journal:
         campaign = await running(journal.campaigns, 1, 1, 1)

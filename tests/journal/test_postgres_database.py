@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from psycopg import conninfo
 from support.cutting import line
-from support.postgresql_server import Server, programs, server
+from support.postgresql_server import Server, name_of, plain, programs, server
 from support.raw import raw
 
 from qxt_async.errors import (
@@ -24,7 +24,6 @@ from qxt_async.errors import (
 )
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.database import Transaction
-from qxt_async.journal.postgres import database as postgres_database
 from qxt_async.journal.postgres.connecting import connection_parameters, migrate
 from qxt_async.journal.postgres.database import PostgresDatabase
 from qxt_async.journal.postgres.transaction import DIALECT
@@ -61,7 +60,7 @@ def _schema(postgresql: Server, address: str) -> list[tuple[object, ...]]:
 
 
 def _name(address: str) -> str:
-    return address.rpartition("/")[2]
+    return name_of(address)
 
 
 async def _kill_connections(postgresql: Server, address: str) -> None:
@@ -89,7 +88,7 @@ async def test_created(postgresql: Server, database: str) -> None:
 
 async def test_settings(database: str) -> None:
     """Every commit is flushed, whatever the database's default, and nothing waits for ever."""
-    admin = await psycopg.AsyncConnection.connect(database, autocommit=True)
+    admin = await psycopg.AsyncConnection.connect(plain(database), autocommit=True)
     await admin.execute(f"ALTER DATABASE {_name(database)} SET synchronous_commit = off".encode())
     await admin.close()
     async with Journal(PostgresDatabase(database)) as journal:
@@ -108,14 +107,38 @@ async def test_settings(database: str) -> None:
     # Who is cut off in mid-transaction loses its locks before those who wait for them give up.
     assert timedelta() < lost < waited
     assert found[0][3] == "qxt_async"
-    parameters = connection_parameters("postgresql://host/db?tcp_user_timeout=7&connect_timeout=9")
-    assert (parameters["tcp_user_timeout"], parameters["connect_timeout"], parameters["keepalives"]) == ("7", "9", "1")
+
+
+@pytest.mark.parametrize(
+    ("query", "connect_timeout", "answer_timeout"),
+    [
+        ("", "5", 8.0),
+        ("&connect_timeout=9", "9", 8.0),
+        ("&answer_timeout=0.5", "5", 0.5),
+        ("&answer_timeout=30&connect_timeout=9", "9", 30.0),
+        ("&connect_timeout=9&answer_timeout=30", "9", 30.0),
+    ],
+)
+async def test_parameters_of_an_address(query: str, connect_timeout: str, answer_timeout: float) -> None:
+    """An address may set what libpq knows, and how long an answer may take; the rest is set by us."""
+    parameters, seconds = connection_parameters(f"postgresql://host/db?tcp_user_timeout=7{query}")
+    assert (parameters["tcp_user_timeout"], parameters["keepalives"]) == ("7", "1")
+    assert (parameters["connect_timeout"], seconds) == (connect_timeout, answer_timeout)
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "soon", "", "inf", "nan"])
+@pytest.mark.parametrize("name", ["answer_timeout", "connect_timeout"])
+async def test_seconds_that_are_none(name: str, said: str) -> None:
+    """A time limit that could not hold is refused before anything is opened, and nothing of the address is quoted."""
+    with pytest.raises(InvalidConfigurationError, match=f"{name} in the journal's address") as caught:
+        open_journal(f"postgresql://qxt:open-sesame@host/db?{name}={said}")
+    assert "open-sesame" not in str(caught.value)
 
 
 async def test_step_by_step(postgresql: Server, database: str) -> None:
     """Going from version to version leads to the same schema as going there at once, and keeps what is stored."""
     assert list(SCRIPTS) == list(range(1, NEWEST + 1))
-    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(plain(database), autocommit=True) as connection:
         for version in SCRIPTS:
             await migrate(connection, {number: script for number, script in SCRIPTS.items() if number <= version})
             if version == 1:
@@ -152,7 +175,7 @@ async def test_failed_migration(postgresql: Server, database: str) -> None:
         pass
     before = _schema(postgresql, database)
     broken = {**SCRIPTS, NEWEST + 1: "CREATE TABLE qxt.more (id integer); CREATE TABLE qxt.reports (id integer);"}
-    async with await psycopg.AsyncConnection.connect(database, autocommit=True) as connection:
+    async with await psycopg.AsyncConnection.connect(plain(database), autocommit=True) as connection:
         with pytest.raises(psycopg.errors.DuplicateTable):
             await migrate(connection, broken)
     assert _schema(postgresql, database) == before
@@ -229,7 +252,7 @@ async def test_password_is_never_shown(
     caplog.set_level(logging.DEBUG)
     postgresql.ask("DROP ROLE IF EXISTS guarded")
     postgresql.ask("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'open-sesame'")
-    address = conninfo.make_conninfo(database, user="guarded")
+    address = conninfo.make_conninfo(plain(database), user="guarded")
     right = f"postgresql://guarded:open%2Dsesame@127.0.0.1:{postgresql.port}/{_name(database)}"
     assert "guarded" in address
     async with Journal(PostgresDatabase(right)) as journal:
@@ -317,16 +340,16 @@ async def test_cancelling_waits_for_the_end(database: str) -> None:
             assert await journal.suppressed_numbers() == frozenset()
 
 
-async def test_waiting_for_a_connection_has_a_deadline(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiting_for_a_connection_has_a_deadline(database: str) -> None:
     """An operation that gets no connection in its time ends as unavailable, and nothing of it is written."""
-    monkeypatch.setattr(postgres_database, "_BRIEF_TIMEOUT", 0.2)
+    address = f"{plain(database)}?answer_timeout=0.2"
     begun, go_on = anyio.Event(), anyio.Event()
 
     async def slow(transaction: Transaction) -> None:
         begun.set()
         await go_on.wait()
 
-    async with Journal(PostgresDatabase(database, connections=1)) as journal, anyio.create_task_group() as tasks:
+    async with Journal(PostgresDatabase(address, connections=1)) as journal, anyio.create_task_group() as tasks:
         tasks.start_soon(journal.database.write, slow)
         await begun.wait()
         with pytest.raises(JournalUnavailableError, match=r"did not answer within 0\.2 seconds"):
@@ -420,13 +443,12 @@ async def test_line_that_is_cut_again_and_again(postgresql: Server, database: st
         assert await journal.reports() == []
 
 
-async def test_unreachable(monkeypatch: pytest.MonkeyPatch, database: str, postgresql: Server) -> None:
+async def test_unreachable(database: str, postgresql: Server) -> None:
     """A server that is not there is told in our words, when opening and later."""
-    monkeypatch.setattr(postgres_database, "_CONNECT_TIMEOUT", 0.2)
     with pytest.raises(JournalUnavailableError, match="refused"):
         await open_journal("postgresql://nobody@127.0.0.1:1/nothing").open()
     async with line(postgresql.port) as cut:
-        journal = Journal(PostgresDatabase(cut.address(database)))
+        journal = Journal(PostgresDatabase(f"{cut.address(plain(database))}?connect_timeout=1"))
         await journal.open()
         assert await journal.reports() == []  # it is connected: asyncio cannot be stopped from accepting just then
     async with anyio.create_task_group() as tasks:

@@ -7,13 +7,12 @@ import contextlib
 
 import anyio
 import pytest
-from support.postgresql_server import Server
+from support.postgresql_server import Server, name_of
 from support.raw import raw
 
 from qxt_async.errors import JournalClosedError, JournalUnavailableError
 from qxt_async.journal import Journal
 from qxt_async.journal.database import Transaction
-from qxt_async.journal.postgres import database as postgres_database
 from qxt_async.journal.postgres.database import PostgresDatabase
 from qxt_async.journal.pushes import PushGroup, write_group
 from qxt_async.models import DeliveryState, Reply, StatusReport
@@ -44,8 +43,7 @@ def _report(mid: str, code: str = "DELIVRD") -> Push:
 
 async def _until_somebody_waits(postgresql: Server, database: str, count: int) -> None:
     statement = (
-        "SELECT count(*) FROM pg_stat_activity "
-        f"WHERE wait_event_type = 'Lock' AND datname = '{database.rpartition('/')[2]}'"
+        f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{name_of(database)}'"
     )
     while await anyio.to_thread.run_sync(postgresql.ask, statement) != [(count,)]:
         await anyio.lowlevel.checkpoint()
@@ -250,7 +248,7 @@ async def test_told_of_what_others_store(journal: Journal, elsewhere: Journal) -
         got.append((await tracker.wait("1", A, timeout=None)).mid)
 
     async with DeliveryTracker(journal, interval=NEVER) as tracker, anyio.create_task_group() as tasks:
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             while not tracker._told:  # it listens
                 await anyio.lowlevel.checkpoint()
             tasks.start_soon(wait)
@@ -273,7 +271,7 @@ async def test_feed_is_told(journal: Journal, elsewhere: Journal) -> None:
             await anyio.wait_all_tasks_blocked()
             await elsewhere.record_push(_report("1"))
 
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             assert (await anext(feed)).value.mid == "1"
 
 
@@ -281,11 +279,9 @@ async def test_listening_begins_again(
     journal: Journal,
     postgresql: Server,
     journals: str,
-    monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """When the connection that listens dies it is made anew, and everybody looks for what was missed meanwhile."""
-    monkeypatch.setattr(postgres_database, "_FIRST_WAIT", 0.001)
     heard = anyio.Event()
 
     def hear() -> None:
@@ -294,19 +290,19 @@ async def test_listening_begins_again(
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(journal.watch, hear)
         for _ in range(2):
-            with anyio.fail_after(60):
+            with anyio.fail_after(120):
                 await heard.wait()
             heard = anyio.Event()
             statement = (
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity "
-                f"WHERE datname = '{journals.rpartition('/')[2]}' AND query LIKE 'LISTEN%'"
+                f"WHERE datname = '{name_of(journals)}' AND query LIKE 'LISTEN%'"
             )
             assert await anyio.to_thread.run_sync(postgresql.ask, statement) == [(True,)]
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             await heard.wait()
         heard = anyio.Event()
         await journal.record_push(_report("1"))
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             await heard.wait()
         tasks.cancel_scope.cancel()
     assert "cannot listen" in caplog.text

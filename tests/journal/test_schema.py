@@ -210,7 +210,7 @@ def test_closed_while_a_reader_is_at_work(tmp_path: Path) -> None:
     async def slowly(transaction: Transaction) -> None:
         kept.append(transaction.connection)  # type: ignore[attr-defined]
         begun.set()
-        goes_on.wait(60)
+        goes_on.wait(120)
 
     async def close_meanwhile() -> None:
         database = SqliteDatabase(str(tmp_path / "qxt.sqlite"))

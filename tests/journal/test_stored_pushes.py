@@ -477,7 +477,7 @@ async def test_pushes_beside_other_work(file: Journal) -> None:
     def hold(connection: sqlite3.Connection) -> None:
         connection.set_trace_callback(statements.append)
         entered.set()
-        assert gate.wait(30)
+        assert gate.wait(120)
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(file.database.writer.submit(hold).result)

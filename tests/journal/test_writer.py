@@ -37,7 +37,7 @@ class Store:
     def hold(self, connection: sqlite3.Connection) -> None:
         """Hold the thread until the gate opens."""
         self.entered.set()
-        assert self.gate.wait(30)
+        assert self.gate.wait(120)
 
     def words(self) -> list[str]:
         """What another connection sees."""

@@ -60,7 +60,7 @@ def nginx(folder: Path, behind: int) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def push(port: int, mid: str, *headers: bytes, source: str = "127.0.0.1", secret: str = SECRET) -> tuple[int, bytes]:

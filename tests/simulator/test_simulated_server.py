@@ -49,7 +49,7 @@ def url(served):
 def connected(url):
     """A bare connection."""
     address = urlsplit(url)
-    with socket.create_connection((address.hostname, address.port), timeout=20) as connection:
+    with socket.create_connection((address.hostname, address.port), timeout=120) as connection:
         yield connection
 
 
@@ -213,8 +213,8 @@ def test_a_client_that_is_gone_cannot_be_dropped():
     with serve(application) as url:
         with connected(url) as connection:
             connection.sendall(request())
-            assert asked.wait(20)
-        assert ended.wait(20)
+            assert asked.wait(120)
+        assert ended.wait(120)
     assert dropped == list(Drop)
 
 

@@ -83,7 +83,7 @@ class Gateway:
         await to_thread.run_sync(self._call, action, json.dumps(value).encode())
 
     def _call(self, action: str, body: bytes | None) -> bytes:
-        with urllib.request.urlopen(f"{self._control}/{action}", body, timeout=60) as answer:
+        with urllib.request.urlopen(f"{self._control}/{action}", body, timeout=120) as answer:
             return answer.read()
 
     async def misbehave(self) -> None:
@@ -207,7 +207,7 @@ async def fill(journal: Journal, parts: int) -> None:
 
 async def settle(gateway: Gateway) -> dict[str, int]:
     """Wait until everything that the gateway took was reported."""
-    with anyio.fail_after(60):
+    with anyio.fail_after(120):
         while (stats := json.loads(await gateway.ask("stats")))["pushes_outstanding"]:  # noqa: ASYNC110
             await anyio.sleep(0.05)
     return stats

@@ -509,8 +509,8 @@ class World:
         """Wait until the gateway is through with what has arrived: what it reads after this, nobody has sent."""
         control = self.url.removesuffix("/qxt") + "/_simulator/stats"
         # It comes after what was sent before, on whichever connection: the server looks at all of them in turn.
-        await to_thread.run_sync(lambda: urllib.request.urlopen(control, timeout=30).close())
-        with anyio.fail_after(30):
+        await to_thread.run_sync(lambda: urllib.request.urlopen(control, timeout=120).close())
+        with anyio.fail_after(120):
             while self.watched.under_way:  # noqa: ASYNC110
                 await anyio.sleep(0.002)
 

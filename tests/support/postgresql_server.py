@@ -23,6 +23,16 @@ from support.ports import free_port
 ORDINARY_USER = "postgres"
 
 
+def name_of(address: str) -> str:
+    """The name of the database in an address."""
+    return plain(address).rpartition("/")[2]
+
+
+def plain(address: str) -> str:
+    """An address as libpq reads it."""
+    return address.partition("?")[0]
+
+
 def programs() -> Path | None:
     """The folder of the newest server that is installed: Debian keeps it off the PATH."""
     folders = [path.parent for path in Path("/usr/lib/postgresql").glob("*/bin/initdb")]
@@ -130,7 +140,7 @@ class Server:
         name = f"test{self._made}"
         self.ask(f"CREATE DATABASE {name}")
         try:
-            yield self.address(name)
+            yield self.address(name) + PATIENT
         finally:
             self.ask(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -140,13 +150,15 @@ class Server:
         if not self.ask(f"SELECT 1 FROM pg_database WHERE datname = '{JOURNALS}'"):
             self.ask(f"CREATE DATABASE {JOURNALS}")
         try:
-            yield self.address(JOURNALS)
+            yield self.address(JOURNALS) + PATIENT
         finally:
             self.ask(_ALONE, JOURNALS)
             self.ask(_EMPTY, JOURNALS)
 
 
 JOURNALS = "journals"
+# A busy machine is no failure.
+PATIENT = "?connect_timeout=15&answer_timeout=120"
 
 _ALONE = """
 SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity

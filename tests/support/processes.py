@@ -29,13 +29,13 @@ class Gateway:
 
     def ask(self, action: str) -> bytes:
         """GET one of the simulator's own addresses."""
-        with urllib.request.urlopen(f"{self.control}/{action}", timeout=30) as answer:
+        with urllib.request.urlopen(f"{self.control}/{action}", timeout=120) as answer:
             return answer.read()
 
     def misbehave(self, faults: Sequence[dict[str, object]]) -> None:
         """Set faults."""
         body = json.dumps(faults).encode()
-        urllib.request.urlopen(f"{self.control}/faults", body, timeout=30).close()
+        urllib.request.urlopen(f"{self.control}/faults", body, timeout=120).close()
 
     def taken(self) -> Counter[str]:
         """How often each number was taken."""
@@ -92,7 +92,7 @@ class Runner:
 
     def outcome(self) -> str:
         """How it ended: the campaign's state."""
-        out, err = self.process.communicate(timeout=60)
+        out, err = self.process.communicate(timeout=120)
         assert self.process.returncode == 0, err
         return out.split()[-1]
 

@@ -32,7 +32,7 @@ def client_of(gateway: SimulatedGateway, **options: object) -> QxtClient:
 
 async def seen(what: Callable[[], bool]) -> None:
     """Wait until something shows."""
-    with anyio.fail_after(20):
+    with anyio.fail_after(120):
         while not what():  # noqa: ASYNC110  (it shows in another task's state, or in the journal)
             await anyio.sleep(0.005)
 

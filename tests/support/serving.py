@@ -43,7 +43,7 @@ class Receiver:
         """End it, by whatever signal."""
         assert self._process is not None
         self._process.send_signal(how)
-        self._process.wait(30)
+        self._process.wait(120)
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._process = None

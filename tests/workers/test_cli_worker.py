@@ -244,7 +244,7 @@ def test_a_signal_ends_the_check_of_the_account(database: str, monkeypatch: pyte
         connection, _ = silent.accept()
         with connection:
             process.send_signal(signal.SIGTERM)
-            _, stderr = process.communicate(timeout=60)
+            _, stderr = process.communicate(timeout=120)
     assert process.returncode == 0
     assert "working" not in stderr
 

@@ -12,7 +12,7 @@ import pytest
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 from procrastinate.manager import JobManager
-from support.postgresql_server import Server
+from support.postgresql_server import Server, name_of, plain
 from support.steps import accepted, claimed, running, set_clock, unknown
 
 from qxt_async.errors import InvalidConfigurationError, JournalSchemaError, JournalUnavailableError
@@ -35,7 +35,7 @@ async def journal(database: str) -> AsyncIterator[Journal]:
 def version(postgresql: Server, database: str) -> str:
     """What the schema's comment says."""
     statement = "SELECT obj_description('qxt_engine'::regnamespace, 'pg_namespace')"
-    return str(postgresql.ask(statement, database.rpartition("/")[2])[0][0])
+    return str(postgresql.ask(statement, name_of(database))[0][0])
 
 
 async def test_several_make_the_tables_once(journal: Journal, postgresql: Server, database: str) -> None:
@@ -56,7 +56,7 @@ async def test_older_tables_are_brought_up_to_date(journal: Journal, postgresql:
     async with Engine(require_postgres(journal)):
         pass
     *_, before, _ = sorted(module._migrations())
-    name = database.rpartition("/")[2]
+    name = name_of(database)
     postgresql.ask(f"COMMENT ON SCHEMA qxt_engine IS '{before}'", name)
     async with Engine(require_postgres(journal)):
         pass
@@ -67,7 +67,7 @@ async def test_newer_tables_are_left_alone(journal: Journal, postgresql: Server,
     """It says what to upgrade."""
     async with Engine(require_postgres(journal)):
         pass
-    postgresql.ask("COMMENT ON SCHEMA qxt_engine IS '99.00.00'", database.rpartition("/")[2])
+    postgresql.ask("COMMENT ON SCHEMA qxt_engine IS '99.00.00'", name_of(database))
     with pytest.raises(JournalSchemaError, match="upgrade procrastinate"):
         async with Engine(require_postgres(journal)):
             pass
@@ -113,10 +113,10 @@ async def test_what_the_database_refuses_is_one_error(journal: Journal, postgres
     """Ours, whoever met it."""
     campaign = await running(journal.campaigns, 2)
     async with Engine(require_postgres(journal)) as engine:
-        postgresql.ask("DROP FUNCTION qxt_engine.procrastinate_defer_jobs_v1", database.rpartition("/")[2])
+        postgresql.ask("DROP FUNCTION qxt_engine.procrastinate_defer_jobs_v1", name_of(database))
         with pytest.raises(JournalUnavailableError, match="UndefinedFunction"):
             await engine.announce(campaign)
-        postgresql.ask("DROP SCHEMA qxt_engine CASCADE", database.rpartition("/")[2])
+        postgresql.ask("DROP SCHEMA qxt_engine CASCADE", name_of(database))
         for operation in (
             engine.announce(campaign),
             engine.prioritise(campaign, 1),
@@ -149,7 +149,7 @@ async def test_who_waits_to_announce_sees_what_was_announced(
     journal: Journal, postgresql: Server, database: str
 ) -> None:
     """Whatever isolation the database has as its default: no batch gets a second job, and nobody is refused."""
-    name = database.rpartition("/")[2]
+    name = name_of(database)
     postgresql.ask(f"ALTER DATABASE {name} SET default_transaction_isolation TO 'repeatable read'")
     campaign = await running(journal.campaigns, 2)
     waiting = f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{name}'"
@@ -174,9 +174,10 @@ async def test_who_waits_to_announce_sees_what_was_announced(
     assert sorted(announced) == [0, 1]
 
 
-async def test_a_job_is_ended_though_the_database_was_away(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_job_is_ended_though_the_database_was_away(
+    journal: Journal, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Tried again for a while; what somebody else ended is left, and nothing is raised into the engine."""
-    monkeypatch.setattr(module, "_AGAIN", 0.01)
     met: list[Exception | None] = [psycopg.OperationalError("away"), None, psycopg.errors.RaiseException("gone")]
     tries: list[int] = []
 
@@ -192,7 +193,8 @@ async def test_a_job_is_ended_though_the_database_was_away(journal: Journal, mon
     assert len(tries) == 2
     await manager.finish_job(job, Status.SUCCEEDED, delete_job=True)
     assert len(tries) == 3
-    monkeypatch.setattr(module, "_PATIENCE", 0.0)
+    impatient = open_journal(f"{plain(database)}?connect_timeout=1e-9")
+    manager = Engine(require_postgres(impatient)).app().job_manager
     met.append(psycopg.OperationalError("away"))
     await manager.finish_job(job, Status.SUCCEEDED, delete_job=True)
     assert len(tries) == 4

@@ -12,7 +12,7 @@ import attrs
 import pytest
 from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
-from support.postgresql_server import Server
+from support.postgresql_server import Server, name_of, plain
 from support.processes import plan
 from support.steps import accepted, claimed
 
@@ -117,7 +117,7 @@ async def ordered(order: Callable[[], Awaitable[object]]) -> None:
 def jobs(postgresql: Server, database: str) -> list[tuple[object, ...]]:
     """The engine's jobs for batches: their arguments, and how they are."""
     statement = f"SELECT args, status FROM qxt_engine.procrastinate_jobs WHERE task_name = '{SEND}' ORDER BY id"
-    return postgresql.ask(statement, database.rpartition("/")[2])
+    return postgresql.ask(statement, name_of(database))
 
 
 # --- the work ---------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ async def test_a_dead_workers_jobs_come_back_and_what_it_sent_does_not(
         dead = await app.job_manager.register_worker()
         for _ in ids:
             assert await app.job_manager.fetch_job([BATCHES], dead) is not None
-        name = database.rpartition("/")[2]
+        name = name_of(database)
         assert await engine.workers() == 0
         postgresql.ask("UPDATE qxt_engine.procrastinate_workers SET last_heartbeat = now() - interval '1 hour'", name)
         assert await engine.recover() == 2
@@ -581,16 +581,16 @@ async def test_a_file_cannot_be_shared(tmp_path: Path) -> None:
 
 
 async def test_a_database_that_is_away_is_an_error_at_first(
-    setting: Setting, postgresql: Server, monkeypatch: pytest.MonkeyPatch
+    setting: Setting, postgresql: Server, database: str
 ) -> None:
     """A worker that cannot begin says so."""
-    monkeypatch.setattr("qxt_async.workers.engine._PATIENCE", 0.2)
-    async with QxtClient("user", "password", base_url=setting.url) as client:
-        worker = CampaignWorker(setting.journal, client)
+    impatient = open_journal(f"{plain(database)}?connect_timeout=1")
+    async with impatient, QxtClient("user", "password", base_url=setting.url) as client:
+        worker = CampaignWorker(impatient, client)
         postgresql.stop()
         try:
             with pytest.raises(JournalUnavailableError):
-                async with Engine(require_postgres(setting.journal)):
+                async with Engine(require_postgres(impatient)):
                     pass
             with pytest.raises(JournalUnavailableError):
                 await worker.run()
@@ -599,7 +599,7 @@ async def test_a_database_that_is_away_is_an_error_at_first(
 
 
 async def test_watching_survives_the_database(
-    setting: Setting, postgresql: Server, caplog: pytest.LogCaptureFixture
+    setting: Setting, postgresql: Server, database: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Who waits for the workers waits on while the database is away, and gives up when that takes too long."""
     campaign = await setting.plan()
@@ -616,14 +616,18 @@ async def test_watching_survives_the_database(
 
     async with anyio.create_task_group() as group:
         group.start_soon(restart)
-        counts = await run_on_workers(setting.journal, campaign, options)
+        async with open_journal(f"{plain(database)}?connect_timeout=2") as journal:
+            counts = await run_on_workers(journal, campaign, options)
     assert counts.state is CampaignState.CANCELLED
     await setting.journal.campaigns.resume(campaign)
     seen = anyio.Event()
     try:
         with pytest.RaisesGroup(JournalUnavailableError):
-            async with anyio.create_task_group() as group:
-                group.start_soon(run_on_workers, setting.journal, campaign, attrs.evolve(options, journal_timeout=0.0))
+            async with (
+                open_journal(f"{plain(database)}?connect_timeout=2") as journal,
+                anyio.create_task_group() as group,
+            ):
+                group.start_soon(run_on_workers, journal, campaign, attrs.evolve(options, journal_timeout=0.0))
                 await seen.wait()
                 await anyio.to_thread.run_sync(postgresql.stop)
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
 __all__ = [
+    "ANSWER_TIMEOUT",
     "BOUNDS",
     "configure",
     "connection_parameters",
@@ -43,6 +46,10 @@ _CONNECTION: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
+# Seconds after which brief work gives up on a server that keeps the connection and answers nothing, since it may be
+# stopped: shorter than a lease, and than the gateway waits for `ok`. The address may say otherwise.
+ANSWER_TIMEOUT: Final = 8.0
+_ANSWER_TIMEOUT: Final = re.compile(r"(?<=[?&])answer_timeout=([^&]*)(&|$)")
 # Walks over millions of rows take seconds, everything else takes milliseconds. A transaction never waits for anything
 # but the server: if the next statement does not come, the client is cut off. It must lose its locks before those who
 # wait for the locks give up.
@@ -78,12 +85,17 @@ def quotes_values(error: psycopg.Error) -> bool:
     return (error.sqlstate or "").startswith(_QUOTING)
 
 
-def connection_parameters(address: str) -> dict[str, Any]:
-    """The parameters of an address for libpq, with our own for what the address does not set.
+def connection_parameters(address: str) -> tuple[dict[str, Any], float]:
+    """Read an address.
+
+    Returns:
+        The parameters for libpq, with our own for what the address does not set; and `ANSWER_TIMEOUT`, or what the
+        address says instead (``?answer_timeout=SECONDS``).
 
     Raises:
         InvalidConfigurationError: the address cannot be read. The error quotes nothing of it: there may be a password.
     """
+    address, seconds = _split_answer_timeout(address)
     authority, _, rest = address.partition("://")[2].partition("?")[0].partition("/")
     if "@" in rest or authority.count("@") > 1:
         raise InvalidConfigurationError(
@@ -95,7 +107,27 @@ def connection_parameters(address: str) -> dict[str, Any]:
         raise InvalidConfigurationError(
             "the journal's address cannot be read: write postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
         ) from None
-    return {**_CONNECTION, **given}
+    parameters = {**_CONNECTION, **given}
+    _seconds("connect_timeout", str(parameters["connect_timeout"]))
+    return parameters, seconds
+
+
+def _split_answer_timeout(address: str) -> tuple[str, float]:
+    """The address without the parameter that libpq does not know, and what that says."""
+    found = _ANSWER_TIMEOUT.search(address)
+    if found is None:
+        return address, ANSWER_TIMEOUT
+    return _ANSWER_TIMEOUT.sub("", address).rstrip("?&"), _seconds("answer_timeout", found[1])
+
+
+def _seconds(name: str, said: str) -> float:
+    try:
+        seconds = float(said)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise InvalidConfigurationError(f"{name} in the journal's address has to be a number of seconds above 0")
+    return seconds
 
 
 def require_asyncio() -> None:

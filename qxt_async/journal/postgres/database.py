@@ -54,12 +54,8 @@ T = TypeVar("T")
 # A claim takes its lock and sees what was committed before, whatever the default isolation of the database is.
 _BEGIN_WRITE: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED"
 _BEGIN_READ: Final = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# Seconds that an operation waits for a connection.
-_CONNECT_TIMEOUT: Final = 5.0
-# Seconds after which an operation gives up on a server that keeps the connection and answers nothing, since it may be
-# stopped. Longer than the server's own limits. For brief work, shorter than a lease and than the gateway waits for
-# `ok`.
-_BRIEF_TIMEOUT: Final = 8.0
+# Seconds after which work that may take long gives up on a server that keeps the connection and answers nothing. Longer
+# than the server's own limits.
 _LONG_TIMEOUT: Final = 130.0
 # Seconds between attempts to listen.
 _FIRST_WAIT: Final = 0.1
@@ -175,7 +171,8 @@ class PostgresDatabase:
     connection that others use. (A ``Task.cancel()`` of asyncio's own interrupts a read, too.)
 
     Args:
-        address: ``postgresql://…``, as libpq reads it. The schema ``qxt`` holds the journal.
+        address: ``postgresql://…``, as libpq reads it, and with ``answer_timeout`` as one more parameter. The schema
+            ``qxt`` holds the journal.
         connections: the most connections at a time.
 
     Raises:
@@ -183,7 +180,8 @@ class PostgresDatabase:
     """
 
     def __init__(self, address: str, *, connections: int = 8) -> None:
-        self._parameters = connection_parameters(address)
+        self._parameters, self._brief_timeout = connection_parameters(address)
+        self._long_timeout = max(_LONG_TIMEOUT, self._brief_timeout)
         self._size = connections
         self._places = anyio.Semaphore(connections)
         self._turn = anyio.Semaphore(1)
@@ -195,6 +193,11 @@ class PostgresDatabase:
     def parameters(self) -> dict[str, Any]:
         """The parameters of a connection. There may be a password among them."""
         return dict(self._parameters)
+
+    @property
+    def connect_timeout(self) -> float:
+        """Seconds that an operation waits for a connection."""
+        return float(self._parameters["connect_timeout"])
 
     # --- opening and closing ------------------------------------------------------------------------------------
 
@@ -218,9 +221,9 @@ class PostgresDatabase:
             configure=configure,
             name="qxt-journal",
             # After that the next operation tries anew, instead of minutes later.
-            reconnect_timeout=_CONNECT_TIMEOUT / 2,
+            reconnect_timeout=self.connect_timeout / 2,
         )
-        deadline = _Deadline(_LONG_TIMEOUT)
+        deadline = _Deadline(self._long_timeout)
         try:
             connection = await self._connect(deadline)
             try:
@@ -265,11 +268,12 @@ class PostgresDatabase:
             JournalUnavailableError: also when the connection died. Then nothing is written, unless it died during the
                 commit itself.
         """
-        return await run_in_own_task(lambda: self._run(_BEGIN_WRITE, work, _BRIEF_TIMEOUT if brief else _LONG_TIMEOUT))
+        seconds = self._brief_timeout if brief else self._long_timeout
+        return await run_in_own_task(lambda: self._run(_BEGIN_WRITE, work, seconds))
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a transaction that only reads."""
-        return await self._run(_BEGIN_READ, work, _LONG_TIMEOUT)
+        return await self._run(_BEGIN_READ, work, self._long_timeout)
 
     def submit(
         self,
@@ -280,7 +284,7 @@ class PostgresDatabase:
     ) -> Pending:
         """Let the first task that waits do `work`, after the work submitted before."""
         self._open_pool()
-        return _Pending(lambda: self._run(_BEGIN_WRITE, work, _BRIEF_TIMEOUT, self._turn), on_done)
+        return _Pending(lambda: self._run(_BEGIN_WRITE, work, self._brief_timeout, self._turn), on_done)
 
     async def _run(self, begin: bytes, work: Work[T], seconds: float, *before: anyio.Semaphore) -> T:
         self._open_pool()
@@ -327,7 +331,7 @@ class PostgresDatabase:
         """A transaction on a connection that is alive: all connections in the pool may have died at once."""
         dead = 0
         while True:
-            connection = await pool.getconn(min(_CONNECT_TIMEOUT, deadline.left))
+            connection = await pool.getconn(min(self.connect_timeout, deadline.left))
             try:
                 deadline.watch(connection)
                 await connection.execute(begin, prepare=False)
@@ -346,7 +350,7 @@ class PostgresDatabase:
         """Listen on a connection outside of the pool, which is made again when it dies."""
         wait = _FIRST_WAIT
         while True:
-            deadline = _Deadline(_LONG_TIMEOUT)
+            deadline = _Deadline(self._long_timeout)
             try:
                 # If cancelling interrupted this, a half-made connection would be left behind.
                 connection = await _shielded(self._connect(deadline))
