@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import anyio
@@ -212,7 +213,7 @@ class Guard:
         health.under_way += 1
         try:
             attempt = await self.sender.send(
-                campaign, batch=batch, wanted=lambda: self._still_wanted(health), on_result=health.record
+                campaign, batch=batch, wanted=partial(self._still_wanted, health), on_result=health.record
             )
         finally:
             health.under_way -= 1

@@ -91,7 +91,7 @@ class _Attempt:
     batch: int | None
     wanted: Callable[[], bool]
     on_result: Callable[[BatchResult], None]
-    token: str = attrs.field(factory=lambda: secrets.token_hex(16))
+    token: str = attrs.field(factory=partial(secrets.token_hex, 16))
     dropped: bool = False
     claim: Claim | None = None
     result: BatchResult | None = None
@@ -228,23 +228,20 @@ class BatchSender:
         wait = _FIRST_WAIT
         refused = False
         try:
-            while not await self._try(write, last=time.monotonic() - began >= self._options.journal_timeout):
+            while True:
+                last = time.monotonic() - began >= self._options.journal_timeout
+                try:
+                    with anyio.CancelScope(shield=True):
+                        await write()
+                    return
+                except (JournalUnavailableError, JournalBusyError) as error:
+                    if last:
+                        self.lost = True
+                        raise
+                    logger.warning("the journal does not take an outcome, trying again: %s", error)
                 self.unwritten += not refused
                 refused = True
                 await anyio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
         finally:
             self.unwritten -= refused
-
-    async def _try(self, write: Callable[[], Awaitable[bool]], *, last: bool) -> bool:
-        taken = False
-        with anyio.CancelScope(shield=True):
-            try:
-                await write()
-                taken = True
-            except (JournalUnavailableError, JournalBusyError) as error:
-                if last:
-                    self.lost = True
-                    raise
-                logger.warning("the journal does not take an outcome, trying again: %s", error)
-        return taken

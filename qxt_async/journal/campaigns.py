@@ -294,7 +294,7 @@ class CampaignStore:
             free = partial(batches.claim, campaign=campaign, token=token, lease=lease, batch=batch)
             return await self.database.write(free, brief=True)
         limited = partial(limits.claim, campaign=campaign, account=account, token=token, lease=lease, batch=batch)
-        return await self._queue.claim(lambda: self.database.write(limited, brief=True))
+        return await self._queue.claim(partial(self.database.write, limited, brief=True))
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         """Write the outcome of a claimed batch. May be repeated.

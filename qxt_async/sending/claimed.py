@@ -34,10 +34,11 @@ class ClaimedBatch:
     until: float = attrs.field(kw_only=True)
 
 
+@attrs.define(eq=False, repr=False)
 class ClaimedSender:
     """Sends claimed batches: one request each, never repeated, no number left out. For `qxt_async.campaign`.
 
-    Args:
+    Attributes:
         dispatcher: the client's.
         credentials: the account.
         channel_digits: digits of extension that the channel has already.
@@ -45,15 +46,12 @@ class ClaimedSender:
         timeout: seconds for one request.
     """
 
-    def __init__(
-        self, dispatcher: Dispatcher, credentials: Credentials, *, channel_digits: int, method: Method, timeout: float
-    ) -> None:
-        self._dispatcher = dispatcher
-        self._credentials = credentials
-        self._channel_digits = channel_digits
-        self._method: Method = method
-        self._timeout = timeout
-        self._last: tuple[Message, FormTemplate] | None = None
+    dispatcher: Dispatcher
+    credentials: Credentials
+    channel_digits: int = attrs.field(kw_only=True)
+    method: Method = attrs.field(kw_only=True)
+    timeout: float = attrs.field(kw_only=True)
+    _last: tuple[Message, FormTemplate] | None = attrs.field(default=None, init=False)
 
     async def send(
         self, claim: Callable[[], Awaitable[ClaimedBatch | None]], *, on_result: Callable[[BatchResult], None]
@@ -77,7 +75,7 @@ class ClaimedSender:
 
         Cancelling: as for `QxtClient.send`.
         """
-        dispatcher = self._dispatcher
+        dispatcher = self.dispatcher
         dispatcher.bind()
         async with dispatcher.claimed_slots:
             async with dispatcher.rate_limiter.turn() as spend:
@@ -85,7 +83,7 @@ class ClaimedSender:
                 if batch is None:
                     return None
                 turn = spend(len(batch.numbers))
-            options = SendOptions(self._form(batch.message), self._method, self._timeout, NO_RETRIES)
+            options = SendOptions(self._form(batch.message), self.method, self.timeout, NO_RETRIES)
             send = BatchSend(0, batch.numbers, options, on_result, until=batch.until, turn=turn)
             return await send.execute(dispatcher)
 
@@ -93,11 +91,11 @@ class ClaimedSender:
         """Prepare the form of a text. The batches of a campaign often have the same text: it is encoded once."""
         if self._last is None or self._last[0] != message:
             form = send_form(
-                self._credentials,
+                self.credentials,
                 message.text,
                 extno=message.extno,
                 addseqno=message.addseqno,
-                channel_digits=self._channel_digits,
+                channel_digits=self.channel_digits,
             )
             self._last = message, form
         return self._last[1]

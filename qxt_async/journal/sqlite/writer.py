@@ -229,7 +229,8 @@ class Writer:
 
     def _take(self) -> list[Job[Any]]:
         with self._changed:
-            self._changed.wait_for(lambda: self._jobs or self._closed)
+            while not (self._jobs or self._closed):
+                self._changed.wait()
             return [self._jobs.popleft() for _ in range(min(len(self._jobs), self._group_size))]
 
     def _commit(self, group: Sequence[Job[Any]]) -> BaseException | None:
