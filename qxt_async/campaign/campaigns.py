@@ -123,7 +123,7 @@ class Campaigns:
 
         Cancelling: the plan is discarded.
         """
-        rules = MessageRules.checked(
+        rules = MessageRules(
             text,
             literal=literal,
             extno=extno,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import attrs
 
 from qxt_async.errors import InvalidExtnoError
 from qxt_async.files import Template
-from qxt_async.models import Message
+from qxt_async.models import Message, repr_length
 from qxt_async.protocol.texts import check_extno, encode, segments
 from qxt_async.protocol.texts import substitute as substitute_characters
 
@@ -33,51 +33,34 @@ class RowMessage:
     fault: str = ""
 
 
-@attrs.frozen(kw_only=True)
+@attrs.define
 class MessageRules:
-    """How the values of a row become its message. The arguments are those of `Campaigns.plan`."""
+    """How the values of a row become its message. The arguments are those of `Campaigns.plan`.
 
-    template: Template
-    literal: bool
-    extno: str | None
-    extno_column: str | None
-    addseqno: bool
-    substitute: bool
-    channel_digits: int
+    Attributes:
+        template: the parsed text.
 
-    @classmethod
-    def checked(
-        cls,
-        text: str,
-        *,
-        literal: bool,
-        extno: str | None,
-        extno_column: str | None,
-        addseqno: bool,
-        substitute: bool,
-        channel_digits: int,
-    ) -> Self:
-        """Check the text and the extension number.
+    Raises:
+        InvalidRequestError: the text or the extension number cannot be sent.
+    """
 
-        Raises:
-            InvalidRequestError: they cannot be sent.
-        """
-        template = Template.parse(text)
-        if not literal:
-            template.check()
-        if extno is not None:
-            extno = check_extno(extno, channel_digits=channel_digits)
-        example = template.render(["x"] * len(template.columns))
-        encode(substitute_characters(example) if substitute else example)
-        return cls(
-            template=template,
-            literal=literal,
-            extno=extno,
-            extno_column=extno_column,
-            addseqno=addseqno,
-            substitute=substitute,
-            channel_digits=channel_digits,
-        )
+    text: str = attrs.field(repr=repr_length)
+    literal: bool = attrs.field(kw_only=True)
+    extno: str | None = attrs.field(kw_only=True)
+    extno_column: str | None = attrs.field(kw_only=True)
+    addseqno: bool = attrs.field(kw_only=True)
+    substitute: bool = attrs.field(kw_only=True)
+    channel_digits: int = attrs.field(kw_only=True)
+    template: Template = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.template = Template.parse(self.text)
+        if not self.literal:
+            self.template.check()
+        if self.extno is not None:
+            self.extno = check_extno(self.extno, channel_digits=self.channel_digits)
+        example = self.template.render(["x"] * len(self.template.columns))
+        encode(substitute_characters(example) if self.substitute else example)
 
     @property
     def columns(self) -> Sequence[str]:
