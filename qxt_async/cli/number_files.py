@@ -20,7 +20,6 @@ from qxt_async.runtime.tasks import in_a_thread
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Container, Iterator, Sequence
-    from types import TracebackType
 
     from qxt_async.files import NumberBlock, TableFile
 
@@ -78,9 +77,7 @@ class NumberReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._reader.close()
 
     @property

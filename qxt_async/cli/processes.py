@@ -28,7 +28,7 @@ class _Children:
     """
 
     lifeline: int
-    ready: dict[int, int] = attrs.field(factory=dict)
+    ready: dict[int, int] = attrs.field(factory=dict[int, int])
     stopping: bool = False
     failed: int = 0
 

@@ -166,6 +166,7 @@ if HttpToolsProtocol is not None:  # pragma: no branch
     class _HttpTools(_Rules, HttpToolsProtocol):  # type: ignore[misc]
         """On httptools, in C."""
 
+        parser: Any
         _in_head = True
         _head = 0
 

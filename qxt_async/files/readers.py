@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import attrs
 
@@ -16,7 +16,12 @@ from qxt_async.files.text_files import STDIN, open_numbers, read_failure
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qxt_async.files.columns import NumberBlock
+    from qxt_async.files.parquet import ParquetReader
+    from qxt_async.files.text_files import NumberFile
+    from qxt_async.files.workbooks import WorkbookReader
+
+    # Their methods block, so they run in a worker thread.
+    Reader: TypeAlias = NumberFile | WorkbookReader | ParquetReader
 
 _PARQUET_MAGIC = b"PAR1"
 
@@ -36,28 +41,6 @@ class TableFile:
     column: str | int | None = attrs.field(default=None, kw_only=True)
     encoding: str | None = attrs.field(default=None, kw_only=True)
     sheet: str | int = attrs.field(default=1, kw_only=True)
-
-
-class Reader(Protocol):
-    """An open file of one kind. Its methods block, so they run in a worker thread."""
-
-    @property
-    def name(self) -> str:
-        """The path as given, ``<stdin>`` for standard input."""
-        ...
-
-    @property
-    def header(self) -> Sequence[str]:
-        """The names of the columns, once they were read."""
-        ...
-
-    def read_block(self) -> NumberBlock | None:
-        """Read some more numbers; ``None`` at the end."""
-        ...
-
-    def close(self) -> None:
-        """Close the file."""
-        ...
 
 
 def is_regular(path: str | os.PathLike[str]) -> bool:

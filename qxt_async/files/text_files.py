@@ -24,7 +24,6 @@ from qxt_async.files.decoding import TextDecoder, check_encoding
 if TYPE_CHECKING:
     import io
     from collections.abc import Iterator, Sequence
-    from types import TracebackType
 
 STDIN = "-"
 """The path that stands for standard input."""
@@ -93,9 +92,7 @@ class NumberFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
     def close(self) -> None:

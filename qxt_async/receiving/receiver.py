@@ -43,8 +43,6 @@ from qxt_async.receiving.admission import Admission, RefusalError, Scope
 from qxt_async.runtime.tasks import run_in_thread
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from qxt_async.journal import Journal
     from qxt_async.protocol.pushes import Push, PushLimits
 
@@ -138,9 +136,7 @@ class PushReceiver:
             await self._owned_journal.open()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *exc_info: object) -> None:
         """Close the journal if it was given as a path."""
         if self._owned_journal is not None:
             await self._owned_journal.close()
@@ -174,7 +170,7 @@ class PushReceiver:
             await send({"type": "lifespan.startup.complete"})
             await receive()
         finally:
-            await self.__aexit__(None, None, None)
+            await self.__aexit__()
         await send({"type": "lifespan.shutdown.complete"})
 
     async def _read_push(self, scope: Scope, receive: Receive) -> Push:
