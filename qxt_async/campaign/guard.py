@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("qxt_async")
 
 _BALANCE_TRIES: Final = 3
-_LONGEST_REST: Final = 1.0
+LONGEST_REST: Final = 1.0
 _JOURNAL_REST: Final = 0.2
 
 
@@ -135,7 +135,7 @@ class Guard:
 
     async def rest(self, seconds: float) -> None:
         """Wait, but not longer than a second, because the clock may be set, and not after a stop."""
-        with anyio.move_on_after(min(seconds, _LONGEST_REST)):
+        with anyio.move_on_after(min(seconds, LONGEST_REST)):
             await self.stopped.wait()
 
     # --- before a batch -----------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from qxt_async.journal.records import PlannedBatch
     from qxt_async.models import Message
 
-_KNOWN_ROWS: Final = 20_000  # rows' values whose message is remembered; most templates have few results
+KNOWN_ROWS: Final = 20_000  # rows' values whose message is remembered; most templates have few results
 _ADD_BATCHES: Final = 1_000  # in one transaction, about 50 ms
 _ADD_NUMBERS: Final = 100_000
 _ADD_EXCLUDED: Final = 5_000
@@ -181,7 +181,7 @@ class Planner:
         if not 1 <= batch_size <= MAX_NUMBERS:
             raise InvalidConfigurationError(f"batch_size is {batch_size}: a request carries 1 to {MAX_NUMBERS} numbers")
         self._rules = rules
-        self._message = functools.lru_cache(_KNOWN_ROWS)(self._new_message)
+        self._message = functools.lru_cache(KNOWN_ROWS)(self._new_message)
         self._pattern = NumberFilter(number_pattern).pattern  # checks it
         self._suppressed = suppressed
         self._skip_faulty = skip_faulty

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from qxt_async.journal.records import CampaignCounts
 
 # The speed is that of the last so many seconds.
-_SPEED_OVER: Final = 30.0
+SPEED_OVER: Final = 30.0
 # Counting may take this share of the time: `counts` reads all batches, `deliveries` all reports.
-_SHARE: Final = 0.05
+ASKING_SHARE: Final = 0.05
 # But it waits no longer than this: counting may have taken long only because the machine stood still.
 _LONGEST_REST: Final = 30.0
 
@@ -39,7 +39,7 @@ class ProgressReporter:
             return
         await self.tell(waiting, balance)
         now = time.monotonic()
-        self._next = max(asked + self._options.progress_every, now + min((now - asked) / _SHARE, _LONGEST_REST))
+        self._next = max(asked + self._options.progress_every, now + min((now - asked) / ASKING_SHARE, _LONGEST_REST))
 
     async def tell(self, waiting: str, balance: int | None = None) -> CampaignCounts:
         """Count, and tell the progress.
@@ -58,7 +58,7 @@ class ProgressReporter:
         now = time.monotonic()
         settled = counts.accepted + counts.failed + counts.unknown + counts.suppressed
         self._samples.append((now, settled))
-        while now - self._samples[0][0] > _SPEED_OVER and len(self._samples) > 1:
+        while now - self._samples[0][0] > SPEED_OVER and len(self._samples) > 1:
             self._samples.popleft()
         since, before = self._samples[0]
         speed = max(0.0, (settled - before) / (now - since)) if now > since else 0.0

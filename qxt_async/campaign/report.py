@@ -127,8 +127,8 @@ def render_report(data: ReportData, *, language: Language = "en", time_zone: str
         import jinja2
     except ImportError:
         raise InvalidConfigurationError(missing_extra("report", "a report")) from None
-    words = _words(language)
-    show = _Display(words, find_zone(time_zone))
+    words = words_of(language)
+    show = Display(words, find_zone(time_zone))
     environment = jinja2.Environment(
         autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -157,26 +157,30 @@ def _file(name: str) -> str:
 
 
 @cache
-def _words(language: str) -> Mapping[str, Any]:
+def words_of(language: str) -> Mapping[str, Any]:
+    """The words of the page in a language."""
     if language not in ("en", "zh"):
         raise InvalidConfigurationError(f"there is no report in {language!r}; there are en and zh")
     return tomllib.loads(_file(f"{language}.toml"))
 
 
 @attrs.frozen
-class _Display:
+class Display:
     """Formats counts and times for the page."""
 
     words: Mapping[str, Any]
     zone: ZoneInfo
 
     def count(self, number: int) -> str:
+        """A number with its thousands set apart."""
         return f"{number:,}"
 
     def time(self, at: datetime) -> str:
+        """A day and a time, to the minute."""
         return at.astimezone(self.zone).strftime("%Y-%m-%d %H:%M")
 
     def span(self, seconds: int) -> str:
+        """A length of time, in one unit."""
         units = (("week", 7 * _DAY), ("day", _DAY), ("hour", 3600), ("minute", 60))
         # 90 minutes are not shown as 1 h. From two of a unit on, whole units are exact enough.
         unit, size = next(
@@ -185,6 +189,7 @@ class _Display:
         return str(self.words["units"][unit]).format(n=f"{-(-seconds // size):,}")
 
     def tick(self, at: datetime, *, days: bool, seconds: bool) -> str:
+        """A label of the axis of time."""
         hour = "%H:%M:%S" if seconds else "%H:%M"
         return at.astimezone(self.zone).strftime(f"%m-%d {hour}" if days else hour)
 
@@ -218,7 +223,7 @@ def _weeks() -> Iterator[int]:
     return (2**power * 7 * _DAY for power in count_up())
 
 
-def _funnel(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[dict[str, Any]]:
+def _funnel(data: ReportData, words: Mapping[str, Any], show: Display) -> list[dict[str, Any]]:
     campaign, counts, deliveries = data.campaign, data.counts, data.deliveries
 
     def lost(**numbers: int) -> str:
@@ -245,7 +250,7 @@ def _funnel(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[
     return steps if dropped else steps[1:]
 
 
-def _last_time(data: ReportData, show: _Display) -> str:
+def _last_time(data: ReportData, show: Display) -> str:
     moments = data.statistics.over_time
     if not moments:
         return ""
@@ -254,7 +259,7 @@ def _last_time(data: ReportData, show: _Display) -> str:
     return hour if first.startswith(day) else last
 
 
-def _over_time(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[str]:
+def _over_time(data: ReportData, words: Mapping[str, Any], show: Display) -> list[str]:
     moments = data.statistics.over_time
     if not data.reports or not moments:
         return []
@@ -271,7 +276,7 @@ def _over_time(data: ReportData, words: Mapping[str, Any], show: _Display) -> li
     return _sizes(series, labels, ticks, text["title"], "stacked")
 
 
-def _delays(data: ReportData, words: Mapping[str, Any], show: _Display) -> list[str]:
+def _delays(data: ReportData, words: Mapping[str, Any], show: Display) -> list[str]:
     if not data.statistics.delays:
         return []
     heights = [0] * (len(_EDGES) + 1)

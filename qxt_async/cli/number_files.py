@@ -116,7 +116,7 @@ class NumberReader:
         Raises:
             SourceFileError: it cannot be read.
         """
-        while await self._read_async():
+        while await self.read_async():
             for number in self._ready:
                 yield number
 
@@ -146,7 +146,8 @@ class NumberReader:
         self.number_filter.invalid.clear()
         return numbers
 
-    async def _read_async(self) -> bool:
+    async def read_async(self) -> bool:
+        """Read a part; whether there was one."""
         if not isinstance(self._reader, NumberFile):
             return await in_a_thread(self._read)  # it may unpack much before its first row
         pipe = self._reader.pipe

@@ -11,7 +11,7 @@ from qxt_async.cli.examples import add_examples
 from qxt_async.cli.exit_codes import FailedError, code_of_error
 from qxt_async.errors import QxtError
 
-_COMMANDS = {
+COMMANDS = {
     "balance": ("balance", "Ask how many messages the account has left."),
     "bulk": ("bulk", "Send one text to every number in a file."),
     "campaign": (
@@ -78,7 +78,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     package=__package__,
-    modules=_COMMANDS,
+    modules=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="qxt_async", prog_name="qxt")

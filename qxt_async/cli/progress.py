@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_SECONDS_BETWEEN_LINES = 30.0
+SECONDS_BETWEEN_LINES = 30.0
 _LINES = 10
 
 
@@ -82,7 +82,7 @@ def _lines(*, tenths: bool) -> Callable[[Snapshot], None]:
     def show(now: Snapshot) -> None:
         nonlocal printed_at, printed
         is_tenth = tenths and now.total is not None and now.done - printed >= now.total / _LINES
-        if not is_tenth and time.monotonic() - printed_at < _SECONDS_BETWEEN_LINES:
+        if not is_tenth and time.monotonic() - printed_at < SECONDS_BETWEEN_LINES:
             return
         printed_at, printed = time.monotonic(), now.done
         of = "" if now.total is None else f" of {now.total:,}"

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-_PAGE = 1000
+PAGE = 1000
 # Seconds between two looks at the journal, while entries come and when none come.
-_SHORTEST_PAUSE = 0.05
+SHORTEST_PAUSE = 0.05
 _LONGEST_PAUSE = 1.0
 
 _AGO = re.compile(r"(\d{1,6})([smhd])")
@@ -203,15 +203,15 @@ def _show(feed: Feed, options: FeedOptions) -> None:
 
 
 async def _pages(feed: Feed, journal: Journal, options: FeedOptions) -> AsyncIterator[Sequence[FeedEntry[Any]]]:
-    after, limit, pause = options.after, options.limit, _SHORTEST_PAUSE
+    after, limit, pause = options.after, options.limit, SHORTEST_PAUSE
     while limit is None or limit > 0:
-        size = _PAGE if limit is None else min(_PAGE, limit)
+        size = PAGE if limit is None else min(PAGE, limit)
         # Read before the page: entries up to this cursor are in the page, unless the filter leaves them out.
         newest = await feed.newest(journal) if options.follow else 0
         entries = await feed.read(journal, after=after, limit=size)
         if entries:
             yield entries
-            after, pause = entries[-1].cursor, _SHORTEST_PAUSE
+            after, pause = entries[-1].cursor, SHORTEST_PAUSE
             limit = None if limit is None else limit - len(entries)
         if len(entries) < size:
             if not options.follow:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from qxt_async.journal import Journal, Suppression
 
-_PAGE = 1000
+PAGE = 1000
 # Numbers of one transaction: it takes some milliseconds, so that a receiver with the same journal need not wait long.
-_GROUP = 5000
+ADDED_AT_ONCE = 5000
 
 numbers_argument = click.argument("numbers", nargs=-1, required=True, metavar="NUMBER…")
 note_option = click.option("--note", default="", metavar="TEXT", help="Why, for the record.")
@@ -44,7 +44,7 @@ def command() -> None:
 
 async def _pages(journal: Journal) -> AsyncIterator[list[Suppression]]:
     after = ""
-    while page := await journal.suppressions(after=after, limit=_PAGE):
+    while page := await journal.suppressions(after=after, limit=PAGE):
         yield page
         after = page[-1].number
 
@@ -93,8 +93,8 @@ async def _add(journal: str, numbers: Iterable[str], reason: SuppressionReason, 
     remaining, added = list(numbers), 0
     async with open_journal(journal) as opened:
         while remaining:
-            added += await opened.suppress(remaining[:_GROUP], reason=reason, note=note)
-            del remaining[:_GROUP]
+            added += await opened.suppress(remaining[:ADDED_AT_ONCE], reason=reason, note=note)
+            del remaining[:ADDED_AT_ONCE]
     return added
 
 

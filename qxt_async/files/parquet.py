@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _ROWS: Final = 2000
 # Unpacked bytes of a row group, as the footer says. Programs write groups of some hundred megabytes at most.
-_GROUP: Final = 1 << 30
+MAX_ROW_GROUP: Final = 1 << 30
 
 
 def _pyarrow() -> tuple[Any, Any]:
@@ -48,8 +48,8 @@ class ParquetReader:
         except (self._arrow.ArrowException, OSError) as error:
             raise self._damaged(error) from error
         groups = self._file.metadata
-        if any(groups.row_group(place).total_byte_size > _GROUP for place in range(groups.num_row_groups)):
-            reason = f"a row group unpacks to more than {_GROUP >> 20} MB: write it with smaller ones"
+        if any(groups.row_group(place).total_byte_size > MAX_ROW_GROUP for place in range(groups.num_row_groups)):
+            reason = f"a row group unpacks to more than {MAX_ROW_GROUP >> 20} MB: write it with smaller ones"
             raise SourceFileError(self.name, None, reason)
         columns.use_header(tuple(self._file.schema_arrow.names))
         self._columns = columns

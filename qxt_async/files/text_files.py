@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 STDIN = "-"
 """The path that stands for standard input."""
 
-_BLOCK_BYTES = 64 * 1024
+BLOCK_BYTES = 64 * 1024
 # A longer row has a quote that is never closed, or the file is not text at all.
-_ROW_CHARACTERS = 1024 * 1024
+MAX_ROW_CHARACTERS = 1024 * 1024
 _DELIMITERS = ",;\t"
 
 
@@ -137,7 +137,7 @@ class NumberFile:
         if self._ended:
             return None
         try:
-            data = self._stream.read1(_BLOCK_BYTES)
+            data = self._stream.read1(BLOCK_BYTES)
         except OSError as error:
             raise read_failure(self.name, error) from error
         self._ended = not data
@@ -164,8 +164,8 @@ class _RowReader:
                 self._delimiter = self._find_delimiter(text[:end] if end >= 0 else text)
         cut = len(text) if final else self._complete_length(text)
         text, self._tail = text[:cut], text[cut:]
-        if len(self._tail) > _ROW_CHARACTERS:
-            reason = f"the row that begins here has more than {_ROW_CHARACTERS} characters: is a quote not closed?"
+        if len(self._tail) > MAX_ROW_CHARACTERS:
+            reason = f"the row that begins here has more than {MAX_ROW_CHARACTERS} characters: is a quote not closed?"
             raise SourceFileError(self.columns.name, self._line + text.count("\n"), reason)
         if not text:
             return NumberBlock([], [])

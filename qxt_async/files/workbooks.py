@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from qxt_async.files.columns import ColumnReader, NumberBlock
 
 # A full sheet (1,048,576 rows) of a number, a name and a code unpacks to about 150 MB.
-_UNPACKED: Final = 512 * 1024 * 1024
+MAX_UNPACKED: Final = 512 * 1024 * 1024
 # 32 bytes each in calamine: 640 MB at worst; a full sheet may have 19 columns.
 _CELLS: Final = 20_000_000
-_MEMBERS: Final = 10_000
+MAX_MEMBERS: Final = 10_000
 _CHUNK: Final = 256 * 1024
 _ROWS: Final = 2000
 # XFD is the last column and 1048576 the last row of a sheet; one character more is enough to see that it is too much.
@@ -80,11 +80,11 @@ def _check(path: str) -> None:
             # Calamine would try other formats on such a file, and those are not checked here.
             if "xl/workbook.xml" not in names or names & {"xl/workbook.bin", "content.xml"}:
                 raise SourceFileError(path, None, "it is an archive and no XLSX workbook: save it as XLSX or CSV")
-            if len(members) > _MEMBERS:
-                raise SourceFileError(path, None, f"it has {len(members)} parts; at most {_MEMBERS} are read")
+            if len(members) > MAX_MEMBERS:
+                raise SourceFileError(path, None, f"it has {len(members)} parts; at most {MAX_MEMBERS} are read")
             unpacked = 0
             for member in members:
-                unpacked += _check_part(path, archive, member, _UNPACKED - unpacked)
+                unpacked += _check_part(path, archive, member, MAX_UNPACKED - unpacked)
     except SourceFileError:
         raise
     except OSError as error:
@@ -105,7 +105,7 @@ def _check_part(path: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, al
         while data:
             size += len(data)
             if size > allowed:
-                raise SourceFileError(path, None, f"it unpacks to more than {_UNPACKED >> 20} MB: save it as CSV")
+                raise SourceFileError(path, None, f"it unpacks to more than {MAX_UNPACKED >> 20} MB: save it as CSV")
             if is_xml:
                 parser.Parse(data, False)  # noqa: FBT003
                 if extent.area > _CELLS:

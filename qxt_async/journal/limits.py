@@ -42,7 +42,7 @@ _MOST_NUMBERS: Final = 1000
 # Seconds after which a claim looks again whether an attempt has ended.
 _WHEN_FULL: Final = 0.05
 # Seconds that a claim waits for its turn.
-_TURN_TIMEOUT: Final = 1.0
+TURN_TIMEOUT: Final = 1.0
 
 
 @attrs.frozen(kw_only=True)
@@ -200,7 +200,7 @@ class ClaimQueue:
         return outcome
 
     async def _wait(self, attempt: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | None:
-        until = anyio.current_time() + _TURN_TIMEOUT
+        until = anyio.current_time() + TURN_TIMEOUT
         try:
             self._lock.acquire_nowait()
         except anyio.WouldBlock:

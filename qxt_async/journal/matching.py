@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["anything_to_match", "match", "match_all"]
 
 # In one transaction, which takes about 0.1 s: pushes wait for it.
-_REPORTS: Final = 20_000
-_MIDS: Final = 200
+REPORTS_AT_A_TIME: Final = 20_000
+MIDS_AT_A_TIME: Final = 200
 # Of a thousand numbers each, 12 MB.
-_BATCHES: Final = 1000
+BATCHES_AT_A_TIME: Final = 1000
 
 
 async def match_all(database: Database) -> None:
@@ -47,7 +47,7 @@ async def anything_to_match(transaction: Transaction) -> bool:
 async def match(transaction: Transaction) -> bool:
     """Find the strays of the next reports and of the queued mids; returns whether there may be more."""
     await transaction.lock("lock_matching")
-    queued = await transaction.rows("next_mids", limit=_MIDS)
+    queued = await transaction.rows("next_mids", limit=MIDS_AT_A_TIME)
     if queued:
         for _, batch, mid in queued:
             await transaction.change("forget_strays", batch=batch, mid=mid)
@@ -55,13 +55,13 @@ async def match(transaction: Transaction) -> bool:
         under = _by_mid(await transaction.rows("reports_under", mids=list(mids)))
         await _keep_strays(transaction, {(batch, mid) for _, batch, mid in queued}, under)
         await transaction.change("forget_mids", looked_at=[seq for seq, _, _ in queued])
-    reports = await transaction.rows("next_reports", limit=_REPORTS)
+    reports = await transaction.rows("next_reports", limit=REPORTS_AT_A_TIME)
     if reports:
         under = _by_mid(row[1:] for row in reports)
         pairs = await transaction.rows("batches_with_mids", mids=list(under))
         await _keep_strays(transaction, {(batch, mid) for batch, mid in pairs}, under)
         await transaction.change("advance_matched", cursor=reports[-1][0])
-    return len(queued) == _MIDS or len(reports) == _REPORTS
+    return len(queued) == MIDS_AT_A_TIME or len(reports) == REPORTS_AT_A_TIME
 
 
 def _by_mid(rows: Iterable[tuple[str, str]]) -> dict[str, set[str]]:
@@ -77,8 +77,8 @@ async def _keep_strays(transaction: Transaction, pairs: set[tuple[int, str]], un
     for batch, mid in pairs:
         mids_of[batch].append(mid)
     keys = sorted(mids_of)
-    for start in range(0, len(keys), _BATCHES):
-        some = keys[start : start + _BATCHES]
+    for start in range(0, len(keys), BATCHES_AT_A_TIME):
+        some = keys[start : start + BATCHES_AT_A_TIME]
         others: defaultdict[int, dict[str, str | None]] = defaultdict(dict)
         for batch, number, _, mid in await transaction.rows("exceptions_of", batches=some):
             others[batch][number] = mid

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["PushGroup", "PushWriter", "write_group"]
 
 # The most reports in a group: its commit takes about 10 ms.
-_GROUP: Final = 1000
+MAX_GROUP: Final = 1000
 # What may wait in memory, about 40 MB with the waiting tasks. More is refused: the gateway pushes it again.
-_WAITING_PUSHES: Final = 10_000
-_WAITING_BYTES: Final = 16 * 1024 * 1024
+MAX_WAITING_PUSHES: Final = 10_000
+MAX_WAITING_BYTES: Final = 16 * 1024 * 1024
 # Columns of ``insert_reports``.
 _COLUMNS: Final = 9
 # Microseconds after which a repeated report may be on another send with the same mid: a restarted gateway may count
@@ -129,10 +129,10 @@ class PushWriter:
 
     async def _queue(self, push: Push, opted_out: Collection[Reply], *, alone: bool = False) -> None:
         with self._lock:
-            if self._waiting_pushes >= _WAITING_PUSHES or self._waiting_bytes >= _WAITING_BYTES:
+            if self._waiting_pushes >= MAX_WAITING_PUSHES or self._waiting_bytes >= MAX_WAITING_BYTES:
                 raise JournalBusyError(f"{self._waiting_pushes} pushes already wait to be written")
             group = None if alone else self._group
-            if group is None or len(group.reports) >= _GROUP:
+            if group is None or len(group.reports) >= MAX_GROUP:
                 group = self._begin()
             if not alone:
                 self._group = group
@@ -179,7 +179,7 @@ class PushWriter:
         """Write a group of reports in one statement; returns whether that was all, which is so if all are new."""
         self._close(group)
         count = len(group.reports)
-        if group.others or group.repeating or not 0 < count <= _GROUP:
+        if group.others or group.repeating or not 0 < count <= MAX_GROUP:
             return False
         return await transaction.merge("insert_reports", group.values, _COLUMNS) == count
 

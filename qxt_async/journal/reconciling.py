@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["ReconcileStep", "reconcile", "write_step"]
 
 _SECOND: Final = 1_000_000
-_REPORTS_AT_A_TIME: Final = 50_000
+REPORTS_AT_A_TIME: Final = 50_000
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +70,7 @@ async def _read_step(transaction: Transaction, campaign: int) -> ReconcileStep:
     # Without doubtful batches, no report has to be read.
     until = newest
     if doubtful:
-        ((until,),) = await transaction.rows("newest_report", after=after, limit=_REPORTS_AT_A_TIME)
+        ((until,),) = await transaction.rows("newest_report", after=after, limit=REPORTS_AT_A_TIME)
     else:
         after = newest
     until = max(until, after)

@@ -38,7 +38,7 @@ _COUNTRY_CODES = ("+86", "0086", "86")
 _PHONE = re.compile(rf"(?:(?:\+|00)?86)?0?({MOBILE_PATTERN})")
 _DIALLED = re.compile(r"\+?[0-9]+")
 
-_IN_SET = 100_000  # a set of so many numbers takes 9 MB; converting it into a bitmap takes 20 ms
+MAX_IN_SET = 100_000  # a set of so many numbers takes 9 MB; converting it into a bitmap takes 20 ms
 
 
 def _why_not(raw: str, folded: str, pattern: str) -> str:
@@ -154,7 +154,7 @@ def allowed(numbers: Sequence[str], suppressed: Container[str], pattern: str = M
     return None if all(wanted) else wanted
 
 
-def _all_mobile(numbers: Sequence[str]) -> bool:
+def all_mobile(numbers: Sequence[str]) -> bool:
     """Return whether every number matches the default pattern as it is. This is the usual case; 50 ns a number."""
     count = len(numbers)
     try:
@@ -212,7 +212,7 @@ class Deduplicator:
             fresh = numbers
         else:
             fresh = self._new_of_some(numbers, keys)
-        if self._compact_type is not None and not self._is_bitmap and len(self._keys) > _IN_SET:
+        if self._compact_type is not None and not self._is_bitmap and len(self._keys) > MAX_IN_SET:
             self._keys, self._is_bitmap = self._compact_type(self._keys), True
         return fresh
 
@@ -269,7 +269,7 @@ class NumberFilter:
         """
         if not raw:
             return raw
-        plain = self.pattern == MOBILE_PATTERN and _all_mobile(raw)
+        plain = self.pattern == MOBILE_PATTERN and all_mobile(raw)
         numbers = raw if plain else self._normalize_each(raw)
         self.read += len(raw)
         if self.seen is not None:

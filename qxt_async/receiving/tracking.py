@@ -72,7 +72,7 @@ class DeliveryTracker:
 
     def __init__(self, journal: Journal, *, interval: float = 0.05, idle_interval: float = 1.0) -> None:
         self._journal = journal
-        self._interval = interval
+        self.interval = interval
         self._idle_interval = max(interval, idle_interval)
         self._waiting: dict[tuple[str, str], _Waiting] = {}
         # Messages to look up: they are new, or a report on them was stored just now.
@@ -153,7 +153,7 @@ class DeliveryTracker:
             cursor: of the last entry seen; ``None`` for all from the beginning, ``await journal.report_cursor()`` for
                 new ones only.
         """
-        return ReportFeed(self._journal, cursor or 0, self._stored, self._interval, self._idle_interval)
+        return ReportFeed(self._journal, cursor or 0, self._stored, self.interval, self._idle_interval)
 
     def _on_stored(self, reports: Sequence[StatusReport]) -> None:
         """This journal object has committed reports."""
@@ -172,7 +172,7 @@ class DeliveryTracker:
 
     async def _poll_forever(self) -> None:
         """The task that polls the journal for all waiting tasks."""
-        pause = self._interval
+        pause = self.interval
         while True:
             wanted = self._poll_wanted.event
             if not self._waiting:
@@ -180,7 +180,7 @@ class DeliveryTracker:
                 continue
             try:
                 await self._poll_while_waiting()
-                pause = self._interval
+                pause = self.interval
             except JournalError as error:
                 logger.warning("cannot read reports, trying again: %s", error)
                 await anyio.sleep(pause)
@@ -191,25 +191,25 @@ class DeliveryTracker:
         # The cursor first: reports committed later are behind it, reports committed earlier are found by their key.
         cursor = await self._journal.report_cursor()
         self._due.update(self._waiting)
-        pause = self._interval
+        pause = self.interval
         polled_at = anyio.current_time()
         poll_at = polled_at + pause
         while self._waiting:
             wanted = self._poll_wanted.event
             if self._told:
                 self._told = False
-                poll_at = min(poll_at, polled_at + self._interval)
+                poll_at = min(poll_at, polled_at + self.interval)
             if self._due:
                 due, self._due = self._due, set()
                 self._settle(await self._journal.find_reports(due))
-                pause = self._interval
+                pause = self.interval
                 poll_at = min(poll_at, anyio.current_time() + pause)
             # A message that became due meanwhile has already set this event.
             with anyio.CancelScope(deadline=poll_at):
                 await wanted.wait()
             if anyio.current_time() >= poll_at:
                 newest = await self._journal.report_cursor()
-                pause = self._interval if newest > cursor else min(pause * 2, self._idle_interval)
+                pause = self.interval if newest > cursor else min(pause * 2, self._idle_interval)
                 polled_at = anyio.current_time()
                 poll_at = polled_at + pause
                 cursor = await self._catch_up(cursor, newest)

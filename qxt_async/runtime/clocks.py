@@ -6,9 +6,9 @@ import time
 from typing import Final
 
 # On Linux, `time.monotonic` stops while the machine sleeps. Other processes do not sleep, and take over expired work.
-_BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
+BOOTTIME: Final = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 def boottime() -> float:
     """Seconds on a clock that cannot be set, and that continues while the machine sleeps."""
-    return time.monotonic() if _BOOTTIME is None else time.clock_gettime(_BOOTTIME)
+    return time.monotonic() if BOOTTIME is None else time.clock_gettime(BOOTTIME)

@@ -30,7 +30,7 @@ logger = logging.getLogger("qxt_async")
 
 # Seconds that a claimed batch waits for a connection, and for the rate limit if its turn is stale. A person who opts
 # out after the claim would still get the text, so after that time the batch is released and claimed again.
-_MAX_WAIT = 1.0
+MAX_WAIT = 1.0
 # Seconds after which a turn of the rate limit is stale: batches that waited for the same slot must not leave at once.
 _STALE = 0.1
 
@@ -155,7 +155,7 @@ class BatchSend:
         limiter = dispatcher.rate_limiter
         at_once = dispatcher.slots.value > 0 and not limiter.limits
         ready = False
-        with nullcontext() if self.until is None or at_once else anyio.move_on_after(_MAX_WAIT):
+        with nullcontext() if self.until is None or at_once else anyio.move_on_after(MAX_WAIT):
             await dispatcher.slots.acquire()
             try:
                 if limiter.limits and (self.until is None or anyio.current_time() - self.turn > _STALE):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 NumberSource: TypeAlias = Iterable[str] | AsyncIterable[str]
 
-_SLICE = 1000
+SLICE = 1000
 
 
 def _look_ahead(size: int, minimum: int) -> int:
@@ -130,7 +130,7 @@ class Batches:
     async def _read(self) -> bool:
         """Read a slice of the source. Returns whether there may be more."""
         if isinstance(self._source, AsyncIterator):
-            while len(self._raw) < _SLICE:
+            while len(self._raw) < SLICE:
                 try:
                     self._raw.append(await anext(self._source))
                 except StopAsyncIteration:
@@ -138,5 +138,5 @@ class Batches:
             return True
         # A long run of repeated or invalid numbers must not block the event loop.
         await anyio.lowlevel.checkpoint()
-        self._raw.extend(islice(self._source, _SLICE))
-        return len(self._raw) == _SLICE
+        self._raw.extend(islice(self._source, SLICE))
+        return len(self._raw) == SLICE

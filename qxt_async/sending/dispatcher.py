@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qxt_async.sending.rate_limit import RateLimiter
     from qxt_async.transports import Exchange, Transport
 
-_GIVEN_MIDS = 10_000  # at 100 requests a second, those of the last 100 seconds; 2 MB
+GIVEN_MIDS = 10_000  # at 100 requests a second, those of the last 100 seconds; 2 MB
 
 
 class GivenMids:
@@ -43,7 +43,7 @@ class GivenMids:
             known = known or digest in self._digests
             self._digests[digest] = None
             self._digests.move_to_end(digest)
-            if len(self._digests) > _GIVEN_MIDS:
+            if len(self._digests) > GIVEN_MIDS:
                 self._digests.popitem(last=False)
         return known
 

@@ -28,7 +28,7 @@ from qxt_async.transports.base import (
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractStreamWriter
 
-_CLOSE_TIME = 5.0
+CLOSE_TIME = 5.0
 
 
 class _Watch:
@@ -253,7 +253,7 @@ class AiohttpTransport:
 
     async def _close_retired(self, used: _Session) -> None:
         used.retired = False
-        with anyio.move_on_after(_CLOSE_TIME, shield=True):
+        with anyio.move_on_after(CLOSE_TIME, shield=True):
             await used.session.close()
 
     async def aclose(self) -> None:

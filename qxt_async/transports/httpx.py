@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from types import ModuleType
 
-_CLOSE_TIME = 5.0
+CLOSE_TIME = 5.0
 
 
 class _QueryRedactor(logging.Filter):
@@ -333,7 +333,7 @@ class HttpxTransport:
             ):
                 _hang_up(response)
         finally:
-            with anyio.move_on_after(_CLOSE_TIME, shield=True):
+            with anyio.move_on_after(CLOSE_TIME, shield=True):
                 await response.aclose()
 
     async def aclose(self) -> None:

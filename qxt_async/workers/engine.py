@@ -63,7 +63,7 @@ _KEPT: Final = 24
 _AGAIN: Final = 0.3
 # One process at a time announces the batches of a campaign, and one makes the schema. The first key spells QXT.
 _LOCK_SCHEMA: Final = b"SELECT pg_advisory_xact_lock(5331028, 3)"
-_LOCK_ANNOUNCEMENTS: Final = b"SELECT pg_advisory_xact_lock(5331030, hashint8(%(campaign)s::bigint))"
+LOCK_ANNOUNCEMENTS: Final = b"SELECT pg_advisory_xact_lock(5331030, hashint8(%(campaign)s::bigint))"
 
 _VERSION: Final = b"SELECT obj_description(to_regnamespace('qxt_engine')::oid, 'pg_namespace')"
 _ONLY_OURS: Final = b"SET search_path TO qxt_engine"
@@ -142,7 +142,7 @@ class _PersistentManager(JobManager):
                 lost = isinstance(error.__cause__, psycopg.OperationalError)
                 if not lost or anyio.current_time() >= until:
                     # Another worker has ended it, or `recover` will when this worker is gone.
-                    logger.info("a job has not been ended: %s", _refused(error))
+                    logger.info("a job has not been ended: %s", refusal_of(error))
                     return None
             await anyio.sleep(_AGAIN)
 
@@ -231,7 +231,7 @@ class Engine:
         values = {"campaign": campaign, "window": window}
         try:
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute(_LOCK_ANNOUNCEMENTS, values)
+                await connection.execute(LOCK_ANNOUNCEMENTS, values)
                 rows = await (await connection.execute(_UNANNOUNCED.encode(), values)).fetchall()
                 if rows:
                     priority = rows[0][1]
@@ -240,7 +240,7 @@ class Engine:
         except psycopg.Error as error:
             raise unavailable(error) from error
         except ConnectorException as error:
-            raise _refused(error) from error
+            raise refusal_of(error) from error
         return len(rows)
 
     async def prioritise(self, campaign: int, priority: int) -> None:
@@ -252,7 +252,7 @@ class Engine:
         values = {"campaign": campaign, "priority": priority}
         try:
             async with self._pool.connection() as connection, connection.transaction():
-                await connection.execute(_LOCK_ANNOUNCEMENTS, values)
+                await connection.execute(LOCK_ANNOUNCEMENTS, values)
                 await connection.execute(_PRIORITISE, values)
                 await connection.execute(_PRIORITISE_JOBS, values)
         except psycopg.Error as error:
@@ -296,7 +296,7 @@ class Engine:
                     _KEPT, queue=queue, include_failed=True, include_cancelled=True, include_aborted=True
                 )
         except ConnectorException as error:
-            raise _refused(error) from error
+            raise refusal_of(error) from error
         return recovered
 
     async def _retry(self, job: Job) -> bool:
@@ -322,7 +322,7 @@ class Engine:
         return [key for (key,) in rows]
 
 
-def _refused(error: ConnectorException) -> JournalUnavailableError:
+def refusal_of(error: ConnectorException) -> JournalUnavailableError:
     cause = error.__cause__
     return unavailable(cause) if isinstance(cause, psycopg.Error) else JournalUnavailableError(str(error))
 
@@ -337,7 +337,7 @@ async def _configure(connection: AsyncConnection[Any]) -> None:
 
 async def _install(connection: AsyncConnection[Any]) -> None:
     """Migrate the engine's tables. The comment of their schema is their version."""
-    scripts = await anyio.to_thread.run_sync(_migrations)
+    scripts = await anyio.to_thread.run_sync(migrations)
     newest = max(scripts)
     await connection.execute(_LOCK_SCHEMA)
     ((found,),) = await (await connection.execute(_VERSION)).fetchall()
@@ -356,6 +356,6 @@ async def _install(connection: AsyncConnection[Any]) -> None:
     await connection.execute(sql.SQL("COMMENT ON SCHEMA qxt_engine IS {}").format(newest))
 
 
-def _migrations() -> dict[str, bytes]:
+def migrations() -> dict[str, bytes]:
     """The migrations of procrastinate by their version; versions sort as text."""
     return {script.stem: script.read_bytes() for script in Path(SchemaManager.get_migrations_path()).glob("*.sql")}

@@ -44,7 +44,7 @@ logger = logging.getLogger("qxt_async")
 _ANNOUNCE: Final = "* * * * * */2"
 _RECOVER: Final = "* * * * * */5"
 _RECONCILE: Final = "* * * * * */30"
-_FIRST_WAIT: Final = 0.2
+FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
 _REST: Final = 0.2
 
@@ -132,7 +132,7 @@ class CampaignWorker:
 
     async def _keep_working(self, app: App, queue: str, concurrency: int) -> None:
         """Run one of the engine's workers, again when it ends by itself."""
-        wait = _FIRST_WAIT
+        wait = FIRST_WAIT
         while not self.stopping:
             began = anyio.current_time()
             half = Worker(
@@ -156,7 +156,7 @@ class CampaignWorker:
             finally:
                 self._halves.discard(half)
             if anyio.current_time() - began > SILENCE:
-                wait = _FIRST_WAIT
+                wait = FIRST_WAIT
             with anyio.move_on_after(wait):
                 await self._guard.stopped.wait()
             wait = min(2 * wait, _LONGEST_WAIT)

@@ -377,7 +377,7 @@ def counts(**changes: Any) -> CampaignCounts:
 def test_exit_codes(counted: CampaignCounts, stopped: signal.Signals | None, code: int, message: str) -> None:
     """0 all accepted, 1 something failed or not sent, 3 something unknown; a signal wins over all."""
     with pytest.raises((click.exceptions.Exit, click.ClickException)) as raised:
-        run_commands._finish(1, counted, [] if stopped is None else [stopped])
+        run_commands.finish(1, counted, [] if stopped is None else [stopped])
     assert raised.value.exit_code == code  # type: ignore[attr-defined]
     assert getattr(raised.value, "message", "") == message
 
@@ -416,7 +416,7 @@ def test_progress_in_lines(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     """Without a terminal, a line every half minute and not more."""
     now = [100.0]
     monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
-    with display.show_progress(run_commands._snapshot) as show:
+    with display.show_progress(run_commands.snapshot_of) as show:
         show(progress())
         assert capsys.readouterr().err == ""
         now[0] += 31.0
@@ -435,7 +435,7 @@ def test_progress_as_a_bar(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "200")
     monkeypatch.setenv("TERM", "xterm")
-    with display.show_progress(run_commands._snapshot) as show:
+    with display.show_progress(run_commands.snapshot_of) as show:
         show(progress(seconds_left=None))
         show(progress(waiting="[red]x"))
     shown = capsys.readouterr().err

@@ -241,9 +241,9 @@ async def test_numbers_in_other_forms(store: str) -> None:
 
 async def test_many_reports_in_small_steps(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many reports, mids and batches one transaction takes, the counts are the same."""
-    monkeypatch.setattr(matching, "_REPORTS", 3)
-    monkeypatch.setattr(matching, "_MIDS", 1)
-    monkeypatch.setattr(matching, "_BATCHES", 1)
+    monkeypatch.setattr(matching, "REPORTS_AT_A_TIME", 3)
+    monkeypatch.setattr(matching, "MIDS_AT_A_TIME", 1)
+    monkeypatch.setattr(matching, "BATCHES_AT_A_TIME", 1)
     async with opened(store) as (journal, campaigns):
         campaign = await running(campaigns, 5, 5, 5)
         claims = [await claimed(campaigns, campaign, f"t{place}") for place in range(3)]

@@ -121,7 +121,7 @@ async def test_window_that_is_closed_for_hours_is_looked_at_again(store: str, mo
     """A rest lasts a moment only, since the clock may be set meanwhile; stopping ends it."""
     looks: list[datetime] = []
     gateway = SimulatedGateway()
-    monkeypatch.setattr(guard, "_LONGEST_REST", 0.002)
+    monkeypatch.setattr(guard, "LONGEST_REST", 0.002)
 
     def closed_for(_: SendWindow, now: datetime) -> float:
         looks.append(now)
@@ -230,7 +230,7 @@ async def test_how_many_batches_are_tried_on_a_gateway_that_is_away(
 ) -> None:
     """Two that did not get through, or one refusal with a time, and nothing is tried before the wait is over."""
     told: list[RunProgress] = []
-    monkeypatch.setattr(guard, "_LONGEST_REST", 0.002)
+    monkeypatch.setattr(guard, "LONGEST_REST", 0.002)
     gateway = Gated()
     gateway.fail_next(fault, times=100)
     async with opened(store) as (_, campaigns):
@@ -546,7 +546,7 @@ async def test_failures_to_ask_for_the_balance_begin_anew_after_a_pause(store: s
 
 async def test_who_opts_out_while_a_batch_waits_for_a_connection(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim that waits long is given back, however often, without an attempt, and claimed anew: a TD is heeded."""
-    monkeypatch.setattr(batch_send, "_MAX_WAIT", 0.02)
+    monkeypatch.setattr(batch_send, "MAX_WAIT", 0.02)
     gateway = SlowGateway()
     claims = 0
 

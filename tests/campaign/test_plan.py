@@ -390,7 +390,7 @@ async def test_memory_does_not_grow_with_the_texts(journal: Journal, monkeypatch
 
     monkeypatch.setattr(journal.campaigns, "add", forget)
     monkeypatch.setattr(planner, "Grouping", lambda size: Grouping(size, held=500))
-    monkeypatch.setattr(planner, "_KNOWN_ROWS", 50)
+    monkeypatch.setattr(planner, "KNOWN_ROWS", 50)
     peaks: list[int] = []
     for count in (1000, 5000):
         tracemalloc.start()

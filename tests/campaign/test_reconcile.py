@@ -177,7 +177,7 @@ async def _orphans(campaigns: CampaignStore) -> list[tuple[str]]:
 @pytest.mark.anyio
 async def test_evidence_that_grows(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports that did not suffice are remembered until more come; what cannot matter is forgotten."""
-    monkeypatch.setattr(reconciling, "_REPORTS_AT_A_TIME", 2)
+    monkeypatch.setattr(reconciling, "REPORTS_AT_A_TIME", 2)
     async with opened(store) as (journal, campaigns):
         campaign = await doubtful(campaigns, 5)
         await reported(journal, "other", NUMBERS[50:60])

@@ -23,7 +23,7 @@ from support.made_up import START, sent_campaign
 
 from qxt_async.campaign import Campaigns
 from qxt_async.campaign.charts import bars
-from qxt_async.campaign.report import Language, ReportData, _Display, _words, render_report
+from qxt_async.campaign.report import Display, Language, ReportData, render_report, words_of
 from qxt_async.errors import CampaignNotFoundError, InvalidConfigurationError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignCounts, CampaignEvent
@@ -142,7 +142,7 @@ def test_every_event_has_words(language: str) -> None:
     """What the journal records of a campaign is shown in words, and not by its name in the journal."""
     named = re.findall("``([a-z-]+)``", (CampaignEvent.__doc__ or "").partition("what:")[2].partition("actor:")[0])
     assert len(named) >= 10
-    assert set(named) <= _words(language)["history"]["known"].keys()
+    assert set(named) <= words_of(language)["history"]["known"].keys()
 
 
 @pytest.mark.parametrize(("language", "words"), [("en", "Nothing sent yet"), ("zh", "尚未发送")])
@@ -169,7 +169,7 @@ async def test_both_languages_say_the_same_things() -> None:
             return {path: set(re.findall(r"\{(\w*)\}", str(table)))}
         return {name: found for key, value in table.items() for name, found in blanks(value, f"{path}.{key}").items()}
 
-    english, chinese = _words("en"), _words("zh")
+    english, chinese = words_of("en"), words_of("zh")
     assert names(english) == names(chinese)
     assert blanks(english) == blanks(chinese)
 
@@ -287,7 +287,7 @@ async def test_the_axis_of_time_has_a_handful_of_labels(
 
 def test_an_axis_of_time_always_has_a_label() -> None:
     """One bar, bars of years, and bars between which the clock is set back have one or two."""
-    show = _Display(_words("en"), ZoneInfo("Europe/Berlin"))
+    show = Display(words_of("en"), ZoneInfo("Europe/Berlin"))
 
     def ticks(width: int, bars: int, begin: datetime = datetime(2026, 11, 3, 1, 0, 7, tzinfo=UTC)) -> list[str]:
         moments = [begin + timedelta(seconds=place * width) for place in range(bars)]
@@ -302,7 +302,7 @@ def test_an_axis_of_time_always_has_a_label() -> None:
 
 def test_spans_are_never_shorter_than_they_were() -> None:
     """That 90 % were there within 5 min has to be true, so spans are rounded up."""
-    show = _Display(_words("en"), ZoneInfo("UTC"))
+    show = Display(words_of("en"), ZoneInfo("UTC"))
     seconds = (0, 59, 60, 90, 119, 260, 3600, 5400, 7201, 86_400, 200_000, 604_800)
     spans = [show.span(each) for each in seconds]
     assert spans == [

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.anyio
 @pytest.fixture(autouse=True)
 def told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is told however long the machine takes to count: tests wait for what it says."""
-    monkeypatch.setattr(progress, "_SHARE", math.inf)
+    monkeypatch.setattr(progress, "ASKING_SHARE", math.inf)
 
 
 async def run(campaigns: CampaignStore, gateway: SimulatedGateway, campaign: int, **changes: object) -> CampaignCounts:
@@ -415,7 +415,7 @@ async def test_stop(store: str) -> None:
 async def test_speed_is_that_of_late(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The speed that is told forgets what was long ago."""
     told: list[RunProgress] = []
-    monkeypatch.setattr(progress, "_SPEED_OVER", -1.0)
+    monkeypatch.setattr(progress, "SPEED_OVER", -1.0)
     async with opened(store) as (_, campaigns):
         campaign = await planned(campaigns, *[1] * 5)
         await run(campaigns, SimulatedGateway(), campaign, on_progress=told.append)
@@ -427,7 +427,7 @@ async def test_progress_rests_half_a_minute_at_most(store: str, monkeypatch: pyt
     """What took long once is asked again soon: it may have been the machine that stood still."""
     told: list[RunProgress] = []
     now = [0.0]
-    monkeypatch.setattr(progress, "_SHARE", 0.05)
+    monkeypatch.setattr(progress, "ASKING_SHARE", 0.05)
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: now[0]))
 
     def takes_an_hour(news: RunProgress) -> None:

@@ -139,7 +139,7 @@ async def test_read_only(tmp_path: Path) -> None:
         campaign = await planned(campaigns, *[1] * 4)
         await campaigns.start(campaign)
         writer = journal.database.writer  # type: ignore[attr-defined]
-        writer._connection.execute("PRAGMA query_only=ON")
+        await writer.submit(lambda connection: connection.execute("PRAGMA query_only=ON")).result()
         with pytest.raises(JournalUnavailableError, match="readonly"):
             await campaigns_of(journal, gateway).run(campaign, QUICK)
     assert gateway.sends == ()
@@ -152,7 +152,8 @@ async def test_locked(tmp_path: Path) -> None:
     async with opened(tmp_path) as (journal, campaigns):
         campaign = await planned(campaigns, *[1] * 4)
         await campaigns.start(campaign)
-        journal.database.writer._connection.execute("PRAGMA busy_timeout=10")  # type: ignore[attr-defined]
+        writer = journal.database.writer  # type: ignore[attr-defined]
+        await writer.submit(lambda connection: connection.execute("PRAGMA busy_timeout=10")).result()
         other = sqlite3.connect(tmp_path / "qxt.db", isolation_level=None)
         troubled = Troubled(campaigns)
         tries = []

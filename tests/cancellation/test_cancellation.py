@@ -374,7 +374,7 @@ async def test_while_waiting_for_the_rate(transport, way):
 @pytest.mark.parametrize(("anyio_backend", "transport", "way"), [w for w in WAYS if w.values[1] == "httpx"])
 async def test_while_the_answer_is_being_closed(transport, way, monkeypatch):
     """The answer was there: accepted; and a close that hangs holds nobody up for longer than it may."""
-    monkeypatch.setattr("qxt_async.transports.httpx._CLOSE_TIME", 0.05)
+    monkeypatch.setattr("qxt_async.transports.httpx.CLOSE_TIME", 0.05)
     closing = anyio.Event()
 
     class Body(httpx.AsyncByteStream):

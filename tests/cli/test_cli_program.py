@@ -47,7 +47,7 @@ def test_help_loads_nothing_heavy() -> None:
 @pytest.mark.parametrize("name", sorted(qxt.list_commands(None)))  # type: ignore[arg-type]
 def test_a_command_loads_no_other(name: str) -> None:
     """No command pays for the imports of another."""
-    modules = {each: place.partition(":")[0] for each, (place, _) in program._COMMANDS.items()}
+    modules = {each: place.partition(":")[0] for each, (place, _) in program.COMMANDS.items()}
     others = {f"qxt_async.cli.{module}" for module in modules.values() if module != modules[name]}
     script = (
         f"import sys; sys.argv = ['qxt', {name!r}, '--help']\n"
@@ -68,7 +68,7 @@ def test_the_list_says_what_the_command_says(name: str) -> None:
     command = qxt.get_command(click.Context(qxt), name)
     assert command is not None
     assert command.name == name
-    assert (command.help or "").splitlines()[0] == program._COMMANDS[name][1]
+    assert (command.help or "").splitlines()[0] == program.COMMANDS[name][1]
 
 
 def test_python_m_is_qxt() -> None:

@@ -358,7 +358,7 @@ class TestBulk:
         self, run: Run, gateway: SimulatedGateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What could be read of a pipe is told apart from what was not sent; the error names the line."""
-        monkeypatch.setattr("qxt_async.files.text_files._BLOCK_BYTES", 12_000)
+        monkeypatch.setattr("qxt_async.files.text_files.BLOCK_BYTES", 12_000)
         good = "\n".join(numbers(4000)).encode()
         ended = run("bulk", "-", "--text", TEXT, "--concurrency", "1", "--json", stdin=good + b"\n\xff\xff\n")
         told = json.loads(ended.stdout)
@@ -371,7 +371,7 @@ class TestBulk:
         self, run: Run, gateway: SimulatedGateway, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A pipe that breaks off after something became unknown is exit code 3."""
-        monkeypatch.setattr("qxt_async.files.text_files._BLOCK_BYTES", 12_000)
+        monkeypatch.setattr("qxt_async.files.text_files.BLOCK_BYTES", 12_000)
         gateway.fail_share("take-then-close", 1.0)
         good = "\n".join(numbers(4000)).encode()
         assert run("bulk", "-", "--text", TEXT, stdin=good + b"\n\xff\xff\n").exit_code == 3
@@ -382,7 +382,7 @@ class TestBulk:
         async def broken(_: object) -> bool:
             raise ZeroDivisionError
 
-        monkeypatch.setattr("qxt_async.cli.number_files.NumberReader._read_async", broken)
+        monkeypatch.setattr("qxt_async.cli.number_files.NumberReader.read_async", broken)
         ended = run("bulk", many, "--text", TEXT)
         assert ended.exit_code == 1
         assert "Error: the source raised ZeroDivisionError" in ended.stderr
@@ -429,7 +429,7 @@ class TestProgress:
         self, run: Run, many: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A pipe of unknown length tells by time."""
-        monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+        monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
         ended = run("bulk", "-", "--text", TEXT, "--concurrency", "1", stdin=many.read_bytes())
         lines = ended.stderr.splitlines()
         assert len(lines) == 3

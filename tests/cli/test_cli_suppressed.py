@@ -47,7 +47,7 @@ class TestAdding:
 
     def test_import(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A CSV file is read as `qxt bulk` reads it; what is no number is told with its line."""
-        monkeypatch.setattr(suppressed, "_GROUP", 2)
+        monkeypatch.setattr(suppressed, "ADDED_AT_ONCE", 2)
         run("suppressed", "add", FIRST)
         path = tmp_path / "gone.csv"
         lines = [
@@ -105,7 +105,7 @@ class TestLooking:
 
     def test_export(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         """One number a line, all of them, whatever fits in a page."""
-        monkeypatch.setattr(suppressed, "_PAGE", 2)
+        monkeypatch.setattr(suppressed, "PAGE", 2)
         run("suppressed", "add", *numbers(5))
         assert run("suppressed", "export").stdout == "".join(f"{number}\n" for number in numbers(5))
 

@@ -356,7 +356,7 @@ async def test_an_answer_to_a_get_that_has_an_age(method: Any, age: str, believe
 @pytest.mark.anyio
 async def test_a_get_is_not_given_the_same_mid_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mid that the same address was given before is a cache's; of the mids, so many are remembered, the last ones."""
-    monkeypatch.setattr(dispatcher, "_GIVEN_MIDS", 2)
+    monkeypatch.setattr(dispatcher, "GIVEN_MIDS", 2)
     gateway = Gateway(*[ok("7")] * 8)
     outcomes: list[str] = []
     async with client(gateway, method="GET") as qxt:

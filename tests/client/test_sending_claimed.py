@@ -112,7 +112,7 @@ async def test_too_late_to_send() -> None:
 @pytest.mark.anyio
 async def test_a_machine_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Time runs out while the machine sleeps, though `time.monotonic` stands still then."""
-    monkeypatch.setattr(clocks, "_BOOTTIME", 7, raising=False)
+    monkeypatch.setattr(clocks, "BOOTTIME", 7, raising=False)
     monkeypatch.setattr(clocks.time, "clock_gettime", lambda _: time.monotonic() + slept)
     gateway, slept = Gateway(), 0.0
 
@@ -126,7 +126,7 @@ async def test_a_machine_that_slept(monkeypatch: pytest.MonkeyPatch) -> None:
         result = await qxt.claimed_sender().send(take, on_result=lambda _: None)
     assert result is not None
     assert (result.outcome, gateway.received) == ("failed", [])
-    monkeypatch.setattr(clocks, "_BOOTTIME", None)
+    monkeypatch.setattr(clocks, "BOOTTIME", None)
     assert clocks.boottime() < time.monotonic() + slept
     assert isinstance(result.error, NotSentError)
 
@@ -201,7 +201,7 @@ def test_recording_keeps_the_rates() -> None:
 @pytest.mark.anyio
 async def test_what_waits_long_for_a_place_is_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits too long for a connection after recording gets the batch back, without an attempt."""
-    monkeypatch.setattr(batch_send, "_MAX_WAIT", 0.01)
+    monkeypatch.setattr(batch_send, "MAX_WAIT", 0.01)
     gateway = Gateway()
     gateway.gate = anyio.Event()
     _, take = _taking(*[_batch()] * 5)

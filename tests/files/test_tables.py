@@ -185,7 +185,7 @@ async def test_cells_far_apart_are_refused(tmp_path: Path, cells: str) -> None:
 
 async def test_a_member_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is unpacked is counted, whatever the archive says about sizes, and whatever the member is."""
-    monkeypatch.setattr(workbooks, "_UNPACKED", 1 << 20)
+    monkeypatch.setattr(workbooks, "MAX_UNPACKED", 1 << 20)
     path = zipped(tmp_path / "bomb.xlsx", sheet1=b"\x00" * (4 << 20))
     raw = path.read_bytes().replace((4 << 20).to_bytes(4, "little"), (1 << 10).to_bytes(4, "little"))
     path.write_bytes(raw)
@@ -195,7 +195,7 @@ async def test_a_member_that_unpacks_to_gigabytes_is_refused(tmp_path: Path, mon
 
 async def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A million empty members are a bomb, too."""
-    monkeypatch.setattr(workbooks, "_MEMBERS", 1)
+    monkeypatch.setattr(workbooks, "MAX_MEMBERS", 1)
     with pytest.raises(SourceFileError, match="it has 2 parts"):
         await read(zipped(tmp_path / "bomb.xlsx", sheet1=b"x"))
 

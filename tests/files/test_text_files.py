@@ -30,7 +30,7 @@ def read(path: Path, column: str | int | None = None, encoding: str | None = Non
 @pytest.fixture(params=[1, 2, 3, 7, 64 * 1024])
 def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
     """Reading in blocks of this size, so that every character and row is cut somewhere."""
-    monkeypatch.setattr(text_files, "_BLOCK_BYTES", request.param)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", request.param)
     return request.param
 
 
@@ -176,8 +176,8 @@ def test_rows_without_quotes_are_read_as_those_with(tmp_path: Path, rest: str) -
 
 def test_a_quote_that_is_never_closed_ends_in_bounded_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What looks like one endless row is refused, naming the line where it begins."""
-    monkeypatch.setattr(text_files, "_ROW_CHARACTERS", 1000)
-    monkeypatch.setattr(text_files, "_BLOCK_BYTES", 100)
+    monkeypatch.setattr(text_files, "MAX_ROW_CHARACTERS", 1000)
+    monkeypatch.setattr(text_files, "BLOCK_BYTES", 100)
     path = tmp_path / "numbers.csv"
     path.write_text(f'n,mobile\na,{A}\n"b,{B}\n' + f"c,{C}\n" * 1000, encoding="utf-8")
     with pytest.raises(SourceFileError, match=r"line 3: the row that begins here has more than 1000 characters"):
@@ -186,7 +186,7 @@ def test_a_quote_that_is_never_closed_ends_in_bounded_memory(tmp_path: Path, mon
 
 def test_a_file_of_one_endless_line_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same holds before the first line ends."""
-    monkeypatch.setattr(text_files, "_ROW_CHARACTERS", 1000)
+    monkeypatch.setattr(text_files, "MAX_ROW_CHARACTERS", 1000)
     path = tmp_path / "numbers.txt"
     path.write_text("1" * 2000, encoding="utf-8")
     with pytest.raises(SourceFileError, match="line 1: the row that begins here"):
@@ -311,7 +311,7 @@ def test_whatever_a_csv_writer_writes_is_read_back(
     path = tmp_path_factory.mktemp("csv") / "numbers.csv"
     path.write_bytes(text.getvalue().encode(encoding))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(text_files, "_BLOCK_BYTES", block)
+        patch.setattr(text_files, "BLOCK_BYTES", block)
         assert read(path, "手机") == expected
 
 

@@ -254,7 +254,7 @@ async def test_told_of_what_others_store(journal: Journal, elsewhere: Journal) -
             tasks.start_soon(wait)
             while tracker._told:  # it looks, and then never again by itself
                 await anyio.lowlevel.checkpoint()
-            tracker._interval = 0.0
+            tracker.interval = 0.0
             await elsewhere.record_push(_report("1"))
             while not got:
                 await anyio.lowlevel.checkpoint()

@@ -124,7 +124,7 @@ async def test_concurrency_of_all_together(
     journal: Journal, elsewhere: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many claim at the same time, no more are being sent than allowed; what is settled makes room."""
-    monkeypatch.setattr(limits_module, "_TURN_TIMEOUT", 0.0)
+    monkeypatch.setattr(limits_module, "TURN_TIMEOUT", 0.0)
     campaign = await running(journal.campaigns, *[1] * 30)
     await journal.limits.set(ACCOUNT, AccountLimits(max_concurrency=3))
     many = [each.campaigns_of(ACCOUNT) for each in (journal, elsewhere) * 5]
@@ -177,7 +177,7 @@ async def test_rate_of_all_together(
 
 async def test_clock_that_was_set_back(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A moment that lies further ahead than any request puts it is not waited for."""
-    monkeypatch.setattr(limits_module, "_TURN_TIMEOUT", 0.0)
+    monkeypatch.setattr(limits_module, "TURN_TIMEOUT", 0.0)
     campaign = await running(journal.campaigns, *[1] * 4)
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=1, max_rate=1000))
     campaigns = journal.campaigns_of(ACCOUNT)
@@ -194,7 +194,7 @@ async def test_clock_that_was_set_back(journal: Journal, monkeypatch: pytest.Mon
 
 async def test_changing_a_rate(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Setting the same rate again gives no extra request; another one counts from now on."""
-    monkeypatch.setattr(limits_module, "_TURN_TIMEOUT", 0.0)
+    monkeypatch.setattr(limits_module, "TURN_TIMEOUT", 0.0)
     campaign = await running(journal.campaigns, *[1] * 4)
     campaigns = journal.campaigns_of(ACCOUNT)
     slow = AccountLimits(max_request_rate=0.01)
@@ -210,7 +210,7 @@ async def test_limits_that_another_process_sets(
     journal: Journal, elsewhere: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They hold from the next claim on, also for who has claimed without any."""
-    monkeypatch.setattr(limits_module, "_TURN_TIMEOUT", 0.0)
+    monkeypatch.setattr(limits_module, "TURN_TIMEOUT", 0.0)
     campaign = await running(journal.campaigns, *[1] * 4)
     here, there = journal.campaigns_of(ACCOUNT), elsewhere.campaigns_of(ACCOUNT)
     assert await here.claim(campaign, token="t1", lease=60) is not None
@@ -223,7 +223,7 @@ async def test_limits_that_another_process_sets(
 
 async def test_first_request_in_a_while(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """The request after the first one waits a tenth of a second longer than its share; the ones after that do not."""
-    monkeypatch.setattr(limits_module, "_TURN_TIMEOUT", 0.0)
+    monkeypatch.setattr(limits_module, "TURN_TIMEOUT", 0.0)
     campaign = await running(journal.campaigns, *[1] * 4)
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=1))
     campaigns = journal.campaigns_of(ACCOUNT)
@@ -242,7 +242,7 @@ async def test_first_request_in_a_while(journal: Journal, monkeypatch: pytest.Mo
 
 async def test_lease_does_not_count_the_wait_for_a_turn(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """However long a claim waited, its lease is whole: it counts from the turn."""
-    monkeypatch.setattr(limits_module, "_TURN_TIMEOUT", 60.0)
+    monkeypatch.setattr(limits_module, "TURN_TIMEOUT", 60.0)
     campaign = await running(journal.campaigns, 1, 1)
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=2))
     campaigns = journal.campaigns_of(ACCOUNT)
@@ -262,7 +262,7 @@ async def test_lease_does_not_count_the_wait_for_a_turn(journal: Journal, monkey
 
 async def test_waiting_for_a_turn_ends(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A claim waits for its turn for a while only, also behind another one that waits."""
-    monkeypatch.setattr(limits_module, "_TURN_TIMEOUT", 0.3)
+    monkeypatch.setattr(limits_module, "TURN_TIMEOUT", 0.3)
     campaign = await running(journal.campaigns, *[1] * 4)
     campaigns = journal.campaigns_of(ACCOUNT)
     await journal.limits.set(ACCOUNT, AccountLimits(max_concurrency=1))
@@ -281,7 +281,7 @@ async def test_waiting_for_a_turn_ends(journal: Journal, monkeypatch: pytest.Mon
         for token in "bc":
             tasks.start_soon(work, token)
     assert got == [None] * 4
-    monkeypatch.setattr(limits_module, "_TURN_TIMEOUT", 60.0)
+    monkeypatch.setattr(limits_module, "TURN_TIMEOUT", 60.0)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(work, "d")
         tasks.start_soon(work, "e")

@@ -422,11 +422,11 @@ async def test_listeners(journal: Journal) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("limit", ["_WAITING_PUSHES", "_WAITING_BYTES"])
+@pytest.mark.parametrize("limit", ["MAX_WAITING_PUSHES", "MAX_WAITING_BYTES"])
 async def test_back_pressure(journal: Journal, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """What waits is bounded in number and in bytes; what is refused can come again, and nothing is counted for good."""
     push = _push(("1", A, "DELIVRD"))
-    monkeypatch.setattr(pushes, limit, 2 if limit == "_WAITING_PUSHES" else 2 * len(push.query))
+    monkeypatch.setattr(pushes, limit, 2 if limit == "MAX_WAITING_PUSHES" else 2 * len(push.query))
     outcomes: list[str] = []
 
     async def record(mid: str) -> None:
@@ -447,7 +447,7 @@ async def test_back_pressure(journal: Journal, monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.anyio
 async def test_groups_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """Pushes beyond one statement's worth of reports go into the next one."""
-    monkeypatch.setattr(pushes, "_GROUP", 2)
+    monkeypatch.setattr(pushes, "MAX_GROUP", 2)
     heard: list[int] = []
     journal.subscribe(lambda reports: heard.append(len(reports)))
     async with anyio.create_task_group() as tasks:
@@ -460,7 +460,7 @@ async def test_groups_are_bounded(journal: Journal, monkeypatch: pytest.MonkeyPa
 @pytest.mark.anyio
 async def test_more_than_a_statement_holds(file: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     """A push of more reports than one statement takes is stored whole, also when half of it is known."""
-    monkeypatch.setattr(sqlite_database, "_MERGED", 7)
+    monkeypatch.setattr(sqlite_database, "MERGED_ROWS", 7)
     reports = [(str(place), A, "DELIVRD") for place in range(40)]
     await file.record_push(_push(*reports[:20]))
     await file.record_push(_push(*reports, ("3", A, "REJECT")))

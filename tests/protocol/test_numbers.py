@@ -16,7 +16,7 @@ from qxt_async.protocol.numbers import (
     MOBILE_PATTERN,
     Deduplicator,
     NumberFilter,
-    _all_mobile,
+    all_mobile,
     allowed,
     canonical,
     deduplicate,
@@ -216,19 +216,19 @@ NEAR_MISS = st.one_of(
 @example(["13800138000\n"])
 def test_the_check_of_a_chunk_agrees_with_the_pattern(numbers: list[str]) -> None:
     """The check of a whole chunk as bytes says what the regular expression says of every number."""
-    assert _all_mobile(numbers) is all(re.fullmatch(MOBILE_PATTERN, number) for number in numbers)
+    assert all_mobile(numbers) is all(re.fullmatch(MOBILE_PATTERN, number) for number in numbers)
 
 
 @given(st.lists(NUMBER, min_size=1, max_size=30))
 def test_the_check_of_a_chunk_takes_what_is_clean(numbers: list[str]) -> None:
     """A clean chunk of any size passes."""
-    assert _all_mobile(numbers)
+    assert all_mobile(numbers)
 
 
 @pytest.mark.parametrize("odd", [None, 13800138000, b"13800138000"])
 def test_the_check_of_a_chunk_meets_what_is_no_text(odd: object) -> None:
     """What is not text fails the check instead of raising."""
-    assert not _all_mobile(["13800138000", odd])  # type: ignore[list-item]
+    assert not all_mobile(["13800138000", odd])  # type: ignore[list-item]
 
 
 # --- numbers met before ----------------------------------------------------------------------------------------------
@@ -246,7 +246,7 @@ def compact(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_the_extra_is_used_where_it_is_installed(compact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many mobile numbers are remembered in a bitmap if there is one, else and if they are few in a set."""
-    monkeypatch.setattr(phones, "_IN_SET", 2)
+    monkeypatch.setattr(phones, "MAX_IN_SET", 2)
     seen = Deduplicator()
     seen.new(["13800138000", "13800138001"])
     assert isinstance(seen._keys, set)
@@ -271,13 +271,13 @@ FEW = st.sampled_from([f"1380013800{n}" for n in range(10)] + ["19999999999", "1
 def test_seen_numbers_with_whatever_is_installed(in_set: int, chunks: list[list[str]]) -> None:
     """In any cut into chunks, and in whatever they are remembered, exactly the first of each number is new."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(phones, "_IN_SET", in_set)
+        patch.setattr(phones, "MAX_IN_SET", in_set)
         _agrees(MOBILE_PATTERN, chunks)
 
 
 def test_seen_numbers_with_and_without_the_extra(compact: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bitmap and the set say the same."""
-    monkeypatch.setattr(phones, "_IN_SET", 0)
+    monkeypatch.setattr(phones, "MAX_IN_SET", 0)
     _agrees(MOBILE_PATTERN, [["13800138000", "13800138001"], [], ["13800138001", "13800138002", "13800138002"]])
     _agrees(MOBILE_PATTERN, [[f"138{n % 700:08d}" for n in range(1000)], [f"138{n:08d}" for n in range(2000)]])
 

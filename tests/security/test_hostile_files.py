@@ -90,7 +90,7 @@ async def test_a_parquet_file_that_unpacks_to_gigabytes_is_refused(
     pq.write_table(pa.table({"mobile": [NUMBER], "text": ["x" * (4 << 20)]}), path, compression="zstd")
     assert path.stat().st_size < 1 << 20
     assert await _read(path) == [NUMBER]
-    monkeypatch.setattr(parquet, "_GROUP", 1 << 20)
+    monkeypatch.setattr(parquet, "MAX_ROW_GROUP", 1 << 20)
     with pytest.raises(SourceFileError, match="a row group unpacks to more than 1 MB"):
         await _read(path)
 

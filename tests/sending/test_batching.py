@@ -117,7 +117,7 @@ def test_small_reads_look_as_far_ahead(total: int, size: int, data: st.DataObjec
         return collected
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("qxt_async.sending.batching._SLICE", read)
+        patch.setattr("qxt_async.sending.batching.SLICE", read)
         batches = anyio.run(cut)
     assert [number for batch in batches for number in batch] == source.numbers
     assert all(1 <= len(batch) <= size for batch in batches)

@@ -6,5 +6,5 @@ from qxt_async.cli import main, stopping
 from qxt_async.journal import database
 
 stopping.GRACE = 60.0
-database._BUSY_TIMEOUT_MS = 60_000
+database.BUSY_TIMEOUT_MS = 60_000
 main()

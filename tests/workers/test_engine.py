@@ -48,19 +48,19 @@ async def test_several_make_the_tables_once(journal: Journal, postgresql: Server
     async with anyio.create_task_group() as group:
         for _ in range(3):
             group.start_soon(make)
-    assert version(postgresql, database) == max(module._migrations())
+    assert version(postgresql, database) == max(module.migrations())
 
 
 async def test_older_tables_are_brought_up_to_date(journal: Journal, postgresql: Server, database: str) -> None:
     """The scripts that are missing are run, in their order."""
     async with Engine(require_postgres(journal)):
         pass
-    *_, before, _ = sorted(module._migrations())
+    *_, before, _ = sorted(module.migrations())
     name = name_of(database)
     postgresql.ask(f"COMMENT ON SCHEMA qxt_engine IS '{before}'", name)
     async with Engine(require_postgres(journal)):
         pass
-    assert version(postgresql, database) == max(module._migrations())
+    assert version(postgresql, database) == max(module.migrations())
 
 
 async def test_newer_tables_are_left_alone(journal: Journal, postgresql: Server, database: str) -> None:
@@ -138,7 +138,7 @@ async def test_who_is_cut_off_while_announcing_holds_up_nobody(journal: Journal)
         bound = await connection.execute(b"SHOW idle_in_transaction_session_timeout")
         assert await bound.fetchone() == ("15s",)
         await connection.execute(b"BEGIN")
-        await connection.execute(module._LOCK_ANNOUNCEMENTS, {"campaign": campaign})
+        await connection.execute(module.LOCK_ANNOUNCEMENTS, {"campaign": campaign})
         await connection.execute(b"SET LOCAL idle_in_transaction_session_timeout = '300ms'")
         assert await other.announce(campaign) == 1
         with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
@@ -166,7 +166,7 @@ async def test_who_waits_to_announce_sees_what_was_announced(
         anyio.create_task_group() as group,
         connection.transaction(),
     ):
-        await connection.execute(module._LOCK_ANNOUNCEMENTS, {"campaign": campaign})
+        await connection.execute(module.LOCK_ANNOUNCEMENTS, {"campaign": campaign})
         group.start_soon(announce, first)
         group.start_soon(announce, second)
         while await anyio.to_thread.run_sync(postgresql.ask, waiting) != [(2,)]:
@@ -198,7 +198,7 @@ async def test_a_job_is_ended_though_the_database_was_away(
     met.append(psycopg.OperationalError("away"))
     await manager.finish_job(job, Status.SUCCEEDED, delete_job=True)
     assert len(tries) == 4
-    assert str(module._refused(ConnectorException("alone"))) == "alone"
+    assert str(module.refusal_of(ConnectorException("alone"))) == "alone"
 
 
 def test_without_the_extra_it_says_which(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -681,7 +681,7 @@ async def test_the_engines_worker_is_started_again(setting: Setting, monkeypatch
     began: list[str] = []
     run = Worker.run
     monkeypatch.setattr("qxt_async.workers.worker.SILENCE", 0.0)
-    monkeypatch.setattr("qxt_async.workers.worker._FIRST_WAIT", 0.01)
+    monkeypatch.setattr("qxt_async.workers.worker.FIRST_WAIT", 0.01)
 
     async def end_first(half: Worker) -> None:
         began.append(str(half.worker_name))

@@ -59,7 +59,7 @@ class SendingOptions:
         client = self.account.sign_in()(max_concurrency=self.throughput.concurrency, max_rate=self.throughput.rate)
         async with open_existing(journal) as opened, client:
             campaigns = Campaigns(opened, client)
-            with show_progress(_snapshot) as show:
+            with show_progress(snapshot_of) as show:
                 options = RunOptions(
                     **guard,
                     test_numbers=self.test.test_numbers,
@@ -70,7 +70,7 @@ class SendingOptions:
                 )
                 signals = await run_stoppable(lambda: campaigns.run(campaign, options), campaigns.stop)
             counts = await print_state(campaigns, campaign, as_json=as_json)
-        _finish(campaign, counts, signals)
+        finish(campaign, counts, signals)
 
 
 sending_options = option_group(
@@ -214,14 +214,15 @@ async def _watch_workers(campaign: int, journal: str, priority: int | None, as_j
     from qxt_async.workers import run_on_workers
 
     async with open_existing(journal) as opened:
-        with show_progress(_snapshot) as show:
+        with show_progress(snapshot_of) as show:
             options = RunOptions(on_progress=show, show_deliveries=True, actor=current_user())
             await run_on_workers(opened, campaign, options, priority=priority)
         counts = await print_state(Campaigns(opened), campaign, as_json=as_json)
-    _finish(campaign, counts)
+    finish(campaign, counts)
 
 
-def _snapshot(now: RunProgress) -> Snapshot:
+def snapshot_of(now: RunProgress) -> Snapshot:
+    """What is shown of a run."""
     counts = now.counts
     delivered = 0 if now.deliveries is None else now.deliveries.delivered
     notes = (
@@ -241,7 +242,7 @@ def _snapshot(now: RunProgress) -> Snapshot:
     )
 
 
-def _finish(campaign: int, counts: CampaignCounts, signals: Sequence[signal.Signals] = ()) -> NoReturn:
+def finish(campaign: int, counts: CampaignCounts, signals: Sequence[signal.Signals] = ()) -> NoReturn:
     """End a command that sent with its exit code.
 
     Args:

@@ -46,12 +46,12 @@ DIALECT: Final = Dialect(
 _STATEMENTS: Final = Statements(DIALECT)
 _TABLES: Final = "SELECT name FROM sqlite_master WHERE type = 'table';"
 # How long one process waits for another one's transaction; those take milliseconds.
-_BUSY_TIMEOUT_MS: Final = 5000
+BUSY_TIMEOUT_MS: Final = 5000
 # Queries are short, and more connections would share the same disk and the same interpreter.
 _READERS: Final = 4
 # Rows in one statement: with a quarter more, of ten columns, it has fewer than the 32,766 parameters that SQLite
 # allows.
-_MERGED: Final = 1000
+MERGED_ROWS: Final = 1000
 
 
 def drive(work: Coroutine[Any, Any, T]) -> T:
@@ -120,8 +120,8 @@ class SqliteTransaction:
     async def merge(self, name: str, /, values: list[Any], columns: int) -> int:
         """One statement for a thousand rows."""
         new = 0
-        for start in range(0, len(values), _MERGED * columns):
-            some = values[start : start + _MERGED * columns]
+        for start in range(0, len(values), MERGED_ROWS * columns):
+            some = values[start : start + MERGED_ROWS * columns]
             rows = len(some) // columns
             # Preparing a statement costs more than inserting, so there are few sizes. To fill one up, at most a quarter
             # more, the last row is repeated, which changes nothing.
@@ -149,12 +149,12 @@ def _closed_on_error(connection: sqlite3.Connection) -> Generator[sqlite3.Connec
 def _connect(path: str, *pragmas: str) -> sqlite3.Connection:
     # check_same_thread: each connection is used by one thread at a time, which SQLite cannot know.
     with _closed_on_error(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as connection:
-        for pragma in (f"busy_timeout={_BUSY_TIMEOUT_MS}", *pragmas):
+        for pragma in (f"busy_timeout={BUSY_TIMEOUT_MS}", *pragmas):
             connection.execute(f"PRAGMA {pragma}")
         return connection
 
 
-def use_wal(connection: sqlite3.Connection, *, timeout: float = _BUSY_TIMEOUT_MS / 1000) -> None:
+def use_wal(connection: sqlite3.Connection, *, timeout: float = BUSY_TIMEOUT_MS / 1000) -> None:
     """Set the journal mode. If another process sets it in the same moment, SQLite fails at once: it is asked again.
 
     Args:
