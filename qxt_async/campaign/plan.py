@@ -60,15 +60,7 @@ class CampaignPlan:
 async def plan_campaign(
     store: CampaignStore, client: QxtClient | None, planner: Planner, sources: Sources, *, name: str
 ) -> CampaignPlan:
-    """Read the sources and store the plan; result and errors as for `Campaigns.plan`.
-
-    Args:
-        store: the journal's campaigns.
-        client: asked for the balance; ``None`` not to ask.
-        planner: for these sources.
-        sources: one or several.
-        name: of the campaign.
-    """
+    """Read the sources and store the plan; result and errors as for `Campaigns.plan`."""
     listed = _listed(sources)
     names = [os.fspath(source.path) for source in listed if isinstance(source, TableFile)]
     campaign = await store.create(name=name, sources=names)

@@ -199,10 +199,6 @@ class Planner:
     ) -> None:
         """Read all sources to their end, and add all batches.
 
-        Args:
-            sources: to read.
-            add: adds batches and excluded numbers to the plan.
-
         Raises:
             InvalidRequestError: the sources cannot be planned; see `Campaigns.plan`.
         """

@@ -56,12 +56,7 @@ _EXAMPLES = {
 
 
 def add_examples(command: click.Command, path: str) -> None:
-    """Let the help of a command, and of the commands of a group, end with examples.
-
-    Args:
-        command: a command or a group.
-        path: its name as it is typed after ``qxt``.
-    """
+    """Let the help of a command end with examples, and the help of the commands of a group. `path` is what is typed."""
     lines = "".join(f"\n  {example}" for example in _EXAMPLES[path])
     # \b: click keeps these lines as they are.
     command.epilog = f"\b\nExamples:{lines}"

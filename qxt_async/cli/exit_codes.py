@@ -38,12 +38,7 @@ def code_of_signal(number: signal.Signals) -> int:
 
 
 class FailedError(click.ClickException):
-    """Ends a command with one line on stderr.
-
-    Args:
-        message: the line.
-        exit_code: for the shell.
-    """
+    """Ends a command with one line on stderr."""
 
     def __init__(self, message: str, exit_code: int = ExitCode.FAILED) -> None:
         super().__init__(message)

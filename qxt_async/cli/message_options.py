@@ -35,9 +35,6 @@ class MessageOptions:
     def check_columns(self, header: Sequence[str] = ()) -> None:
         """Refuse a text with what looks like a column, unless it is meant to be sent as it is.
 
-        Args:
-            header: the names of the columns of the file.
-
         Raises:
             InvalidTextError: says what it is.
         """

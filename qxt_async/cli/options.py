@@ -113,12 +113,7 @@ port_option = click.option(
 
 
 def claim_stdin(ctx: click.Context, reader: str) -> None:
-    """Refuse a second reader of standard input.
-
-    Args:
-        ctx: of the command.
-        reader: the option or argument that reads it.
-    """
+    """Refuse a second reader of standard input."""
     if _STDIN_READER in ctx.meta:
         raise click.UsageError(f"{ctx.meta[_STDIN_READER]} and {reader} cannot both come from standard input.")
     ctx.meta[_STDIN_READER] = reader

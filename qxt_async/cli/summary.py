@@ -174,11 +174,6 @@ class SendSummary:
 def finish(summary: SendSummary, ended: Ended, *, as_json: bool) -> None:
     """Print the results and end the command. If nothing was sent and no signal came, only the error is printed.
 
-    Args:
-        summary: the results.
-        ended: how the sending ended.
-        as_json: print one JSON object.
-
     Raises:
         QxtError: nothing was begun, for this reason.
         FailedError: what stopped it early, with the exit code.

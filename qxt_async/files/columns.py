@@ -81,9 +81,6 @@ class ColumnReader:
     def read(self, rows: Iterable[tuple[int, Sequence[str]]]) -> NumberBlock:
         """Read the next rows.
 
-        Args:
-            rows: each with its line.
-
         Raises:
             SourceFileError: the number column is not there, or no column or several have phone numbers.
             InvalidTextError: a requested column is not there; lists the existing ones.

@@ -74,10 +74,6 @@ def file_format(path: str | os.PathLike[str]) -> Literal["text", "xlsx", "parque
 def open_reader(file: TableFile, values: Sequence[str] = ()) -> Reader:
     """Open a file of any kind. It blocks.
 
-    Args:
-        file: which.
-        values: further columns to read beside the number, each a name or a position from 1.
-
     Raises:
         SourceFileError: it cannot be opened.
         InvalidConfigurationError: the extra ``files`` is missing, or an option cannot work.

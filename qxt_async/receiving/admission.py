@@ -38,13 +38,7 @@ class RefusalError(Exception):
 
 
 class Admission:
-    """Checks path and sender of a request.
-
-    Args:
-        secret: the path.
-        allow: addresses and networks that may push; empty allows all.
-        trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is believed; ``"unix"`` for a proxy that
-            connects over a Unix socket.
+    """Checks path and sender of a request. The arguments are those of `PushReceiver`.
 
     Raises:
         InvalidConfigurationError: an entry is neither an address nor a network.

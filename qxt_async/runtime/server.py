@@ -40,14 +40,7 @@ def listen(host: str, port: int) -> tuple[socket.socket, str]:
 
 
 class SocketServer(uvicorn.Server):
-    """Serves an application until `should_exit` is set. Needs asyncio, and handles no signals.
-
-    Args:
-        app: the ASGI application.
-        listener: bound and listening.
-        protocol: makes the protocol of a connection.
-        **options: more options of `uvicorn.Config`.
-    """
+    """Serves an ASGI application until `should_exit` is set. Needs asyncio, and handles no signals."""
 
     _on_listening: Callable[[], object]
 

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 
 def missing_extra(extra: str, purpose: str) -> str:
-    """Say what to install. The package is installed from a checkout: its name on the public index is not ours.
-
-    Args:
-        extra: its name in ``pyproject.toml``.
-        purpose: what needs it.
-    """
+    """Say what to install. The package is installed from a checkout: its name on the public index is not ours."""
     return (
         f"{purpose} needs the extra {extra!r}: in the checkout of qxt_async, pip install '.[{extra}]', "
         "or '.[all]' for every extra"
@@ -17,12 +12,7 @@ def missing_extra(extra: str, purpose: str) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: ``1 batch``, ``1,200 batches``.
-
-    Args:
-        count: the count.
-        noun: the singular; the plural ends in *s*, or in *es* after *ch*.
-    """
+    """Return a count with its noun, which ends in *s* or, after *ch*, in *es*: ``1 batch``, ``1,200 batches``."""
     ending = "" if count == 1 else "es" if noun.endswith("ch") else "s"
     return f"{count:,} {noun}{ending}"
 
@@ -30,11 +20,7 @@ def plural(count: int, noun: str) -> str:
 def share(part: int, whole: int) -> str:
     """Return a percentage with one decimal: ``0 %`` only for none, and ``100 %`` only for all.
 
-    Between none and 0.1 % it is ``< 0.1 %``, between 99.9 % and all it is ``> 99.9 %``.
-
-    Args:
-        part: the count of the part.
-        whole: the count of the whole; the share of a whole of 0 is ``–``.
+    Between none and 0.1 % it is ``< 0.1 %``, between 99.9 % and all it is ``> 99.9 %``; of nothing it is ``–``.
     """
     if not whole:
         return "–"

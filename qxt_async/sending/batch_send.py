@@ -37,14 +37,7 @@ _STALE = 0.1
 
 @attrs.define(eq=False, repr=False)
 class SendOptions:
-    """How to send the batches of one call.
-
-    Attributes:
-        form: the form without its numbers.
-        method: ``POST`` or ``GET``.
-        timeout: seconds for one request.
-        retry: when to try again.
-    """
+    """How to send the batches of one call."""
 
     form: FormTemplate
     method: Method

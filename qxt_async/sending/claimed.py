@@ -36,15 +36,7 @@ class ClaimedBatch:
 
 @attrs.define(eq=False, repr=False)
 class ClaimedSender:
-    """Sends claimed batches: one request each, never repeated, no number left out. For `qxt_async.campaign`.
-
-    Attributes:
-        dispatcher: the client's.
-        credentials: the account.
-        channel_digits: digits of extension that the channel has already.
-        method: ``POST`` or ``GET``.
-        timeout: seconds for one request.
-    """
+    """Sends claimed batches: one request each, never repeated, no number left out. For `qxt_async.campaign`."""
 
     dispatcher: Dispatcher
     credentials: Credentials

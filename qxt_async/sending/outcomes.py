@@ -101,13 +101,7 @@ def _seconds(retry_after: str | None) -> float | None:
 
 
 def cut_off(exchange: Exchange, stopped: Exception | None, numbers: Sequence[str]) -> Answer:
-    """Say what became of the numbers of an exchange that has no whole answer.
-
-    Args:
-        exchange: the exchange.
-        stopped: why it stopped.
-        numbers: its numbers.
-    """
+    """Say what became of the numbers of an exchange that has no whole answer."""
     error = stopped_error(exchange, stopped)
     if isinstance(error, errors.NotSentError):
         return Answer(failed=tuple(numbers), error=error)

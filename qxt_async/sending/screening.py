@@ -19,11 +19,6 @@ def filter_few(
 ) -> tuple[tuple[str, ...], NumberFilter | None]:
     """Filter the numbers of one request.
 
-    Args:
-        numbers: one number, or an iterable of them.
-        pattern: the regular expression of a valid number.
-        suppressed: phones to leave out.
-
     Returns:
         The valid numbers, and the filter with its counts; one valid number needs no filter.
 

@@ -27,9 +27,6 @@ def _unescape(raw: bytes) -> bytes:
 def parse_form(raw: bytes) -> dict[str, bytes]:
     """Split a query or an urlencoded body at ``&`` and ``=``, before decoding (PROTOCOL 4.1).
 
-    Args:
-        raw: the encoded bytes.
-
     Returns:
         The encoded values by lower-case field name; the first value of a repeated field.
     """
@@ -51,11 +48,7 @@ def decode_text(raw: bytes) -> str:
 
 
 def split_numbers(raw: bytes) -> bytes:
-    """Decode the value of ``tele``: numbers joined by ASCII commas.
-
-    Args:
-        raw: the encoded value; commas may be escaped.
-    """
+    """Decode the value of ``tele``: numbers joined by ASCII commas, which may be escaped."""
     # A thousand escaped commas are common, other escapes are rare: two replacements are faster than matching each.
     raw = raw.replace(b"%2C", b",").replace(b"%2c", b",")
     return _unescape(raw) if b"%" in raw or b"+" in raw else raw

@@ -35,13 +35,7 @@ _LINES_A_CHUNK = 1000
 
 
 async def answer_control(gateway: SimulatedGateway, exchange: Exchange, action: str) -> None:
-    """Answer a control request: 404 for an unknown address, 400 with a reason for an invalid body or query.
-
-    Args:
-        gateway: that it controls.
-        exchange: the request.
-        action: the path after ``/_simulator/``.
-    """
+    """Answer a control request for ``/_simulator/ACTION``: 404 if there is none, 400 if body or query are invalid."""
     answer = _ACTIONS.get((exchange.method, action))
     if answer is None:
         await exchange.answer(b"no such address", status=404)

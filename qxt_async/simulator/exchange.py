@@ -26,13 +26,7 @@ class ExchangeOverError(Exception):
 
 
 class Exchange:
-    """A request and its answer.
-
-    Args:
-        scope: of ASGI.
-        receive: of ASGI.
-        send: of ASGI.
-    """
+    """A request and its answer."""
 
     def __init__(self, scope: Message, receive: Receive, send: Send) -> None:
         self._scope = scope

@@ -30,9 +30,6 @@ class FaultPlan:
     """Chooses the fault of a request: a queued one first, then one by share, then one by the content of the send.
 
     The methods that set faults are documented in `SimulatedGateway`.
-
-    Args:
-        random: decides about shares.
     """
 
     def __init__(self, random: Random) -> None:

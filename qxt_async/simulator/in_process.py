@@ -27,9 +27,6 @@ class GatewayTransport(httpx.AsyncBaseTransport):
 
     The request's read timeout counts from the last byte that the gateway sent, as over a socket. Runs on asyncio and
     trio; cancelling ends a hanging request at once.
-
-    Args:
-        app: the gateway.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -161,18 +161,8 @@ class PushRun:
 class Pusher:
     """Pushes the reports and replies of a gateway.
 
-    Args:
-        log: with the sends and replies.
-        account: whose channel has sent them.
-        plan: how to push.
-        random: decides about delays, duplicates and order.
-        to: callback address; ``None`` if each call names its own.
-        app: an ASGI application to call in this process instead of a server.
-
     Attributes:
         acknowledged: (mid, mobile) of each report and reply that was answered ``ok``.
-        plan: as given.
-        to: as given.
 
     Raises:
         ValueError: the address cannot be called.

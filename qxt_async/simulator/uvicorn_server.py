@@ -54,12 +54,7 @@ class _DroppingProtocol(H11Protocol):
 
 
 class GatewayServer(SocketServer):
-    """Serves a gateway on a listening socket.
-
-    Args:
-        app: the gateway.
-        listener: bound and listening.
-    """
+    """Serves a gateway on a listening socket."""
 
     def __init__(self, app: ASGIApp, listener: socket.socket) -> None:
         super().__init__(app, listener, _DroppingProtocol, lifespan="on", timeout_keep_alive=_KEEP_ALIVE_SECONDS)

@@ -243,13 +243,7 @@ def snapshot_of(now: RunProgress) -> Snapshot:
 
 
 def finish(campaign: int, counts: CampaignCounts, signals: Sequence[signal.Signals] = ()) -> NoReturn:
-    """End a command that sent with its exit code.
-
-    Args:
-        campaign: its id.
-        counts: its numbers by state.
-        signals: the signals that stopped it.
-    """
+    """End a command that sent with its exit code."""
     for number in signals[:1]:
         advice = f"; continue with: qxt campaign run {campaign}" if counts.planned or counts.sending else ""
         raise FailedError(f"stopped by {number.name}{advice}", code_of_signal(number))
