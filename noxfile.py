@@ -151,7 +151,8 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[1:] or PYTHONS)
 def newer(session: nox.Session) -> None:
-    """Run the whole test suite on each newer Python."""
+    """Run the whole test suite on each newer Python, with random examples."""
+    session.env["QXT_TEST_EXAMPLES"] = "random"
     _whole_suite(session)
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from qxt_async.errors import SourceFileError
-from qxt_async.files import TableFile, open_numbers, parquet
+from qxt_async.files import TableFile, open_numbers, parquet, workbooks
 from qxt_async.files.tables import open_table
 
 NUMBER = "13800138000"
@@ -52,13 +52,17 @@ def _gigabyte(path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.anyio
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_workbook_that_unpacks_to_a_gigabyte_is_refused(tmp_path: Path) -> None:
-    """It is given up half-way, in the memory of some pieces."""
+async def test_a_workbook_that_unpacks_to_a_gigabyte_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up at the limit, in the memory of some pieces."""
+    assert workbooks.MAX_UNPACKED == 512 << 20
+    monkeypatch.setattr(workbooks, "MAX_UNPACKED", 64 << 20)
     path = _gigabyte(tmp_path / "bomb.xlsx")
     assert path.stat().st_size < 3 << 20
     tracemalloc.start()
     try:
-        with pytest.raises(SourceFileError, match="unpacks to more than 512 MB"):
+        with pytest.raises(SourceFileError, match="unpacks to more than 64 MB"):
             await _read(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
