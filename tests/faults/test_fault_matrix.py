@@ -39,7 +39,7 @@ LANES = (
 )
 EACH_ONCE = (("asyncio", "httpx"), ("trio", "httpx2"), ("asyncio", "aiohttp"))
 RETRY = RetryPolicy(3, backoff=0.01, max_backoff=0.05)
-DEADLINE = 2.0
+DEADLINE = 4.0
 PATIENCE = 120.0
 MEMORY = 4 << 20
 
