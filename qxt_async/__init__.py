@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the public names, as type checkers read them
     from qxt_async.errors import ConnectionBrokenError as ConnectionBrokenError
     from qxt_async.errors import DeadlineExceededError as DeadlineExceededError
     from qxt_async.errors import DeliveryTimeoutError as DeliveryTimeoutError
+    from qxt_async.errors import IdempotencyKeyReusedError as IdempotencyKeyReusedError
     from qxt_async.errors import InsufficientBalanceError as InsufficientBalanceError
     from qxt_async.errors import InvalidConfigurationError as InvalidConfigurationError
     from qxt_async.errors import InvalidExtnoError as InvalidExtnoError
@@ -33,16 +34,19 @@ if TYPE_CHECKING:  # the public names, as type checkers read them
     from qxt_async.errors import JournalUnavailableError as JournalUnavailableError
     from qxt_async.errors import NotSentError as NotSentError
     from qxt_async.errors import NoValidNumberError as NoValidNumberError
+    from qxt_async.errors import NumberLimitedError as NumberLimitedError
     from qxt_async.errors import OutcomeUnknownError as OutcomeUnknownError
     from qxt_async.errors import PartialAnswerError as PartialAnswerError
     from qxt_async.errors import QxtError as QxtError
     from qxt_async.errors import RefusedError as RefusedError
     from qxt_async.errors import RequestTooLargeError as RequestTooLargeError
+    from qxt_async.errors import SendInProgressError as SendInProgressError
     from qxt_async.errors import SourceFileError as SourceFileError
     from qxt_async.errors import SubmitFailedError as SubmitFailedError
     from qxt_async.errors import ThrottledError as ThrottledError
     from qxt_async.errors import UnexpectedStatusError as UnexpectedStatusError
     from qxt_async.errors import UnusableAnswerError as UnusableAnswerError
+    from qxt_async.journal.sends import NumberLimit as NumberLimit
     from qxt_async.models import Acceptance as Acceptance
     from qxt_async.models import Balance as Balance
     from qxt_async.models import BatchResult as BatchResult
@@ -69,12 +73,14 @@ __getattr__, __dir__, __all__ = lazy_names(
         "errors": """
             AccountRefusedError AuthenticationError BulkFailedError BulkStoppedError CampaignError CampaignNotFoundError
             CampaignStateError ClientStateError ConfirmationRequiredError ConnectionBrokenError DeadlineExceededError
-            DeliveryTimeoutError InsufficientBalanceError InvalidConfigurationError InvalidExtnoError InvalidNumberError
-            InvalidRequestError InvalidTextError JournalBusyError JournalClosedError JournalError JournalSchemaError
-            JournalUnavailableError NoValidNumberError NotSentError OutcomeUnknownError PartialAnswerError QxtError
-            RefusedError RequestTooLargeError SourceFileError SubmitFailedError ThrottledError UnexpectedStatusError
+            DeliveryTimeoutError IdempotencyKeyReusedError InsufficientBalanceError InvalidConfigurationError
+            InvalidExtnoError InvalidNumberError InvalidRequestError InvalidTextError JournalBusyError
+            JournalClosedError JournalError JournalSchemaError JournalUnavailableError NoValidNumberError NotSentError
+            NumberLimitedError OutcomeUnknownError PartialAnswerError QxtError RefusedError RequestTooLargeError
+            SendInProgressError SourceFileError SubmitFailedError ThrottledError UnexpectedStatusError
             UnusableAnswerError
         """,
+        "journal.sends": "NumberLimit",
         "models": """
             Acceptance Balance BatchResult BulkResult DeliveryState InvalidNumber Numbers Progress Reply
             SentBatch StatusReport

@@ -7,8 +7,10 @@ import os
 import time
 from typing import TYPE_CHECKING, Self, cast
 
-from qxt_async.errors import InsufficientBalanceError, QxtError
-from qxt_async.models import SentBatch
+import attrs
+
+from qxt_async.errors import InsufficientBalanceError, InvalidConfigurationError, QxtError
+from qxt_async.models import Message, SentBatch
 from qxt_async.protocol.numbers import MOBILE_PATTERN, Deduplicator, NumberFilter
 from qxt_async.protocol.requests import MAX_NUMBERS, balance_form, join, send_form
 from qxt_async.protocol.texts import segments
@@ -27,9 +29,11 @@ from qxt_async.sending.screening import count_numbers, filter_few
 from qxt_async.transports import open_transport
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
     from types import TracebackType
 
+    from qxt_async.journal import Journal
+    from qxt_async.journal.sends import NumberLimit
     from qxt_async.models import Balance, BatchResult, BulkResult, Progress
     from qxt_async.protocol.requests import FormTemplate, Method
     from qxt_async.sending.batching import NumberSource
@@ -72,6 +76,11 @@ class QxtClient:
         treat_429_as_unknown: numbers of a request that is answered with HTTP 429 are unknown. By default such a request
             counts as not sent, and is sent again when the server says. Set it if a server on the way may answer 429 to
             a request that it has passed on.
+        journal: records single sends: those with an idempotency key, with a limit per phone, or all, see `record`. You
+            open and close it.
+        record: record every single send. Bulk sends are not recorded: use a campaign.
+        number_limits: how many texts a phone may get from `send`, counted by the journal over all processes.
+        idempotency_ttl: seconds for which a settled send keeps its idempotency key.
 
     Raises:
         InvalidConfigurationError: an argument is missing or cannot work; the message says which one and why.
@@ -98,6 +107,10 @@ class QxtClient:
         http_client: AnyHttpClient | None = None,
         transport: AnyTransport | None = None,
         treat_429_as_unknown: bool = False,
+        journal: Journal | None = None,
+        record: bool = False,
+        number_limits: Sequence[NumberLimit] = (),
+        idempotency_ttl: float = 86_400.0,
     ) -> None:
         secret, digest = Secret.of_optional(password), Secret.of_optional(password_md5)
         del password, password_md5  # a traceback shows the local variables
@@ -128,6 +141,12 @@ class QxtClient:
             treat_429_as_unknown=treat_429_as_unknown,
         )
         self._owns_connections = True
+        self._journal = journal
+        self._record = record
+        self._number_limits = number_limits
+        self._idempotency_ttl = checked_seconds("idempotency_ttl", idempotency_ttl)
+        if journal is None and (record or number_limits):
+            raise InvalidConfigurationError("record and number_limits need a journal: QxtClient(journal=…)")
 
     @classmethod
     def from_env(
@@ -152,6 +171,10 @@ class QxtClient:
         http_client: AnyHttpClient | None = None,
         transport: AnyTransport | None = None,
         treat_429_as_unknown: bool = False,
+        journal: Journal | None = None,
+        record: bool = False,
+        number_limits: Sequence[NumberLimit] = (),
+        idempotency_ttl: float = 86_400.0,
     ) -> Self:
         """Make a client from ``QXT_USER``, ``QXT_PASSWORD`` or ``QXT_PASSWORD_MD5``, and ``QXT_BASE_URL``.
 
@@ -183,6 +206,10 @@ class QxtClient:
             http_client=http_client,
             transport=transport,
             treat_429_as_unknown=treat_429_as_unknown,
+            journal=journal,
+            record=record,
+            number_limits=number_limits,
+            idempotency_ttl=idempotency_ttl,
         )
 
     def with_options(
@@ -239,12 +266,15 @@ class QxtClient:
             ClientStateError: the client is closed.
         """
         self._dispatcher.check_open()
+        return self._claimed_sender(self._method, self._timeout)
+
+    def _claimed_sender(self, method: Method, timeout: float) -> ClaimedSender:
         return ClaimedSender(
             self._dispatcher,
             self._credentials,
             channel_digits=self._channel_digits,
-            method=self._method,
-            timeout=self._timeout,
+            method=method,
+            timeout=timeout,
         )
 
     def __repr__(self) -> str:
@@ -303,6 +333,8 @@ class QxtClient:
         timeout: float | None = None,
         retry: RetryPolicy | None = None,
         on_result: Callable[[BatchResult], None] | None = None,
+        idempotency_key: str | None = None,
+        number_limits: Sequence[NumberLimit] | None = None,
     ) -> SentBatch:
         """Send one text to one number, or to up to 1000, in one request (PROTOCOL 1).
 
@@ -319,9 +351,13 @@ class QxtClient:
             timeout: likewise, in seconds.
             retry: likewise.
             on_result: called with the outcome as soon as it is known, also when this call is being cancelled.
+            idempotency_key: 1 to 200 printable characters. However often `send` is called with it, here or in another
+                process with the same journal, the text is sent once; see the page on idempotency. Needs a journal.
+            number_limits: for this call instead of the client's.
 
         Returns:
-            The outcome, if anything was accepted; its `mid` is the message id.
+            The outcome, if anything was accepted; its `mid` is the message id. It is `replayed` if an earlier call with
+            the same key sent the text.
 
         Raises:
             InvalidRequestError: the text, the numbers or the extension number cannot be sent; nothing was sent.
@@ -330,6 +366,11 @@ class QxtClient:
             NotSentError: nothing was accepted: the request was certainly not sent, in all attempts that `retry` allows.
             OutcomeUnknownError: nothing was accepted, and some numbers may have been sent. Do not just send again.
             ClientStateError: the client is closed.
+            IdempotencyKeyReusedError: the key belongs to another text or other numbers; nothing was sent.
+            SendInProgressError: another call with the key did not end within the timeout; this one sent nothing.
+            NumberLimitedError: a phone has got as many texts as it may; nothing was sent.
+            JournalError: the journal refuses. If it refused the claim, nothing was sent. If it refused the outcome, the
+                send is unknown.
 
         The `result` of these errors has the outcome of each number.
 
@@ -341,13 +382,21 @@ class QxtClient:
         digits = self._channel_digits
         form = send_form(self._credentials, text, extno=extno, addseqno=addseqno, channel_digits=digits)
         options = self._options(form, method, timeout, retry)
-        clean, number_filter = filter_few(numbers, self._number_pattern, suppressed)
+        limits = self._number_limits if number_limits is None else number_limits
+        recorded = idempotency_key is not None or bool(limits) or self._record
+        clean, number_filter = filter_few(numbers, self._number_pattern, () if recorded else suppressed)
         if options.method == "GET" or len(clean) > MAX_NUMBERS:
             form.check_url(self._dispatcher.base_url, join(clean))  # too many numbers are refused by `join`
         if check_balance:
             await self._check_balance(len(clean), text, addseqno=addseqno)
-        batch = BatchSend(0, clean, options, on_result, number_filter=number_filter)
-        result = await batch.execute(self._dispatcher)
+        if recorded:
+            message = Message(text, extno=extno, addseqno=addseqno)
+            result = await self._send_recorded(
+                message, clean, number_filter, suppressed, idempotency_key, limits, options, on_result
+            )
+        else:
+            batch = BatchSend(0, clean, options, on_result, number_filter=number_filter)
+            result = await batch.execute(self._dispatcher)
         if isinstance(result, SentBatch):
             return result
         error = cast("QxtError", result.error)  # never None where nothing was accepted
@@ -513,6 +562,37 @@ class QxtClient:
             self._method if method is None else checked_method(method),
             self._timeout if timeout is None else checked_seconds("timeout", timeout),
             retry or self._retry,
+        )
+
+    async def _send_recorded(
+        self,
+        message: Message,
+        given: tuple[str, ...],
+        number_filter: NumberFilter | None,
+        suppressed: Container[str],
+        key: str | None,
+        limits: Sequence[NumberLimit],
+        options: SendOptions,
+        on_result: Callable[[BatchResult], None] | None,
+    ) -> BatchResult:
+        """Send what was not sent yet, or return what is recorded."""
+        from qxt_async.sending.keyed import make_request, send_recorded
+
+        if self._journal is None:
+            raise InvalidConfigurationError("an idempotency key and number_limits need a journal: QxtClient(journal=…)")
+        request = make_request(key, message, given, suppressed, ttl=self._idempotency_ttl, limits=limits)
+        result = await send_recorded(
+            self._journal.single_sends,
+            self._claimed_sender(options.method, options.timeout),
+            request,
+            retry=options.retry,
+            on_result=on_result,
+        )
+        return attrs.evolve(
+            result,
+            invalid=() if number_filter is None else tuple(number_filter.invalid),
+            duplicates=0 if number_filter is None else number_filter.duplicates,
+            suppressed=len(given) - len(request.numbers),
         )
 
     async def _check_balance(self, count: int, text: str, *, addseqno: bool) -> None:

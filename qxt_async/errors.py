@@ -10,8 +10,11 @@
      │    ├── InvalidTextError                empty, or not encodable in GBK
      │    ├── InvalidExtnoError               an extension number that is not digits, or too long
      │    ├── SourceFileError                 a file of numbers that cannot be read
+     │    ├── IdempotencyKeyReusedError       the key belongs to another send
      │    ├── InvalidConfigurationError       an account, an address or an option that cannot work
      │    └── ClientStateError (RuntimeError)   the client is closed, or belongs to another event loop
+     ├── SendInProgressError                  another call with the idempotency key is still sending
+     ├── NumberLimitedError                   a phone has got as many texts as it may
      ├── InsufficientBalanceError             the balance does not cover the send
      ├── RefusedError                         refused, with a `code`: nothing was accepted
      │    ├── AccountRefusedError             every batch of the account would be refused: a bulk send stops
@@ -159,6 +162,47 @@ class SourceFileError(InvalidRequestError):
         self.file = file
         self.line = line
         self.reason = reason
+
+
+class IdempotencyKeyReusedError(InvalidRequestError):
+    """The idempotency key belongs to a send of another text or to other numbers. Nothing was sent.
+
+    Attributes:
+        key: the key.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"the idempotency key {key!r} was used for another text or other numbers: nothing was sent")
+        self.key = key
+
+
+class SendInProgressError(QxtError):
+    """Another call with this idempotency key is sending, and did not end in time. Nothing was sent by this call.
+
+    Attributes:
+        key: the key.
+    """
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"another call with the idempotency key {key!r} is still sending: ask again later")
+        self.key = key
+
+
+class NumberLimitedError(QxtError):
+    """A phone has got as many texts as a `NumberLimit` allows. Nothing was sent.
+
+    Attributes:
+        masked_number: the phone, masked.
+        retry_after: seconds after which it may get another text.
+    """
+
+    def __init__(self, masked_number: str, count: int, per: float, retry_after: float) -> None:
+        texts = "text" if count == 1 else "texts"
+        super().__init__(
+            f"{masked_number} got {count} {texts} within {per:g} s: nothing was sent, try again in {retry_after:.0f} s"
+        )
+        self.masked_number = masked_number
+        self.retry_after = retry_after
 
 
 class InsufficientBalanceError(QxtError):

@@ -118,6 +118,8 @@ class BatchResult:
         invalid: only from `QxtClient.send`: entries that are not valid numbers.
         duplicates: only from `QxtClient.send`: how many repeated numbers were left out.
         suppressed: only from `QxtClient.send`: how many suppressed numbers were left out.
+        replayed: only from `QxtClient.send` with an idempotency key: this is the recorded outcome of an earlier call,
+            and nothing was sent now.
     """
 
     index: int
@@ -131,6 +133,7 @@ class BatchResult:
     invalid: tuple[InvalidNumber, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
     duplicates: int = attrs.field(kw_only=True, default=0)
     suppressed: int = attrs.field(kw_only=True, default=0)
+    replayed: bool = attrs.field(kw_only=True, default=False)
 
     @property
     def accepted(self) -> tuple[str, ...]:

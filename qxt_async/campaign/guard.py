@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Final
 import anyio
 import attrs
 
-from qxt_async.campaign.sender import AttemptOutcome, BatchSender
 from qxt_async.errors import NotSentError, OutcomeUnknownError, RefusedError, ThrottledError
 from qxt_async.runtime.clocks import boottime
 from qxt_async.runtime.words import plural
+from qxt_async.sending.recorded import AttemptOutcome, BatchSender
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
     from qxt_async.campaign.options import CampaignOptions
-    from qxt_async.campaign.sender import AttemptResult
     from qxt_async.client import QxtClient
     from qxt_async.errors import QxtError
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.models import BatchResult
+    from qxt_async.sending.recorded import AttemptResult
 
 logger = logging.getLogger("qxt_async")
 
@@ -112,7 +112,7 @@ class Guard:
         self._unreached = 0
         self._hold_until = float("-inf")
         self._hold_reason = ""
-        self.sender = BatchSender(store, client, options)
+        self.sender = BatchSender(store, client.claimed_sender(), options)
         self.stopped = anyio.Event()
         self.balance: int | None = None
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from qxt_async.sending.retry import RetryPolicy
+from qxt_async.sending.recorded import RecordOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,8 +39,8 @@ class RunProgress:
 
 
 @attrs.frozen(kw_only=True)
-class CampaignOptions:
-    """The options that a run in this process and a worker share.
+class CampaignOptions(RecordOptions):
+    """The options that a run in this process and a worker share, in addition to `RecordOptions`.
 
     Attributes:
         check_balance: ask for the balance before a campaign's first batch and after every `balance_every` batches, and
@@ -49,10 +49,6 @@ class CampaignOptions:
         min_balance: messages that have to be left. The cost of the next `balance_every` batches has to be left, too.
         max_consecutive_failures: pause a campaign after so many batches in a row of which nothing was accepted.
         window: when batches may be begun; ``None`` for any time.
-        retry: how often, and after which waits, a batch is tried that provably was not sent. Then it has failed.
-        lease_margin: seconds beyond the client's timeout for which an attempt is taken to be alive. A request that has
-            not begun by then does not begin.
-        journal_timeout: seconds for which the journal may refuse before that is an error.
         report_deadline: seconds after which an unknown batch without a status report is marked *overdue*.
         actor: who runs it, for the record.
     """
@@ -62,9 +58,6 @@ class CampaignOptions:
     min_balance: int = 0
     max_consecutive_failures: int = 10
     window: SendWindow | None = None
-    retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))
-    lease_margin: float = 15.0
-    journal_timeout: float = 60.0
     report_deadline: float = 72 * 3600.0
     actor: str = ""
 

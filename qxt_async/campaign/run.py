@@ -11,10 +11,10 @@ import attrs
 
 from qxt_async.campaign.guard import Guard
 from qxt_async.campaign.progress import ProgressReporter
-from qxt_async.campaign.sender import AttemptOutcome
 from qxt_async.errors import JournalBusyError, JournalUnavailableError, QxtError
 from qxt_async.journal.records import CampaignState
 from qxt_async.protocol.numbers import normalize
+from qxt_async.sending.recorded import AttemptOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Collection

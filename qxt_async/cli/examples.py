@@ -40,7 +40,11 @@ _EXAMPLES = {
     "send": (
         "qxt send 13800138000 --text '【Acme】Your code is 482913.'",
         "qxt send 13800138000 13800138001 --text-file text.txt --json",
+        "qxt send 13800138000 --text '【Acme】Your code is 482913.' --key login-7f3a",
     ),
+    "sends": ("qxt sends list --state unknown", "qxt sends show login-7f3a"),
+    "sends list": ("qxt sends list --since 2h --csv",),
+    "sends show": ("qxt sends show login-7f3a --json",),
     "simulate": (
         "qxt simulate --port 8080 --push-to http://127.0.0.1:8081/SECRET",
         "qxt simulate --port 8080 --fault take-then-reset=0.02",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _DEFAULT = "qxt.db"
 _NO_JOURNAL = f"{__name__}.no_journal"
+_KEY = f"{__name__}.key"
 
 
 def _make_journal_option(**options: Any) -> Callable[[Command], Command]:
@@ -82,7 +83,9 @@ class Exclusions:
             SourceFileError: the file cannot be read.
             FailedError: the journal cannot be read.
         """
-        numbers = frozenset[str]() if self.journal is None else anyio.run(_suppression_list, self.journal)
+        numbers = frozenset[str]()
+        if self.journal is not None and _exists(self.journal):
+            numbers = anyio.run(_suppression_list, self.journal)
         if self.suppressed is None:
             return numbers
         with NumberReader(TableFile(self.suppressed)) as file:
@@ -111,6 +114,11 @@ async def _suppression_list(journal: str) -> frozenset[str]:
         raise FailedError(f"{error}; with --no-journal no suppression list is used") from error
 
 
+def _remember_key(ctx: click.Context, _: click.Parameter, value: str | None) -> str | None:
+    ctx.meta[_KEY] = value
+    return value
+
+
 def _remember(ctx: click.Context, _: click.Parameter, value: bool) -> None:
     ctx.meta[_NO_JOURNAL] = value
 
@@ -121,8 +129,10 @@ def _optional(ctx: click.Context, parameter: click.Parameter, journal: str) -> s
     if ctx.meta[_NO_JOURNAL]:
         if source is ParameterSource.COMMANDLINE:
             raise click.UsageError("--journal and --no-journal contradict each other.")
+        if ctx.meta.get(_KEY) is not None:
+            raise click.UsageError("--key needs a journal, so it and --no-journal contradict each other.")
         return None
-    if _exists(journal):
+    if _exists(journal) or ctx.meta.get(_KEY) is not None:
         return journal
     if source is ParameterSource.COMMANDLINE:
         raise click.BadParameter(f"there is no journal {_name(journal)}")
@@ -147,5 +157,12 @@ _JOURNAL_OPTIONS = (
     ),
 )
 
+key_option = click.option(
+    "--key",
+    metavar="K",
+    is_eager=True,
+    callback=_remember_key,
+    help="Idempotency key: however often it is given, the text is sent once. Recorded in the journal.",
+)
 journal_exclusions = option_group("exclusions", Exclusions, *_JOURNAL_OPTIONS)
 number_exclusions = option_group("exclusions", Exclusions, suppressed_option, *_JOURNAL_OPTIONS)

@@ -23,6 +23,7 @@ COMMANDS = {
     "replies": ("received:replies", "Show what people replied."),
     "reports": ("received:reports", "Show the status reports: whether messages were delivered."),
     "send": ("send", "Send one text to one number or a few."),
+    "sends": ("sends", "Show the single sends that a journal has recorded."),
     "simulate": ("simulate", "Run a simulated gateway to test against."),
     "suppressed": ("suppressed", "Show and change the suppression list: who gets no more texts."),
     "worker": (

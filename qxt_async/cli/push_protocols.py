@@ -180,9 +180,12 @@ if HttpToolsProtocol is not None:  # pragma: no branch
             if self._head > HEAD_BYTES and not self.transport.is_closing():
                 self.send_400_response("The head of the request is too large.")
 
+        def _offers_upgrade(self) -> bool:
+            return self.parser is not None and self.parser.should_upgrade()
+
         def on_headers_complete(self) -> None:
             self._in_head = False
-            if self.parser.should_upgrade():
+            if self._offers_upgrade():
                 # The parser would skip the body, and the push would be acknowledged without it.
                 self.transport.abort()
                 return
@@ -191,7 +194,7 @@ if HttpToolsProtocol is not None:  # pragma: no branch
 
         def on_message_complete(self) -> None:
             self._in_head, self._head = True, 0
-            if not self.parser.should_upgrade():
+            if not self._offers_upgrade():
                 super().on_message_complete()
 
         def on_response_complete(self) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from qxt_async.cli.journals import Exclusions, journal_exclusions
+from qxt_async.cli.journals import Exclusions, journal_exclusions, key_option
 from qxt_async.cli.message_options import MessageOptions, message_options
 from qxt_async.cli.options import AccountOptions, account_options, as_json, verbose
 from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
@@ -18,17 +18,24 @@ if TYPE_CHECKING:
     import anyio
 
     from qxt_async import BatchResult
+    from qxt_async.journal import Journal
 
 
 @click.command("send")
 @click.argument("numbers", nargs=-1, required=True, metavar="NUMBER…")
 @message_options
+@key_option
 @journal_exclusions
 @account_options
 @as_json
 @verbose
 def command(
-    numbers: tuple[str, ...], message: MessageOptions, exclusions: Exclusions, account: AccountOptions, as_json: bool
+    numbers: tuple[str, ...],
+    message: MessageOptions,
+    key: str | None,
+    exclusions: Exclusions,
+    account: AccountOptions,
+    as_json: bool,
 ) -> None:
     """Send one text to one number or a few.
 
@@ -45,6 +52,8 @@ def command(
     exclusions.print_count(number_filter.suppressed_count)
 
     def add(result: BatchResult) -> None:
+        if result.replayed:
+            click.echo("this key was used before: nothing was sent now", err=True)
         summary.add(result)
         summary.counts.invalid = len(result.invalid)
         summary.counts.duplicates = result.duplicates
@@ -53,8 +62,8 @@ def command(
         for each in result.invalid:
             click.echo(f"number {each.position + 1}: {mask(each.raw)!r}: {each.reason}", err=True)
 
-    async def work(beginning: anyio.CancelScope) -> None:
-        async with make_client() as client:
+    async def send(beginning: anyio.CancelScope, journal: Journal | None) -> None:
+        async with make_client(journal=journal) as client:
             await client.send(
                 numbers,
                 message.text,
@@ -64,6 +73,16 @@ def command(
                 suppressed=excluded,
                 retry=RetryingWithin(beginning=beginning),
                 on_result=add,
+                idempotency_key=key,
             )
+
+    async def work(beginning: anyio.CancelScope) -> None:
+        if key is None:
+            await send(beginning, None)
+            return
+        from qxt_async.journal import open_journal
+
+        async with open_journal(str(exclusions.journal)) as journal:
+            await send(beginning, journal)
 
     finish(summary, run_until_stopped(work), as_json=as_json)

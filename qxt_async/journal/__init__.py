@@ -27,6 +27,7 @@ from qxt_async.errors import InvalidConfigurationError
 from qxt_async.journal.journal import Journal
 from qxt_async.journal.limits import AccountLimits
 from qxt_async.journal.received import Conflict, FeedEntry, RawPush, Suppression, SuppressionReason
+from qxt_async.journal.sends import SendRecord, SendState
 from qxt_async.runtime.words import missing_extra
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "FeedEntry",
     "Journal",
     "RawPush",
+    "SendRecord",
+    "SendState",
     "Suppression",
     "SuppressionReason",
     "open_journal",

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qxt_async.journal.database import Transaction
     from qxt_async.models import BatchResult
 
-__all__ = ["claim", "disclaim", "expire_leases", "forgo", "put_exceptions", "release", "settle", "take_back"]
+__all__ = ["claim", "disclaim", "expire_leases", "forgo", "put_exceptions", "release", "said", "settle", "take_back"]
 
 _SECOND: Final = 1_000_000
 _DETAIL: Final = 300
@@ -136,7 +136,7 @@ async def settle(transaction: Transaction, claim: Claim, result: BatchResult) ->
         mid=result.mid,
         accepted=len(result.accepted),
         failed=len(result.failed),
-        **_said(result.error),
+        **said(result.error),
     )
     mids = [acceptance.mid for acceptance in result.acceptances]
     if not rows:
@@ -189,7 +189,7 @@ async def release(
         "token": claim.token,
         "delay": round(delay * _SECOND),
         "counted": 0 if attempts is None else 1,
-        **_said(error),
+        **said(error),
     }
     if attempts is not None and claim.unsent + 1 >= attempts:
         return await _give_up(transaction, claim, values)
@@ -252,7 +252,8 @@ async def _fall_back(transaction: Transaction, batch: int) -> None:
         await transaction.change("withdraw", batch=batch)
 
 
-def _said(error: QxtError | None) -> dict[str, str]:
+def said(error: QxtError | None) -> dict[str, str]:
+    """An error as it is stored."""
     if error is None:
         return {"error": "", "detail": ""}
     return {"error": error.label, "detail": str(error)[:_DETAIL]}

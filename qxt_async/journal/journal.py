@@ -19,6 +19,7 @@ from qxt_async.journal.rows import (
     report_of,
     suppression_of,
 )
+from qxt_async.journal.sends import SendState, SendStore
 from qxt_async.journal.timestamps import micros
 from qxt_async.protocol.numbers import canonical
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Database, Transaction
     from qxt_async.journal.received import Conflict, FeedEntry, RawPush, Suppression
+    from qxt_async.journal.sends import SendRecord
     from qxt_async.models import DeliveryState, Reply, StatusReport
     from qxt_async.protocol.pushes import Push
 
@@ -39,6 +41,24 @@ _CONDITIONS: Final = {
     "state": "state = :state",
     "since": "received_at >= :since",
     "until": "received_at < :until",
+}
+
+
+_SEND_CONDITIONS: Final = {
+    "key": "s.key = :key",
+    "mid": "s.batch IN (SELECT id FROM batches WHERE mid = :mid"
+    " UNION SELECT batch FROM batch_exceptions WHERE mid = :mid)",
+    "number": "s.batch IN (SELECT batch FROM send_numbers WHERE number = :number)",
+    "since": "b.claimed_at >= :since",
+    "until": "b.claimed_at < :until",
+}
+_SEND_STATES: Final = {
+    SendState.SENDING: "b.state = 'sending'",
+    SendState.ACCEPTED: "b.state = 'accepted' AND b.accepted = b.count",
+    SendState.FAILED: "b.state = 'failed'",
+    SendState.UNKNOWN: "b.state = 'unknown' AND b.failed = 0",
+    SendState.MIXED: "(b.state = 'accepted' AND b.accepted < b.count OR b.state = 'unknown' AND b.failed > 0)",
+    SendState.NOT_SENT: "b.state = 'planned'",
 }
 
 
@@ -74,12 +94,14 @@ class Journal:
         database: where it is stored.
         campaigns: the operations on campaigns, without limits.
         limits: the limits of accounts, for all processes together.
+        single_sends: what `QxtClient.send` records; see `sends`.
     """
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self.campaigns = CampaignStore(database)
         self.limits = Limits(database)
+        self.single_sends = SendStore(database)
         self._pushes = PushWriter(database)
 
     def campaigns_of(self, account: str) -> CampaignStore:
@@ -212,6 +234,46 @@ class Journal:
     async def raw_pushes(self, *, after: int = 0, limit: int = 100) -> list[RawPush]:
         """Pushes that were not fully understood, behind a cursor."""
         return await read_all(self.database, raw_push_of, "raw_pushes", after=after, limit=limit)
+
+    # --- single sends -------------------------------------------------------------------------------------------
+
+    async def sends(
+        self,
+        *,
+        after: int = 0,
+        limit: int = 1000,
+        key: str | None = None,
+        mid: str | None = None,
+        number: str | None = None,
+        state: SendState | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> list[SendRecord]:
+        """The single sends that `QxtClient.send` has recorded, in the order of their first claims.
+
+        Args:
+            after: cursor of the last entry seen; 0 for all.
+            limit: the most entries.
+            key: only with this idempotency key, also those that no longer have it.
+            mid: only of this message.
+            number: only to this phone.
+            state: only in this state.
+            since: only what was last begun at or after it; aware.
+            until: only what was last begun before it; aware.
+        """
+        filters = {
+            "key": key,
+            "mid": mid,
+            "number": None if number is None else canonical(number),
+            "since": None if since is None else micros(since),
+            "until": None if until is None else micros(until),
+        }
+        given = {name: value for name, value in filters.items() if value is not None}
+        conditions = [_SEND_CONDITIONS[name] for name in given]
+        if state is not None:
+            conditions.append(_SEND_STATES[state])
+        where = " AND ".join(conditions) or "TRUE"
+        return await self.single_sends.list(after=after, limit=limit, where=where, **given)
 
     # --- the suppression list -----------------------------------------------------------------------------------
 

@@ -16,7 +16,6 @@ from procrastinate.exceptions import ProcrastinateException
 from procrastinate.worker import Worker
 
 from qxt_async.campaign.guard import Guard
-from qxt_async.campaign.sender import AttemptOutcome
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -26,6 +25,7 @@ from qxt_async.errors import (
     QxtError,
 )
 from qxt_async.journal.postgres.database import PostgresDatabase
+from qxt_async.sending.recorded import AttemptOutcome
 from qxt_async.workers.engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, Engine
 from qxt_async.workers.options import WorkerOptions
 

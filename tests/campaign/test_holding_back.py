@@ -13,15 +13,15 @@ from support.runs import SlowGateway, Troubled, client_of, quick, seen, times
 from support.steps import all_batches, opened, planned, set_time
 
 from qxt_async import RetryPolicy
-from qxt_async.campaign import Campaigns, RunProgress, SendWindow, guard, sender
+from qxt_async.campaign import Campaigns, RunProgress, SendWindow, guard
 from qxt_async.campaign import run as running
 from qxt_async.campaign.options import CampaignOptions
-from qxt_async.campaign.sender import AttemptOutcome, BatchSender
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.limits import AccountLimits
 from qxt_async.journal.records import BatchState, CampaignCounts, CampaignState
-from qxt_async.sending import batch_send
+from qxt_async.sending import batch_send, recorded
+from qxt_async.sending.recorded import AttemptOutcome, BatchSender
 from qxt_async.simulator import Fault, SimulatedGateway
 
 pytestmark = pytest.mark.anyio
@@ -280,7 +280,9 @@ async def test_waits_of_a_batch_that_does_not_get_through_grow(store: str) -> No
         await campaigns.start(campaign)
         retry = RetryPolicy(5, backoff=1.0, max_backoff=60.0)
         batch_sender = BatchSender(
-            campaigns, client_of(gateway), CampaignOptions(retry=retry, lease_margin=60, journal_timeout=60)
+            campaigns,
+            client_of(gateway).claimed_sender(),
+            CampaignOptions(retry=retry, lease_margin=60, journal_timeout=60),
         )
         for full in (1.0, 2.0, 4.0, 8.0):
             set_time(campaigns, now)
@@ -354,8 +356,8 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """What an batch_sender waits by, and measures its timeout with."""
     found = Clock()
-    monkeypatch.setattr(sender, "time", found)
-    monkeypatch.setattr(sender, "anyio", found)
+    monkeypatch.setattr(recorded, "time", found)
+    monkeypatch.setattr(recorded, "anyio", found)
     return found
 
 
@@ -368,7 +370,9 @@ async def test_outcome_that_is_refused_three_times_is_written_at_the_fourth(stor
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(3, done=False)
         batch_sender = BatchSender(
-            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)
+            troubled,
+            client_of(gateway).claimed_sender(),
+            CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60),
         )  # type: ignore[arg-type]
 
         async def another() -> None:
@@ -401,7 +405,9 @@ async def test_waits_for_the_journal_grow(store: str, clock: Clock) -> None:
         troubled = Troubled(campaigns)
         troubled.trouble["settle"] = times(10, done=False)
         batch_sender = BatchSender(
-            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)
+            troubled,
+            client_of(gateway).claimed_sender(),
+            CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60),
         )  # type: ignore[arg-type]
         await batch_sender.send(campaign)
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED]
@@ -419,7 +425,7 @@ async def test_outcome_that_is_lost_is_told(store: str, clock: Clock, journal_ti
         troubled.trouble["settle"] = times(10**9, done=False)
         batch_sender = BatchSender(
             troubled,
-            client_of(gateway),
+            client_of(gateway).claimed_sender(),
             CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=journal_timeout),
         )  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):

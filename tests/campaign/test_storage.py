@@ -20,12 +20,12 @@ from support.steps import HELLO, NUMBERS, all_batches, opened, planned, states
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.campaign.options import CampaignOptions
-from qxt_async.campaign.sender import AttemptOutcome, BatchSender
 from qxt_async.errors import JournalBusyError, JournalClosedError, JournalUnavailableError, NotSentError
 from qxt_async.journal import open_journal
 from qxt_async.journal.records import BatchState, CampaignState, NumberState
 from qxt_async.models import BatchResult
 from qxt_async.sending.claimed import ClaimedBatch
+from qxt_async.sending.recorded import AttemptOutcome, BatchSender
 from qxt_async.simulator import SimulatedGateway
 
 QUICK = RunOptions(check_balance=False, poll_interval=0.01, journal_timeout=0.3)
@@ -72,7 +72,9 @@ async def test_unclear_commit(tmp_path: Path) -> None:
         troubled = Troubled(campaigns)
         troubled.trouble["claim"] = times(1, done=True)
         sender = BatchSender(
-            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60)
+            troubled,
+            client_of(gateway).claimed_sender(),
+            CampaignOptions(retry=RetryPolicy(3), lease_margin=60, journal_timeout=60),
         )  # type: ignore[arg-type]
         with pytest.raises(JournalUnavailableError):
             await sender.send(campaign)
@@ -222,7 +224,9 @@ async def test_claim_that_took_too_long(tmp_path: Path) -> None:
         campaign = await planned(campaigns, 2)
         await campaigns.start(campaign)
         sender = BatchSender(
-            campaigns, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=0.0, journal_timeout=60)
+            campaigns,
+            client_of(gateway).claimed_sender(),
+            CampaignOptions(retry=RetryPolicy(3), lease_margin=0.0, journal_timeout=60),
         )
         attempt = await sender.send(campaign)
         assert attempt is not None
@@ -240,7 +244,9 @@ async def test_cancelled_before_it_began(tmp_path: Path) -> None:
         await campaigns.start(campaign)
         troubled = Troubled(campaigns)
         sender = BatchSender(
-            troubled, client_of(gateway), CampaignOptions(retry=RetryPolicy(3), lease_margin=5, journal_timeout=60)
+            troubled,
+            client_of(gateway).claimed_sender(),
+            CampaignOptions(retry=RetryPolicy(3), lease_margin=5, journal_timeout=60),
         )  # type: ignore[arg-type]
         async with anyio.create_task_group() as group:
             troubled.trouble["claim"] = lambda done: group.cancel_scope.cancel() if done else None

@@ -34,13 +34,13 @@ from support.postgresql_server import plain
 
 from qxt_async import Acceptance, BatchResult, QxtClient, Reply, StatusReport, errors
 from qxt_async.campaign import Campaigns, RunOptions
-from qxt_async.campaign.sender import BatchSender
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, Claim, ExcludedNumber, ExclusionReason, PlannedBatch
 from qxt_async.models import Message
 from qxt_async.protocol.pushes import Push, PushFlag
 from qxt_async.receiving import DeliveryTracker, PushReceiver
+from qxt_async.sending.recorded import BatchSender
 from qxt_async.simulator import SimulatedGateway, run_server
 from qxt_async.workers import CampaignWorker, run_on_workers
 

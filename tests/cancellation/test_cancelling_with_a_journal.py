@@ -18,12 +18,12 @@ from support.cancelling import SECRET, SEED, WAYS, Moments, moments_for, number_
 from qxt_async import QxtClient, RetryPolicy
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.campaign.options import CampaignOptions
-from qxt_async.campaign.sender import BatchSender
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
 from qxt_async.models import Message, StatusReport
 from qxt_async.protocol.pushes import Push
 from qxt_async.receiving import DeliveryTracker, PushReceiver
+from qxt_async.sending.recorded import BatchSender
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 
 OPTIONS = RunOptions(check_balance=False, poll_interval=0.005, retry=RetryPolicy(9, backoff=0.001, max_backoff=0.002))
@@ -69,7 +69,9 @@ def _run_until_signalled(journal: Journal, client: QxtClient, campaign: int) -> 
 async def _execute(journal: Journal, client: QxtClient, campaign: int) -> None:
     await journal.campaigns.start(campaign)
     sender = BatchSender(
-        journal.campaigns, client, CampaignOptions(retry=OPTIONS.retry, lease_margin=15.0, journal_timeout=60.0)
+        journal.campaigns,
+        client.claimed_sender(),
+        CampaignOptions(retry=OPTIONS.retry, lease_margin=15.0, journal_timeout=60.0),
     )
     for _ in range(4):
         await sender.send(campaign)

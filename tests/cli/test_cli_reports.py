@@ -18,7 +18,7 @@ from click.testing import Result
 from support.command_line import Run, numbers
 from support.journals import NOON, reply, report, store
 
-from qxt_async.cli import received
+from qxt_async.cli import feed
 from qxt_async.cli.printing import utc_time
 from qxt_async.errors import JournalUnavailableError
 from qxt_async.journal import Journal
@@ -220,7 +220,7 @@ class TestFilters:
 
     def test_pages(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         """More than fits in memory comes page by page, with nothing left out or twice at the seams."""
-        monkeypatch.setattr(received, "PAGE", 2)
+        monkeypatch.setattr(feed, "PAGE", 2)
         assert [row["cursor"] for row in rows(run("reports", "--json"))] == [1, 2, 3, 4]
         assert [row["cursor"] for row in rows(run("reports", "--json", "--limit", "3"))] == [1, 2, 3]
         assert [row["cursor"] for row in rows(run("reports", "--json", "--limit", "4"))] == [1, 2, 3, 4]
@@ -285,7 +285,7 @@ def test_what_the_filter_drops_is_looked_at_once(
         return entries
 
     monkeypatch.setattr(Journal, command, repr_count)
-    monkeypatch.setattr(received, "SHORTEST_PAUSE", 0)
+    monkeypatch.setattr(feed, "SHORTEST_PAUSE", 0)
     assert "enough" in run(command, "--follow", "--mid", "none such").stderr
     newest = {"reports": 4, "replies": 2}[command]
     assert looks == [0, newest, newest]

@@ -191,6 +191,8 @@ BEGIN
     FROM pg_sequences WHERE schemaname = 'qxt' AND last_value IS NOT NULL;
     UPDATE qxt.reconciled SET cursor = 0;
     UPDATE qxt.matched SET cursor = 0;
+    INSERT INTO qxt.campaigns (id, name, state, created_at, changed_at) OVERRIDING SYSTEM VALUE
+    VALUES (0, '', 'done', 0, 0);
 END $$
 """
 

@@ -10,7 +10,7 @@ import httpx
 
 import qxt_async as qxt
 from qxt_async import campaign, protocol, transports
-from qxt_async.journal import Journal
+from qxt_async.journal import Journal, SendRecord, SendState
 
 
 def numbers() -> Iterator[str]:
@@ -160,8 +160,14 @@ async def failing(client: qxt.QxtClient) -> None:  # noqa: C901
         pass
     except qxt.ClientStateError as error:
         assert_type((isinstance(error, RuntimeError), isinstance(error, ValueError)), tuple[bool, bool])
+    except qxt.IdempotencyKeyReusedError as error:
+        assert_type(error.key, str)
     except qxt.InvalidRequestError as error:
         assert_type(error.result, qxt.BatchResult | qxt.BulkResult | None)
+    except qxt.SendInProgressError as error:
+        assert_type(error.key, str)
+    except qxt.NumberLimitedError as error:
+        assert_type((error.masked_number, error.retry_after), tuple[str, float])
     except qxt.InsufficientBalanceError as error:
         assert_type((error.needed, error.available), tuple[int, int])
     except qxt.SubmitFailedError as error:
@@ -205,6 +211,21 @@ def failing_journal(error: qxt.JournalError | qxt.CampaignError | qxt.DeliveryTi
         assert_type((error.numbers, error.credits), tuple[int, int])
     elif isinstance(error, qxt.DeliveryTimeoutError):
         assert_type((error.mid, error.masked_number, error.timeout), tuple[str, str, float])
+
+
+async def single_sends(journal: Journal) -> None:
+    """Sends with a key, and their records."""
+    limits = [qxt.NumberLimit(1, per=60)]
+    client = qxt.QxtClient(
+        "user", "password", base_url="http://gateway.test/qxt", journal=journal, number_limits=limits
+    )
+    sent = await client.send("13800138000", "【Acme】…", idempotency_key="k", number_limits=limits)
+    assert_type((sent.mid, sent.replayed), tuple[str, bool])
+    for record in await journal.sends(key="k", state=SendState.ACCEPTED):
+        assert_type(record, SendRecord)
+        assert_type((record.cursor, record.key, record.state), tuple[int, str | None, SendState])
+        assert_type(record.result, qxt.BatchResult)
+        assert_type(record.reports, tuple[qxt.StatusReport, ...])
 
 
 async def campaigns(journal: Journal, client: qxt.QxtClient) -> None:

@@ -19,7 +19,6 @@ from support.steps import accepted, claimed
 from qxt_async import BatchResult, QxtClient, RetryPolicy, SubmitFailedError
 from qxt_async.campaign import RunOptions, SendWindow
 from qxt_async.campaign.guard import Guard
-from qxt_async.campaign.sender import AttemptOutcome, AttemptResult, BatchSender
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -32,6 +31,7 @@ from qxt_async.journal import AccountLimits, Journal, open_journal
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.sending.claimed import ClaimedSender
+from qxt_async.sending.recorded import AttemptOutcome, AttemptResult, BatchSender
 from qxt_async.simulator import Fault, SimulatedGateway, serve
 from qxt_async.workers import CampaignWorker, WorkerOptions, require_postgres, run_on_workers
 from qxt_async.workers.engine import BATCHES, SEND, UPKEEP, Engine

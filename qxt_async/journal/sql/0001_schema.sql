@@ -230,3 +230,27 @@ CREATE TABLE limits (
     requests_free_at bigint NOT NULL DEFAULT 0,
     numbers_free_at  bigint NOT NULL DEFAULT 0
 );
+
+-- Single sends: each is a batch of campaign 0, which holds nothing else and is never run. key is the caller's idempotency
+-- key, NULL without one; current, whether the key still means this send. digest is the SHA-256 of numbers, text, extno
+-- and addseqno in hex. refusal is what the error of the outcome is made of again, JSON.
+CREATE TABLE sends (
+    batch   bigint PRIMARY KEY REFERENCES batches (id) ON DELETE CASCADE,
+    key     KEY_TEXT,
+    current boolean NOT NULL,
+    digest  KEY_TEXT NOT NULL,
+    refusal text
+);
+
+CREATE UNIQUE INDEX sends_by_key ON sends (key) WHERE current;
+
+-- When the phones of single sends got a text, for limits per phone; counted is false if they did not.
+CREATE TABLE send_numbers (
+    number  KEY_TEXT NOT NULL,
+    at      bigint NOT NULL,
+    batch   bigint NOT NULL REFERENCES batches (id) ON DELETE CASCADE,
+    counted boolean NOT NULL DEFAULT TRUE,
+    PRIMARY KEY (batch, number)
+);
+
+CREATE INDEX send_numbers_by_number ON send_numbers (number, at);

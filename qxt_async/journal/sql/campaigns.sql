@@ -47,7 +47,7 @@ SELECT
     id, name, state, reason, created_at, changed_at, numbers, batches, credits, invalid, duplicates, suppressed,
     balance, sources, warnings, on_workers
 FROM campaigns
-WHERE {where}
+WHERE id > 0 AND {where}
 ORDER BY id DESC;
 
 -- name: pending_work

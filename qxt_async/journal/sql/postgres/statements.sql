@@ -79,3 +79,11 @@ SELECT nextval(pg_get_serial_sequence('batches', 'id')) FROM generate_series(1, 
 -- name: insert_batches
 INSERT INTO batches (id, campaign, message, state, count, resend, doubtful, test, numbers)
 VALUES (:id, :campaign, :message, :state, :count, :resend, :doubtful, :test, :numbers);
+
+-- Whoever asks for a key, and whoever counts the texts of a phone, waits for the others that do.
+-- name: lock_for_key
+SELECT pg_advisory_xact_lock(5331030, hashtext(:key));
+
+-- name: lock_for_numbers
+SELECT pg_advisory_xact_lock(5331031, key)
+FROM (SELECT DISTINCT hashtext(value) AS key FROM EACH(:numbers::text) ORDER BY key) AS ordered;

@@ -3,3 +3,5 @@ CREATE TABLE batch_numbers (
     batch   integer PRIMARY KEY REFERENCES batches (id) ON DELETE CASCADE,
     numbers text NOT NULL
 );
+
+INSERT INTO campaigns (id, name, state, created_at, changed_at) VALUES (0, '', 'done', 0, 0);

@@ -1,4 +1,4 @@
-"""One batch of a campaign, from its claim to its recorded outcome.
+"""One batch that the journal records, of a campaign or a single send, from its claim to its recorded outcome.
 
 The order of the steps prevents a second send: the batch is committed as *sending*, then its request begins, then its
 outcome is recorded with the attempt's token, until the journal takes it. Wherever this ends, the journal is right or on
@@ -13,7 +13,7 @@ import random
 import secrets
 import time
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import anyio
 import attrs
@@ -30,20 +30,57 @@ from qxt_async.models import repr_count
 from qxt_async.runtime.clocks import boottime
 from qxt_async.runtime.tasks import run_in_own_task
 from qxt_async.sending.claimed import ClaimedBatch
+from qxt_async.sending.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from qxt_async.campaign.options import CampaignOptions
-    from qxt_async.client import QxtClient
-    from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import Claim
     from qxt_async.models import BatchResult
+    from qxt_async.sending.claimed import ClaimedSender
 
 logger = logging.getLogger("qxt_async")
 
 _FIRST_WAIT: Final = 0.05
 _LONGEST_WAIT: Final = 5.0
+
+
+class BatchStore(Protocol):
+    """Where the batches are recorded: `journal.campaigns.CampaignStore` has the contract of each method."""
+
+    async def claim(self, campaign: int, *, token: str, lease: float, batch: int | None = None) -> Claim | None:
+        """Take a batch: *planned* → *sending*."""
+        ...
+
+    async def settle(self, claim: Claim, result: BatchResult) -> bool:
+        """Write the outcome."""
+        ...
+
+    async def release(
+        self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
+    ) -> bool:
+        """*sending* → *planned*: nothing was sent."""
+        ...
+
+    async def disclaim(self, campaign: int, token: str) -> bool:
+        """*sending* → *planned* after a claim that failed and may have been committed."""
+        ...
+
+
+@attrs.frozen(kw_only=True)
+class RecordOptions:
+    """How batches are recorded.
+
+    Attributes:
+        retry: how often, and after which waits, a batch is tried that provably was not sent. Then it has failed.
+        lease_margin: seconds beyond the client's timeout for which an attempt is taken to be alive. A request that has
+            not begun by then does not begin.
+        journal_timeout: seconds for which the journal may refuse before that is an error.
+    """
+
+    retry: RetryPolicy = attrs.field(factory=lambda: RetryPolicy(10, max_backoff=60.0))
+    lease_margin: float = 15.0
+    journal_timeout: float = 60.0
 
 
 class AttemptOutcome(enum.StrEnum):
@@ -102,26 +139,28 @@ class _Attempt:
 
 
 class BatchSender:
-    """Sends batches of campaigns, one per call; any number of calls may run at the same time.
+    """Sends recorded batches, one per call; any number of calls may run at the same time.
 
     Args:
-        store: the journal's campaigns.
-        client: sends; its timeout, its concurrency and its rate limit hold.
-        options: see `CampaignOptions`.
+        store: where they are recorded.
+        sender: sends them.
+        options: how they are recorded.
+        alive: holds the tokens of attempts that run elsewhere in this process.
 
     Attributes:
         alive: tokens of the attempts that run here.
         unwritten: outcomes that the journal refuses at the moment. Nothing is claimed while there are any.
-        lost: an outcome could not be recorded within `CampaignOptions.journal_timeout`.
+        lost: an outcome could not be recorded within `RecordOptions.journal_timeout`.
     """
 
-    def __init__(self, store: CampaignStore, client: QxtClient, options: CampaignOptions) -> None:
+    def __init__(
+        self, store: BatchStore, sender: ClaimedSender, options: RecordOptions, *, alive: set[str] | None = None
+    ) -> None:
         self._store = store
-        self._client = client
-        self._sender = client.claimed_sender()
+        self._sender = sender
         self._options = options
         self._unclear: dict[str, int] = {}
-        self.alive: set[str] = set()
+        self.alive: set[str] = set() if alive is None else alive
         self.unwritten = 0
         self.lost = False
 
@@ -158,11 +197,15 @@ class BatchSender:
         finally:
             self.alive.discard(attempt.token)
 
-    async def _send(self, attempt: _Attempt) -> AttemptResult | None:
-        # Claims whose commit is in doubt were not followed by a request: their batches are planned again.
+    async def give_back_unclear(self) -> None:
+        """Plan batches again whose claims failed and may have been committed: no request followed."""
         for token, campaign in tuple(self._unclear.items()):
             await self._store.disclaim(campaign, token)
             self._unclear.pop(token, None)
+
+    async def _send(self, attempt: _Attempt) -> AttemptResult | None:
+        if self._unclear:
+            await self.give_back_unclear()
         try:
             await self._sender.send(partial(self._claim, attempt), on_result=attempt.tell)
         except InvalidRequestError as error:
@@ -187,7 +230,7 @@ class BatchSender:
         if attempt.dropped:
             return None
         margin = self._options.lease_margin
-        lease = self._client.timeout + margin
+        lease = self._sender.timeout + margin
         # A committed claim that is not known here would be a batch that nobody sends or releases.
         with anyio.CancelScope(shield=True):
             try:

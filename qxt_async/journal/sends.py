@@ -1,0 +1,412 @@
+"""Single sends that are recorded, with or without an idempotency key. Each is a batch of campaign 0.
+
+**The key.** The first call with a key commits its batch as *sending* before the request. While the key means that send,
+every other call with it finds the batch: settled, under way, or unknown; only a batch that provably was not sent is
+claimed again. A settled send keeps its key for a time. A refusal of the account frees it, since it is not about the
+message.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import json
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import attrs
+
+from qxt_async import errors
+from qxt_async.journal import batches, reconciling
+from qxt_async.journal.records import BatchState, Claim, NumberState
+from qxt_async.journal.rows import message_digest, report_of
+from qxt_async.journal.timestamps import CLOCK_LEEWAY, moment
+from qxt_async.models import Acceptance, BatchResult, SentBatch, mask, repr_count
+from qxt_async.protocol.numbers import canonical
+from qxt_async.protocol.texts import segments
+from qxt_async.runtime.clocks import boottime
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    from qxt_async.journal.database import Database, Transaction
+    from qxt_async.models import Message, StatusReport
+
+SENDS: Final = 0
+_SECOND: Final = 1_000_000
+_LONGEST_KEY: Final = 200
+
+
+class SendState(enum.StrEnum):
+    """What became of a single send.
+
+    *mixed* is an answer that accepted some numbers and not others. *not-sent* provably did not leave: a call with the
+    same key sends it.
+    """
+
+    SENDING = "sending"
+    ACCEPTED = "accepted"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+    MIXED = "mixed"
+    NOT_SENT = "not-sent"
+
+
+@attrs.frozen
+class NumberLimit:
+    """How many texts one phone may get.
+
+    Attributes:
+        count: texts at most.
+        per: seconds.
+
+    Raises:
+        InvalidConfigurationError: one of them is not above 0.
+    """
+
+    count: int
+    per: float
+
+    def __attrs_post_init__(self) -> None:
+        if self.count < 1 or not self.per > 0:
+            raise errors.InvalidConfigurationError("a NumberLimit has a count of 1 or more, per seconds above 0")
+
+
+@attrs.frozen(kw_only=True)
+class SendRecord:
+    """A single send, as it is recorded.
+
+    Attributes:
+        cursor: ``after=cursor`` continues behind it.
+        key: its idempotency key, ``None`` without one.
+        state: see `SendState`.
+        result: the outcome of each number; those of a send that is under way are unknown.
+        via_report: whether a status report has proven that it was accepted.
+        sent_at: when the last attempt began; ``None`` if none has.
+        settled_at: when its outcome was recorded; ``None`` before.
+        reports: the status reports on its numbers.
+    """
+
+    cursor: int
+    key: str | None
+    state: SendState
+    result: BatchResult
+    via_report: bool
+    sent_at: datetime | None
+    settled_at: datetime | None
+    reports: tuple[StatusReport, ...] = attrs.field(repr=repr_count)
+
+
+@attrs.frozen(kw_only=True)
+class SendRequest:
+    """What is to be sent once.
+
+    Attributes:
+        key: the idempotency key, ``None`` without one.
+        message: the text.
+        numbers: valid ones, none twice.
+        digest: of the payload, see `digest_of`.
+        ttl: seconds for which a settled send keeps its key.
+        limits: for each of the numbers.
+
+    Raises:
+        InvalidRequestError: the key is no text of 1 to 200 printable characters.
+    """
+
+    key: str | None
+    message: Message
+    numbers: tuple[str, ...] = attrs.field(repr=repr_count)
+    digest: str
+    ttl: float
+    limits: Sequence[NumberLimit]
+
+    def __attrs_post_init__(self) -> None:
+        if self.key is not None and not (1 <= len(self.key) <= _LONGEST_KEY and self.key.isprintable()):
+            raise errors.InvalidRequestError(f"idempotency_key: give 1 to {_LONGEST_KEY} printable characters")
+
+
+@attrs.frozen
+class FoundSend:
+    """A send that has the key already, and is not to be sent.
+
+    Attributes:
+        batch: its batch.
+        state: that of the batch.
+    """
+
+    batch: int
+    state: BatchState
+
+
+def digest_of(message: Message, numbers: Sequence[str]) -> str:
+    """The digest of a payload: the phones in any form and order, the text and how it is sent."""
+    phones = ",".join(sorted(map(canonical, numbers)))
+    return hashlib.sha256(f"{message_digest(message)} {phones}".encode()).hexdigest()
+
+
+async def claim(
+    transaction: Transaction,
+    request: SendRequest,
+    *,
+    token: str,
+    lease: float,
+    batch: int | None,
+    alive: Collection[str],
+) -> Claim | FoundSend:
+    """Take a send, or find that it is not to be sent. Without a key, `batch` is the batch of an earlier attempt.
+
+    Raises:
+        IdempotencyKeyReusedError: the key means another payload.
+        NumberLimitedError: a phone has got enough texts.
+    """
+    since = boottime()
+    if request.key is not None:
+        await transaction.lock("lock_for_key", key=request.key)
+        rows = await _find(transaction, request)
+        if rows and rows[0][2] == BatchState.SENDING:
+            await transaction.rows("expire_leases", campaign=SENDS, leeway=CLOCK_LEEWAY, alive=list(alive))
+            rows = await _find(transaction, request)
+        for found, digest, state, old in rows:
+            if old and state in (BatchState.ACCEPTED, BatchState.FAILED):
+                await transaction.change("end_key", batch=found)
+            elif digest != request.digest:
+                raise errors.IdempotencyKeyReusedError(request.key)
+            elif state != BatchState.PLANNED:
+                return FoundSend(found, BatchState(state))
+            else:
+                batch = found
+    if request.limits:
+        await _check_limits(transaction, request)
+    if batch is None:
+        batch = await _plan(transaction, request)
+    await transaction.change("claim_send", batch=batch, token=token, lease=round(lease * _SECOND))
+    await transaction.change("insert_send_numbers", batch=batch, numbers=list(map(canonical, request.numbers)))
+    ((numbers,),) = [row[1:] for row in await transaction.rows("numbers_of", batches=[batch])]
+    return Claim(
+        batch=batch,
+        campaign=SENDS,
+        token=token,
+        unsent=0,
+        since=since,
+        message=request.message,
+        numbers=tuple(numbers.split(",")),
+    )
+
+
+async def _find(transaction: Transaction, request: SendRequest) -> list[Any]:
+    return await transaction.rows("find_send", key=request.key, ttl=round(request.ttl * _SECOND))
+
+
+async def _plan(transaction: Transaction, request: SendRequest) -> int:
+    message = request.message
+    ((message_id,),) = await transaction.rows(
+        "send_message",
+        digest=message_digest(message),
+        text=message.text,
+        extno=message.extno,
+        addseqno=message.addseqno,
+        segments=segments(message.text, addseqno=message.addseqno),
+    )
+    ((batch,),) = await transaction.rows("new_batch_ids", count=1)
+    row = {
+        "id": batch,
+        "campaign": SENDS,
+        "message": message_id,
+        "state": BatchState.PLANNED,
+        "count": len(request.numbers),
+        "resend": False,
+        "doubtful": False,
+        "test": 0,
+        "numbers": ",".join(request.numbers),
+    }
+    await transaction.insert("insert_batches", [row])
+    await transaction.change("insert_send", batch=batch, key=request.key, digest=request.digest)
+    return int(batch)
+
+
+async def _check_limits(transaction: Transaction, request: SendRequest) -> None:
+    phones = list(map(canonical, request.numbers))
+    await transaction.lock("lock_for_numbers", numbers=phones)
+    longest = max(limit.per for limit in request.limits)
+    ages: dict[str, list[int]] = {}
+    for phone, age in await transaction.rows("recent_sends", numbers=phones, longest=round(longest * _SECOND)):
+        ages.setdefault(phone, []).append(age)
+    for phone, recent in ages.items():
+        for limit in request.limits:
+            window = round(limit.per * _SECOND)
+            counted = [age for age in recent if age < window]
+            if len(counted) >= limit.count:
+                # The newest that has to leave the window; an age below 0 is a clock that was set back.
+                wait = window - max(counted[limit.count - 1], 0)
+                raise errors.NumberLimitedError(mask(phone), limit.count, limit.per, wait / _SECOND)
+
+
+async def settle(transaction: Transaction, claim: Claim, result: BatchResult) -> bool:
+    """Write the outcome; returns whether it was written."""
+    if not await batches.settle(transaction, claim, result):
+        return False
+    if result.failed:
+        await transaction.change("uncount_numbers", batch=claim.batch, numbers=list(map(canonical, result.failed)))
+    if result.error is not None:
+        await transaction.change("keep_refusal", batch=claim.batch, refusal=_written(result.error))
+    return True
+
+
+async def release(transaction: Transaction, claim: Claim, error: errors.QxtError | None) -> bool:
+    """Give a send back that was not sent; if every send would be refused, end it."""
+    phones = list(map(canonical, claim.numbers))
+    said = {"batch": claim.batch, "token": claim.token, **batches.said(error)}
+    if error is not None and error.concerns_every_batch:
+        written = await transaction.change("give_up", counted=1, **said)
+        await transaction.change("keep_refusal", batch=claim.batch, refusal=_written(error))
+        await transaction.change("end_key", batch=claim.batch)
+    else:
+        written = await transaction.change("release_send", **said)
+    if written:
+        await transaction.change("uncount_numbers", batch=claim.batch, numbers=phones)
+    return bool(written)
+
+
+async def disclaim(transaction: Transaction, token: str) -> bool:
+    """Give a send back whose claim failed and was committed all the same."""
+    for (batch,) in await transaction.rows("find_claim", campaign=SENDS, token=token):
+        said = {"batch": batch, "token": token, **batches.said(None)}
+        return bool(await transaction.change("release_send", **said))
+    return False
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+async def read(transaction: Transaction, *, after: int, limit: int, where: str, **values: Any) -> list[SendRecord]:
+    """The sends behind a cursor."""
+    rows = await transaction.rows("sends", after=after, limit=limit, where=where, **values)
+    others: dict[int, dict[str, tuple[str, str | None]]] = {}
+    for batch, number, state, mid in await transaction.rows("exceptions_of", batches=[row[0] for row in rows]):
+        others.setdefault(batch, {})[number] = (state, mid)
+    mids = [row[4] for row in rows] + [mid for its in others.values() for _, mid in its.values()]
+    reports: dict[str, list[Sequence[Any]]] = {}
+    for row in await transaction.rows("reports_of", mids=[mid for mid in mids if mid is not None]):
+        reports.setdefault(row[0], []).append(row)
+    return [_record_of(row, others.get(row[0], {}), reports) for row in rows]
+
+
+def _record_of(
+    row: Sequence[Any], others: Mapping[str, tuple[str, str | None]], reports: Mapping[str, Sequence[Sequence[Any]]]
+) -> SendRecord:
+    batch, key, state, joined, own_mid, via_report, attempts, label, detail, claimed_at, settled_at, refusal = row
+    numbers = tuple(joined.split(","))
+    own = NumberState(state) if state in ("accepted", "failed") else NumberState.UNKNOWN
+    accepted: dict[str, list[str]] = {own_mid: []} if state == BatchState.ACCEPTED else {}
+    failed: list[str] = []
+    unknown: list[str] = []
+    for number in numbers:
+        its, mid = others.get(number, (own, own_mid))
+        if its == NumberState.ACCEPTED:
+            accepted.setdefault(str(mid), []).append(number)
+        else:
+            (failed if its == NumberState.FAILED else unknown).append(number)
+    if state == BatchState.PLANNED:
+        failed, unknown = unknown, failed
+    error = None if len(failed) + len(unknown) == 0 else _read_error(label, detail, refusal)
+    acceptances = tuple(Acceptance(mid, tuple(its)) for mid, its in accepted.items() if its)
+    result = (SentBatch if acceptances else BatchResult)(
+        0,
+        numbers,
+        acceptances=acceptances,
+        failed=tuple(failed),
+        unknown=tuple(unknown),
+        error=error,
+        attempts=attempts,
+        replayed=True,
+    )
+    phones = {mid: set(map(canonical, its)) for mid, its in accepted.items()}
+    its_reports = [report_of(found) for mid in phones for found in reports.get(mid, ()) if found[1] in phones[mid]]
+    states = {BatchState.PLANNED: SendState.NOT_SENT, BatchState.SENDING: SendState.SENDING}
+    return SendRecord(
+        cursor=batch,
+        key=key,
+        state=states.get(BatchState(state)) or SendState(result.outcome),
+        result=result,
+        via_report=bool(via_report),
+        sent_at=None if claimed_at is None else moment(claimed_at),
+        settled_at=None if settled_at is None else moment(settled_at),
+        reports=tuple(its_reports),
+    )
+
+
+def _written(error: errors.QxtError) -> str:
+    """What `_read_error` makes the error of again."""
+    names = ("code", "description", "advice", "status", "codes", "count", "reason", "retry_after")
+    return json.dumps({name: getattr(error, name) for name in names if hasattr(error, name)})
+
+
+def _read_error(label: str, detail: str, refusal: str | None) -> errors.QxtError:
+    values: dict[str, Any] = {} if refusal is None else json.loads(refusal)
+    if "codes" in values:
+        return errors.SubmitFailedError(tuple(values["codes"]), values["count"])
+    if "code" in values:
+        return errors.RefusedError(values["code"], values["description"], values["advice"], status=values["status"])
+    if label in ("NotSentError", "ThrottledError"):
+        return errors.NotSentError(values.get("reason", detail))
+    return errors.OutcomeUnknownError(values.get("reason") or detail or "it was never said what became of it")
+
+
+class SendStore:
+    """The operations on single sends.
+
+    Args:
+        database: where they are recorded.
+
+    Attributes:
+        alive: tokens of the attempts that run in this process.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.alive: set[str] = set()
+
+    async def claim(
+        self, request: SendRequest, *, token: str, lease: float, batch: int | None = None
+    ) -> Claim | FoundSend:
+        """Take a send: committed as *sending* when this returns; or find the one that has its key.
+
+        Args:
+            request: what to send.
+            token: of the attempt, never used before.
+            lease: seconds after which the attempt counts as dead.
+            batch: without a key, the batch of an earlier attempt of the same call.
+
+        Raises:
+            IdempotencyKeyReusedError: the key means another payload.
+            NumberLimitedError: a phone has got enough texts.
+            JournalUnavailableError: do not send.
+        """
+        work = partial(claim, request=request, token=token, lease=lease, batch=batch, alive=self.alive)
+        return await self._database.write(work)
+
+    async def settle(self, claim: Claim, result: BatchResult) -> bool:
+        """Write the outcome of a claimed send. Returns whether it was written: not if it has another one already."""
+        return await self._database.write(partial(settle, claim=claim, result=result), brief=True)
+
+    async def release(self, claim: Claim, error: errors.QxtError | None) -> bool:
+        """Give a send back: nothing was sent. If the account is refused, it has failed, and its key is free."""
+        return await self._database.write(partial(release, claim=claim, error=error), brief=True)
+
+    async def disclaim(self, token: str) -> bool:
+        """Give a send back after a claim that failed and may have been committed all the same."""
+        return await self._database.write(partial(disclaim, token=token), brief=True)
+
+    async def reconcile(self) -> None:
+        """Bind unknown sends to the mids of new reports; the rule is in `journal.evidence`."""
+        await reconciling.reconcile(self._database, SENDS, None)
+
+    async def find(self, batch: int) -> SendRecord:
+        """One send."""
+        (found,) = await self.list(after=batch - 1, limit=1, where="TRUE")
+        return found
+
+    async def list(self, *, after: int, limit: int, where: str, **values: Any) -> list[SendRecord]:
+        """The sends behind a cursor that fulfil a condition."""
+        return await self._database.read(partial(read, after=after, limit=limit, where=where, **values))
