@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -15,10 +16,10 @@ from anyio import wait_all_tasks_blocked
 from anyio.lowlevel import checkpoint
 from support.cancelling import SECRET, SEED, WAYS, Moments, moments_for, number_run, tasks_alive
 
-from qxt_async import QxtClient, RetryPolicy
+from qxt_async import OutcomeUnknownError, QxtClient, RefusedError, RetryPolicy
 from qxt_async.campaign import Campaigns, RunOptions
 from qxt_async.campaign.options import CampaignOptions
-from qxt_async.journal import Journal, open_journal
+from qxt_async.journal import Journal, SendState, open_journal
 from qxt_async.journal.records import BatchState, CampaignState, PlannedBatch
 from qxt_async.models import Message, StatusReport
 from qxt_async.protocol.pushes import Push
@@ -130,6 +131,41 @@ async def test_campaign_runs(run: str, through: str, way: str, anyio_backend: st
             assert (await Campaigns(journal, client).run(campaign, OPTIONS)).state is CampaignState.DONE
     await wait_all_tasks_blocked()
     assert tasks_alive(anyio_backend) == before
+    moments.check()
+
+
+async def test_keyed_sends(way: str, anyio_backend: str, store: str) -> None:
+    """A send with a key that is cancelled leaves nothing as being sent; the next call sends it at most once."""
+    dice = random.Random(SEED)
+    gateway = SimulatedGateway()
+    moments = Moments()
+    async with (
+        open_journal(store) as journal,
+        QxtClient(
+            "user",
+            "password",
+            base_url="http://gateway.test/qxt",
+            transport=gateway.transport(),
+            journal=journal,
+            retry=OPTIONS.retry,
+        ) as client,
+    ):
+
+        async def send(number: str, key: str) -> None:
+            with contextlib.suppress(OutcomeUnknownError, RefusedError):
+                await client.send(number, "hello", idempotency_key=key)
+
+        for index, number in enumerate(number_run(0, moments_of(anyio_backend, few=24))):
+            gateway.fail_next(dice.choice(FAULTS))
+            key = str(index)
+            await moments.cancel(way, lambda n=number, k=key: send(n, k))
+            gateway.clear_faults()
+            assert not await journal.sends(state=SendState.SENDING)
+            await send(number, key)
+            assert gateway.times_taken(number) <= 1
+            (record,) = await journal.sends(number=number)
+            assert (record.state is SendState.ACCEPTED) <= (gateway.times_taken(number) == 1)
+            assert (gateway.times_taken(number) == 1) <= (record.state in {SendState.ACCEPTED, SendState.UNKNOWN})
     moments.check()
 
 
