@@ -233,7 +233,8 @@ class Campaigns:
         Raises:
             CampaignStateError: it is being planned, or cancelled (`resume` takes that back).
         """
-        return await self._store.start(campaign, actor=actor, on_workers=on_workers)
+        await self._store.start(campaign, actor=actor, on_workers=on_workers)
+        return await self._store.get(campaign)
 
     async def pause(self, campaign: int, reason: str, *, actor: str = "") -> bool:
         """*running* → *paused*: from the commit on no process begins a batch. Batches under way are finished.
@@ -254,7 +255,8 @@ class Campaigns:
         Raises:
             CampaignStateError: it is being planned, planned or done.
         """
-        return await self._store.resume(campaign, actor=actor)
+        await self._store.resume(campaign, actor=actor)
+        return await self._store.get(campaign)
 
     async def cancel(self, campaign: int, reason: str = "", *, actor: str = "") -> Campaign:
         """→ *cancelled*: what is planned is not sent, unless it is resumed.
@@ -264,7 +266,8 @@ class Campaigns:
         Raises:
             CampaignStateError: it is being planned, or done.
         """
-        return await self._store.cancel(campaign, reason, actor=actor)
+        await self._store.cancel(campaign, reason, actor=actor)
+        return await self._store.get(campaign)
 
     async def preview_resend(self, campaign: int, state: BatchState) -> ResendQuote:
         """Count what `resend` would send again.

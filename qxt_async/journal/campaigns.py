@@ -195,34 +195,34 @@ class CampaignStore:
 
     async def _order(
         self, campaign: int, transition: states.Transition, reason: str, actor: str, *, on_workers: bool | None = None
-    ) -> tuple[Campaign, bool]:
-        """Change the state; returns the campaign, and whether its state was changed."""
+    ) -> bool:
+        """Change the state; returns whether it was changed."""
 
-        async def order(transaction: Transaction) -> tuple[Campaign, bool]:
+        async def order(transaction: Transaction) -> bool:
             wanted = await states.change_state(transaction, campaign, transition, reason=reason, actor=actor)
             if wanted is CampaignState.CANCELLED:
                 await batches.forgo(transaction, campaign)
             if on_workers is not None:
                 await transaction.change("set_on_workers", campaign=campaign, on_workers=int(on_workers))
-            return await states.find(transaction, campaign), wanted is not None
+            return wanted is not None
 
         return await self.database.write(order)
 
-    async def start(self, campaign: int, *, actor: str = "", on_workers: bool = False) -> Campaign:
-        """Let it be sent: *planned*, *paused*, *done* with something left → *running*."""
-        return (await self._order(campaign, states.started, "", actor, on_workers=on_workers))[0]
+    async def start(self, campaign: int, *, actor: str = "", on_workers: bool = False) -> bool:
+        """Let it be sent: *planned*, *paused*, *done* with something left → *running*. Returns whether it was not."""
+        return await self._order(campaign, states.started, "", actor, on_workers=on_workers)
 
     async def pause(self, campaign: int, reason: str, *, actor: str = "") -> bool:
         """*running* → *paused*: after the commit no process claims another batch. Returns whether it was running."""
-        return (await self._order(campaign, states.paused, reason, actor))[1]
+        return await self._order(campaign, states.paused, reason, actor)
 
-    async def resume(self, campaign: int, *, actor: str = "") -> Campaign:
-        """*paused* or *cancelled* → *running*."""
-        return (await self._order(campaign, states.resumed, "", actor))[0]
+    async def resume(self, campaign: int, *, actor: str = "") -> bool:
+        """*paused* or *cancelled* → *running*. Returns whether it was not running."""
+        return await self._order(campaign, states.resumed, "", actor)
 
-    async def cancel(self, campaign: int, reason: str = "", *, actor: str = "") -> Campaign:
-        """→ *cancelled*: planned batches are not sent, unless it is resumed."""
-        return (await self._order(campaign, states.cancelled, reason, actor))[0]
+    async def cancel(self, campaign: int, reason: str = "", *, actor: str = "") -> bool:
+        """→ *cancelled*: planned batches are not sent, unless it is resumed. Returns whether it was not cancelled."""
+        return await self._order(campaign, states.cancelled, reason, actor)
 
     async def complete(self, campaign: int) -> bool:
         """*running* → *done* if no batch is planned or being sent.

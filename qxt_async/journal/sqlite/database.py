@@ -258,15 +258,16 @@ class SqliteDatabase:
             self._readers.pop().close()
         self._reading = anyio.CapacityLimiter(_READERS)
 
+    def _run(self, work: Work[T], connection: sqlite3.Connection) -> T:
+        return drive(work(SqliteTransaction(connection, self.clock)))
+
     async def write(self, work: Work[T], *, brief: bool = False) -> T:
         """Run `work` in the writer's thread; cancelling ends the waiting, not the writing.
 
         Raises:
             JournalBusyError: too much waits already.
         """
-        return await self.writer.submit(
-            lambda connection: drive(work(SqliteTransaction(connection, self.clock))), guarded=not brief
-        ).result()
+        return await self.writer.submit(partial(self._run, work), guarded=not brief).result()
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a worker thread. Cancelling waits for it to end; a ``Task.cancel()`` of asyncio's does not."""
@@ -281,16 +282,13 @@ class SqliteDatabase:
             JournalBusyError: too much waits already.
         """
 
-        def shared(connection: sqlite3.Connection) -> None:
-            drive(work(SqliteTransaction(connection, self.clock)))
-
         def alone(connection: sqlite3.Connection) -> None:
             # One statement is a transaction.
-            if shortcut is None or not drive(shortcut(SqliteTransaction(connection, self.clock))):
+            if shortcut is None or not self._run(shortcut, connection):
                 with transaction(connection):
-                    shared(connection)
+                    self._run(work, connection)
 
-        return self.writer.submit(shared, alone=alone, on_done=on_done)
+        return self.writer.submit(partial(self._run, work), alone=alone, on_done=on_done)
 
     async def watch(self, callback: Callable[[], None]) -> None:
         """Return: a file does not tell what other processes write into it."""
@@ -315,7 +313,7 @@ class SqliteDatabase:
             try:
                 connection.execute("BEGIN")
                 try:
-                    return drive(work(SqliteTransaction(connection, self.clock)))
+                    return self._run(work, connection)
                 finally:
                     connection.execute("ROLLBACK")
             finally:
