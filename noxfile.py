@@ -123,11 +123,11 @@ WORKERS = ["-n", os.environ.get("QXT_TEST_WORKERS", "6"), "--dist", "worksteal"]
 CACHED = {"PYTHONDONTWRITEBYTECODE": ""}
 
 
-def _whole_suite(session: nox.Session, *, coverage: bool = False) -> None:
+def _whole_suite(session: nox.Session, *options: str, coverage: bool = False) -> None:
     session.env.update(CACHED)
     session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
     if not coverage or session.posargs:
-        session.run("pytest", *WORKERS, *session.posargs)
+        session.run("pytest", *WORKERS, *options, *session.posargs)
         return
     # Not create_tmp(): that would move every test's files below the checkout, where tools find its configuration.
     session.env["COVERAGE_FILE"] = str(Path(session.virtualenv.location).resolve() / "coverage")
@@ -151,9 +151,9 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS[1:] or PYTHONS)
 def newer(session: nox.Session) -> None:
-    """Run the whole test suite on each newer Python, with random examples."""
+    """Run the whole test suite on each newer Python, in random order and with random examples."""
     session.env["QXT_TEST_EXAMPLES"] = "random"
-    _whole_suite(session)
+    _whole_suite(session, "-p", "randomly")
 
 
 @nox.session(python=PYTHONS[:1])
