@@ -43,8 +43,8 @@ async def _waits_for_a_lock(postgresql: Server, database: str) -> None:
     statement = (
         f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{name_of(database)}'"
     )
-    while await anyio.to_thread.run_sync(postgresql.ask, statement) == [(0,)]:
-        await anyio.lowlevel.checkpoint()
+    while await anyio.to_thread.run_sync(postgresql.ask, statement) == [(0,)]:  # noqa: ASYNC110
+        await anyio.sleep(0.005)
 
 
 async def _nobody_is_in_a_transaction(postgresql: Server, database: str) -> None:
@@ -52,8 +52,8 @@ async def _nobody_is_in_a_transaction(postgresql: Server, database: str) -> None
     statement = (
         f"SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction' AND datname = '{name_of(database)}'"
     )
-    while await anyio.to_thread.run_sync(postgresql.ask, statement) != [(0,)]:
-        await anyio.lowlevel.checkpoint()
+    while await anyio.to_thread.run_sync(postgresql.ask, statement) != [(0,)]:  # noqa: ASYNC110
+        await anyio.sleep(0.005)
 
 
 async def test_nothing_is_claimed_after_a_pause(

@@ -45,8 +45,8 @@ async def _until_somebody_waits(postgresql: Server, database: str, count: int) -
     statement = (
         f"SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = '{name_of(database)}'"
     )
-    while await anyio.to_thread.run_sync(postgresql.ask, statement) != [(count,)]:
-        await anyio.lowlevel.checkpoint()
+    while await anyio.to_thread.run_sync(postgresql.ask, statement) != [(count,)]:  # noqa: ASYNC110
+        await anyio.sleep(0.005)
 
 
 # --- the feed ----------------------------------------------------------------------------------------------------

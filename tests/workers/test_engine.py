@@ -169,8 +169,8 @@ async def test_who_waits_to_announce_sees_what_was_announced(
         await connection.execute(module.LOCK_ANNOUNCEMENTS, {"campaign": campaign})
         group.start_soon(announce, first)
         group.start_soon(announce, second)
-        while await anyio.to_thread.run_sync(postgresql.ask, waiting) != [(2,)]:
-            await anyio.lowlevel.checkpoint()
+        while await anyio.to_thread.run_sync(postgresql.ask, waiting) != [(2,)]:  # noqa: ASYNC110
+            await anyio.sleep(0.005)
     assert sorted(announced) == [0, 1]
 
 
