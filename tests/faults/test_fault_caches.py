@@ -49,7 +49,7 @@ def varnish(folder: Path, behind: int, *, patience: float = 30) -> Iterator[str]
             [*command, "-a", f"127.0.0.1:{port}", "-T", "none", "-s", "malloc,16m"], stdout=log, stderr=log
         )
         try:
-            deadline = time.monotonic() + 60
+            deadline = time.monotonic() + 120
             while True:
                 assert process.poll() is None, (folder / "varnish.log").read_text()
                 assert time.monotonic() < deadline

@@ -50,7 +50,7 @@ def nginx(folder: Path, behind: int) -> Iterator[int]:
         [str(NGINX), "-c", str(configuration), "-p", str(folder), "-e", str(folder / "error.log")]
     )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             assert process.poll() is None
             assert time.monotonic() < deadline
