@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.database import Transaction
     from qxt_async.models import BatchResult
 
-__all__ = ["claim", "disclaim", "expire_leases", "forgo", "put_exceptions", "release", "said", "settle", "take_back"]
-
 _SECOND: Final = 1_000_000
 _DETAIL: Final = 300
 _TEST_EXPIRED: Final = "the test batch may have been sent: the process that sent it never said what became of it"

@@ -41,8 +41,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.statistics import ReportStatistics
     from qxt_async.models import BatchResult
 
-__all__ = ["CampaignStore"]
-
 
 class CampaignStore:
     """The operations on campaigns: ``journal.campaigns``, which `Campaigns` makes public.

@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping
     from typing import TypeAlias
 
-__all__ = ["Database", "Pending", "Transaction", "UnstorableError"]
-
 T = TypeVar("T")
 
 # An operation.

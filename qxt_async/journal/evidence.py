@@ -34,8 +34,6 @@ from qxt_async.protocol.numbers import canonical
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Matches", "UnresolvedBatch", "match_reports", "needed_reports"]
-
 
 def needed_reports(sent: int) -> int:
     """How many distinct numbers must be reported under a mid to bind a batch in which `sent` numbers were sent."""

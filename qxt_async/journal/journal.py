@@ -33,8 +33,6 @@ if TYPE_CHECKING:
     from qxt_async.models import DeliveryState, Reply, StatusReport
     from qxt_async.protocol.pushes import Push
 
-__all__ = ["Journal"]
-
 _CONDITIONS: Final = {
     "mid": "mid = :mid",
     "number": "number = :number",

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.database import Database, Transaction
     from qxt_async.journal.records import Claim
 
-__all__ = ["AccountLimits", "ClaimQueue", "Limits", "RateLimited", "Turn", "claim"]
-
 _SECOND: Final = 1_000_000
 _SHARE: Final = 1.08
 _AHEAD: Final = 100_000

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Database, Transaction
 
-__all__ = ["anything_to_match", "match", "match_all"]
-
 # In one transaction, which takes about 0.1 s: pushes wait for it.
 REPORTS_AT_A_TIME: Final = 20_000
 MIDS_AT_A_TIME: Final = 200

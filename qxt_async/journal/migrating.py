@@ -10,8 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from typing import TypeAlias
 
-__all__ = ["schema_version", "upgrade"]
-
 # Runs a script and returns the rows of its last statement.
 Execute: TypeAlias = "Callable[[str], Awaitable[list[Any]]]"
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.database import Transaction
     from qxt_async.journal.records import Batch
 
-__all__ = ["in_doubt", "numbers", "outcomes_by_number"]
-
 _SHOWN: Final[Mapping[BatchState, NumberState | None]] = {
     BatchState.PLANNED: NumberState.PLANNED,
     BatchState.SENDING: NumberState.UNKNOWN,

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.records import Campaign, ExcludedNumber, PlannedBatch
     from qxt_async.models import Message
 
-__all__ = ["add", "create", "discard", "finish", "insert_batches"]
-
 # Microseconds without an addition after which a plan counts as broken off.
 _BROKEN_OFF: Final = 3600 * 1_000_000
 

@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from qxt_async.models import Reply, StatusReport
     from qxt_async.protocol.pushes import Push
 
-__all__ = ["PushGroup", "PushWriter", "write_group"]
-
 # The most reports in a group: its commit takes about 10 ms.
 MAX_GROUP: Final = 1000
 # What may wait in memory, about 40 MB with the waiting tasks. More is refused: the gateway pushes it again.

@@ -14,14 +14,6 @@ if TYPE_CHECKING:
 
     from qxt_async.protocol.pushes import PushFlag
 
-__all__ = [
-    "Conflict",
-    "FeedEntry",
-    "RawPush",
-    "Suppression",
-    "SuppressionReason",
-]
-
 T_co = TypeVar("T_co", covariant=True)
 
 

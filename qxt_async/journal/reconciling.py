@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Database, Transaction
 
-__all__ = ["ReconcileStep", "reconcile", "write_step"]
-
 _SECOND: Final = 1_000_000
 REPORTS_AT_A_TIME: Final = 50_000
 

@@ -33,28 +33,6 @@ if TYPE_CHECKING:
 
     from qxt_async.models import Message
 
-__all__ = [
-    "PAUSE_AFTER_TEST",
-    "TEST",
-    "Batch",
-    "BatchState",
-    "Campaign",
-    "CampaignCounts",
-    "CampaignEvent",
-    "CampaignMessage",
-    "CampaignState",
-    "Claim",
-    "DeliveryCounts",
-    "ExcludedNumber",
-    "ExclusionReason",
-    "NumberRecord",
-    "NumberState",
-    "PendingWork",
-    "PlannedBatch",
-    "Reconciliation",
-    "ResendQuote",
-]
-
 # `Claim.test` of a test batch, and of one after which the campaign is paused so that somebody can look at the phone.
 TEST: Final = 1
 PAUSE_AFTER_TEST: Final = 2

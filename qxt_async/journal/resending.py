@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Transaction
 
-__all__ = ["preview", "resend"]
-
 _BATCH: Final = 1000
 
 

@@ -31,24 +31,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Database, Transaction
 
-__all__ = [
-    "batch_of",
-    "campaign_of",
-    "conflict_of",
-    "counts_of",
-    "delivery_counts_of",
-    "event_of",
-    "left_out_of",
-    "message_digest",
-    "message_of",
-    "raw_push_of",
-    "read_all",
-    "reply_entry_of",
-    "report_entry_of",
-    "report_of",
-    "suppression_of",
-]
-
 T = TypeVar("T")
 A = TypeVar("A", bound=attrs.AttrsInstance)
 

@@ -25,8 +25,6 @@ import attrs
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-__all__ = ["Dialect", "Statement", "Statements", "migrations", "split"]
-
 _FOLDER: Final = resources.files("qxt_async.journal") / "sql"
 _MIGRATION: Final = re.compile(r"(\d{4})_\w+\.sql")
 _TYPE: Final = re.compile(r"SERIAL_KEY|KEY_TEXT|BYTES")

@@ -15,23 +15,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.database import Transaction
     from qxt_async.journal.records import Campaign
 
-__all__ = [
-    "NOT_SENT_AFTER_ALL",
-    "cancelled",
-    "change_state",
-    "complete",
-    "find",
-    "hold_state",
-    "log_event",
-    "pause_from",
-    "paused",
-    "pending_work",
-    "reopen",
-    "resumed",
-    "set_state",
-    "started",
-]
-
 # The new state for a campaign in this state; ``None`` leaves it.
 Transition: TypeAlias = "Callable[[int, CampaignState], CampaignState | None]"
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Transaction
 
-__all__ = ["Interval", "ReportStatistics", "report_statistics"]
-
 Rows: TypeAlias = "Callable[..., Awaitable[list[Any]]]"
 
 _SECOND: Final = 1_000_000

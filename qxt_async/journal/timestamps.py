@@ -5,8 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-__all__ = ["CLOCK_LEEWAY", "CLOCK_STEP", "micros", "moment"]
-
 # Longer than any back-off or lease, shorter than the steps by which clocks are set wrong: an hour, a time zone.
 CLOCK_LEEWAY: Final = 600_000_000
 

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Transaction
 
-__all__ = ["plan_test"]
-
 # The forms in which a number may stand in a batch, by what comes before its canonical form.
 _PREFIXES: Final = ("", "86", "0086")
 

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.postgres.database import PostgresDatabase
 
-__all__ = ["BATCHES", "LONGEST_WAIT", "SEND", "SILENCE", "UPKEEP", "WINDOW", "Engine"]
-
 logger = logging.getLogger("qxt_async")
 
 BATCHES: Final = "qxt-batches"

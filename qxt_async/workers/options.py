@@ -7,8 +7,6 @@ import attrs
 from qxt_async.campaign.options import CampaignOptions
 from qxt_async.workers.engine import WINDOW
 
-__all__ = ["WorkerOptions"]
-
 
 @attrs.frozen(kw_only=True)
 class WorkerOptions(CampaignOptions):

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from qxt_async.journal.campaigns import CampaignStore
     from qxt_async.journal.records import CampaignCounts
 
-__all__ = ["run_on_workers"]
-
 logger = logging.getLogger("qxt_async")
 
 

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from qxt_async.client import QxtClient
     from qxt_async.journal import Journal
 
-__all__ = ["CampaignWorker", "require_postgres"]
-
 logger = logging.getLogger("qxt_async")
 
 _ANNOUNCE: Final = "* * * * * */2"

@@ -22,18 +22,6 @@ if TYPE_CHECKING:
 
     Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
-__all__ = [
-    "ANSWER_TIMEOUT",
-    "BOUNDS",
-    "configure",
-    "connection_parameters",
-    "migrate",
-    "quotes_values",
-    "require_asyncio",
-    "require_utf8",
-    "unavailable",
-]
-
 # Defaults for what the address does not set. A dead peer is noticed within half a minute, both when we wait for it
 # (keepalives) and when we have sent it something (user timeout, milliseconds).
 _CONNECTION: Final = {

@@ -45,8 +45,6 @@ if TYPE_CHECKING:
 
     Pool: TypeAlias = AsyncConnectionPool[Connection]
 
-__all__ = ["PostgresDatabase"]
-
 logger = logging.getLogger("qxt_async")
 
 T = TypeVar("T")

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.postgres.connecting import Connection
 
-__all__ = ["CHANNEL", "DIALECT", "PostgresTransaction"]
-
 CHANNEL: Final = "qxt_reports"
 DIALECT: Final = Dialect(
     folder="postgres",

@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Pending, Work
 
-__all__ = ["DIALECT", "SqliteDatabase", "SqliteTransaction", "drive", "migrate"]
-
 T = TypeVar("T")
 
 DIALECT: Final = Dialect(

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     _Call = Callable[[Callable[[], object]], object]
 
-__all__ = ["Job", "Writer", "transaction", "unavailable"]
-
 T = TypeVar("T")
 
 # SQLite says with the latter that it got no memory.
