@@ -321,6 +321,7 @@ class Engine:
 
 
 def refusal_of(error: ConnectorException) -> JournalUnavailableError:
+    """The journal's error for an error of the engine."""
     cause = error.__cause__
     return unavailable(cause) if isinstance(cause, psycopg.Error) else JournalUnavailableError(str(error))
 
