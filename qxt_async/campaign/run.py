@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Final
 
 import anyio
-import attrs
 
 from qxt_async.campaign.guard import Guard
 from qxt_async.campaign.progress import ProgressReporter
@@ -30,19 +29,6 @@ _JOURNAL_REST: Final = 0.2
 _JOURNAL_QUIET: Final = 30.0  # seconds: an operation that is refused takes ten at most
 
 
-@attrs.define
-class _Outage:
-    """A time in which the journal refuses everything.
-
-    Attributes:
-        since: when it began, ``None`` while the journal works.
-        last: when it refused last.
-    """
-
-    since: float | None = None
-    last: float = 0.0
-
-
 class CampaignRun:
     """One campaign that this process runs."""
 
@@ -56,7 +42,8 @@ class CampaignRun:
         self._waiting = ""
         self._look = anyio.Event()
         self._work_to_do = anyio.Event()
-        self._outage = _Outage()
+        self._refused_since: float | None = None  # ``None`` while the journal works
+        self._refused_last = 0.0
         self._error: Exception | None = None
 
     async def _itself(self) -> Collection[int]:
@@ -116,7 +103,7 @@ class CampaignRun:
         admitted = await self._guard.admits(self._campaign)
         attempt = await self._guard.send(self._campaign) if admitted else None
         if attempt is None or attempt.outcome is not AttemptOutcome.GIVEN_UP:
-            self._outage.since = None
+            self._refused_since = None
         if attempt is None and not self.stopping:
             # Nothing can be claimed or begun: wait until the watch has seen something.
             if not self._guard.health(self._campaign).under_way:
@@ -129,13 +116,13 @@ class CampaignRun:
         self.stop()
 
     def _journal_refused(self, error: QxtError) -> None:
-        now, outage = time.monotonic(), self._outage
+        now = time.monotonic()
         # Idle workers do not notice that the journal works again: a refusal long after the last one is a new outage.
-        if outage.since is None or now - outage.last > _JOURNAL_QUIET:
-            outage.since = now
+        if self._refused_since is None or now - self._refused_last > _JOURNAL_QUIET:
+            self._refused_since = now
             logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
-        outage.last = now
-        if self._guard.sender.lost or now - outage.since >= self._options.journal_timeout:
+        self._refused_last = now
+        if self._guard.sender.lost or now - self._refused_since >= self._options.journal_timeout:
             self._fail(error)
         self._guard.hold(_JOURNAL_REST, f"the journal refuses: {error}")
 

@@ -7,6 +7,7 @@ aiohttp. No other module of the client imports an HTTP library.
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from qxt_async.errors import InvalidConfigurationError
@@ -46,6 +47,7 @@ __all__ = [
     "open_transport",
 ]
 
+_TYPES = {"httpx": "HttpxTransport", "httpx2": "Httpx2Transport", "aiohttp": "AiohttpTransport"}
 _CLIENTS = (("httpx", "AsyncClient"), ("httpx2", "AsyncClient"), ("aiohttp", "ClientSession"))
 _TRANSPORTS = (("httpx", "AsyncBaseTransport"), ("httpx2", "AsyncBaseTransport"))
 
@@ -79,17 +81,7 @@ def open_transport(
         InvalidConfigurationError: the argument is none of these, its extra is not installed, or it cannot do what is
             asked.
     """
-    if http_client is not None:
-        if transport is not None:
-            raise InvalidConfigurationError("give either transport or http_client")
-        library = _library_of(http_client, _CLIENTS)
-        if library is None:
-            raise InvalidConfigurationError(
-                f"http_client is {type(http_client).__name__}: give an AsyncClient of httpx or httpx2, or an "
-                "aiohttp.ClientSession"
-            )
-        given = http_client
-    elif transport is None or isinstance(transport, str):
+    if http_client is None and (transport is None or isinstance(transport, str)):
         opened = _transport_type(transport or "httpx")(
             max_concurrency=max_concurrency,
             connect_timeout=connect_timeout,
@@ -98,18 +90,28 @@ def open_transport(
             reuse_connections=reuse_connections,
         )
         return opened, True
-    else:
-        library = _library_of(transport, _TRANSPORTS)
-        given = transport
-    if library is not None:
+    if http_client is not None and transport is not None:
+        raise InvalidConfigurationError("give either transport or http_client")
+    given, types = (transport, _TRANSPORTS) if http_client is None else (http_client, _CLIENTS)
+    if library := _library_of(given, types):
         options = {"connect_timeout": connect_timeout, "reuse_connections": reuse_connections}
         return _transport_type(library)(given=given, **options), False
+    if http_client is not None:
+        raise InvalidConfigurationError(
+            f"http_client is {type(http_client).__name__}: give an AsyncClient of httpx or httpx2, or an "
+            "aiohttp.ClientSession"
+        )
+    return _checked(transport, reuse_connections=reuse_connections), False
+
+
+def _checked(transport: Any, *, reuse_connections: bool) -> Transport:
+    """The caller's own transport, unless it is none."""
     if _library_of(transport, _CLIENTS):
         raise InvalidConfigurationError(f"transport is {type(transport).__name__}: pass it as http_client")
     if callable(getattr(transport, "exchange", None)) and callable(getattr(transport, "aclose", None)):
         if not reuse_connections:
             raise InvalidConfigurationError("your own transport decides about reuse_connections: leave it out")
-        return cast("Transport", transport), False
+        return cast("Transport", transport)
     raise InvalidConfigurationError(
         f"transport is {type(transport).__name__}: give 'httpx', 'httpx2', 'aiohttp', a transport of httpx or httpx2, "
         "or an object with exchange() and aclose()"
@@ -126,19 +128,9 @@ def _library_of(given: Any, types: tuple[tuple[str, str], ...]) -> str | None:
 
 
 def _transport_type(name: str) -> Any:
+    if name not in _TYPES:
+        raise InvalidConfigurationError(f"transport {name!r} is not one of 'httpx', 'httpx2', 'aiohttp'")
     try:
-        if name == "httpx":
-            from qxt_async.transports.httpx import HttpxTransport
-
-            return HttpxTransport
-        if name == "httpx2":
-            from qxt_async.transports.httpx2 import Httpx2Transport
-
-            return Httpx2Transport
-        if name == "aiohttp":
-            from qxt_async.transports.aiohttp import AiohttpTransport
-
-            return AiohttpTransport
+        return getattr(import_module(f"{__name__}.{name}"), _TYPES[name])
     except ImportError as error:
         raise InvalidConfigurationError(missing_extra(name, f"transport {name!r}")) from error
-    raise InvalidConfigurationError(f"transport {name!r} is not one of 'httpx', 'httpx2', 'aiohttp'")
