@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @attrs.define
-class _Children:
+class Children:
     """The processes that were started.
 
     Attributes:
@@ -36,7 +37,9 @@ class _Children:
         """Stop with the first signal, kill with the second one."""
         if self.stopping:
             for child in self.ready:
-                os.kill(child, signal.SIGKILL)
+                # The signal may come when one has been waited for and is not forgotten yet.
+                with suppress(ProcessLookupError):
+                    os.kill(child, signal.SIGKILL)
         else:
             self.stopping = True
             os.close(self.lifeline)
@@ -46,11 +49,13 @@ class _Children:
         return all(os.read(pipe, 1) for pipe in self.ready.values())
 
     def wait_for_one(self) -> None:
+        """Wait until one has ended."""
         child, status = os.wait()
         del self.ready[child]
         self.note(status)
 
     def note(self, status: int) -> None:
+        """Count one that has ended; if nobody asked for that, the others are stopped."""
         if status or not self.stopping:
             self.failed += 1
             if not self.stopping:
@@ -74,7 +79,7 @@ def run_in_processes(
         FailedError: one ended by itself; it has printed the reason.
     """
     watched, lifeline = os.pipe()
-    children = _Children(lifeline)
+    children = Children(lifeline)
     sys.stdout.flush()
     for _ in range(count):
         ready, told = os.pipe()

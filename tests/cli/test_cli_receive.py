@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
@@ -25,6 +26,7 @@ from support.command_line import PASSWORD, TEXT, Run, numbers
 from support.journals import reply, report
 from support.ports import free_port
 
+from qxt_async.cli.processes import Children
 from qxt_async.cli.push_server import PushServer, connection_limit
 from qxt_async.models import StatusReport
 from qxt_async.receiving import PushReceiver, new_secret
@@ -222,7 +224,7 @@ def children(process: subprocess.Popen[str]) -> list[int]:
 def wait_for_end(pids: Sequence[int]) -> None:
     """Wait until these processes have ended; they may be left over until their parent asks."""
     for pid in pids:
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
                 threading.Event().wait(0.01)
 
@@ -279,6 +281,14 @@ class TestProcesses:
         _, stderr = serving_process.communicate(timeout=120)
         assert serving_process.returncode == 1
         assert "1 of 2 processes" in stderr
+
+    def test_a_second_signal_when_one_has_just_ended(self) -> None:
+        """What is no longer there does not keep the others alive."""
+        ended = subprocess.Popen([sys.executable, "-c", ""])
+        ended.wait(120)
+        with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as alive:
+            Children(-1, {ended.pid: -1, alive.pid: -1}, stopping=True).handle()
+            assert alive.wait(120) == -signal.SIGKILL
 
     def test_a_killed_parent(self, serving_process: subprocess.Popen[str]) -> None:
         """Its children end, too, and leave the port."""
