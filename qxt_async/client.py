@@ -588,10 +588,12 @@ class QxtClient:
             retry=options.retry,
             on_result=on_result,
         )
+        if number_filter is None:
+            return result
         return attrs.evolve(
             result,
-            invalid=() if number_filter is None else tuple(number_filter.invalid),
-            duplicates=0 if number_filter is None else number_filter.duplicates,
+            invalid=tuple(number_filter.invalid),
+            duplicates=number_filter.duplicates,
             suppressed=len(given) - len(request.numbers),
         )
 

@@ -153,14 +153,11 @@ async def claim(
     lease: float,
     batch: int | None,
     alive: Collection[str],
-) -> Claim | FoundSend:
-    """Take a send, or find that it is not to be sent. Without a key, `batch` is the batch of an earlier attempt.
-
-    Raises:
-        IdempotencyKeyReusedError: the key means another payload.
-        NumberLimitedError: a phone has got enough texts.
-    """
+) -> Claim | FoundSend | errors.IdempotencyKeyReusedError | errors.NumberLimitedError:
+    """Take a send, or find that it is not to be sent. Without a key, `batch` is the batch of an earlier attempt."""
     since = boottime()
+    attempt = {"token": token, "lease": round(lease * _SECOND)}
+    numbers = request.numbers
     if request.key is not None:
         await transaction.lock("lock_for_key", key=request.key)
         rows = await _find(transaction, request)
@@ -171,18 +168,21 @@ async def claim(
             if old and state in (BatchState.ACCEPTED, BatchState.FAILED):
                 await transaction.change("end_key", batch=found)
             elif digest != request.digest:
-                raise errors.IdempotencyKeyReusedError(request.key)
+                return errors.IdempotencyKeyReusedError(request.key)
             elif state != BatchState.PLANNED:
                 return FoundSend(found, BatchState(state))
             else:
                 batch = found
-    if request.limits:
-        await _check_limits(transaction, request)
+                # Without those that were suppressed at the first attempt.
+                ((_, joined),) = await transaction.rows("numbers_of", batches=[batch])
+                numbers = tuple(joined.split(","))
+    if request.limits and (limited := await _check_limits(transaction, request)) is not None:
+        return limited
     if batch is None:
-        batch = await _plan(transaction, request)
-    await transaction.change("claim_send", batch=batch, token=token, lease=round(lease * _SECOND))
-    await transaction.change("insert_send_numbers", batch=batch, numbers=list(map(canonical, request.numbers)))
-    ((numbers,),) = [row[1:] for row in await transaction.rows("numbers_of", batches=[batch])]
+        batch = await _begin(transaction, request, attempt)
+    else:
+        await transaction.change("claim_send", batch=batch, **attempt)
+    await transaction.insert("count_numbers", [{"batch": batch, "number": canonical(number)} for number in numbers])
     return Claim(
         batch=batch,
         campaign=SENDS,
@@ -190,7 +190,7 @@ async def claim(
         unsent=0,
         since=since,
         message=request.message,
-        numbers=tuple(numbers.split(",")),
+        numbers=numbers,
     )
 
 
@@ -198,34 +198,28 @@ async def _find(transaction: Transaction, request: SendRequest) -> list[Any]:
     return await transaction.rows("find_send", key=request.key, ttl=round(request.ttl * _SECOND))
 
 
-async def _plan(transaction: Transaction, request: SendRequest) -> int:
+async def _begin(transaction: Transaction, request: SendRequest, attempt: Mapping[str, Any]) -> int:
+    """Store a send as *sending*; returns its batch."""
     message = request.message
     ((message_id,),) = await transaction.rows(
         "send_message",
-        digest=message_digest(message),
+        digest=request.digest,
         text=message.text,
         extno=message.extno,
         addseqno=message.addseqno,
         segments=segments(message.text, addseqno=message.addseqno),
     )
-    ((batch,),) = await transaction.rows("new_batch_ids", count=1)
-    row = {
-        "id": batch,
-        "campaign": SENDS,
-        "message": message_id,
-        "state": BatchState.PLANNED,
-        "count": len(request.numbers),
-        "resend": False,
-        "doubtful": False,
-        "test": 0,
-        "numbers": ",".join(request.numbers),
-    }
-    await transaction.insert("insert_batches", [row])
-    await transaction.change("insert_send", batch=batch, key=request.key, digest=request.digest)
+    joined = ",".join(request.numbers)
+    ((batch,),) = await transaction.rows(
+        "begin_send", message=message_id, count=len(request.numbers), numbers=joined, **attempt
+    )
+    await transaction.insert(
+        "insert_send", [{"batch": batch, "key": request.key, "digest": request.digest, "numbers": joined}]
+    )
     return int(batch)
 
 
-async def _check_limits(transaction: Transaction, request: SendRequest) -> None:
+async def _check_limits(transaction: Transaction, request: SendRequest) -> errors.NumberLimitedError | None:
     phones = list(map(canonical, request.numbers))
     await transaction.lock("lock_for_numbers", numbers=phones)
     longest = max(limit.per for limit in request.limits)
@@ -239,7 +233,8 @@ async def _check_limits(transaction: Transaction, request: SendRequest) -> None:
             if len(counted) >= limit.count:
                 # The newest that has to leave the window; an age below 0 is a clock that was set back.
                 wait = window - max(counted[limit.count - 1], 0)
-                raise errors.NumberLimitedError(mask(phone), limit.count, limit.per, wait / _SECOND)
+                return errors.NumberLimitedError(mask(phone), limit.count, limit.per, wait / _SECOND)
+    return None
 
 
 async def settle(transaction: Transaction, claim: Claim, result: BatchResult) -> bool:
@@ -384,7 +379,10 @@ class SendStore:
             JournalUnavailableError: do not send.
         """
         work = partial(claim, request=request, token=token, lease=lease, batch=batch, alive=self.alive)
-        return await self._database.write(work)
+        claimed = await self._database.write(work, brief=True)
+        if isinstance(claimed, errors.QxtError):
+            raise claimed
+        return claimed
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         """Write the outcome of a claimed send. Returns whether it was written: not if it has another one already."""

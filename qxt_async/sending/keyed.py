@@ -63,7 +63,7 @@ class _Call:
             return None
         if self.request.key is None:
             self.batch = claimed.batch
-        return attrs.evolve(claimed, unsent=self.unsent)
+        return claimed if not self.unsent else attrs.evolve(claimed, unsent=self.unsent)
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         return await self.store.settle(claim, result)
@@ -85,7 +85,7 @@ class _Call:
 
     def note(self, result: BatchResult) -> None:
         self.requests += result.attempts
-        self.result = attrs.evolve(result, attempts=self.requests)
+        self.result = result if result.attempts == self.requests else attrs.evolve(result, attempts=self.requests)
 
 
 def make_request(

@@ -1,9 +1,9 @@
-"""What the client adds to its HTTP library: batches of 1000 numbers, and one number a request.
+"""What the client adds to its HTTP library: batches of 1000 numbers, and one number a request; and what a key adds.
 
 Every pair is measured alternately in one run, as CPU time of this process; only the ratios mean anything. With
 --profile ours alone, and what costs most in it.
 
-    python tests/benchmarks/bench_sending.py [--rounds N] [--profile] [bulk|single]
+    python tests/benchmarks/bench_sending.py [--rounds N] [--profile] [bulk|single|keyed]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import functools
 import gc
 import statistics
+import tempfile
 import time
 import urllib.parse
 from collections.abc import Awaitable, Callable
@@ -24,10 +25,16 @@ import httpx
 import httpx2
 from gateway import serving
 from measuring import DIGEST, HEADERS, TEXT, aim, profiled, turns
+from support.postgresql_server import programs, server
 
 from qxt_async import QxtClient
+from qxt_async.campaign import Campaigns, RunOptions
+from qxt_async.journal import open_journal
+from qxt_async.journal.records import PlannedBatch
+from qxt_async.models import Message
 
 IN_FLIGHT = 8
+KEYED = 1500
 LIBRARIES = {"httpx": httpx, "httpx2": httpx2, "aiohttp": aiohttp}
 CODE = "【测试】您的验证码是{:06}，五分钟内有效。"
 NAME = "【测试】客户{}，您的订单已发货。"
@@ -185,15 +192,82 @@ async def single(base_url: str, rounds: int, *, profiling: bool) -> None:
         print(f"{name:24}largest / smallest {times:.2f}   {aim(times, most=FLAT)}")
 
 
+async def keyed(base_url: str, rounds: int, *, profiling: bool) -> None:
+    """Sends with an idempotency key beside `send` without one, and beside a campaign of single texts, on aiohttp."""
+    binaries = None if profiling else programs()
+    with contextlib.ExitStack() as stack:
+        postgresql = None if binaries is None else stack.enter_context(server(binaries, durable=True))
+        for in_flight in (16,) if profiling else (16, 64):
+            ways = {"send": None, "keyed on SQLite": "sqlite", "campaign on SQLite": "campaign"}
+            if postgresql is not None:
+                ways["keyed on PostgreSQL"] = "postgresql"
+            costs: dict[str, list[Cost]] = {way: [] for way in ways}
+            for way in turns(ways, rounds + 1):
+                with contextlib.ExitStack() as journals:
+                    where = f"{journals.enter_context(tempfile.TemporaryDirectory())}/qxt.db"
+                    if ways[way] == "postgresql" and postgresql is not None:
+                        where = journals.enter_context(postgresql.database())
+                    costs[way].append(await one_way(base_url, in_flight, ways[way] and where, ways[way] == "campaign"))
+            print(f"\n{KEYED} sends, {in_flight} in flight, aiohttp, {rounds} rounds")
+            floor = costs["send"][1:]
+            for way, measured_ in costs.items():
+                taken = measured_[1:]  # the first round only warms up
+                ratio = statistics.median(one.cpu / least.cpu for one, least in zip(taken, floor, strict=True))
+                rate = KEYED / statistics.median(one.wall for one in taken)
+                said = aim(ratio, most=3.5) if way == "keyed on SQLite" else ""
+                cpu = statistics.median(one.cpu for one in taken) / KEYED * 1e6
+                print(f"{way:20}{rate:8.0f}/s {cpu:7.0f} us of CPU each   {ratio:.2f} of send   {said}")
+            pairs = zip(costs["campaign on SQLite"][1:], costs["keyed on SQLite"][1:], strict=True)
+            ratio = statistics.median(campaign.wall / key.wall for campaign, key in pairs)
+            print(f"sends/s, keyed / campaign on SQLite {ratio:.2f}   {aim(ratio, least=0.85)}")
+
+
+async def one_way(base_url: str, in_flight: int, where: str | None, campaign: bool) -> Cost:
+    """Send once in one of the ways, with a new journal."""
+    source = [(number, CODE.format(at)) for at, number in enumerate(numbers(KEYED))]
+    async with contextlib.AsyncExitStack() as stack:
+        journal = None if where is None else await stack.enter_async_context(open_journal(where))
+        client = QxtClient(
+            "user",
+            "password",
+            base_url=base_url,
+            transport="aiohttp",
+            max_concurrency=in_flight,
+            journal=journal,
+        )
+        await stack.enter_async_context(client)
+        planned = 0
+        if campaign and journal is not None:
+            batches = [PlannedBatch(Message(text), [number]) for number, text in source]
+            planned = await journal.campaigns.create()
+            await journal.campaigns.add(planned, batches)
+            await journal.campaigns.finish(planned)
+        queue = iter(source)
+
+        async def work() -> None:
+            for number, text in queue:
+                await client.send(number, text, idempotency_key=None if journal is None else number)
+
+        gc.collect()
+        wall, cpu = time.perf_counter(), time.process_time()
+        if campaign and journal is not None:
+            await Campaigns(journal, client).run(planned, RunOptions(check_balance=False))
+        else:
+            await asyncio.gather(*(work() for _ in range(in_flight)))
+        return Cost(cpu=time.process_time() - cpu, wall=time.perf_counter() - wall)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", default=["bulk", "single"])
+    parser.add_argument("what", nargs="*", default=["bulk", "single", "keyed"])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--profile", action="store_true")
     given = parser.parse_args()
     with serving() as base_url:
         for name in given.what:
-            asyncio.run({"bulk": bulk, "single": single}[name](base_url, given.rounds, profiling=given.profile))
+            asyncio.run(
+                {"bulk": bulk, "single": single, "keyed": keyed}[name](base_url, given.rounds, profiling=given.profile)
+            )
 
 
 if __name__ == "__main__":

@@ -15,13 +15,19 @@ VALUES (0, :digest, :text, :extno, :addseqno, :segments)
 ON CONFLICT (campaign, digest) DO UPDATE SET segments = excluded.segments
 RETURNING id;
 
--- name: insert_send
-INSERT INTO sends (batch, key, current, digest) VALUES (:batch, :key, TRUE, :digest);
+-- name: begin_send
+INSERT INTO batches (campaign, message, state, count, token, attempts, claimed_at, lease_until)
+VALUES (0, :message, 'sending', :count, :token, 1, NOW, NOW + :lease)
+RETURNING id;
 
--- name: insert_send_numbers
+-- With a conflict that cannot be: PostgreSQL then needs no COPY for one row.
+-- name: insert_send
+INSERT INTO sends (batch, key, current, digest) VALUES (:batch, :key, TRUE, :digest)
+ON CONFLICT (batch) DO NOTHING;
+
+-- name: count_numbers
 INSERT INTO send_numbers (number, at, batch)
-SELECT DISTINCT value, NOW, CAST(:batch AS bigint) FROM EACH(:numbers::text)
-WHERE TRUE
+VALUES (:number, (SELECT claimed_at FROM batches WHERE id = :batch), :batch)
 ON CONFLICT (batch, number) DO UPDATE SET at = excluded.at, counted = TRUE;
 
 -- name: uncount_numbers

@@ -87,3 +87,8 @@ SELECT pg_advisory_xact_lock(5331030, hashtext(:key));
 -- name: lock_for_numbers
 SELECT pg_advisory_xact_lock(5331031, key)
 FROM (SELECT DISTINCT hashtext(value) AS key FROM EACH(:numbers::text) ORDER BY key) AS ordered;
+
+-- name: begin_send
+INSERT INTO batches (campaign, message, state, count, token, attempts, claimed_at, lease_until, numbers)
+VALUES (0, :message, 'sending', :count, :token, 1, NOW, NOW + :lease, :numbers)
+RETURNING id;

@@ -33,6 +33,10 @@ INSERT INTO batches (id, campaign, message, state, count, resend, doubtful, test
 VALUES (:id, :campaign, :message, :state, :count, :resend, :doubtful, :test);
 INSERT INTO batch_numbers (batch, numbers) VALUES (:id, :numbers);
 
+-- name: insert_send
+INSERT INTO sends (batch, key, current, digest) VALUES (:batch, :key, TRUE, :digest);
+INSERT INTO batch_numbers (batch, numbers) VALUES (:batch, :numbers);
+
 -- One connection writes at a time: nothing has to be held.
 -- name: hold_next
 -- name: hold_sources
