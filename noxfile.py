@@ -113,7 +113,7 @@ def everything(session: nox.Session) -> None:
     session.notify(f"coverage-{PYTHONS[0]}")
     for version in PYTHONS[1:]:
         session.notify(f"newer-{version}")
-    for name in ("lowest", "chaos", "faults", "soak", "fuzz", "bench"):
+    for name in ("lowest", "chaos", "faults", "mutants", "soak", "fuzz", "bench"):
         session.notify(f"{name}-{PYTHONS[0]}")
 
 
@@ -198,6 +198,13 @@ def faults(session: nox.Session) -> None:
     environment = {"QXT_FAULT_REPEATS": "200", "QXT_FAULT_RESULTS": str(results)}
     _suite(session, "tests/faults", "--timeout", "0", "-n", "6", "--dist", "worksteal", **environment)
     session.run("python", "tests/support/fault_results.py", str(results))
+
+
+@nox.session(python=PYTHONS[:1])
+def mutants(session: nox.Session) -> None:
+    """Change the core one place at a time; the tests must notice 95 % of it. `-- protocol/answers`: some modules."""
+    session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
+    session.run("python", "tests/mutation/mutate.py", *session.posargs, env={"PYTHONPATH": str(ROOT / "tests")})
 
 
 @nox.session(python=PYTHONS[:1])
