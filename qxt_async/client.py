@@ -259,22 +259,19 @@ class QxtClient:
         """Seconds for a whole request."""
         return self._timeout
 
-    def claimed_sender(self) -> ClaimedSender:
-        """Make what `qxt_async.campaign` sends its batches with. Not for other uses.
+    def claimed_sender(self, method: Method | None = None, timeout: float | None = None) -> ClaimedSender:
+        """Make what sends recorded batches, of campaigns and of sends with a key. Not for other uses.
 
         Raises:
             ClientStateError: the client is closed.
         """
         self._dispatcher.check_open()
-        return self._claimed_sender(self._method, self._timeout)
-
-    def _claimed_sender(self, method: Method, timeout: float) -> ClaimedSender:
         return ClaimedSender(
             self._dispatcher,
             self._credentials,
             channel_digits=self._channel_digits,
-            method=method,
-            timeout=timeout,
+            method=method or self._method,
+            timeout=timeout or self._timeout,
         )
 
     def __repr__(self) -> str:
@@ -583,7 +580,7 @@ class QxtClient:
         request = make_request(key, message, given, suppressed, ttl=self._idempotency_ttl, limits=limits)
         result = await send_recorded(
             self._journal.single_sends,
-            self._claimed_sender(options.method, options.timeout),
+            self.claimed_sender(options.method, options.timeout),
             request,
             retry=options.retry,
             on_result=on_result,

@@ -10,9 +10,8 @@ from qxt_async.errors import InvalidConfigurationError
 from qxt_async.runtime.words import missing_extra
 
 try:
-    from qxt_async.workers.options import WorkerOptions
     from qxt_async.workers.watching import run_on_workers
-    from qxt_async.workers.worker import CampaignWorker, require_postgres
+    from qxt_async.workers.worker import CampaignWorker, WorkerOptions, require_postgres
 except ModuleNotFoundError as error:
     raise InvalidConfigurationError(missing_extra("postgres", "a worker")) from error
 

@@ -11,11 +11,13 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 import anyio
+import attrs
 import psycopg
 from procrastinate.exceptions import ProcrastinateException
 from procrastinate.worker import Worker
 
 from qxt_async.campaign.guard import Guard
+from qxt_async.campaign.options import CampaignOptions
 from qxt_async.errors import (
     CampaignNotFoundError,
     InvalidConfigurationError,
@@ -26,8 +28,7 @@ from qxt_async.errors import (
 )
 from qxt_async.journal.postgres.database import PostgresDatabase
 from qxt_async.sending.recorded import AttemptOutcome
-from qxt_async.workers.engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, Engine
-from qxt_async.workers.options import WorkerOptions
+from qxt_async.workers.engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, WINDOW, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -45,6 +46,19 @@ _RECONCILE: Final = "* * * * * */30"
 FIRST_WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
 _REST: Final = 0.2
+
+
+@attrs.frozen(kw_only=True)
+class WorkerOptions(CampaignOptions):
+    """How a worker works, in addition to `CampaignOptions`. The workers of one account should have the same options.
+
+    What a worker counts (failures, batches since the balance was checked) is counted per campaign and worker.
+
+    Attributes:
+        outstanding: batches of a campaign that have a job and wait, at most.
+    """
+
+    outstanding: int = WINDOW
 
 
 def require_postgres(journal: Journal) -> PostgresDatabase:
