@@ -89,7 +89,7 @@ class SendRecord:
     """
 
     cursor: int
-    key: str | None
+    key: str | None = attrs.field(repr=False)  # a caller may make it of a number
     state: SendState
     result: BatchResult
     via_report: bool
@@ -114,7 +114,7 @@ class SendRequest:
         InvalidRequestError: the key is no text of 1 to 200 printable characters.
     """
 
-    key: str | None
+    key: str | None = attrs.field(repr=False)  # a caller may make it of a number
     message: Message
     numbers: tuple[str, ...] = attrs.field(repr=repr_count)
     digest: str
