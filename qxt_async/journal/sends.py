@@ -117,7 +117,7 @@ class SendRequest:
     key: str | None = attrs.field(repr=False)  # a caller may make it of a number
     message: Message
     numbers: tuple[str, ...] = attrs.field(repr=repr_count)
-    digest: str
+    digest: str = attrs.field(repr=False)
     ttl: float
     limits: Sequence[NumberLimit]
 
