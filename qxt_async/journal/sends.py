@@ -355,11 +355,14 @@ class SendStore:
         database: where they are recorded.
 
     Attributes:
+        lease_margin: seconds beyond the client's timeout for which an attempt is taken to be alive. For so long after a
+            crash, calls with the key are told that the send is under way, and then that it is unknown.
         alive: tokens of the attempts that run in this process.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.lease_margin = 15.0
         self.alive: set[str] = set()
 
     async def claim(

@@ -134,7 +134,9 @@ async def send_recorded(
         JournalError: the journal refuses. Unless an answer could not be recorded, nothing was sent.
     """
     call = _Call(store, request)
-    batch_sender = BatchSender(call, sender, RecordOptions(retry=retry), alive=store.alive)
+    batch_sender = BatchSender(
+        call, sender, RecordOptions(retry=retry, lease_margin=store.lease_margin), alive=store.alive
+    )
     try:
         return await _send(call, batch_sender, sender.timeout)
     except JournalUnavailableError:
