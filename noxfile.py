@@ -178,6 +178,7 @@ def _suite(session: nox.Session, *what: str, **environment: str) -> None:
 @nox.session(python=PYTHONS[:1])
 def chaos(session: nox.Session) -> None:
     """Kill campaigns, workers, receivers and databases at random moments: the long forms (half an hour)."""
+    _suite(session, "tests/client/test_keyed_service_kill.py", QXT_CHAOS="1")
     _suite(session, "tests/campaign/test_kill.py", "tests/workers", "-m", "slow", QXT_CHAOS="1")
     _suite(session, "tests/receiving/test_processes.py", QXT_TEST_KILLS="20", QXT_TEST_REPORTS="20000")
     _suite(session, "tests/campaign/test_model.py", QXT_MODEL_EXAMPLES="500")

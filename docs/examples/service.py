@@ -1,28 +1,39 @@
 """A FastAPI service: login codes while somebody waits, announcements in the background.
 
+A caller may repeat a request with the same Idempotency-Key header: the code
+is sent once.
+
 Set QXT_USER, QXT_PASSWORD and QXT_BASE_URL, and run: uvicorn service:app
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import secrets
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Annotated, TypedDict
 
-from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request
+from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, Request
 from pydantic import BaseModel
 
 from qxt_async import (
     BatchResult,
+    IdempotencyKeyReusedError,
     InvalidRequestError,
+    JournalError,
     NotSentError,
+    NumberLimit,
+    NumberLimitedError,
     OutcomeUnknownError,
     QxtClient,
     QxtError,
     RefusedError,
     RetryPolicy,
+    SendInProgressError,
 )
+from qxt_async.journal import open_journal
 
 # Somebody is waiting: two quick attempts for what never left, then say so.
 QUICK = RetryPolicy(2, backoff=0.2)
@@ -52,8 +63,9 @@ class State(TypedDict):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[State, None]:
-    """One client for the whole service: one account, one pool, one rate limit."""
-    async with QxtClient.from_env(timeout=10) as qxt:
+    """One client for the whole service: one pool, one rate limit, one journal."""
+    journal = open_journal(os.environ.get("QXT_JOURNAL", "qxt.db"))
+    async with journal, QxtClient(timeout=10, journal=journal) as qxt:
         yield {"qxt": qxt, "jobs": {}}
 
 
@@ -74,22 +86,49 @@ Client = Annotated[QxtClient, Depends(qxt_client)]
 Jobs = Annotated[dict[str, Job], Depends(jobs)]
 
 
+Key = Annotated[str | None, Header(max_length=200)]
+# For each phone: one code a minute, ten a day.
+LIMITS = (NumberLimit(1, per=60), NumberLimit(10, per=86_400))
+SECRET = secrets.token_bytes()
+
+
+def code_of(key: str) -> str:
+    """The same code for the same key, or a repeated request would be another text."""
+    digest = hashlib.blake2b(key.encode(), key=SECRET).digest()
+    return f"{int.from_bytes(digest) % 10**6:06}"
+
+
 class Code(BaseModel):
     number: str
 
 
 @app.post("/codes", status_code=201)
-async def send_code(code: Code, qxt: Client) -> dict[str, str]:
-    """Send a login code and wait for the gateway's word."""
-    text = f"【Acme】Your code is {secrets.randbelow(10**6):06}."
+async def send_code(
+    code: Code,
+    qxt: Client,
+    idempotency_key: Key = None,
+) -> dict[str, str]:
+    """Send a login code and wait for the gateway's answer."""
+    key = idempotency_key or secrets.token_urlsafe()
     try:
-        sent = await qxt.send(code.number, text, retry=QUICK)
+        sent = await qxt.send(
+            code.number,
+            f"【Acme】Your code is {code_of(key)}.",
+            retry=QUICK,
+            idempotency_key=key,
+            number_limits=LIMITS,
+        )
+    except NumberLimitedError as error:
+        headers = {"Retry-After": f"{error.retry_after:.0f}"}
+        raise HTTPException(429, "it has just got a code", headers) from error
+    except (IdempotencyKeyReusedError, SendInProgressError) as error:
+        raise HTTPException(409, str(error)) from error
     except InvalidRequestError as error:
         raise HTTPException(422, "this is not a mobile number") from error
     except OutcomeUnknownError:
         # It may be on its way. Sending again is the user's decision, not ours.
         return {"state": "unknown", "advice": "wait a minute before asking again"}
-    except (RefusedError, NotSentError) as error:
+    except (RefusedError, NotSentError, JournalError) as error:
         raise HTTPException(503, "no code was sent") from error
     return {"state": "accepted", "mid": sent.mid or ""}
 

@@ -134,9 +134,8 @@ async def send_recorded(
         JournalError: the journal refuses. Unless an answer could not be recorded, nothing was sent.
     """
     call = _Call(store, request)
-    batch_sender = BatchSender(
-        call, sender, RecordOptions(retry=retry, lease_margin=store.lease_margin), alive=store.alive
-    )
+    options = RecordOptions(retry=retry, lease_margin=store.lease_margin)
+    batch_sender = BatchSender(call, sender, options, alive=store.alive)
     try:
         return await _send(call, batch_sender, sender.timeout)
     except JournalUnavailableError:

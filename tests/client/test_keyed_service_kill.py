@@ -77,7 +77,7 @@ class Callers:
     async def _work(self) -> None:
         while self._waiting:
             key = self._waiting.pop(0)
-            while (outcome := await self._ask(key)) is None:
+            while (outcome := await self._ask(key)) is None:  # noqa: ASYNC110  (another process)
                 await anyio.sleep(0.02)
             self.told[key].append(outcome)
 
@@ -109,7 +109,7 @@ async def ask_and_kill(callers: Callers, services: list[Service]) -> None:
 
     async def kill() -> None:
         for moment in moments:
-            while callers.answers < moment:
+            while callers.answers < moment:  # noqa: ASYNC110  (a few hundred looks)
                 await anyio.sleep(0.005)
             victim = chance.choice(services)
             await to_thread.run_sync(victim.kill)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -18,13 +19,14 @@ def gateway() -> SimulatedGateway:
 
 
 @pytest.fixture
-def http(gateway: SimulatedGateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
+def http(gateway: SimulatedGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[httpx.Client]:
     """A client of the service, which runs in a thread."""
     listener, port = listen()
     with serve(gateway) as base_url:
         monkeypatch.setenv("QXT_USER", "user")
         monkeypatch.setenv("QXT_PASSWORD", "password")
         monkeypatch.setenv("QXT_BASE_URL", base_url)
+        monkeypatch.setenv("QXT_JOURNAL", str(tmp_path / "qxt.db"))
         with (
             serving(load("service").app, listener),
             httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=60) as client,
@@ -36,6 +38,18 @@ def test_a_code_is_sent_while_the_caller_waits(http: httpx.Client, gateway: Simu
     """The answer has the mid that the gateway gave."""
     answer = http.post("/codes", json={"number": "138 0013 8000"})
     assert (answer.status_code, answer.json()) == (201, {"state": "accepted", "mid": gateway.sends[0].mid})
+    assert gateway.taken == {"13800138000": 1}
+
+
+def test_a_repeated_request_sends_one_code(http: httpx.Client, gateway: SimulatedGateway) -> None:
+    """With the same key the same answer; another number under the key, and another code too soon, are refused."""
+    key = {"Idempotency-Key": "login-7f3a"}
+    first = http.post("/codes", json={"number": "13800138000"}, headers=key)
+    again = http.post("/codes", json={"number": "13800138000"}, headers=key)
+    assert (again.status_code, again.json()) == (201, first.json())
+    assert http.post("/codes", json={"number": "13800138001"}, headers=key).status_code == 409
+    limited = http.post("/codes", json={"number": "13800138000"})
+    assert (limited.status_code, int(limited.headers["Retry-After"]) <= 60) == (429, True)
     assert gateway.taken == {"13800138000": 1}
 
 

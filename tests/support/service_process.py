@@ -1,4 +1,4 @@
-"""A web service that sends with the keys of its callers, given JOURNAL URL PORT: a FastAPI application under uvicorn."""
+"""A web service that sends with the keys of its callers, given JOURNAL URL PORT: FastAPI under uvicorn."""
 
 from __future__ import annotations
 
