@@ -31,11 +31,6 @@ _SHOWN = 40
 _ADVICE = "--literal (in Python literal=True) sends it as it stands"
 
 
-def is_template(text: str) -> bool:
-    """Whether a text has braces, so that `Template.parse` changes it."""
-    return "{" in text or "}" in text
-
-
 @attrs.frozen
 class Template:
     """A parsed text with placeholders.
