@@ -10,9 +10,11 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import mmap
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -28,7 +30,8 @@ import pytest
 from mutation.mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
-SECONDS = 30.0  # of tests that a mutant meets at most, as they take without it
+SECONDS = 15.0  # of tests that a mutant meets at most, as they take without it
+HANG = 15.0  # seconds that each test may take, and ten times what it takes without the mutant
 MEMORY = 4 << 30  # bytes of addresses: a mutant that fills the memory is stopped
 
 
@@ -75,7 +78,14 @@ def _run(session: pytest.Session, items: list[pytest.Item]) -> Iterator[pytest.I
 class _Child:
     module: str
     mutant: Mutant
-    ends: float
+    ends: mmap.mmap  # shared: the process notes when the test that it runs must have ended
+
+    def allow(self, seconds: float) -> None:
+        """Let it go on for so long."""
+        self.ends[:8] = struct.pack("d", time.monotonic() + seconds)
+
+    def is_late(self) -> bool:
+        return time.monotonic() > float(struct.unpack("d", self.ends[:8])[0])
 
 
 class Meeting:
@@ -101,7 +111,7 @@ class Meeting:
                 while len(self._children) >= self._jobs:
                     self._wait()
                 if tests:
-                    self._start(module, source, mutant, tests, sum(seconds[test] for test in tests))
+                    self._start(module, source, mutant, {test: seconds[test] for test in tests})
                 else:
                     self._told(module, mutant, "no test")
         while self._children:
@@ -157,29 +167,38 @@ class Meeting:
         }
         kept.write_text(json.dumps([lines, seconds]), encoding="utf-8")
 
-    def _start(self, module: str, source: str, mutant: Mutant, tests: list[str], seconds: float) -> None:
-        child = os.fork()
-        if child:
-            self._children[child] = _Child(module, mutant, time.monotonic() + 60 + 10 * seconds)
+    def _start(self, module: str, source: str, mutant: Mutant, tests: dict[str, float]) -> None:
+        child = _Child(module, mutant, mmap.mmap(-1, 8))
+        in_all = sum(tests.values())
+        child.allow(3 * HANG + 10 * in_all)
+        number = os.fork()
+        if number:
+            self._children[number] = child
             return
         code = 1  # whatever goes wrong here is the mutant's doing
         try:
             os.setpgid(0, 0)
             _silence()
-            resource.setrlimit(resource.RLIMIT_CPU, (int(10 + 5 * seconds),) * 2)
+            resource.setrlimit(resource.RLIMIT_CPU, (int(10 + 5 * in_all),) * 2)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             if mutant.source == source or (
                 mutant.function and _exchange(str(self._modules[module]), source, mutant.source)
             ):
-                code = 0
-                for _ in _run(self._session, [self._items[test] for test in tests]):
-                    if self._session.testsfailed:
-                        code = 1
-                        break
+                code = self._meet(child, tests)
             else:
-                code = self._imported(module, mutant, tests)
+                code = self._imported(module, mutant, [*tests])
         finally:
             os._exit(code)
+
+    def _meet(self, child: _Child, tests: dict[str, float]) -> int:
+        each = [*tests.values(), 0.0]
+        child.allow(HANG + 10 * each[0])
+        items = [self._items[test] for test in tests]
+        for _, following in zip(_run(self._session, items), each[1:], strict=False):
+            if self._session.testsfailed:
+                return 1
+            child.allow(HANG + 10 * following)
+        return 0
 
     def _imported(self, module: str, mutant: Mutant, tests: list[str]) -> int:
         file = self._results.with_name(f"mutant-{os.getpid()}.py")
@@ -210,7 +229,7 @@ class Meeting:
                 self._told(ended.module, ended.mutant, "hung" if hung else "killed" if status else "survived")
                 return
             for number, running in self._children.items():
-                if time.monotonic() > running.ends:
+                if running.is_late():
                     os.killpg(number, signal.SIGKILL)
             time.sleep(0.01)
 
