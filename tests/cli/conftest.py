@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,9 @@ def start() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in started:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        # A test that failed may leave a child of it, which holds its pipes.
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=10)
 
 
 @pytest.fixture
