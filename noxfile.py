@@ -126,6 +126,8 @@ CACHED = {"PYTHONDONTWRITEBYTECODE": ""}
 def _whole_suite(session: nox.Session, *options: str, coverage: bool = False) -> None:
     session.env.update(CACHED)
     session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
+    # Compiles the tests: else each process does it, and measures its own coverage meanwhile.
+    session.run("pytest", "-q", "--collect-only", *session.posargs, silent=True)
     if not coverage or session.posargs:
         session.run("pytest", *WORKERS, *options, *session.posargs)
         return
