@@ -126,10 +126,13 @@ CACHED = {"PYTHONDONTWRITEBYTECODE": ""}
 def _whole_suite(session: nox.Session, *options: str, coverage: bool = False) -> None:
     session.env.update(CACHED)
     session.install("-e", ".[all]", *_group("tests"), *_group("examples"))
-    # Compiles the tests: else each process does it, and measures its own coverage meanwhile.
-    session.run("pytest", "-q", "--collect-only", *session.posargs, silent=True)
-    if not coverage or session.posargs:
+    if session.posargs:
         session.run("pytest", *WORKERS, *options, *session.posargs)
+        return
+    # Compiles the tests: else each process does it, and measures its own coverage meanwhile.
+    session.run("pytest", "-q", "--collect-only", silent=True)
+    if not coverage:
+        session.run("pytest", *WORKERS, *options)
         return
     # Not create_tmp(): that would move every test's files below the checkout, where tools find its configuration.
     session.env["COVERAGE_FILE"] = str(Path(session.virtualenv.location).resolve() / "coverage")
