@@ -16,7 +16,6 @@ from qxt_async.cli.number_files import NumberReader
 from qxt_async.cli.options import Command, option_group, suppressed_option
 from qxt_async.errors import JournalError
 from qxt_async.files import TableFile
-from qxt_async.journal import open_journal
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable
@@ -55,6 +54,9 @@ async def open_existing(journal: str) -> AsyncGenerator[Journal]:
     Raises:
         click.UsageError: there is none.
     """
+    # Sends that use no journal need not load it.
+    from qxt_async.journal import open_journal
+
     if not await anyio.to_thread.run_sync(_exists, journal):
         raise click.UsageError(f"there is no journal {_name(journal)}: give --journal, or set QXT_JOURNAL.")
     async with open_journal(journal) as opened:

@@ -11,7 +11,6 @@ from qxt_async.cli.message_options import MessageOptions, message_options
 from qxt_async.cli.options import AccountOptions, account_options, as_json, verbose
 from qxt_async.cli.stopping import RetryingWithin, run_until_stopped
 from qxt_async.cli.summary import SendSummary, finish
-from qxt_async.journal import open_journal
 from qxt_async.models import mask
 from qxt_async.protocol.numbers import Deduplicator, NumberFilter
 
@@ -81,6 +80,8 @@ def command(
         if key is None:
             await send(beginning, None)
             return
+        from qxt_async.journal import open_journal
+
         async with open_journal(str(exclusions.journal)) as journal:
             await send(beginning, journal)
 
