@@ -31,6 +31,7 @@ from mutation.mutants import Mutant, mutants
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 15.0  # of tests that a mutant meets at most, as they take without it
+NOTHING = "nothing"
 HANG = 15.0  # seconds that each test may take, and ten times what it takes without the mutant
 MEMORY = 4 << 30  # bytes of addresses: a mutant that fills the memory is stopped
 
@@ -105,8 +106,8 @@ class Meeting:
         for module, file in self._modules.items():
             source, ran = file.read_text(encoding="utf-8"), lines[module]
             # What changes nothing has to survive, or what is killed means nothing.
-            nothing = Mutant(1, 1, None, "", "nothing", source)
-            for mutant in (nothing, *mutants(source)):
+            nothing = [Mutant(0, 0, None, "", change, source) for change in (NOTHING, "nothing, imported")]
+            for mutant in (*nothing, *mutants(source)):
                 tests = self._tests(mutant, ran, seconds)
                 while len(self._children) >= self._jobs:
                     self._wait()
@@ -181,7 +182,7 @@ class Meeting:
             _silence()
             resource.setrlimit(resource.RLIMIT_CPU, (int(10 + 5 * in_all),) * 2)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-            if mutant.source == source or (
+            if mutant.change == NOTHING or (
                 mutant.function and _exchange(str(self._modules[module]), source, mutant.source)
             ):
                 code = self._meet(child, tests)
@@ -210,6 +211,7 @@ class Meeting:
             "pytest",
             "-x",
             "-q",
+            "--assert=plain",
             "-p",
             "no:cacheprovider",
             "-p",

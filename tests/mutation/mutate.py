@@ -98,9 +98,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="qxt-mutation-") as folder:
             found = meet(modules, [*folders], Path(folder), given.jobs)
         for module in modules:
-            nothing, *ours = [one for one in sorted(found, key=lambda one: one["line"]) if one["module"] == module]
-            if nothing["outcome"] != "survived":
+            ours = [one for one in found if one["module"] == module]
+            if any(one["outcome"] != "survived" for one in ours if not one["line"]):
                 sys.exit(f"{module}: its tests fail, or take too long, though nothing was changed")
+            ours = sorted((one for one in ours if one["line"]), key=lambda one: one["line"])
             shares.append(report(module, ours))
     sys.exit(int(min(shares) < AIM))
 
