@@ -22,6 +22,7 @@ import anyio
 import attrs
 
 from qxt_async.errors import DeliveryTimeoutError, JournalError
+from qxt_async.journal.sends import SendState
 from qxt_async.models import DeliveryState, StatusReport, mask
 from qxt_async.protocol.numbers import canonical
 
@@ -142,6 +143,39 @@ class DeliveryTracker:
             # Without a timeout only a report ends the waiting.
             raise DeliveryTimeoutError(mid, mask(number), timeout or 0.0)
         return waiting.report
+
+    async def wait_for_key(self, key: str, timeout: float | None = 60.0) -> StatusReport:
+        """Wait for the report on a single send with an idempotency key, to the first number that was accepted.
+
+        The send may be begun later, and it may be unknown: then a report proves it, see `qxt_async.journal`.
+
+        Args:
+            key: given to `QxtClient.send`.
+            timeout: seconds; ``None`` waits forever.
+
+        Raises:
+            DeliveryTimeoutError: no report came in time.
+            RuntimeError: the tracker is not entered.
+        """
+        mid = number = ""
+        pause = self.interval
+        with anyio.move_on_after(timeout):
+            while not mid:
+                stored = self._stored.event
+                for record in (await self._journal.sends(key=key))[-1:]:
+                    result = record.result
+                    if record.state is SendState.UNKNOWN:
+                        await self._journal.single_sends.reconcile()
+                        result = (await self._journal.single_sends.find(record.cursor)).result
+                    number = result.numbers[0]
+                    for acceptance in result.acceptances[:1]:
+                        mid, number = acceptance.mid, acceptance.numbers[0]
+                if not mid:
+                    with anyio.move_on_after(pause):
+                        await stored.wait()
+                    pause = min(pause * 2, self._idle_interval)
+            return await self.wait(mid, number, None)
+        raise DeliveryTimeoutError(mid or f"of the key {key!r}", mask(number) if number else "none", timeout or 0.0)
 
     def reports(self, cursor: int | None = None) -> ReportFeed:
         """Iterate over all reports in the order in which they were stored, then over new ones, without end.

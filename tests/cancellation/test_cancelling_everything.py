@@ -146,6 +146,7 @@ async def world_in(journal: Journal, folder: Path) -> World:
     reply = Reply("r1", numbers[0], text="yes")
     await journal.record_push(push_of("m1", numbers[:2], replies=(reply,), flags=(PushFlag.TOO_LONG,)))
     await journal.record_push(push_of("m1", numbers[:1], code="UNDELIV"))
+    await journal.record_push(push_of("m2", numbers[6:7]))
     await journal.suppress(numbers[6:])
     return World(journal, campaign, folder)
 
@@ -185,6 +186,11 @@ async def _waited(w: World) -> Any:
         return await tracker.wait("m1", number_run(0, 1)[0])
 
 
+async def _waited_for_key(w: World) -> Any:
+    async with DeliveryTracker(w.journal) as tracker:
+        return await tracker.wait_for_key("k")
+
+
 async def _fed(w: World) -> Any:
     async with DeliveryTracker(w.journal) as tracker:
         feed = tracker.reports()
@@ -193,6 +199,7 @@ async def _fed(w: World) -> Any:
 
 READS: dict[str, Callable[[World], Awaitable[Any]]] = {
     "Journal.reports": lambda w: w.journal.reports(mid="m1"),
+    "DeliveryTracker.wait_for_key": _waited_for_key,
     "Journal.sends": lambda w: w.journal.sends(),
     "Journal.report_cursor": lambda w: w.journal.report_cursor(),
     "Journal.find_reports": lambda w: w.journal.find_reports([("m1", number_run(0, 1)[0])]),

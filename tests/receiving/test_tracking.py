@@ -12,12 +12,14 @@ from typing import Any
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
+from support.runs import client_of
 
-from qxt_async.errors import DeliveryTimeoutError, JournalUnavailableError
+from qxt_async.errors import DeliveryTimeoutError, JournalUnavailableError, OutcomeUnknownError
 from qxt_async.journal import FeedEntry, Journal, open_journal
 from qxt_async.models import DeliveryState, StatusReport
 from qxt_async.protocol.pushes import parse_push
 from qxt_async.receiving import DeliveryTracker
+from qxt_async.simulator import SimulatedGateway
 
 pytestmark = pytest.mark.anyio
 A, B = "13800138000", "13800138001"
@@ -361,3 +363,39 @@ async def test_a_real_process(journal: Journal, tmp_path: Path) -> None:
     async with DeliveryTracker(journal) as tracker:
         assert (await tracker.wait("1", A, timeout=60)).state is DeliveryState.DELIVERED
     assert await anyio.to_thread.run_sync(process.wait) == 0
+
+
+async def test_a_send_is_waited_for_by_its_key(journal: Journal, elsewhere: Journal) -> None:
+    """Before it is begun, while its outcome is unknown, and when it is accepted."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("take-then-close")
+    found: list[StatusReport] = []
+    async with (
+        client_of(gateway, journal=elsewhere) as client,
+        DeliveryTracker(journal, interval=0.01, idle_interval=0.01) as tracker,
+        anyio.create_task_group() as group,
+    ):
+
+        async def wait(key: str) -> None:
+            found.append(await tracker.wait_for_key(key))
+
+        group.start_soon(wait, "k")
+        await wait_all_tasks_blocked()
+        with pytest.raises(OutcomeUnknownError):
+            await client.send(A, "【测试】您好", idempotency_key="k")
+        await store(elsewhere, gateway.sends[0].mid)
+        sent = await client.send(B, "【测试】您好", idempotency_key="other")
+        group.start_soon(wait, "other")
+        await store(elsewhere, sent.mid, number=B)
+    assert {report.number for report in found} == {A, B}
+
+
+async def test_nothing_comes_for_a_key(journal: Journal) -> None:
+    """Neither a send nor a report."""
+    async with DeliveryTracker(journal, interval=0.01) as tracker:
+        with pytest.raises(DeliveryTimeoutError, match="of the key 'k', none"):
+            await tracker.wait_for_key("k", timeout=0.05)
+        async with client_of(SimulatedGateway(), journal=journal) as client:
+            sent = await client.send(A, "【测试】您好", idempotency_key="k")
+        with pytest.raises(DeliveryTimeoutError, match=rf"mid {sent.mid}, 138\*\*\*\*8000"):
+            await tracker.wait_for_key("k", timeout=0.05)
