@@ -108,6 +108,24 @@ def test_a_get_is_refused_beyond_8000_bytes_of_url() -> None:
     assert "POST" in str(caught.value)
 
 
+@pytest.mark.parametrize(("beyond", "fits"), [(0, 4), (1, 3), (11, 3), (12, 3), (13, 2)])
+def test_how_many_numbers_fit(beyond: int, fits: int) -> None:
+    """The error of a GET with five numbers says exactly how many would fit, whatever the length of the address."""
+    form = send_form(ACCOUNT, "t")
+
+    def tele(count: int) -> bytes:
+        return join([f"1380013800{n}" for n in range(count)])
+
+    padding = URL_LIMIT - len(f"http://127.0.0.1/{form.endpoint}?") - len(form.fill(tele(4)).reveal())
+    base = "http://127.0.0.1" + "x" * (padding + beyond)
+    with pytest.raises(RequestTooLargeError) as caught:
+        form.check_url(base, tele(5))
+    assert caught.value.fits == fits
+    form.check_url(base, tele(fits))
+    with pytest.raises(RequestTooLargeError):
+        form.check_url(base, tele(fits + 1))
+
+
 def test_a_text_alone_too_long_for_a_url() -> None:
     """Where not even one number would fit, the advice is not to send fewer numbers."""
     with pytest.raises(RequestTooLargeError, match="the text alone is too long") as caught:
@@ -128,6 +146,13 @@ def test_join_takes_a_thousand_numbers() -> None:
     assert join(["1"] * 1000) == b"1," * 999 + b"1"
     with pytest.raises(RequestTooLargeError, match="send_bulk"):
         join(["1"] * 1001)
+
+
+def test_join_names_the_number_that_cannot_be_sent() -> None:
+    """The error speaks of the number that would change the form, not of one beside it."""
+    with pytest.raises(InvalidNumberError) as caught:
+        join(["13800138000", "7&b", "13800138001"])
+    assert "138" not in str(caught.value)
 
 
 def test_credentials_from_a_digest() -> None:
@@ -296,6 +321,13 @@ def test_a_refusal_of_several_lines() -> None:
 def test_what_a_gateway_said_is_masked(said: str, expected: str) -> None:
     """What is shown of an answer has no whole number, no digest and no encoded text, even if it repeats the request."""
     assert redact(said) == expected
+
+
+def test_what_is_cut_of_a_long_answer() -> None:
+    """An answer of 400 characters is whole; one character more is cut off, and the answer says that it was cut."""
+    assert redact("1" * 398 + "!") == "****!"
+    assert redact("1" * 399 + "!") == "****!"
+    assert redact("1" * 399 + "!?") == "****!****"
 
 
 @pytest.mark.parametrize(
