@@ -167,6 +167,17 @@ async def test_reading_ahead_is_bounded(kind: str, size: int, minimum: int, ahea
             assert source.read <= taken * size + ahead + 1000
 
 
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("minimum", "read"), [(1, 3000), (500, 3000), (501, 4000), (667, 4000), (668, 5000), (800, 6000), (1000, 3000)]
+)
+async def test_what_the_first_batch_reads(minimum: int, read: int) -> None:
+    """Before the first batch goes, as much is read as balancing the rest may need, and one read more."""
+    source = Source(_numbers(12_000))
+    await Batches(source, NumberFilter(), minimum=minimum).next()
+    assert source.read == read
+
+
 class BrokenSourceError(Exception):
     """What the source below raises."""
 
