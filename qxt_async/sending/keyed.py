@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 import anyio
 import attrs
@@ -168,8 +168,8 @@ async def _send(call: _Call, batch_sender: BatchSender, timeout: float) -> Batch
                 raise NotSentError("it waited too long for a connection")
         elif attempt.outcome is AttemptOutcome.NOT_SENT:
             await anyio.sleep(attempt.delay)
-        elif call.result is not None:
-            return call.result
+        else:
+            return cast("BatchResult", call.result)  # never None after an attempt with an outcome
 
 
 async def _recorded(store: SendStore, found: FoundSend) -> BatchResult:

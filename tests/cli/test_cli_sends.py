@@ -98,6 +98,8 @@ def test_one_that_is_proven_or_not_begun(run: Run, account: None, gateway: Simul
     assert "unknown" in run("sends", "show", "k", "--journal", journal).stdout
     store(journal, [report(gateway.sends[0].mid, B)])
     assert run(*arguments).exit_code == 3
+    assert run("send", B, "--text", TEXT, "--key", "whole", "--journal", journal).exit_code == 0
+    assert "not yet" in run("sends", "show", "whole", "--journal", journal).stdout
     missing = run("sends", "show", "other", "--journal", journal)
     assert missing.exit_code == 1
     assert "no send with this key" in missing.stderr

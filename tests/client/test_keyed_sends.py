@@ -261,6 +261,7 @@ async def test_a_process_that_died(store: str) -> None:
         assert await dead.single_sends.release(claim, NotSentError("late"))
         await client.send(A, TEXT, idempotency_key="k")
         assert not await dead.single_sends.settle(claim, BatchResult(0, (A,), failed=(A,)))
+        assert not await dead.single_sends.release(claim, None)
     assert gateway.taken == {A: 1}
 
 
@@ -453,6 +454,22 @@ async def test_no_connection_in_time(store: str) -> None:
             gateway.answer.set()
         assert [record.state for record in await journal.sends()] == [SendState.NOT_SENT]
         await client.send(A, TEXT, idempotency_key="k")
+    assert gateway.taken[A] == 1
+
+
+@pytest.mark.anyio
+async def test_a_connection_after_a_while(store: str) -> None:
+    """What waited too long for a connection is claimed again, as long as the call has time."""
+    gateway = SlowGateway()
+    async with opened(store, gateway, max_concurrency=4) as (journal, client), anyio.create_task_group() as group:
+        for number in range(4):
+            group.start_soon(client.send, f"1380013900{number}", TEXT)
+        await gateway.asked.wait()
+        await anyio.wait_all_tasks_blocked()
+        group.start_soon(lambda: client.send(A, TEXT, idempotency_key="k", timeout=60))
+        while [record.state for record in await journal.sends()] != [SendState.NOT_SENT]:  # noqa: ASYNC110
+            await anyio.sleep(0.01)
+        gateway.answer.set()
     assert gateway.taken[A] == 1
 
 
