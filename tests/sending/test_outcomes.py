@@ -60,6 +60,7 @@ def test_connection_after_an_answer(number: str, reusable: bool) -> None:
     exchange.on_answer = AnswerReader([A], A.encode(), "text", dispatcher)
     exchange.begin_answer(200, None, None)
     assert exchange.finish(b"ok:7:" + number.encode()) is reusable
+    assert A not in repr(exchange.on_answer)  # what is logged of it has no number
 
 
 def test_mids_of_each_get() -> None:
