@@ -255,6 +255,11 @@ class QxtClient:
         return self._number_pattern
 
     @property
+    def channel_digits(self) -> int:
+        """Digits of extension that the channel has already."""
+        return self._channel_digits
+
+    @property
     def timeout(self) -> float:
         """Seconds for a whole request."""
         return self._timeout

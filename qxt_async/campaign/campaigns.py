@@ -82,8 +82,8 @@ class Campaigns:
         literal: bool = False,
         skip_faulty: bool = False,
         batch_size: int = MAX_NUMBERS,
-        channel_digits: int = 0,
-        number_pattern: str = MOBILE_PATTERN,
+        channel_digits: int | None = None,
+        number_pattern: str | None = None,
         check_balance: bool = True,
         on_progress: Callable[[int], None] | None = None,
     ) -> CampaignPlan:
@@ -105,8 +105,8 @@ class Campaigns:
                 of refusing it. ``{name}`` is a column in any case.
             skip_faulty: leave out rows whose text cannot be made, instead of refusing the plan.
             batch_size: numbers in a batch at most, 1 to 1000.
-            channel_digits: digits of extension that the channel has already.
-            number_pattern: regular expression for a valid number.
+            channel_digits: digits of extension that the channel has already; the client's if ``None``, 0 without one.
+            number_pattern: regular expression for a valid number; the client's if ``None``, without one 11 digits.
             check_balance: ask the client for the balance, if there is a client.
             on_progress: called after every few thousand rows with the number of rows read.
 
@@ -123,6 +123,8 @@ class Campaigns:
 
         Cancelling: the plan is discarded.
         """
+        client = self._client
+        digits, pattern = (0, MOBILE_PATTERN) if client is None else (client.channel_digits, client.number_pattern)
         rules = MessageRules(
             text,
             literal=literal,
@@ -130,18 +132,18 @@ class Campaigns:
             extno_column=extno_column,
             addseqno=addseqno,
             substitute=substitute,
-            channel_digits=channel_digits,
+            channel_digits=digits if channel_digits is None else channel_digits,
         )
         planner = Planner(
             rules,
-            number_pattern=number_pattern,
+            number_pattern=number_pattern or pattern,
             suppressed=(await self._journal.suppressed_numbers(), suppressed),
             batch_size=batch_size,
             skip_faulty=skip_faulty,
             on_progress=on_progress,
         )
-        client = self._client if check_balance else None
-        return await plan_campaign(self._store, client, planner, sources, name=name)
+        asked = client if check_balance else None
+        return await plan_campaign(self._store, asked, planner, sources, name=name)
 
     # --- run ----------------------------------------------------------------------------------------------------
 

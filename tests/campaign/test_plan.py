@@ -12,6 +12,7 @@ import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.runs import client_of
 
 from qxt_async import QxtClient
 from qxt_async.campaign import Campaigns, planner
@@ -398,3 +399,23 @@ async def test_memory_does_not_grow_with_the_texts(journal: Journal, monkeypatch
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] * 2
+
+
+async def test_the_clients_numbers_and_channel_hold(journal: Journal) -> None:
+    """What a client accepts and has used of the extension number, a plan does, too, unless it is told otherwise."""
+    client = client_of(SimulatedGateway(), number_pattern=r"852\d{8}", channel_digits=19)
+    async with client:
+        campaigns = Campaigns(journal, client)
+        plan = await campaigns.plan(["85291234567", "13800138000"], "【测试】您好", check_balance=False)
+        assert (plan.campaign.numbers, plan.campaign.invalid) == (1, 1)
+        with pytest.raises(InvalidExtnoError):
+            await campaigns.plan(["85291234567"], "【测试】您好", extno="12")
+        told = await campaigns.plan(
+            ["13800138000"],
+            "【测试】您好",
+            extno="12",
+            channel_digits=0,
+            number_pattern=r"1\d{10}",
+            check_balance=False,
+        )
+        assert told.campaign.numbers == 1

@@ -27,6 +27,8 @@ from qxt_async.campaign.report import Display, Language, ReportData, render_repo
 from qxt_async.errors import CampaignNotFoundError, InvalidConfigurationError
 from qxt_async.journal import Journal, open_journal
 from qxt_async.journal.records import CampaignCounts, CampaignEvent
+from qxt_async.protocol.answers import refusal, refusal_by_status
+from qxt_async.simulator.faults import DESCRIPTIONS
 
 pytestmark = pytest.mark.anyio
 
@@ -431,3 +433,12 @@ async def test_a_browser_shows_it_whole(
     assert sorted(set(asked) - {"/favicon.ico"}) == ["/frame.html", "/report.html"]
     if hostile:
         assert str(found["title"]).startswith(HOSTILE)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_each_refusal_has_words(language: str) -> None:
+    """What the gateway's document says, what it does not say, and each HTTP status that is a refusal."""
+    codes = {refusal(description, "").code for description in [*DESCRIPTIONS.values(), "whatever"]}
+    codes |= {found.code for status in range(200, 600) if (found := refusal_by_status(status)) is not None}
+    assert len(codes) > 12
+    assert codes <= words_of(language)["troubles"]["known"].keys()
