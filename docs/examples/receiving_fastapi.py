@@ -25,7 +25,7 @@ class State(TypedDict):
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncGenerator[State, None]:
-    client = QxtClient.from_env()
+    client = QxtClient()
     async with journal, DeliveryTracker(journal) as tracker, client as qxt:
         yield {"qxt": qxt, "tracker": tracker}
 

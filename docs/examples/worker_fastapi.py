@@ -25,7 +25,7 @@ class State(TypedDict):
 async def lifespan(_: FastAPI) -> AsyncGenerator[State, None]:
     async with (
         open_journal(os.environ["QXT_JOURNAL"]) as journal,
-        QxtClient.from_env() as qxt,
+        QxtClient() as qxt,
         anyio.create_task_group() as group,
     ):
         worker = CampaignWorker(journal, qxt)

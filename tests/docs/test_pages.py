@@ -129,8 +129,7 @@ def _too_wide(lines: list[str]) -> list[str]:
     return [line for line, width in zip(lines, widths, strict=True) if width > WIDTH]
 
 
-# The Python example of campaigns.md waits for the new class of campaigns.
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "campaigns.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_no_line_of_code_runs_off_the_page(page: Path) -> None:
     """Code, commands and the files that a page includes fit into the page; outputs may wrap."""
     for language, text in blocks(page):
