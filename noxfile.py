@@ -186,7 +186,7 @@ def chaos(session: nox.Session) -> None:
     _suite(session, "tests/client/test_keyed_service_kill.py", QXT_CHAOS="1")
     _suite(session, "tests/campaign/test_kill.py", "tests/workers", "-m", "slow", QXT_CHAOS="1")
     _suite(session, "tests/receiving/test_processes.py", QXT_TEST_KILLS="20", QXT_TEST_REPORTS="20000")
-    _suite(session, "tests/campaign/test_model.py", QXT_MODEL_EXAMPLES="500")
+    _suite(session, "tests/campaign/test_model.py", "tests/client/test_keyed_model.py", QXT_MODEL_EXAMPLES="500")
     _suite(session, "--timeout", "0", "-n", "2", "--dist", "worksteal", *CANCELLING, QXT_CANCEL_MOMENTS="1000")
 
 

@@ -5,6 +5,7 @@ The long form: ``QXT_CHAOS=1 pytest tests/client/test_keyed_service_kill.py``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -156,3 +157,28 @@ def test_no_key_is_sent_twice(store: str) -> None:
             for service in services:
                 service.kill()
         anyio.run(check, store, callers, books)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("store", ["sqlite", "postgresql"], indirect=True)
+def test_a_limit_holds_over_processes(store: str) -> None:
+    """Of 64 callers in four processes so many send to one phone as the limit allows."""
+    command = [sys.executable, str(SERVICE.with_name("limited_process.py")), store]
+    with gateway(SEED) as books, contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen([*command, books.url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(4)
+        ]
+        for process in processes:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        for process in processes:
+            assert process.stdin is not None
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        counts = [process.communicate(timeout=240)[0].split() for process in processes]
+        assert books.taken() == {"13800138000": 5}
+    assert sum(int(sent) for sent, _ in counts) == 5
+    assert sum(int(refused) for _, refused in counts) == 59
