@@ -199,12 +199,12 @@ async def release(
             await transaction.change("forget_exceptions", batch=claim.batch)
         await reopen(transaction, claim.campaign)
     if claim.doubtful:
-        await forgo(transaction, claim.campaign)
+        await drop_second_attempts(transaction, claim.campaign)
     # Somebody has planned it again while this attempt counted as dead: do not send it twice.
     return back or await _give_up(transaction, claim, values)
 
 
-async def disclaim(transaction: Transaction, campaign: int, token: str) -> bool:
+async def undo_claim(transaction: Transaction, campaign: int, token: str) -> bool:
     """Plan a batch again whose claim failed and was committed all the same; returns whether there was one."""
     found = await transaction.rows("find_claim", campaign=campaign, token=token)
     if not found:
@@ -216,7 +216,7 @@ async def disclaim(transaction: Transaction, campaign: int, token: str) -> bool:
         return False
     await transaction.change("forget_exceptions", batch=batch)
     await reopen(transaction, campaign)
-    await forgo(transaction, campaign)
+    await drop_second_attempts(transaction, campaign)
     return True
 
 
@@ -228,9 +228,9 @@ async def expire_leases(transaction: Transaction, campaign: int, *, alive: Colle
     return len(rows)
 
 
-async def forgo(transaction: Transaction, campaign: int) -> None:
+async def drop_second_attempts(transaction: Transaction, campaign: int) -> None:
     """If the campaign is cancelled, set planned second attempts at unknown batches to *unknown*."""
-    for (batch,) in await transaction.rows("forgo", campaign=campaign):
+    for (batch,) in await transaction.rows("drop_second_attempts", campaign=campaign):
         await _fall_back(transaction, batch)
 
 

@@ -199,7 +199,7 @@ class CampaignStore:
         async def order(transaction: Transaction) -> bool:
             wanted = await states.change_state(transaction, campaign, transition, reason=reason, actor=actor)
             if wanted is CampaignState.CANCELLED:
-                await batches.forgo(transaction, campaign)
+                await batches.drop_second_attempts(transaction, campaign)
             if on_workers is not None:
                 await transaction.change("set_on_workers", campaign=campaign, on_workers=int(on_workers))
             return wanted is not None
@@ -323,9 +323,9 @@ class CampaignStore:
         work = partial(batches.release, claim=claim, error=error, delay=delay, attempts=attempts)
         return await self.database.write(work, brief=True)
 
-    async def disclaim(self, campaign: int, token: str) -> bool:
+    async def undo_claim(self, campaign: int, token: str) -> bool:
         """*sending* → *planned* after a claim that failed and may have been committed all the same: it was not sent."""
-        return await self.database.write(partial(batches.disclaim, campaign=campaign, token=token), brief=True)
+        return await self.database.write(partial(batches.undo_claim, campaign=campaign, token=token), brief=True)
 
     async def expire_leases(self, campaign: int, *, alive: Collection[str] = ()) -> int:
         """*sending* with a lease that ran out → *unknown*.

@@ -263,7 +263,7 @@ async def release(transaction: Transaction, claim: Claim, error: errors.QxtError
     return bool(written)
 
 
-async def disclaim(transaction: Transaction, token: str) -> bool:
+async def undo_claim(transaction: Transaction, token: str) -> bool:
     """Give a send back whose claim failed and was committed all the same."""
     for (batch,) in await transaction.rows("find_claim", campaign=SENDS, token=token):
         said = {"batch": batch, "token": token, **batches.said(None)}
@@ -395,9 +395,9 @@ class SendStore:
         """Give a send back: nothing was sent. If the account is refused, it has failed, and its key is free."""
         return await self._database.write(partial(release, claim=claim, error=error), brief=True)
 
-    async def disclaim(self, token: str) -> bool:
+    async def undo_claim(self, token: str) -> bool:
         """Give a send back after a claim that failed and may have been committed all the same."""
-        return await self._database.write(partial(disclaim, token=token), brief=True)
+        return await self._database.write(partial(undo_claim, token=token), brief=True)
 
     async def reconcile(self) -> None:
         """Bind unknown sends to the mids of new reports; the rule is in `journal.evidence`."""

@@ -80,8 +80,8 @@ class _Call:
         self.unsent = claim.unsent + (attempts is not None)
         return written
 
-    async def disclaim(self, campaign: int, token: str) -> bool:  # noqa: ARG002
-        return await self.store.disclaim(token)
+    async def undo_claim(self, campaign: int, token: str) -> bool:  # noqa: ARG002
+        return await self.store.undo_claim(token)
 
     def note(self, result: BatchResult) -> None:
         self.requests += result.attempts

@@ -62,7 +62,7 @@ class BatchStore(Protocol):
         """*sending* → *planned*: nothing was sent."""
         ...
 
-    async def disclaim(self, campaign: int, token: str) -> bool:
+    async def undo_claim(self, campaign: int, token: str) -> bool:
         """*sending* → *planned* after a claim that failed and may have been committed."""
         ...
 
@@ -200,7 +200,7 @@ class BatchSender:
     async def give_back_unclear(self) -> None:
         """Plan batches again whose claims failed and may have been committed: no request followed."""
         for token, campaign in tuple(self._unclear.items()):
-            await self._store.disclaim(campaign, token)
+            await self._store.undo_claim(campaign, token)
             self._unclear.pop(token, None)
 
     async def _send(self, attempt: _Attempt) -> AttemptResult | None:

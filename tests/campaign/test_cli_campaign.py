@@ -569,7 +569,7 @@ def test_a_watch_does_not_leave_while_numbers_are_being_sent(
     async def look_again(seconds: float) -> None:
         looks.append(seconds)
         async with open_journal(tmp_path / "qxt.db") as journal:
-            assert await journal.campaigns.disclaim(planned, "t")
+            assert await journal.campaigns.undo_claim(planned, "t")
 
     monkeypatch.setattr(state.anyio, "sleep", look_again)
     lines = run("status", planned, "--watch", "--json").stdout.splitlines()

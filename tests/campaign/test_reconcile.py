@@ -352,7 +352,7 @@ async def test_single_numbers_that_are_to_be_sent_again(store: str) -> None:
         await campaigns.release(second, None)
         await campaigns.reconcile(campaign)
         assert (await claimed(campaigns, campaign, "t3")).numbers == NUMBERS[:1]
-        await campaigns.disclaim(campaign, "t3")
+        await campaigns.undo_claim(campaign, "t3")
         await reported(journal, "77", NUMBERS[:1])
         await campaigns.reconcile(campaign)
         assert await all_batches(campaigns, campaign) == ["accepted", "withdrawn"]

@@ -128,7 +128,7 @@ async def test_disclaimed_claim_leaves_no_trace(store: str, doubtful: bool) -> N
         await journal.suppress(NUMBERS[:1])
         claim = await claimed(campaigns, campaign, "t2")
         assert (claim.numbers, claim.suppressed) == (NUMBERS[1:3], NUMBERS[:1])
-        assert await campaigns.disclaim(campaign, "t2")
+        assert await campaigns.undo_claim(campaign, "t2")
         await journal.unsuppress(NUMBERS[:1])
         assert set((await states(campaigns, campaign)).values()) == {"planned"}
         counts = await campaigns.counts(campaign)
@@ -147,9 +147,9 @@ async def test_disclaim_takes_back_its_own_claim_only(store: str) -> None:
         other = await running(campaigns, 2)
         first = await claimed(campaigns, campaign, "t1")
         await claimed(campaigns, campaign, "t2")
-        assert not await campaigns.disclaim(other, "t1")
+        assert not await campaigns.undo_claim(other, "t1")
         await campaigns.settle(first, accepted(first))
-        assert not await campaigns.disclaim(campaign, "t1")
+        assert not await campaigns.undo_claim(campaign, "t1")
         assert await all_batches(campaigns, campaign) == [BatchState.ACCEPTED, BatchState.SENDING]
 
 

@@ -167,7 +167,7 @@ async def test_locked(tmp_path: Path) -> None:
             if len(tries) == 10:
                 other.execute("ROLLBACK")
 
-        troubled.trouble["claim"] = troubled.trouble["disclaim"] = release
+        troubled.trouble["claim"] = troubled.trouble["undo_claim"] = release
         options = RunOptions(check_balance=False, poll_interval=0.01)
         runner = campaigns_of(troubled, gateway)
         assert (await runner.run(campaign, options)).accepted == 4

@@ -355,8 +355,8 @@ async def test_disclaim(store: str) -> None:
     async with opened(store) as (_, campaigns):
         campaign = await running(campaigns, 2)
         await claimed(campaigns, campaign, "t1")
-        assert not await campaigns.disclaim(campaign, "t2")
-        assert await campaigns.disclaim(campaign, "t1")
+        assert not await campaigns.undo_claim(campaign, "t2")
+        assert await campaigns.undo_claim(campaign, "t1")
         assert (await campaigns.counts(campaign)).planned == 2
 
 
@@ -529,14 +529,14 @@ async def test_cancelled_before_it_was_sent_again(store: str) -> None:
         assert (await campaigns.reconcile(campaign)).numbers == 2
 
 
-@pytest.mark.parametrize("way", ["put back", "disclaim"])
+@pytest.mark.parametrize("way", ["put back", "undo_claim"])
 async def test_cancelled_while_it_was_to_be_sent_again(store: str, way: str) -> None:
     """The same if its process had it when that happened, and says that nothing was sent."""
     async with opened(store) as (_, campaigns):
         campaign, _ = await expired_and_ordered_again(campaigns)
         second = await claimed(campaigns, campaign, "t2")
         await campaigns.cancel(campaign)
-        assert await (campaigns.release(second, None) if way == "put back" else campaigns.disclaim(campaign, "t2"))
+        assert await (campaigns.release(second, None) if way == "put back" else campaigns.undo_claim(campaign, "t2"))
         assert set((await states(campaigns, campaign)).values()) == {"unknown"}
         assert await all_batches(campaigns, campaign) == [BatchState.UNKNOWN, BatchState.WITHDRAWN]
 

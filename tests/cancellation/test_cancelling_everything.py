@@ -451,7 +451,7 @@ WRITES: dict[str, tuple[str, Callable[[Subject], Awaitable[Any]]]] = {
     "CampaignStore.claim": ("running", lambda s: s.claim_next()),
     "CampaignStore.settle": ("claimed", lambda s: s.campaigns.settle(s.claim, accepted(s.claim, s.name))),
     "CampaignStore.release": ("claimed", lambda s: s.campaigns.release(s.claim, None)),
-    "CampaignStore.disclaim": ("claimed", lambda s: s.campaigns.disclaim(s.campaign, s.claim.token)),
+    "CampaignStore.undo_claim": ("claimed", lambda s: s.campaigns.undo_claim(s.campaign, s.claim.token)),
     "CampaignStore.expire_leases": ("claimed", lambda s: s.campaigns.expire_leases(s.campaign)),
     "Campaigns.resend CampaignStore.resend": ("unknown", _resent),
     "Campaigns.reconcile CampaignStore.reconcile": ("reported", lambda s: s.public.reconcile(s.campaign)),
@@ -641,7 +641,7 @@ COVERED = [
 LEFT_OUT = {
     "Transport.exchange": "a protocol; the client's rows go through each of its classes",
     "Transport.aclose": "likewise",
-    "BatchSender.give_back_unclear": "only calls the store's `disclaim`",
+    "BatchSender.give_back_unclear": "only calls the store's `undo_claim`",
 }
 
 

@@ -128,7 +128,7 @@ async def test_claim_whose_commit_is_in_doubt(postgresql: Server, journals: str,
         assert cut.cuts == 1
         state = BatchState.SENDING if happened else BatchState.PLANNED
         assert await all_batches(journal.campaigns, campaign) == [state]
-        assert await journal.campaigns.disclaim(campaign, "t1") is happened
+        assert await journal.campaigns.undo_claim(campaign, "t1") is happened
         await _nobody_is_in_a_transaction(postgresql, journals)
         assert (await claimed(journal.campaigns, campaign, "t2")).numbers == NUMBERS[:2]
 
@@ -222,5 +222,5 @@ async def test_a_claim_that_somebody_settled_is_not_taken_back(
         return await change(transaction, name, **values)
 
     monkeypatch.setattr(PostgresTransaction, "change", late)
-    assert not await journal.campaigns.disclaim(campaign, "t1")
+    assert not await journal.campaigns.undo_claim(campaign, "t1")
     assert await all_batches(journal.campaigns, campaign) == [BatchState.ACCEPTED]

@@ -51,7 +51,7 @@ OPTIONS = RunOptions(
     retry=RetryPolicy(3, backoff=0.001, max_backoff=0.002),
 )
 TIMEOUT = 0.25
-WRITES = ("claim", "settle", "release", "disclaim", "expire_leases", "pause", "complete")
+WRITES = ("claim", "settle", "release", "undo_claim", "expire_leases", "pause", "complete")
 # A final state wins over none, and delivered over the others; else the first stays.
 CODES = {"DELIVRD": 2, "UNDELIV": 1, "REJECT": 1, "EXPIRED": 1, "": 0}
 OPEN = {BatchState.PLANNED, BatchState.SENDING}

@@ -125,7 +125,7 @@ WHERE successor = :batch AND state = 'unknown'
 UPDATE batches SET state = 'withdrawn', failed = 0, unknown = 0 WHERE id = :batch;
 
 -- A cancelled campaign sends nothing a second time: what may have arrived at the first is unknown again.
--- name: forgo
+-- name: drop_second_attempts
 UPDATE batches SET
     state = 'unknown', unknown = count, error = 'Cancelled', detail = 'cancelled before it was sent again',
     settled_at = NOW
