@@ -157,7 +157,6 @@ async def claim(
     """Take a send, or find that it is not to be sent. Without a key, `batch` is the batch of an earlier attempt."""
     since = boottime()
     attempt = {"token": token, "lease": round(lease * _SECOND)}
-    numbers = request.numbers
     if request.key is not None:
         await transaction.lock("lock_for_key", key=request.key)
         rows = await _find(transaction, request)
@@ -171,18 +170,20 @@ async def claim(
                 return errors.IdempotencyKeyReusedError(request.key)
             elif state != BatchState.PLANNED:
                 return FoundSend(found, BatchState(state))
-            else:
+            elif await _numbers_of(transaction, found) == request.numbers:
                 batch = found
-                # Without those that were suppressed at the first attempt.
-                ((_, joined),) = await transaction.rows("numbers_of", batches=[batch])
-                numbers = tuple(joined.split(","))
+            else:
+                # Others are suppressed by now. What was not sent stays in the log, and is not sent.
+                await transaction.change("end_key", batch=found)
     if request.limits and (limited := await _check_limits(transaction, request)) is not None:
         return limited
     if batch is None:
         batch = await _begin(transaction, request, attempt)
     else:
         await transaction.change("claim_send", batch=batch, **attempt)
-    await transaction.insert("count_numbers", [{"batch": batch, "number": canonical(number)} for number in numbers])
+    await transaction.insert(
+        "count_numbers", [{"batch": batch, "number": canonical(number)} for number in request.numbers]
+    )
     return Claim(
         batch=batch,
         campaign=SENDS,
@@ -190,8 +191,13 @@ async def claim(
         unsent=0,
         since=since,
         message=request.message,
-        numbers=numbers,
+        numbers=request.numbers,
     )
+
+
+async def _numbers_of(transaction: Transaction, batch: int) -> tuple[str, ...]:
+    ((_, joined),) = await transaction.rows("numbers_of", batches=[batch])
+    return tuple(joined.split(","))
 
 
 async def _find(transaction: Transaction, request: SendRequest) -> list[Any]:
@@ -254,8 +260,9 @@ async def release(transaction: Transaction, claim: Claim, error: errors.QxtError
     said = {"batch": claim.batch, "token": claim.token, **batches.said(error)}
     if error is not None and error.concerns_every_batch:
         written = await transaction.change("give_up", counted=1, **said)
-        await transaction.change("keep_refusal", batch=claim.batch, refusal=_written(error))
-        await transaction.change("end_key", batch=claim.batch)
+        if written:
+            await transaction.change("keep_refusal", batch=claim.batch, refusal=_written(error))
+            await transaction.change("end_key", batch=claim.batch)
     else:
         written = await transaction.change("release_send", **said)
     if written:
@@ -266,8 +273,10 @@ async def release(transaction: Transaction, claim: Claim, error: errors.QxtError
 async def undo_claim(transaction: Transaction, token: str) -> bool:
     """Give a send back whose claim failed and was committed all the same."""
     for (batch,) in await transaction.rows("find_claim", campaign=SENDS, token=token):
-        said = {"batch": batch, "token": token, **batches.said(None)}
-        return bool(await transaction.change("release_send", **said))
+        phones = list(map(canonical, await _numbers_of(transaction, batch)))
+        await transaction.change("uncount_numbers", batch=batch, numbers=phones)
+        await transaction.change("release_send", batch=batch, token=token, **batches.said(None))
+        return True
     return False
 
 
@@ -400,7 +409,12 @@ class SendStore:
         return await self._database.write(partial(undo_claim, token=token), brief=True)
 
     async def reconcile(self) -> None:
-        """Bind unknown sends to the mids of new reports; the rule is in `journal.evidence`."""
+        """Set sends whose lease has run out to unknown, and bind what is unknown to the mids of new reports.
+
+        The rule is in `journal.evidence`.
+        """
+        expire = partial(batches.expire_leases, campaign=SENDS, alive=self.alive)
+        await self._database.write(expire)
         await reconciling.reconcile(self._database, SENDS, None)
 
     async def find(self, batch: int) -> SendRecord:

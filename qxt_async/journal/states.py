@@ -62,7 +62,12 @@ async def pending_work(transaction: Transaction, campaign: int) -> PendingWork:
 
 
 async def hold_state(transaction: Transaction, campaign: int) -> PendingWork:
-    """The same. Until the commit nobody else changes the state or claims a batch."""
+    """The same. Until the commit nobody else changes the state or claims a batch.
+
+    Campaign 0 holds single sends, and is never run.
+    """
+    if not campaign:
+        raise CampaignNotFoundError(campaign)
     await transaction.lock("lock_for_order", campaign=campaign)
     return await pending_work(transaction, campaign)
 

@@ -164,7 +164,7 @@ class DeliveryTracker:
                 stored = self._stored.event
                 for record in (await self._journal.sends(key=key))[-1:]:
                     result = record.result
-                    if record.state is SendState.UNKNOWN:
+                    if record.state in (SendState.UNKNOWN, SendState.SENDING):
                         await self._journal.single_sends.reconcile()
                         result = (await self._journal.single_sends.find(record.cursor)).result
                     number = result.numbers[0]

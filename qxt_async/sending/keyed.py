@@ -174,6 +174,8 @@ async def _send(call: _Call, batch_sender: BatchSender, timeout: float) -> Batch
 
 async def _recorded(store: SendStore, found: FoundSend) -> BatchResult:
     """The recorded outcome; what is unknown is looked for in the status reports first."""
-    if found.state is BatchState.UNKNOWN:
+    record = await store.find(found.batch)
+    if record.result.unknown:
         await store.reconcile()
-    return (await store.find(found.batch)).result
+        record = await store.find(found.batch)
+    return record.result

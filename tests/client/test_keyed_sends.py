@@ -13,8 +13,10 @@ from support.runs import SlowGateway, client_of
 from support.steps import set_time
 
 from qxt_async import (
+    Acceptance,
     AuthenticationError,
     BatchResult,
+    CampaignNotFoundError,
     IdempotencyKeyReusedError,
     InvalidConfigurationError,
     InvalidRequestError,
@@ -31,6 +33,7 @@ from qxt_async import (
     SendInProgressError,
     SubmitFailedError,
 )
+from qxt_async.campaign import Campaigns
 from qxt_async.journal import Journal, SendState, open_journal
 from qxt_async.journal.records import Claim
 from qxt_async.journal.sends import SendRequest, digest_of
@@ -467,7 +470,8 @@ async def test_a_connection_after_a_while(store: str) -> None:
         await gateway.asked.wait()
         await anyio.wait_all_tasks_blocked()
         group.start_soon(lambda: client.send(A, TEXT, idempotency_key="k", timeout=60))
-        while [record.state for record in await journal.sends()] != [SendState.NOT_SENT]:  # noqa: ASYNC110
+        # Claimed a second time, so the first claim was given back.
+        while not any(record.result.attempts > 1 for record in await journal.sends()):  # noqa: ASYNC110
             await anyio.sleep(0.01)
         gateway.answer.set()
     assert gateway.taken[A] == 1
@@ -515,3 +519,83 @@ async def test_a_key_without_a_journal() -> None:
         with pytest.raises(InvalidConfigurationError, match="journal"):
             await client.send(A, TEXT, idempotency_key="k")
     assert gateway.requests == ()
+
+
+@pytest.mark.anyio
+async def test_who_is_suppressed_before_the_next_attempt(store: str) -> None:
+    """What was not sent is sent without those who are suppressed by now."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("throttle-429")
+    async with opened(store, gateway, retry=ONCE) as (journal, client):
+        with pytest.raises(NotSentError):
+            await client.send([A, B], TEXT, idempotency_key="k")
+        result = await client.send([A, B], TEXT, idempotency_key="k", suppressed={B})
+        assert (await client.send([A, B], TEXT, idempotency_key="k")).mid == result.mid
+        assert [record.state for record in await journal.sends()] == [SendState.NOT_SENT, SendState.ACCEPTED]
+    assert gateway.taken == {A: 1}
+
+
+@pytest.mark.anyio
+async def test_a_key_with_unknown_numbers_does_not_expire(store: str) -> None:
+    """Numbers that an answer did not mention are not sent again; a report accepts them."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("take-then-partial")
+    async with opened(store, gateway, idempotency_ttl=100) as (journal, client):
+        first = await client.send([A, B, C], TEXT, idempotency_key="k")
+        set_time_of(journal, 200)
+        again = await client.send([A, B, C], TEXT, idempotency_key="k")
+        assert (again.mid, again.replayed, again.unknown) == (first.mid, True, first.unknown)
+        set_time_of(journal, 0)
+        await reported(journal, first.mid, *first.unknown)
+        assert (await client.send([A, B, C], TEXT, idempotency_key="k")).unknown == ()
+    assert gateway.taken == {A: 1, B: 1, C: 1}
+
+
+@pytest.mark.anyio
+async def test_an_undone_claim_does_not_count(store: str) -> None:
+    """Nothing was sent to the phone."""
+    gateway = SimulatedGateway()
+    async with opened(store, gateway, number_limits=[NumberLimit(1, per=60)]) as (journal, client):
+        await journal.single_sends.claim(request(), token="t", lease=30)
+        assert await journal.single_sends.undo_claim("t")
+        assert not await journal.single_sends.undo_claim("t")
+        await client.send(A, TEXT, idempotency_key="k")
+    assert gateway.taken == {A: 1}
+
+
+@pytest.mark.anyio
+async def test_a_send_without_a_key_whose_process_died(store: str) -> None:
+    """It is unknown when its lease has run out, and a report accepts it."""
+    async with open_journal(store) as journal:
+        claim = await journal.single_sends.claim(request(key=None), token="t", lease=30)
+        assert isinstance(claim, Claim)
+        await reported(journal, "m1", A)
+        set_time_of(journal, 40)
+        await journal.single_sends.reconcile()
+        (record,) = await journal.sends()
+    assert (record.state, record.result.mid) == (SendState.ACCEPTED, "m1")
+
+
+@pytest.mark.anyio
+async def test_a_late_refusal_leaves_the_key_of_an_accepted_send(store: str) -> None:
+    """What a report has proven stays."""
+    async with opened(store) as (journal, client):
+        claim = await journal.single_sends.claim(request(), token="t", lease=30)
+        assert isinstance(claim, Claim)
+        await journal.single_sends.settle(claim, BatchResult(0, (A,), acceptances=(Acceptance("m1", (A,)),)))
+        refused = AuthenticationError("wrong-password", "")
+        assert not await journal.single_sends.release(claim, refused)
+        assert (await client.send(A, TEXT, idempotency_key="k")).mid == "m1"
+
+
+@pytest.mark.anyio
+async def test_single_sends_are_no_campaign(store: str) -> None:
+    """Campaign 0 cannot be run: what was not sent is sent by its callers alone."""
+    gateway = SimulatedGateway()
+    gateway.fail_next("throttle-429")
+    async with opened(store, gateway, retry=ONCE) as (journal, client):
+        with pytest.raises(NotSentError):
+            await client.send(A, TEXT, idempotency_key="k")
+        with pytest.raises(CampaignNotFoundError):
+            await Campaigns(journal, client).run(0)
+    assert gateway.taken == {}
