@@ -33,6 +33,7 @@ async def claim(
     lease: float,
     batch: int | None,
     account: str | None = None,
+    unlimited: str | None = None,
     **at: int,
 ) -> Claim | None:
     """Take the next planned batch of a running campaign.
@@ -44,10 +45,11 @@ async def claim(
         lease: seconds.
         batch: take this one and no other.
         account: who sends it.
+        unlimited: take nothing if this account has limits.
         at: ``now``, if the request begins at another time than now.
     """
     since = boottime()
-    await transaction.lock("lock_for_claim", campaign=campaign)
+    await transaction.lock("lock_for_claim", shared=True, campaign=campaign)
     while True:
         rows = await transaction.rows(
             "claim",
@@ -56,6 +58,7 @@ async def claim(
             batch=batch,
             token=token,
             account=account,
+            unlimited=unlimited,
             lease=round(lease * _SECOND),
             leeway=CLOCK_LEEWAY,
             **at,
@@ -192,7 +195,7 @@ async def release(
     if attempts is not None and claim.unsent + 1 >= attempts:
         return await _give_up(transaction, claim, values)
     # Not while the campaign is being cancelled or done: the later of the two has to see the earlier one.
-    await transaction.lock("lock_for_claim", campaign=claim.campaign)
+    await transaction.lock("lock_for_claim", shared=True, campaign=claim.campaign)
     back = bool(await transaction.change("release", **values))
     if back:
         if claim.suppressed:
@@ -206,11 +209,11 @@ async def release(
 
 async def undo_claim(transaction: Transaction, campaign: int, token: str) -> bool:
     """Plan a batch again whose claim failed and was committed all the same; returns whether there was one."""
+    await transaction.lock("lock_for_claim", shared=True, campaign=campaign)
     found = await transaction.rows("find_claim", campaign=campaign, token=token)
     if not found:
         return False
     ((batch,),) = found
-    await transaction.lock("lock_for_claim", campaign=campaign)
     # It may have an outcome by now.
     if not await transaction.change("release", batch=batch, token=token, delay=0, counted=0, error="", detail=""):
         return False

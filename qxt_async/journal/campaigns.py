@@ -60,8 +60,7 @@ class CampaignStore:
 
     def __init__(self, database: Database, account: str | None = None) -> None:
         self.database = database
-        self._account = account
-        self._queue = limits.ClaimQueue()
+        self._claims = limits.AccountClaims(database, account)
 
     # --- planning -----------------------------------------------------------------------------------------------
 
@@ -287,12 +286,7 @@ class CampaignStore:
             JournalUnavailableError: do not send. If the commit has happened all the same, the lease runs out and the
                 batch becomes unknown.
         """
-        account = self._account
-        if account is None:
-            free = partial(batches.claim, campaign=campaign, token=token, lease=lease, batch=batch)
-            return await self.database.write(free, brief=True)
-        limited = partial(limits.claim, campaign=campaign, account=account, token=token, lease=lease, batch=batch)
-        return await self._queue.claim(partial(self.database.write, limited, brief=True))
+        return await self._claims.claim(campaign, token=token, lease=lease, batch=batch)
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         """Write the outcome of a claimed batch. May be repeated.
@@ -304,7 +298,7 @@ class CampaignStore:
         Returns:
             Whether it was written: not if the batch has another outcome already.
         """
-        return await self.database.write(partial(batches.settle, claim=claim, result=result), brief=True)
+        return await self.database.write(partial(batches.settle, claim=claim, result=result), group="outcomes")
 
     async def release(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
@@ -321,11 +315,12 @@ class CampaignStore:
             As `settle`.
         """
         work = partial(batches.release, claim=claim, error=error, delay=delay, attempts=attempts)
-        return await self.database.write(work, brief=True)
+        return await self.database.write(work, group=("claims", claim.campaign))
 
     async def undo_claim(self, campaign: int, token: str) -> bool:
         """*sending* → *planned* after a claim that failed and may have been committed all the same: it was not sent."""
-        return await self.database.write(partial(batches.undo_claim, campaign=campaign, token=token), brief=True)
+        work = partial(batches.undo_claim, campaign=campaign, token=token)
+        return await self.database.write(work, group=("claims", campaign))
 
     async def expire_leases(self, campaign: int, *, alive: Collection[str] = ()) -> int:
         """*sending* with a lease that ran out → *unknown*.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from qxt_async.errors import JournalUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
     from typing import TypeAlias
 
 T = TypeVar("T")
@@ -54,8 +54,14 @@ class Transaction(Protocol):
         """
         ...
 
-    async def lock(self, name: str, /, **values: Any) -> None:
-        """Take a lock until the end of the transaction, if several transactions can write at a time."""
+    async def lock(self, name: str, /, *, shared: bool = False, **values: Any) -> None:
+        """Take a lock until the end of the transaction, if several transactions can write at a time.
+
+        Args:
+            name: of the statement.
+            shared: several transactions may hold it, if all of them share it.
+            values: for the statement.
+        """
         ...
 
     async def notify(self) -> None:
@@ -101,15 +107,17 @@ class Database(Protocol):
         """Finish the operations under way, then close all connections. May be called again."""
         ...
 
-    async def write(self, work: Work[T], *, brief: bool = False) -> T:
+    async def write(self, work: Work[T], *, group: Hashable | None = None) -> T:
         """Run `work` in a transaction, and return its result once that is committed.
 
         If it raises, nothing is written. Cancelling may end the waiting, not the writing.
 
         Args:
             work: the operation.
-            brief: it takes milliseconds and raises nothing of its own, as a claim or an outcome does. SQLite then needs
-                no savepoint for it, and PostgreSQL gives up after seconds if the server is frozen.
+            group: work of the same group may share a transaction. It takes milliseconds, takes its locks first, and
+                raises nothing of its own, as a claim or an outcome does. The first statements of several may be run
+                before the rest of each: that statement changes rows of its own work alone. If one fails, the others are
+                run again. PostgreSQL gives up after seconds if the server is frozen.
         """
         ...
 

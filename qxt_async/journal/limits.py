@@ -1,7 +1,8 @@
 """The limits of accounts, for all processes together: requests a second, numbers a second, batches at a time.
 
-Each account with limits has one row. A claim for it locks the row, so that claims of one account are made one after the
-other. A claim for an account without limits finds no row; a claim for no account does not look.
+Each account with limits has one row. A claim for it holds a lock, so that claims of one account are made one after the
+other; those of one process that are made at the same moment share a transaction. A claim for an account without limits
+finds no row in its one statement.
 
 **Rates** are kept by the generic cell rate algorithm (ITU-T I.371) on the database's clock: after each request, the
 next one may leave when the request's share of a second has passed. A claim is made up to a tenth of a second ahead and
@@ -16,7 +17,8 @@ numbers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import anyio
 import attrs
@@ -93,11 +95,25 @@ def _ahead(free_in: int, most: int, rate: float | None) -> int:
     return free_in if rate is not None and 0 < free_in <= _AHEAD + _SETTLING + _share(most, rate) else 0
 
 
+async def claim_without_limits(
+    transaction: Transaction, campaign: int, account: str, *, token: str, lease: float, batch: int | None
+) -> Turn | None:
+    """Claim for an account that has no limits; ``None`` if it has some."""
+    found = await batches.claim(
+        transaction, campaign, token=token, lease=lease, batch=batch, account=account, unlimited=account
+    )
+    if found is None and await transaction.rows("limits", account=account):
+        return None
+    return Turn(found)
+
+
 async def claim(
     transaction: Transaction, campaign: int, account: str, *, token: str, lease: float, batch: int | None
 ) -> Turn | RateLimited:
-    """Claim for an account, within its limits. If it has limits, other claims for it wait for the commit."""
-    rows = await transaction.rows("held_limits", account=account)
+    """Claim for an account, within its limits. Other claims for it wait for the commit."""
+    await transaction.lock("lock_for_claim", shared=True, campaign=campaign)
+    await transaction.lock("lock_for_account", account=account)
+    rows = await transaction.rows("used_limits", account=account)
     if not rows:
         found = await batches.claim(transaction, campaign, token=token, lease=lease, batch=batch, account=account)
         return Turn(found)
@@ -149,7 +165,12 @@ class Limits:
             if value is not None and not value > 0:
                 raise InvalidConfigurationError(f"{name} is {value}: it has to be above 0, or None for no limit")
         statement = "unset_limits" if limits == AccountLimits() else "set_limits"
-        await self._database.write(lambda transaction: transaction.change(statement, account=account, **values))
+
+        async def put(transaction: Transaction) -> None:
+            await transaction.lock("lock_for_account", account=account)
+            await transaction.change(statement, account=account, **values)
+
+        await self._database.write(put)
 
     async def get(self, account: str) -> AccountLimits:
         """The limits of an account."""
@@ -160,42 +181,59 @@ class Limits:
         return AccountLimits(max_request_rate=max_request_rate, max_rate=max_rate, max_concurrency=max_concurrency)
 
 
-class ClaimQueue:
-    """Lets one task of a process at a time claim for an account with limits. The others wait for a while.
+class AccountClaims:
+    """Claims for an account, within its limits.
 
-    If all of them asked the database, all connections of the process would wait for the row of the limits, and none
-    would be left for the outcomes.
+    What is claimed at the same moment shares a transaction. Once the account has used its limits up, one task of a
+    process at a time asks for its next turn, and the others wait for that task.
 
-    Attributes:
-        limited: whether the account has limits, as far as is known. Without limits nobody waits.
+    Args:
+        database: where the batches and the limits are.
+        account: the account; ``None`` for no limits.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database, account: str | None) -> None:
+        self._database = database
+        self._account = account
         self._lock = anyio.Lock()
-        self.limited = True
+        # As far as is known: the first claim finds out.
+        self._limited = False
 
-    async def claim(self, attempt: Callable[[], Awaitable[Turn | RateLimited]]) -> Claim | None:
+    async def claim(self, campaign: int, *, token: str, lease: float, batch: int | None) -> Claim | None:
         """Claim, and return when the request may leave.
-
-        Args:
-            attempt: claims once.
 
         Returns:
             The batch; ``None`` if none may be sent, or if the turn does not come within a second.
         """
-        turn = None if self.limited else await self._try(attempt)
-        if not isinstance(turn, Turn):
-            turn = await self._wait(attempt)
+        account = self._account
+        group = ("claims", campaign)
+        if account is None:
+            free = partial(batches.claim, campaign=campaign, token=token, lease=lease, batch=batch)
+            return await self._database.write(free, group=group)
+        attempt: dict[str, Any] = {
+            "campaign": campaign,
+            "account": account,
+            "token": token,
+            "lease": lease,
+            "batch": batch,
+        }
+        if not self._limited:
+            found = await self._database.write(partial(claim_without_limits, **attempt), group=group)
+            if found is not None:
+                return found.claim
+        limited = partial(claim, **attempt)
+        turn = await self._turn(partial(self._database.write, limited, group=("turns", account)))
         if turn is None:
             return None
+        self._limited = turn.leave is not None
         if turn.claim is not None and turn.leave is not None:
             await anyio.sleep(max(0.0, turn.leave - boottime()))
         return turn.claim
 
-    async def _try(self, attempt: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | RateLimited:
-        outcome = await attempt()
-        self.limited = isinstance(outcome, RateLimited) or outcome.leave is not None
-        return outcome
+    async def _turn(self, attempt: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | None:
+        if not self._lock.locked() and isinstance(outcome := await attempt(), Turn):
+            return outcome
+        return await self._wait(attempt)
 
     async def _wait(self, attempt: Callable[[], Awaitable[Turn | RateLimited]]) -> Turn | None:
         until = anyio.current_time() + TURN_TIMEOUT
@@ -209,7 +247,7 @@ class ClaimQueue:
             if not acquired:
                 return None
         try:
-            while isinstance(outcome := await self._try(attempt), RateLimited):
+            while isinstance(outcome := await attempt(), RateLimited):
                 left = until - anyio.current_time()
                 # A caller that gets None asks again at once.
                 await anyio.sleep(max(0.0, min(outcome.wait, left)))

@@ -159,6 +159,9 @@ async def claim(
     attempt = {"token": token, "lease": round(lease * _SECOND)}
     if request.key is not None:
         await transaction.lock("lock_for_key", key=request.key)
+    if request.limits:
+        await transaction.lock("lock_for_numbers", numbers=list(map(canonical, request.numbers)))
+    if request.key is not None:
         rows = await _find(transaction, request)
         if rows and rows[0][2] == BatchState.SENDING:
             await transaction.rows("expire_leases", campaign=SENDS, leeway=CLOCK_LEEWAY, alive=list(alive))
@@ -227,7 +230,6 @@ async def _begin(transaction: Transaction, request: SendRequest, attempt: Mappin
 
 async def _check_limits(transaction: Transaction, request: SendRequest) -> errors.NumberLimitedError | None:
     phones = list(map(canonical, request.numbers))
-    await transaction.lock("lock_for_numbers", numbers=phones)
     longest = max(limit.per for limit in request.limits)
     ages: dict[str, list[int]] = {}
     for phone, age in await transaction.rows("recent_sends", numbers=phones, longest=round(longest * _SECOND)):
@@ -391,22 +393,23 @@ class SendStore:
             JournalUnavailableError: do not send.
         """
         work = partial(claim, request=request, token=token, lease=lease, batch=batch, alive=self.alive)
-        claimed = await self._database.write(work, brief=True)
+        # Sends that are counted for a phone wait for each other, and for no others.
+        claimed = await self._database.write(work, group=token if request.limits else "sends")
         if isinstance(claimed, errors.QxtError):
             raise claimed
         return claimed
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         """Write the outcome of a claimed send. Returns whether it was written: not if it has another one already."""
-        return await self._database.write(partial(settle, claim=claim, result=result), brief=True)
+        return await self._database.write(partial(settle, claim=claim, result=result), group="outcomes")
 
     async def release(self, claim: Claim, error: errors.QxtError | None) -> bool:
         """Give a send back: nothing was sent. If the account is refused, it has failed, and its key is free."""
-        return await self._database.write(partial(release, claim=claim, error=error), brief=True)
+        return await self._database.write(partial(release, claim=claim, error=error), group="outcomes")
 
     async def undo_claim(self, token: str) -> bool:
         """Give a send back after a claim that failed and may have been committed all the same."""
-        return await self._database.write(partial(undo_claim, token=token), brief=True)
+        return await self._database.write(partial(undo_claim, token=token), group="outcomes")
 
     async def reconcile(self) -> None:
         """Set sends whose lease has run out to unknown, and bind what is unknown to the mids of new reports.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Thread
 from typing import Any
 
 import anyio
@@ -13,7 +14,7 @@ from support.steps import NUMBERS, accepted, all_batches, claimed, reported, run
 
 from qxt_async import Acceptance, BatchResult
 from qxt_async.errors import JournalUnavailableError, PartialAnswerError
-from qxt_async.journal import Journal, batches, resending, states
+from qxt_async.journal import Journal, batches, open_journal, resending, states
 from qxt_async.journal.database import Transaction
 from qxt_async.journal.postgres.database import PostgresDatabase
 from qxt_async.journal.postgres.transaction import PostgresTransaction
@@ -209,16 +210,26 @@ async def test_sending_again_while_a_report_is_read(
 
 
 async def test_a_claim_that_somebody_settled_is_not_taken_back(
-    journal: Journal, elsewhere: Journal, monkeypatch: pytest.MonkeyPatch
+    journal: Journal, journals: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An outcome that is written while the claim is being taken back stays."""
     campaign = await running(journal.campaigns, 2)
     claim = await claimed(journal.campaigns, campaign, "t1")
     change = PostgresTransaction.change
 
+    def settle() -> None:
+        async def settled() -> None:
+            async with open_journal(journals) as another:
+                await another.campaigns.settle(claim, accepted(claim))
+
+        anyio.run(settled)
+
     async def late(transaction: PostgresTransaction, name: str, /, **values: Any) -> int:
         if name == "release":
-            await elsewhere.campaigns.settle(claim, accepted(claim))
+            # In another thread: work awaits nothing but its transaction.
+            other = Thread(target=settle)
+            other.start()
+            other.join()
         return await change(transaction, name, **values)
 
     monkeypatch.setattr(PostgresTransaction, "change", late)

@@ -32,18 +32,20 @@ from qxt_async.journal.postgres.connecting import (
     require_utf8,
     unavailable,
 )
+from qxt_async.journal.postgres.grouping import WriteGroup
 from qxt_async.journal.postgres.transaction import CHANNEL, DIALECT, PostgresTransaction
 from qxt_async.journal.statements import migrations
 from qxt_async.runtime.tasks import run_in_own_task
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine, Hashable
     from typing import TypeAlias
 
     from qxt_async.journal.database import Pending, Work
     from qxt_async.journal.postgres.connecting import Connection
 
     Pool: TypeAlias = AsyncConnectionPool[Connection]
+    _InTransaction: TypeAlias = Callable[[PostgresTransaction], Coroutine[Any, Any, "T"]]
 
 logger = logging.getLogger("qxt_async")
 
@@ -184,6 +186,7 @@ class PostgresDatabase:
         self._places = anyio.Semaphore(connections)
         self._turn = anyio.Semaphore(1)
         self._pool: Pool | None = None
+        self._groups: dict[Hashable, WriteGroup] = {}
         # None stands for the database's own clock, which is the same for all machines.
         self.clock: Callable[[], int | None] = lambda: None
 
@@ -259,15 +262,26 @@ class PostgresDatabase:
 
     # --- transactions -------------------------------------------------------------------------------------------
 
-    async def write(self, work: Work[T], *, brief: bool = False) -> T:
+    async def write(self, work: Work[T], *, group: Hashable | None = None) -> T:
         """Run `work`.
 
         Raises:
             JournalUnavailableError: also when the connection died. Then nothing is written, unless it died during the
                 commit itself.
         """
-        seconds = self._brief_timeout if brief else self._long_timeout
-        return await run_in_own_task(lambda: self._run(_BEGIN_WRITE, work, seconds))
+        if group is None:
+            return await run_in_own_task(lambda: self._run(_BEGIN_WRITE, work, self._long_timeout))
+        shared = self._groups.get(group)
+        if shared is None:
+            shared = self._groups[group] = WriteGroup(self._transact, lambda: self.clock())  # noqa: PLW0108  (it may be set)
+        try:
+            return await shared.write(work)
+        finally:
+            if shared.idle:
+                self._groups.pop(group, None)
+
+    async def _transact(self, run: _InTransaction[None]) -> None:
+        await self._run(_BEGIN_WRITE, run, self._brief_timeout)
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a transaction that only reads."""
@@ -284,7 +298,7 @@ class PostgresDatabase:
         self._open_pool()
         return _Pending(lambda: self._run(_BEGIN_WRITE, work, self._brief_timeout, self._turn), on_done)
 
-    async def _run(self, begin: bytes, work: Work[T], seconds: float, *before: anyio.Semaphore) -> T:
+    async def _run(self, begin: bytes, work: _InTransaction[T], seconds: float, *before: anyio.Semaphore) -> T:
         self._open_pool()
         await checkpoint_if_cancelled()
         deadline = _Deadline(seconds)
@@ -306,7 +320,7 @@ class PostgresDatabase:
             raise JournalClosedError("the journal is not open: use `async with open_journal(…)`, or await its open()")
         return self._pool
 
-    async def _in_transaction(self, pool: Pool, begin: bytes, work: Work[T], deadline: _Deadline) -> T:
+    async def _in_transaction(self, pool: Pool, begin: bytes, work: _InTransaction[T], deadline: _Deadline) -> T:
         connection = await self._begin(pool, begin, deadline)
         try:
             try:

@@ -11,10 +11,13 @@ from qxt_async.journal.statements import Dialect, Statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from typing import TypeAlias
 
     from psycopg import AsyncCursor
 
     from qxt_async.journal.postgres.connecting import Connection
+
+    Cursor: TypeAlias = AsyncCursor[tuple[Any, ...]]
 
 CHANNEL: Final = "qxt_reports"
 DIALECT: Final = Dialect(
@@ -67,7 +70,11 @@ class PostgresTransaction:
         self.connection = connection
         self._clock = clock
 
-    async def _execute(self, name: str, where: str, values: dict[str, Any]) -> AsyncCursor[tuple[Any, ...]]:
+    async def _execute(self, name: str, where: str, values: dict[str, Any]) -> Cursor:
+        return await self.connection.execute(*self._bound(name, where, values))
+
+    def _bound(self, name: str, where: str, values: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+        """A statement, and its values as they can be stored."""
         statement = _STATEMENTS.get(name, where)
         if statement.clock and "now" not in values:
             values["now"] = self._clock()
@@ -78,7 +85,7 @@ class PostgresTransaction:
                 values[key] = json.dumps([[_storable(item) for item in row] for row in value], ensure_ascii=False)
             elif type(value) is list:
                 values[key] = [_storable(item) for item in cast("Sequence[Any]", value)]
-        return await self.connection.execute(_query(name, where), values)
+        return _query(name, where), values
 
     async def rows(self, name: str, /, *, where: str = "TRUE", **values: Any) -> list[Any]:
         """One round trip."""
@@ -93,7 +100,10 @@ class PostgresTransaction:
         async with self.connection.cursor() as cursor:
             if b" ON CONFLICT " in _query(name, "TRUE").replace(b"\n", b" "):
                 storable = [{key: _storable(value) for key, value in row.items()} for row in rows]
-                await cursor.executemany(_query(name, "TRUE"), storable)
+                if len(storable) == 1:
+                    await cursor.execute(_query(name, "TRUE"), storable[0])
+                else:
+                    await cursor.executemany(_query(name, "TRUE"), storable)
                 return
             statement, columns = _copy(name)
             async with cursor.copy(statement) as copy:
@@ -105,7 +115,7 @@ class PostgresTransaction:
         rows = [values[start : start + columns] for start in range(0, len(values), columns)]
         return await self.change(name, rows=rows)
 
-    async def lock(self, name: str, /, **values: Any) -> None:
+    async def lock(self, name: str, /, *, shared: bool = False, **values: Any) -> None:  # noqa: ARG002
         """Wait for a lock that ends with the transaction."""
         await self._execute(name, "TRUE", values)
 

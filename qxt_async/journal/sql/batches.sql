@@ -10,6 +10,7 @@ WHERE state = 'planned' AND id = (
     SELECT id FROM batches
     WHERE campaign = :campaign AND state = 'planned' AND (not_before <= NOW OR not_before > NOW + :leeway) AND {where}
         AND EXISTS (SELECT 1 FROM campaigns WHERE id = :campaign AND state = 'running')
+        AND NOT EXISTS (SELECT 1 FROM limits WHERE account = :unlimited)
         AND (test > 0 OR NOT EXISTS (
             SELECT 1 FROM batches AS t WHERE t.campaign = :campaign AND t.test > 0 AND t.state IN ('planned', 'sending')
         ))

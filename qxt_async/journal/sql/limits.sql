@@ -15,13 +15,12 @@ ON CONFLICT (account) DO UPDATE SET
 -- name: unset_limits
 DELETE FROM limits WHERE account = :account;
 
--- The row of an account, which nobody else changes before the commit.
--- name: held_limits
+-- Nobody else changes them before the commit.
+-- name: used_limits
 SELECT max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at, NOW
-FROM limits WHERE account = :account
-{hold_row};
+FROM limits WHERE account = :account;
 
--- A statement of its own, after the row is held: it has to see what others claimed while this one waited.
+-- It sees what others claimed while this one waited for the lock.
 -- name: count_sending
 SELECT count(*) FROM batches WHERE account = :account AND state = 'sending';
 

@@ -27,7 +27,7 @@ from qxt_async.journal.statements import Dialect, Statements, migrations, split
 from qxt_async.runtime.tasks import run_in_own_task, run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable, Mapping
 
     from qxt_async.journal.database import Pending, Work
 
@@ -128,7 +128,7 @@ class SqliteTransaction:
             new += self.connection.execute(statement, some + some[-columns:] * surplus).rowcount
         return new
 
-    async def lock(self, name: str, /, **values: Any) -> None:
+    async def lock(self, name: str, /, *, shared: bool = False, **values: Any) -> None:
         """Nothing: one connection writes at a time."""
 
     async def notify(self) -> None:
@@ -259,13 +259,13 @@ class SqliteDatabase:
     def _run(self, work: Work[T], connection: sqlite3.Connection) -> T:
         return drive(work(SqliteTransaction(connection, self.clock)))
 
-    async def write(self, work: Work[T], *, brief: bool = False) -> T:
+    async def write(self, work: Work[T], *, group: Hashable | None = None) -> T:
         """Run `work` in the writer's thread; cancelling ends the waiting, not the writing.
 
         Raises:
             JournalBusyError: too much waits already.
         """
-        return await self.writer.submit(partial(self._run, work), guarded=not brief).result()
+        return await self.writer.submit(partial(self._run, work), guarded=group is None).result()
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a worker thread. Cancelling waits for it to end; a ``Task.cancel()`` of asyncio's does not."""

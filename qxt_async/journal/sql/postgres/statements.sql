@@ -16,6 +16,10 @@ SELECT pg_advisory_xact_lock(5331028, 3);
 -- name: lock_for_claim
 SELECT pg_advisory_xact_lock_shared(5331029, hashint8(CAST(:campaign AS bigint)));
 
+-- Claims of one account are made one after the other.
+-- name: lock_for_account
+SELECT pg_advisory_xact_lock(5331032, hashtext(:account));
+
 -- name: lock_for_order
 SELECT pg_advisory_xact_lock(5331029, hashint8(CAST(:campaign AS bigint)));
 
@@ -27,9 +31,6 @@ FOR UPDATE OF b;
 
 -- name: hold_confirmed
 FOR UPDATE OF b, e;
-
--- name: hold_row
-FOR UPDATE;
 
 -- From the row that is claimed: what stands in another one could be older.
 -- name: its_numbers

@@ -41,4 +41,3 @@ INSERT INTO batch_numbers (batch, numbers) VALUES (:batch, :numbers);
 -- name: hold_next
 -- name: hold_sources
 -- name: hold_confirmed
--- name: hold_row

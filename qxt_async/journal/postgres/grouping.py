@@ -1,0 +1,264 @@
+"""Brief work of several tasks in one transaction: a commit costs a flush of the disk however little it writes.
+
+What arrives during one transaction is done in the next one. Its statements are sent in three steps: the locks of all
+work, the first statements of all, both without waiting for each answer (a pipeline), and then the rest of each, one
+after the other. If one fails, all is undone, and each is done again in a transaction of its own: nothing is committed
+before the end, so this repeats nothing.
+
+Locks are taken in one order by all processes, before any row is locked, so that they do not wait for each other in a
+circle. All work of a transaction holds its locks together: work that needs one that excludes others waits for its turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from copy import copy
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
+
+import anyio
+
+from qxt_async.errors import JournalError, JournalUnavailableError
+from qxt_async.journal.postgres.transaction import PostgresTransaction
+from qxt_async.runtime.tasks import run_in_own_task
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+    from typing import TypeAlias
+
+    from qxt_async.journal.database import Work
+    from qxt_async.journal.postgres.connecting import Connection
+    from qxt_async.journal.postgres.transaction import Cursor
+
+    Clock: TypeAlias = Callable[[], int | None]
+    _Transact: TypeAlias = Callable[[Callable[[PostgresTransaction], Coroutine[Any, Any, None]]], Awaitable[None]]
+
+T = TypeVar("T")
+
+# The most work in one transaction.
+_GROUP_SIZE: Final = 100
+
+
+class _Request(Generic[T]):
+    """What work waits for: the group makes the call, and sends its result into the coroutine."""
+
+    __slots__ = ("call", "pipelined")
+
+    def __init__(self, call: Callable[[], Awaitable[T]], *, pipelined: bool) -> None:
+        self.call = call
+        self.pipelined = pipelined
+
+    def __await__(self) -> Generator[_Request[T], T, T]:
+        return (yield self)
+
+
+class _GroupedTransaction(PostgresTransaction):
+    """`Transaction` of one piece of work in a group."""
+
+    __slots__ = ("_begun", "locks", "shared")
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
+        super().__init__(connection, clock)
+        self.locks: dict[str, Callable[[], Awaitable[Cursor]]] = {}
+        self.shared = True
+        self._begun = False
+
+    async def _execute(self, name: str, where: str, values: dict[str, Any]) -> Cursor:
+        self._begun = True
+        call = partial(self.connection.execute, *self._bound(name, where, values))
+        cursor: Cursor = await _Request(call, pipelined=True)
+        return cursor
+
+    async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Several statements: they are not sent together with those of others."""
+        self._begun = True
+        await _Request(partial(super().insert, name, rows), pipelined=False)
+
+    async def lock(self, name: str, /, *, shared: bool = False, **values: Any) -> None:
+        """Have the lock taken before the first statement, or pass if it is held.
+
+        Raises:
+            RuntimeError: there was a statement already.
+        """
+        query, values = self._bound(name, "TRUE", values)
+        key = f"{name} {values}"
+        if key in self.locks:
+            return
+        if self._begun:
+            raise RuntimeError("work of a group takes its locks first")
+        self.locks[key] = partial(self.connection.execute, query, values)
+        self.shared = self.shared and shared
+
+
+class _Member:
+    """A piece of work, and the task that waits for it."""
+
+    def __init__(self, work: Work[Any]) -> None:
+        self.work = work
+        self.done = False
+        self.value: Any = None
+        # What it is told if nothing becomes known.
+        self.error: Exception | None = JournalUnavailableError("the transaction was interrupted")
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        """Let its task go on: it is done, or it is to lead."""
+        if not self.woken.done():  # its task may have been cancelled
+            self.woken.set_result(None)
+
+    def end(self) -> None:
+        """It is done."""
+        self.done = True
+        self.wake()
+
+
+class _UndoneError(Exception):
+    """Work failed, and the connection lives: the transaction is undone."""
+
+
+class _Running:
+    """A piece of work that has begun in a transaction."""
+
+    def __init__(self, member: _Member, connection: Connection, clock: Clock) -> None:
+        self.member = member
+        self.transaction = _GroupedTransaction(connection, clock)
+        self.request: _Request[Any] | None = None
+        self._coroutine: Coroutine[Any, Any, Any] = member.work(self.transaction)
+
+    def go_on(self, answer: Any = None) -> None:
+        """Run it until it waits for the next answer, or has ended."""
+        try:
+            request = self._coroutine.send(answer)
+        except StopIteration as end:
+            self.request = None
+            self.member.value = end.value
+        else:
+            if not isinstance(request, _Request):
+                raise RuntimeError(  # noqa: TRY004
+                    "an operation of the journal awaits something else than its transaction"
+                )
+            self.request = request
+
+    async def ask(self) -> Any:
+        """Make the call that it waits for."""
+        return await cast("_Request[Any]", self.request).call()
+
+    def close(self) -> None:
+        """End it, wherever it is."""
+        self._coroutine.close()
+
+
+async def _run(members: Iterable[_Member], connection: Connection, clock: Clock) -> None:
+    running = [_Running(member, connection, clock) for member in members]
+    try:
+        locks: dict[str, Callable[[], Awaitable[Cursor]]] = {}
+        together: list[_Running] = []
+        for one in running:
+            one.go_on()
+            its = one.transaction
+            # What another one holds excludes it until that one has ended.
+            if one.request is not None and one.request.pipelined and (its.shared or locks.keys().isdisjoint(its.locks)):
+                together.append(one)
+            locks.update(its.locks)
+        async with connection.pipeline():
+            for name in sorted(locks):
+                await locks[name]()
+            answers = [await one.ask() for one in together]
+        for one, answer in zip(together, answers, strict=True):
+            one.go_on(answer)
+        for one in running:
+            while one.request is not None:
+                one.go_on(await one.ask())
+    finally:
+        for one in running:
+            one.close()
+
+
+class WriteGroup:
+    """The work of one group. One of the tasks that wait leads: it does what waits, then the next one leads.
+
+    Args:
+        transact: runs a function in a transaction, and returns once that is committed.
+        clock: as `Database.clock`.
+    """
+
+    def __init__(self, transact: _Transact, clock: Clock) -> None:
+        self._transact = transact
+        self._clock = clock
+        self._waiting: deque[_Member] = deque()
+        self._leader: _Member | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Nobody waits."""
+        return self._leader is None
+
+    async def write(self, work: Work[T]) -> T:
+        """Do `work`, as `Database.write`. Cancelling ends the waiting; what has begun is done."""
+        member = _Member(work)
+        self._waiting.append(member)
+        try:
+            if self._leader is None:
+                self._leader = member
+            else:
+                await member.woken
+            if not member.done:
+                await run_in_own_task(self._lead)
+        finally:
+            if member in self._waiting:
+                self._waiting.remove(member)
+            if self._leader is member:
+                self._leader = self._waiting[0] if self._waiting else None
+                if self._leader is not None:
+                    self._leader.wake()
+        if member.error is not None:
+            raise member.error
+        return cast("T", member.value)
+
+    async def _lead(self) -> None:
+        taken: list[_Member] = []
+        try:
+            if not await self._do_together(taken):
+                with anyio.CancelScope(shield=True):
+                    for member in taken:
+                        await self._do_alone(member)
+        finally:
+            for member in taken:
+                member.end()
+
+    async def _do_together(self, taken: list[_Member]) -> bool:
+        """Take what waits and do it in one transaction; returns whether it need not be done again."""
+
+        async def run(transaction: PostgresTransaction) -> None:
+            taken.extend(self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP_SIZE)))
+            try:
+                await _run(taken, transaction.connection, self._clock)
+            except Exception:
+                if transaction.connection.closed:
+                    raise
+                raise _UndoneError from None
+
+        try:
+            await self._transact(run)
+        except _UndoneError:
+            return False
+        except JournalError as error:
+            if not taken:
+                taken.extend(self._waiting)
+                self._waiting.clear()
+            for member in taken:
+                # Each waiting task gets an error of its own.
+                member.error = copy(error)
+        else:
+            for member in taken:
+                member.error = None
+        return True
+
+    async def _do_alone(self, member: _Member) -> None:
+        try:
+            await self._transact(lambda transaction: _run([member], transaction.connection, self._clock))
+        except Exception as error:  # noqa: BLE001  (raised where it is awaited)
+            member.error = error
+        else:
+            member.error = None
