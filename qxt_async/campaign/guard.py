@@ -200,8 +200,8 @@ class Guard:
 
     # --- a batch ------------------------------------------------------------------------------------------------
 
-    async def send(self, campaign: int, *, batch: int | None = None) -> AttemptResult | None:
-        """Send the next batch of an admitted campaign, or this one, and act on its outcome.
+    async def send(self, campaign: int) -> AttemptResult | None:
+        """Send the next batch of an admitted campaign, and act on its outcome.
 
         Returns:
             As `BatchSender.send`.
@@ -213,7 +213,7 @@ class Guard:
         health.under_way += 1
         try:
             attempt = await self.sender.send(
-                campaign, batch=batch, wanted=partial(self._still_wanted, health), on_result=health.record
+                campaign, wanted=partial(self._still_wanted, health), on_result=health.record
             )
         finally:
             health.under_way -= 1

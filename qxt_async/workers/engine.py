@@ -1,8 +1,9 @@
 """The engine that distributes the batches to workers: procrastinate, with its own tables beside the journal's.
 
-A job holds the id of a batch and nothing else. The journal decides whether the batch may be sent, so a job that is
-delivered twice, tried again or taken over finds a batch that is no longer *planned*. A batch without a job is found by
-comparing the journal with the jobs. Nothing else records which batches have a job, so no batch can be forgotten.
+A job holds the id of a campaign and nothing else. It means: send batches of this campaign for some seconds, one after
+the other. The journal decides which batches those are, by its claims. So a job that is delivered twice, tried again or
+taken over sends nothing twice, what a dead worker did not claim is claimed by others, and the engine's own cost is
+shared by many batches. A campaign with batches that are due gets jobs until there are enough for all workers.
 
 The tables are in the schema ``qxt_engine``, so that an application that uses procrastinate in the same database keeps
 its own jobs and its own version of the tables. Everything in the schema can be made again from the journal.
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from procrastinate.connector import BaseConnector
     from procrastinate.jobs import Job
+    from procrastinate.types import JSONDict
     from psycopg import AsyncConnection
 
     from qxt_async.journal.postgres.database import PostgresDatabase
@@ -43,15 +45,13 @@ BATCHES: Final = "qxt-batches"
 UPKEEP: Final = "qxt-upkeep"
 SEND: Final = "qxt.send"
 
-# Batches of a campaign that have a job and wait, at most: enough until the next announcement, and few enough to be
-# skipped when the campaign is paused.
-WINDOW: Final = 2000
+# Jobs of a campaign before a worker has announced it.
+FIRST_JOBS: Final = 100
 # Seconds without a heartbeat after which a worker is taken to be dead.
 SILENCE: Final = 12.0
-# Seconds that a job waits until its batch may be begun. Then the job ends, and the batch is announced again.
-LONGEST_WAIT: Final = 10.0
-# A batch that is still planned so long after its job began has lost the job: the worker never got it, or its end was
-# never recorded.
+# Seconds after which a job begins no further batch. Then batches of a campaign with a higher priority have their turn.
+JOB_SECONDS: Final = 3.0
+# A job that began so long ago may be lost: the worker never got it, or its end was never recorded.
 _LIVELY: Final = "15 seconds"
 # Seconds after the deadline for reports in which campaigns are still reconciled, so that it is recorded as passed.
 _TO_TELL: Final = 3600
@@ -75,30 +75,29 @@ _DUE: Final = """
     AND EXISTS (SELECT FROM qxt.campaigns AS c WHERE c.id = b.campaign AND c.state = 'running')
 """
 
-_UNANNOUNCED: Final = f"""
-WITH live AS MATERIALIZED (
-    SELECT (job.args ->> 'batch')::bigint AS batch FROM procrastinate_jobs AS job
-    WHERE job.task_name = '{SEND}' AND (
+# The jobs that are missing: one for each batch that is due, up to the limit, without those that wait or run.
+_MISSING: Final = f"""
+SELECT
+    (SELECT count(*) FROM (
+        SELECT FROM qxt.batches AS b WHERE b.campaign = %(campaign)s AND {_DUE} LIMIT %(jobs)s
+    ) AS due),
+    (SELECT count(*) FROM procrastinate_jobs AS job
+    WHERE job.task_name = '{SEND}' AND (job.args ->> 'campaign')::bigint = %(campaign)s AND (
         job.status = 'todo' OR (job.status = 'doing' AND EXISTS (
             SELECT FROM procrastinate_events AS event
             WHERE event.job_id = job.id AND event.type = 'started' AND event.at > now() - interval '{_LIVELY}'
         ))
-    )
-)
-SELECT b.id, (SELECT priority FROM qxt.campaigns WHERE id = %(campaign)s) FROM qxt.batches AS b
-WHERE b.campaign = %(campaign)s AND {_DUE} AND b.id NOT IN (SELECT batch FROM live)
-ORDER BY b.id
-LIMIT greatest(0, %(window)s - (
-    SELECT count(*) FROM live JOIN qxt.batches AS its ON its.id = live.batch WHERE its.campaign = %(campaign)s
-))
+    )),
+    (SELECT priority FROM qxt.campaigns WHERE id = %(campaign)s)
 """  # noqa: S608  (nothing of it comes from outside)
 
-_CAMPAIGN: Final = f"SELECT b.campaign FROM qxt.batches AS b WHERE b.id = %(batch)s AND {_DUE}".encode()  # noqa: S608
+_IS_DUE: Final = f"""
+SELECT 1 FROM qxt.batches AS b WHERE b.campaign = %(campaign)s AND {_DUE} LIMIT 1
+""".encode()  # noqa: S608
 _PRIORITISE: Final = b"UPDATE qxt.campaigns SET priority = %(priority)s WHERE id = %(campaign)s"
 _PRIORITISE_JOBS: Final = f"""
 UPDATE procrastinate_jobs SET priority = %(priority)s
-WHERE task_name = '{SEND}' AND status = 'todo'
-    AND (args ->> 'batch')::bigint IN (SELECT id FROM qxt.batches WHERE campaign = %(campaign)s)
+WHERE task_name = '{SEND}' AND status = 'todo' AND (args ->> 'campaign')::bigint = %(campaign)s
 """.encode()  # noqa: S608  (nothing of it comes from outside)
 _RUNNING: Final = b"SELECT id FROM qxt.campaigns WHERE state = 'running' ORDER BY id"
 # A lease that begins in the future comes from a clock that was set back, too.
@@ -217,29 +216,34 @@ class Engine:
 
     # --- announcing ---------------------------------------------------------------------------------------------
 
-    async def announce(self, campaign: int, *, window: int = WINDOW) -> int:
-        """Give a job to the next batches of a running campaign that are due and have none, in one transaction.
+    async def announce(self, campaign: int, *, jobs: int = FIRST_JOBS) -> int:
+        """Add the jobs that a running campaign with batches that are due has too few of, in one transaction.
+
+        Args:
+            campaign: its id.
+            jobs: at most, with those that wait or run already.
 
         Returns:
-            How many batches got one.
+            How many were added.
 
         Raises:
             JournalUnavailableError: the database refuses; nothing was announced.
         """
-        values = {"campaign": campaign, "window": window}
+        values = {"campaign": campaign, "jobs": jobs}
         try:
             async with self._pool.connection() as connection, connection.transaction():
                 await connection.execute(LOCK_ANNOUNCEMENTS, values)
-                rows = await (await connection.execute(_UNANNOUNCED.encode(), values)).fetchall()
-                if rows:
-                    priority = rows[0][1]
-                    jobs = self._app.configure_task(SEND, queue=BATCHES, connection=connection, priority=priority)
-                    await jobs.batch_defer_async(*({"batch": batch} for batch, _ in rows))
+                ((due, alive, priority),) = await (await connection.execute(_MISSING.encode(), values)).fetchall()
+                missing = max(0, due - alive)
+                if missing:
+                    task = self._app.configure_task(SEND, queue=BATCHES, connection=connection, priority=priority)
+                    arguments: JSONDict = {"campaign": campaign}
+                    await task.batch_defer_async(*[arguments] * missing)
         except psycopg.Error as error:
             raise unavailable(error) from error
         except ConnectorException as error:
             raise refusal_of(error) from error
-        return len(rows)
+        return int(missing)
 
     async def prioritise(self, campaign: int, priority: int) -> None:
         """Send a campaign's batches before those of campaigns with a lower priority, from now on.
@@ -256,9 +260,9 @@ class Engine:
         except psycopg.Error as error:
             raise unavailable(error) from error
 
-    async def campaign_of(self, batch: int) -> int | None:
-        """The campaign of a batch; ``None`` if the batch is not to be sent now."""
-        return next(iter(await self._keys(_CAMPAIGN, batch=batch)), None)
+    async def has_due(self, campaign: int) -> bool:
+        """Whether a campaign is running and has a batch that may be claimed now."""
+        return bool(await self._keys(_IS_DUE, campaign=campaign))
 
     async def running(self) -> list[int]:
         """The campaigns that are *running*."""

@@ -28,7 +28,7 @@ from qxt_async.errors import (
 )
 from qxt_async.journal.postgres.database import PostgresDatabase
 from qxt_async.sending.recorded import AttemptOutcome
-from qxt_async.workers.engine import BATCHES, LONGEST_WAIT, SEND, SILENCE, UPKEEP, WINDOW, Engine
+from qxt_async.workers.engine import BATCHES, JOB_SECONDS, SEND, SILENCE, UPKEEP, Engine
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -53,12 +53,7 @@ class WorkerOptions(CampaignOptions):
     """How a worker works, in addition to `CampaignOptions`. The workers of one account should have the same options.
 
     What a worker counts (failures, batches since the balance was checked) is counted per campaign and worker.
-
-    Attributes:
-        outstanding: batches of a campaign that have a job and wait, at most.
     """
-
-    outstanding: int = WINDOW
 
 
 def require_postgres(journal: Journal) -> PostgresDatabase:
@@ -91,7 +86,8 @@ class CampaignWorker:
         self._options = options or WorkerOptions()
         database = require_postgres(journal)
         self._store = journal.campaigns_of(client.user)
-        self._places = client.max_concurrency
+        # Two jobs per connection, so that one can send while the other waits for its commit.
+        self._jobs = 2 * client.max_concurrency
         self._engine = Engine(database)
         self._guard = Guard(self._store, client, self._options, self._engine.running, logging.WARNING)
         self._under_way: set[anyio.CancelScope] = set()
@@ -129,8 +125,7 @@ class CampaignWorker:
             # The engine is asked to stop, not cancelled: it has to sign off from the database.
             with anyio.CancelScope(shield=True):
                 async with anyio.create_task_group() as halves:
-                    # Two jobs per connection, so that one can send while the other waits for its commit.
-                    halves.start_soon(self._keep_working, batches, BATCHES, 2 * self._places)
+                    halves.start_soon(self._keep_working, batches, BATCHES, self._jobs)
                     halves.start_soon(self._keep_working, upkeep, UPKEEP, 1)
             group.cancel_scope.cancel()
 
@@ -177,42 +172,43 @@ class CampaignWorker:
 
     def _add_sending(self, app: App) -> None:
         @app.task(name=SEND, queue=BATCHES)
-        async def send(batch: int) -> None:
+        async def send(campaign: int) -> None:
             with anyio.CancelScope() as scope:
                 self._under_way.add(scope)
                 try:
-                    await self._send(batch)
+                    await self._send(campaign)
                 finally:
                     self._under_way.discard(scope)
 
-    async def _send(self, batch: int) -> None:
-        """Send a batch, if it is to be sent. If it is not, this job ends, and the batch gets another job later."""
-        until = anyio.current_time() + LONGEST_WAIT
+    async def _send(self, campaign: int) -> None:
+        """Send batches of a campaign for some seconds. If any are left then, the campaign gets another job."""
+        until = anyio.current_time() + JOB_SECONDS
+        sent = False
         while not self.stopping and anyio.current_time() < until:
             seconds, _ = self._guard.held()
             if seconds > 0:
                 await self._guard.rest(seconds)
-            else:
-                try:
-                    if await self._try_to_send(batch):
-                        return
-                except (JournalUnavailableError, JournalBusyError) as error:
-                    # Ending the job would fail, too: the engine has the same database.
-                    logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
+                continue
+            try:
+                if not (sent or await self._engine.has_due(campaign)) or not await self._guard.admits(campaign):
+                    return
+                sent = await self._send_next(campaign)
+            except CampaignNotFoundError:
+                return
+            except (JournalUnavailableError, JournalBusyError) as error:
+                # Ending the job would fail, too: the engine has the same database.
+                logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
+                sent = False
+            if not sent:
                 await anyio.sleep(_REST)
 
-    async def _try_to_send(self, batch: int) -> bool:
-        """Whether the job is done; if not, the batch could not be begun yet."""
-        campaign = await self._engine.campaign_of(batch)
-        if campaign is None or not await self._guard.admits(campaign):
-            return True
+    async def _send_next(self, campaign: int) -> bool:
+        """Send a batch; returns whether one was begun."""
         try:
-            attempt = await self._guard.send(campaign, batch=batch)
-        except CampaignNotFoundError:
-            return True
+            attempt = await self._guard.send(campaign)
         except InvalidRequestError as error:
             await self._guard.pause(campaign, str(error))
-            return True
+            return False
         return attempt is not None and attempt.outcome is not AttemptOutcome.GIVEN_UP
 
     # --- upkeep -------------------------------------------------------------------------------------------------
@@ -234,9 +230,11 @@ class CampaignWorker:
         app.periodic(cron=cron)(app.task(name=name, queue=UPKEEP, queueing_lock=name)(task))
 
     async def _announce(self) -> None:
-        """Give jobs to batches that are to be sent. A campaign with nothing left is done."""
+        """Give jobs to campaigns with batches that are to be sent. A campaign with nothing left is done."""
+        # As many for each worker as it takes, and as many that wait.
+        jobs = 2 * self._jobs * max(1, await self._engine.workers())
         for campaign in await self._engine.running():
-            if not await self._engine.announce(campaign, window=self._options.outstanding):
+            if not await self._engine.announce(campaign, jobs=jobs):
                 pending_work = await self._store.pending_work(campaign)
                 if not (pending_work.planned or pending_work.sending) and await self._store.complete(campaign):
                     await self._store.reconcile(campaign, deadline=self._options.report_deadline)

@@ -1,4 +1,4 @@
-"""A worker in a process of its own, given JOURNAL URL CONCURRENCY TIMEOUT: it says ``working``, then ``ended``.
+"""A worker in a process of its own, which says ``working``, then ``ended``. JOURNAL URL CONCURRENCY TIMEOUT TRANSPORT.
 
 One that cannot begin since the database is away begins anew, as whatever supervises services would have it.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
+from typing import Any
 
 import anyio
 from anyio.abc import TaskStatus
@@ -26,11 +27,13 @@ OPTIONS = WorkerOptions(
 )
 
 
-async def main(address: str, url: str, concurrency: int, timeout: float) -> None:
+async def main(address: str, url: str, concurrency: int, timeout: float, transport: Any) -> None:
     """Work until SIGTERM."""
     async with (
         open_journal(address) as journal,
-        QxtClient("user", "password", base_url=url, timeout=timeout, max_concurrency=concurrency) as client,
+        QxtClient(
+            "user", "password", base_url=url, timeout=timeout, max_concurrency=concurrency, transport=transport
+        ) as client,
         anyio.create_task_group() as group,
     ):
         worker = CampaignWorker(journal, client, OPTIONS)
@@ -51,7 +54,7 @@ async def main(address: str, url: str, concurrency: int, timeout: float) -> None
 if __name__ == "__main__":
     while True:
         try:
-            anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]))
+            anyio.run(main, sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4]), sys.argv[5])
             break
         except* JournalUnavailableError:
             time.sleep(0.2)

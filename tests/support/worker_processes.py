@@ -16,9 +16,17 @@ class WorkerProcess:
     """A worker in another process, and whatever is put before its command."""
 
     def __init__(
-        self, journal: str, url: str, *, concurrency: int = 4, timeout: float = 1.0, before: Sequence[str] = ()
+        self,
+        journal: str,
+        url: str,
+        *,
+        concurrency: int = 4,
+        timeout: float = 1.0,
+        transport: str = "httpx",
+        before: Sequence[str] = (),
     ) -> None:
-        command = [sys.executable, str(HERE / "worker_process.py"), journal, url, str(concurrency), str(timeout)]
+        script = str(HERE / "worker_process.py")
+        command = [sys.executable, script, journal, url, str(concurrency), str(timeout), transport]
         self.process = subprocess.Popen([*before, *command], stdout=subprocess.PIPE, text=True)
         self._works = False
 
@@ -44,10 +52,11 @@ class WorkerProcess:
 
 @contextmanager
 def workers(
-    journal: str, url: str, count: int, *, concurrency: int = 4, timeout: float = 1.0
+    journal: str, url: str, count: int, *, concurrency: int = 4, timeout: float = 1.0, transport: str = "httpx"
 ) -> Iterator[list[WorkerProcess]]:
     """So many workers, ended with the block; those that were replaced in the list, too."""
-    running = [WorkerProcess(journal, url, concurrency=concurrency, timeout=timeout) for _ in range(count)]
+    options = {"concurrency": concurrency, "timeout": timeout, "transport": transport}
+    running = [WorkerProcess(journal, url, **options) for _ in range(count)]  # type: ignore[arg-type]
     try:
         for worker in running:
             worker.wait_until_working()

@@ -164,24 +164,24 @@ async def test_a_worker_ends_what_nobody_watches(setting: Setting) -> None:
     assert setting.gateway.taken == dict.fromkeys(NUMBERS[:20], 1)
 
 
-async def test_a_job_names_a_batch_and_nothing_else(setting: Setting, postgresql: Server, database: str) -> None:
-    """So many as the window has room for, in the order of the plan, each once, and none for a paused campaign."""
+async def test_a_job_names_a_campaign_and_nothing_else(setting: Setting, postgresql: Server, database: str) -> None:
+    """One for each batch up to a limit, with those that there are, and none for a paused campaign."""
     campaign = await setting.plan()
-    ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
     async with Engine(require_postgres(setting.journal)) as engine:
         assert await engine.announce(campaign) == 0
         await setting.journal.campaigns.start(campaign)
         found: list[int] = []
 
         async def announce() -> None:
-            found.append(await engine.announce(campaign, window=4))
+            found.append(await engine.announce(campaign, jobs=4))
 
         async with anyio.create_task_group() as group:
             for _ in range(3):
                 group.start_soon(announce)
         assert sorted(found) == [0, 0, 4]
-        assert jobs(postgresql, database) == [({"batch": batch}, "todo") for batch in ids[:4]]
-        assert await engine.announce(campaign, window=6) == 2
+        assert jobs(postgresql, database) == [({"campaign": campaign}, "todo")] * 4
+        assert await engine.announce(campaign, jobs=6) == 2
+        assert await engine.announce(campaign) == len(await setting.batches(campaign)) - 6
         await setting.journal.campaigns.pause(campaign, "")
         assert await engine.announce(campaign) == 0
 
@@ -189,12 +189,10 @@ async def test_a_job_names_a_batch_and_nothing_else(setting: Setting, postgresql
 async def test_the_higher_priority_goes_first(setting: Setting, postgresql: Server, database: str) -> None:
     """Of two campaigns, also for what waits already, and for what is announced later."""
     first, urgent = await setting.plan(60), await setting.plan(60)
-    batches = setting.journal.campaigns.batches
-    ids = {campaign: [batch.id for batch in await batches(campaign)] for campaign in (first, urgent)}
     async with Engine(require_postgres(setting.journal)) as engine:
         for campaign in (first, urgent):
             await setting.journal.campaigns.start(campaign)
-            assert await engine.announce(campaign, window=4) == 4
+            assert await engine.announce(campaign, jobs=4) == 4
         await engine.prioritise(urgent, 7)
         for campaign in (first, urgent):
             assert await engine.announce(campaign) == 2
@@ -202,25 +200,24 @@ async def test_the_higher_priority_goes_first(setting: Setting, postgresql: Serv
         await engine.attach(app)
         worker = await app.job_manager.register_worker()
         taken = [await app.job_manager.fetch_job([BATCHES], worker) for _ in range(12)]
-    assert [job.task_kwargs["batch"] for job in taken if job] == ids[urgent] + ids[first]
+    assert [job.task_kwargs["campaign"] for job in taken if job] == [urgent] * 6 + [first] * 6
 
 
 # --- what the engine may do -------------------------------------------------------------------------------------------
 
 
 async def test_a_job_that_comes_again_sends_nothing_again(setting: Setting, postgresql: Server, database: str) -> None:
-    """Each batch has four jobs, more of them after the end: every number is taken once."""
+    """There are four jobs for each batch, more of them after the end: every number is taken once."""
     campaign = await setting.plan()
     await setting.journal.campaigns.start(campaign)
-    ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
     async with Engine(require_postgres(setting.journal)) as engine:
         app = engine.app()
         await engine.attach(app)
         send = app.configure_task(SEND, queue=BATCHES)
-        await send.batch_defer_async(*({"batch": batch} for _ in range(4) for batch in ids))
+        await send.batch_defer_async(*({"campaign": campaign} for _ in range(40)))
         async with setting.working():
             await run_on_workers(setting.journal, campaign, WATCHING)
-            await send.batch_defer_async({"batch": ids[0]}, {"batch": 10**9})
+            await send.batch_defer_async({"campaign": campaign}, {"campaign": 10**9})
 
             async def gone() -> bool:
                 return not jobs(postgresql, database)
@@ -232,17 +229,17 @@ async def test_a_job_that_comes_again_sends_nothing_again(setting: Setting, post
 async def test_a_dead_workers_jobs_come_back_and_what_it_sent_does_not(
     setting: Setting, postgresql: Server, database: str
 ) -> None:
-    """A worker dies with one batch claimed and one not: the engine hands out both, the journal lets one be sent."""
+    """A worker dies with two jobs and one batch claimed: the engine hands out both jobs, the journal one batch."""
     campaign = await setting.plan(20)
     await setting.journal.campaigns.start(campaign)
     claim = await claimed(setting.journal.campaigns, campaign, lease=0.5)
-    ids = [batch.id for batch in await setting.journal.campaigns.batches(campaign)]
     async with Engine(require_postgres(setting.journal)) as engine:
         app = engine.app()
         await engine.attach(app)
-        await app.configure_task(SEND, queue=BATCHES).batch_defer_async(*({"batch": batch} for batch in ids))
+        jobs_of = app.configure_task(SEND, queue=BATCHES)
+        await jobs_of.batch_defer_async({"campaign": campaign}, {"campaign": campaign})
         dead = await app.job_manager.register_worker()
-        for _ in ids:
+        for _ in range(2):
             assert await app.job_manager.fetch_job([BATCHES], dead) is not None
         name = name_of(database)
         assert await engine.workers() == 0
@@ -508,7 +505,7 @@ async def test_nothing_is_begun_outside_of_the_window(setting: Setting, monkeypa
         return asked > 2
 
     monkeypatch.setattr(SendWindow, "closed_for", closed_for)
-    monkeypatch.setattr("qxt_async.workers.worker.LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("qxt_async.workers.worker.JOB_SECONDS", 0.1)
     campaign = await setting.plan(20)
     options = attrs.evolve(OPTIONS, window=SendWindow.parse("08:00-21:00", "Asia/Shanghai"))
     async with setting.working(options):
