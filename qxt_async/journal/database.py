@@ -29,7 +29,13 @@ class Transaction(Protocol):
     """Runs statements of the journal's SQL files, by their names, inside one transaction.
 
     Values are bound by name; a list is one value. If a statement needs ``now`` and it is not given, it is the clock.
+
+    Attributes:
+        kept: what work that holds a lock leaves for the work after it in the same transaction, by the lock's name. It
+            may be empty for each.
     """
+
+    kept: dict[str, Any]
 
     async def rows(self, name: str, /, *, where: str = "TRUE", **values: Any) -> list[Any]:
         """Run a statement and return its rows; `where` replaces its ``{where}`` and must not hold a value."""
@@ -37,6 +43,10 @@ class Transaction(Protocol):
 
     async def change(self, name: str, /, **values: Any) -> int:
         """Run a statement without rows; return how many rows it changed."""
+        ...
+
+    async def change_at_end(self, name: str, /, **values: Any) -> None:
+        """The same, at any time before the commit; instead of what was asked for under the same name before."""
         ...
 
     async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:

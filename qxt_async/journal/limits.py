@@ -18,7 +18,7 @@ numbers.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import attrs
@@ -107,37 +107,81 @@ async def claim_without_limits(
     return Turn(found)
 
 
+@attrs.define(kw_only=True, repr=False)
+class _Usage:
+    """The limits of an account and what is used of them, while its lock is held. Times are microseconds.
+
+    Attributes:
+        request_rate, rate, concurrency: the limits.
+        requests_free_at, numbers_free_at: when the next request, and the next number, may leave.
+        sending: batches that are being sent.
+        offset: the database's clock minus our own.
+    """
+
+    request_rate: float | None
+    rate: float | None
+    concurrency: int | None
+    requests_free_at: int
+    numbers_free_at: int
+    sending: int
+    offset: int
+
+
+async def _usage(transaction: Transaction, account: str) -> _Usage | None:
+    """What is used, read once in a transaction; ``None`` for an account without limits."""
+    key = f"lock_for_account {account}"
+    if key not in transaction.kept:
+        rows = await transaction.rows("used_limits", account=account)
+        transaction.kept[key] = None
+        if rows:
+            ((request_rate, rate, concurrency, requests_free_at, numbers_free_at, sending, now),) = rows
+            transaction.kept[key] = _Usage(
+                request_rate=request_rate,
+                rate=rate,
+                concurrency=concurrency,
+                requests_free_at=requests_free_at,
+                numbers_free_at=numbers_free_at,
+                sending=sending,
+                offset=now - round(boottime() * _SECOND),
+            )
+    return cast("_Usage | None", transaction.kept[key])
+
+
 async def claim(
     transaction: Transaction, campaign: int, account: str, *, token: str, lease: float, batch: int | None
 ) -> Turn | RateLimited:
     """Claim for an account, within its limits. Other claims for it wait for the commit."""
     await transaction.lock("lock_for_claim", shared=True, campaign=campaign)
     await transaction.lock("lock_for_account", account=account)
-    rows = await transaction.rows("used_limits", account=account)
-    if not rows:
+    used = await _usage(transaction, account)
+    if used is None:
         found = await batches.claim(transaction, campaign, token=token, lease=lease, batch=batch, account=account)
         return Turn(found)
-    ((request_rate, rate, concurrency, requests_free_at, numbers_free_at, now),) = rows
-    wait = max(_ahead(requests_free_at - now, 1, request_rate), _ahead(numbers_free_at - now, _MOST_NUMBERS, rate))
-    leave = boottime() + wait / _SECOND
+    since = boottime()
+    now = used.offset + round(since * _SECOND)
+    wait = max(
+        _ahead(used.requests_free_at - now, 1, used.request_rate),
+        _ahead(used.numbers_free_at - now, _MOST_NUMBERS, used.rate),
+    )
     if wait > _AHEAD:
         return RateLimited((wait - _AHEAD) / _SECOND)
-    if concurrency is not None:
-        ((sending,),) = await transaction.rows("count_sending", account=account)
-        if sending >= concurrency:
-            return RateLimited(_WHEN_FULL)
+    if used.concurrency is not None and used.sending >= used.concurrency:
+        return RateLimited(_WHEN_FULL)
     at = now + wait
     found = await batches.claim(transaction, campaign, token=token, lease=lease, batch=batch, account=account, now=at)
     if found is not None:
-        first = at - max(requests_free_at, numbers_free_at) > _WHILE
+        first = at - max(used.requests_free_at, used.numbers_free_at) > _WHILE
         free_at = at + _SETTLING if first else at
-        await transaction.change(
+        used.requests_free_at = free_at + _share(1, used.request_rate)
+        used.numbers_free_at = free_at + _share(len(found.numbers), used.rate)
+        used.sending += 1
+        await transaction.change_at_end(
             "spend",
             account=account,
-            requests_free_at=free_at + _share(1, request_rate),
-            numbers_free_at=free_at + _share(len(found.numbers), rate),
+            requests_free_at=used.requests_free_at,
+            numbers_free_at=used.numbers_free_at,
         )
-    return Turn(found, leave)
+    return Turn(found, since + wait / _SECOND)
 
 
 class Limits:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from qxt_async.journal.postgres.connecting import Connection
     from qxt_async.journal.postgres.transaction import Cursor
 
+    _Statements: TypeAlias = dict[str, Callable[[], Awaitable[Cursor]]]
     Clock: TypeAlias = Callable[[], int | None]
     _Transact: TypeAlias = Callable[[Callable[[PostgresTransaction], Coroutine[Any, Any, None]]], Awaitable[None]]
 
@@ -56,11 +57,13 @@ class _Request(Generic[T]):
 class _GroupedTransaction(PostgresTransaction):
     """`Transaction` of one piece of work in a group."""
 
-    __slots__ = ("_begun", "locks", "shared")
+    __slots__ = ("_at_end", "_begun", "locks", "shared")
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: Connection, clock: Clock, kept: dict[str, Any], at_end: _Statements) -> None:
         super().__init__(connection, clock)
-        self.locks: dict[str, Callable[[], Awaitable[Cursor]]] = {}
+        self.kept = kept
+        self._at_end = at_end
+        self.locks: _Statements = {}
         self.shared = True
         self._begun = False
 
@@ -69,6 +72,10 @@ class _GroupedTransaction(PostgresTransaction):
         call = partial(self.connection.execute, *self._bound(name, where, values))
         cursor: Cursor = await _Request(call, pipelined=True)
         return cursor
+
+    async def change_at_end(self, name: str, /, **values: Any) -> None:
+        """Once, after all work."""
+        self._at_end[name] = partial(self.connection.execute, *self._bound(name, "TRUE", values))
 
     async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
         """Several statements: they are not sent together with those of others."""
@@ -120,25 +127,17 @@ class _UndoneError(Exception):
 class _Running:
     """A piece of work that has begun in a transaction."""
 
-    def __init__(self, member: _Member, connection: Connection, clock: Clock) -> None:
-        self.member = member
-        self.transaction = _GroupedTransaction(connection, clock)
+    def __init__(self, member: _Member, transaction: _GroupedTransaction) -> None:
+        self.transaction = transaction
         self.request: _Request[Any] | None = None
-        self._coroutine: Coroutine[Any, Any, Any] = member.work(self.transaction)
+        self._member = member
+        self._coroutine: Coroutine[Any, Any, Any] = member.work(transaction)
 
-    def go_on(self, answer: Any = None) -> None:
-        """Run it until it waits for the next answer, or has ended."""
-        try:
-            request = self._coroutine.send(answer)
-        except StopIteration as end:
-            self.request = None
-            self.member.value = end.value
-        else:
-            if not isinstance(request, _Request):
-                raise RuntimeError(  # noqa: TRY004
-                    "an operation of the journal awaits something else than its transaction"
-                )
-            self.request = request
+    def restart(self) -> None:
+        """Run it from the beginning: what it saw may have changed."""
+        self._coroutine.close()
+        self._coroutine = self._member.work(self.transaction)
+        self.go_on(None)
 
     async def ask(self) -> Any:
         """Make the call that it waits for."""
@@ -148,19 +147,37 @@ class _Running:
         """End it, wherever it is."""
         self._coroutine.close()
 
+    def go_on(self, answer: Any) -> None:
+        """Run it with the result of the call that it waited for until the next one, or to its end."""
+        try:
+            request = self._coroutine.send(answer)
+        except StopIteration as end:
+            self.request = None
+            self._member.value = end.value
+        else:
+            if not isinstance(request, _Request):
+                raise RuntimeError(  # noqa: TRY004
+                    "an operation of the journal awaits something else than its transaction"
+                )
+            self.request = request
+
 
 async def _run(members: Iterable[_Member], connection: Connection, clock: Clock) -> None:
-    running = [_Running(member, connection, clock) for member in members]
+    kept: dict[str, Any] = {}
+    at_end: _Statements = {}
+    locks: _Statements = {}
+    running: list[_Running] = []
+    excluded: set[_Running] = set()
     try:
-        locks: dict[str, Callable[[], Awaitable[Cursor]]] = {}
-        together: list[_Running] = []
-        for one in running:
-            one.go_on()
+        for member in members:
+            one = _Running(member, _GroupedTransaction(connection, clock, kept, at_end))
+            running.append(one)
+            one.go_on(None)
             its = one.transaction
-            # What another one holds excludes it until that one has ended.
-            if one.request is not None and one.request.pipelined and (its.shared or locks.keys().isdisjoint(its.locks)):
-                together.append(one)
+            if not (its.shared or locks.keys().isdisjoint(its.locks)):
+                excluded.add(one)
             locks.update(its.locks)
+        together = [one for one in running if one.request is not None and one.request.pipelined and one not in excluded]
         async with connection.pipeline():
             for name in sorted(locks):
                 await locks[name]()
@@ -168,8 +185,12 @@ async def _run(members: Iterable[_Member], connection: Connection, clock: Clock)
         for one, answer in zip(together, answers, strict=True):
             one.go_on(answer)
         for one in running:
+            if one in excluded:
+                one.restart()
             while one.request is not None:
                 one.go_on(await one.ask())
+        for statement in at_end.values():
+            await statement()
     finally:
         for one in running:
             one.close()

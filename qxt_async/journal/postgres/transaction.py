@@ -64,9 +64,10 @@ class PostgresTransaction:
         connection: the open connection; the operation must neither commit nor roll back.
     """
 
-    __slots__ = ("_clock", "connection")
+    __slots__ = ("_clock", "connection", "kept")
 
     def __init__(self, connection: Connection, clock: Callable[[], int | None]) -> None:
+        self.kept: dict[str, Any] = {}
         self.connection = connection
         self._clock = clock
 
@@ -94,6 +95,10 @@ class PostgresTransaction:
     async def change(self, name: str, /, **values: Any) -> int:
         """One round trip."""
         return (await self._execute(name, "TRUE", values)).rowcount
+
+    async def change_at_end(self, name: str, /, **values: Any) -> None:
+        """At once."""
+        await self._execute(name, "TRUE", values)
 
     async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
         """COPY, or a pipeline for a statement with ON CONFLICT."""

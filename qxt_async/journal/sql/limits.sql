@@ -17,12 +17,13 @@ DELETE FROM limits WHERE account = :account;
 
 -- Nobody else changes them before the commit.
 -- name: used_limits
-SELECT max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at, NOW
+SELECT
+    max_request_rate, max_rate, max_concurrency, requests_free_at, numbers_free_at,
+    CASE WHEN max_concurrency IS NULL THEN 0 ELSE (
+        SELECT count(*) FROM batches WHERE account = :account AND state = 'sending'
+    ) END,
+    NOW
 FROM limits WHERE account = :account;
-
--- It sees what others claimed while this one waited for the lock.
--- name: count_sending
-SELECT count(*) FROM batches WHERE account = :account AND state = 'sending';
 
 -- name: spend
 UPDATE limits SET requests_free_at = :requests_free_at, numbers_free_at = :numbers_free_at WHERE account = :account;

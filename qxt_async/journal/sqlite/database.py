@@ -87,9 +87,10 @@ class SqliteTransaction:
         clock: gives microseconds since 1970.
     """
 
-    __slots__ = ("_clock", "connection")
+    __slots__ = ("_clock", "connection", "kept")
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int | None]) -> None:
+        self.kept: dict[str, Any] = {}
         self.connection = connection
         self._clock = clock
 
@@ -108,6 +109,10 @@ class SqliteTransaction:
     async def change(self, name: str, /, **values: Any) -> int:
         """One statement."""
         return self._execute(name, "TRUE", values).rowcount
+
+    async def change_at_end(self, name: str, /, **values: Any) -> None:
+        """At once."""
+        self._execute(name, "TRUE", values)
 
     async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
         """One statement, prepared once, or each of several."""
