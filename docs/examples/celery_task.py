@@ -13,6 +13,7 @@ from typing import Any
 from celery import Celery
 
 from qxt_async import (
+    JournalError,
     NotSentError,
     OutcomeUnknownError,
     QxtClient,
@@ -24,7 +25,8 @@ app = Celery("codes", broker=os.environ.get("CELERY_BROKER", "memory://"))
 # If a worker dies, its task is delivered again.
 app.conf.task_acks_late = True
 app.conf.task_reject_on_worker_lost = True
-RETRIED = (NotSentError, SendInProgressError)
+# The key makes a retry safe, whatever became of the attempt before.
+RETRIED = (JournalError, NotSentError, SendInProgressError)
 
 
 @app.task(bind=True, autoretry_for=RETRIED, retry_backoff=1, max_retries=5)

@@ -8,9 +8,11 @@ from django.http import HttpRequest, JsonResponse
 
 from qxt_async import (
     IdempotencyKeyReusedError,
+    JournalError,
     OutcomeUnknownError,
     QxtClient,
     QxtError,
+    SendInProgressError,
 )
 from qxt_async.journal import open_journal
 
@@ -29,6 +31,9 @@ async def send_code(request: HttpRequest) -> JsonResponse:
             )
         except OutcomeUnknownError:
             return JsonResponse({"state": "unknown"})
+        except (JournalError, SendInProgressError):
+            # Ask again with the same key.
+            return JsonResponse({"state": "unknown"}, status=503)
         except IdempotencyKeyReusedError:
             return JsonResponse({"state": "another request"}, status=409)
         except QxtError:

@@ -8,7 +8,7 @@ Set QXT_USER, QXT_PASSWORD and QXT_BASE_URL, and run: uvicorn service:app
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import os
 import secrets
 from collections.abc import AsyncGenerator
@@ -89,12 +89,15 @@ Jobs = Annotated[dict[str, Job], Depends(jobs)]
 Key = Annotated[str | None, Header(max_length=200)]
 # For each phone: one code a minute, ten a day.
 LIMITS = (NumberLimit(1, per=60), NumberLimit(10, per=86_400))
-SECRET = secrets.token_bytes()
 
 
 def code_of(key: str) -> str:
-    """The same code for the same key, or a repeated request would be another text."""
-    digest = hashlib.blake2b(key.encode(), key=SECRET).digest()
+    """The same code for the same key, or a repeated request would be another text.
+
+    In every process, and after a restart: the secret is one that all have.
+    """
+    secret = os.environ["QXT_PASSWORD"].encode()
+    digest = hmac.digest(secret, key.encode(), "sha256")
     return f"{int.from_bytes(digest) % 10**6:06}"
 
 
@@ -128,7 +131,11 @@ async def send_code(
     except OutcomeUnknownError:
         # It may be on its way. Sending again is the user's decision, not ours.
         return {"state": "unknown", "advice": "wait a minute before asking again"}
-    except (RefusedError, NotSentError, JournalError) as error:
+    except JournalError as error:
+        # Nothing was sent, or the outcome could not be written down.
+        advice = "repeat this request with its Idempotency-Key"
+        raise HTTPException(503, advice) from error
+    except (RefusedError, NotSentError) as error:
         raise HTTPException(503, "no code was sent") from error
     return {"state": "accepted", "mid": sent.mid or ""}
 

@@ -122,8 +122,12 @@ class SendRequest:
     limits: Sequence[NumberLimit]
 
     def __attrs_post_init__(self) -> None:
-        if self.key is not None and not (1 <= len(self.key) <= _LONGEST_KEY and self.key.isprintable()):
-            raise errors.InvalidRequestError(f"idempotency_key: give 1 to {_LONGEST_KEY} printable characters")
+        if self.key is not None and not _is_key(self.key):
+            raise errors.InvalidRequestError(f"idempotency_key: give a str of 1 to {_LONGEST_KEY} printable characters")
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and 1 <= len(key) <= _LONGEST_KEY and key.isprintable()
 
 
 @attrs.frozen
@@ -167,7 +171,7 @@ async def claim(
             await transaction.rows("expire_leases", campaign=SENDS, leeway=CLOCK_LEEWAY, alive=list(alive))
             rows = await _find(transaction, request)
         for found, digest, state, old in rows:
-            if old and state in (BatchState.ACCEPTED, BatchState.FAILED):
+            if old and state in (BatchState.ACCEPTED, BatchState.FAILED, BatchState.PLANNED):
                 await transaction.change("end_key", batch=found)
             elif digest != request.digest:
                 return errors.IdempotencyKeyReusedError(request.key)

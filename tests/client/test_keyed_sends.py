@@ -284,12 +284,17 @@ async def test_an_own_attempt_is_alive_whatever_the_clock_says(store: str) -> No
 
 @pytest.mark.anyio
 async def test_settled_keys_expire(store: str) -> None:
-    """After its time the key of a settled send may be used for anything; that of an unknown one stays."""
+    """After its time the key of what was settled or not sent may be used for anything, that of an unknown one not."""
     gateway = SimulatedGateway()
     gateway.fail_next("take-then-close")
-    async with opened(store, gateway, idempotency_ttl=100) as (journal, client):
+    async with opened(store, gateway, idempotency_ttl=100, retry=ONCE) as (journal, client):
         with pytest.raises(OutcomeUnknownError):
             await client.send(B, TEXT, idempotency_key="unknown")
+        gateway.fail_next("throttle-429")
+        with pytest.raises(NotSentError):
+            await client.send(C, TEXT, idempotency_key="not sent")
+        with pytest.raises(IdempotencyKeyReusedError):
+            await client.send(C, TEXT + "6", idempotency_key="not sent")
         await client.send(A, TEXT, idempotency_key="k")
         set_time_of(journal, 90)
         assert (await client.send(A, TEXT, idempotency_key="k")).replayed
@@ -297,8 +302,9 @@ async def test_settled_keys_expire(store: str) -> None:
         assert not (await client.send(A, TEXT + "5", idempotency_key="k")).replayed
         with pytest.raises(OutcomeUnknownError):
             await client.send(B, TEXT, idempotency_key="unknown")
+        assert not (await client.send(C, TEXT + "6", idempotency_key="not sent")).replayed
         assert len(await journal.sends(key="k")) == 2
-    assert gateway.taken == {A: 2, B: 1}
+    assert gateway.taken == {A: 2, B: 1, C: 1}
 
 
 @pytest.mark.anyio
@@ -478,8 +484,8 @@ async def test_a_connection_after_a_while(store: str) -> None:
 
 
 @pytest.mark.anyio
-@pytest.mark.parametrize("key", ["", "x" * 201, "a\nb", "a\0"])
-async def test_keys_that_are_refused(tmp_path: Any, key: str) -> None:
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\nb", "a\0", 17])
+async def test_keys_that_are_refused(tmp_path: Any, key: Any) -> None:
     """A key has 1 to 200 printable characters."""
     async with opened(str(tmp_path / "qxt.db")) as (journal, client):
         with pytest.raises(InvalidRequestError, match="1 to 200 printable characters"):

@@ -23,25 +23,24 @@ from qxt_async.journal.records import CampaignState
 from qxt_async.simulator import FAULTS
 
 CHAOS = bool(os.environ.get("QXT_CHAOS"))
-NUMBERS = 120_000 if CHAOS else 6_000
-SIZE = 200 if CHAOS else 50
 KILLS = 50 if CHAOS else 3
 RESTARTS = 5 if CHAOS else 1
 WORKERS = 4
-# Requests a second of all workers, so that there is something left to kill.
-RATE = 6.0
+# Numbers in a batch, numbers, and requests a second of all workers: so that there is something left to kill.
+LARGE = (1000, 200_000, 3.0) if CHAOS else (50, 6_000, 6.0)
+SINGLE = (1, 8_000, 100.0) if CHAOS else (1, 300, 60.0)
 SHARE = 0.1
 SEED = int(os.environ.get("QXT_CHAOS_SEED", "1"))
 MISCHIEF = [*FAULTS, "http-404", "http-500", "http-503", "take-then-502", "error-7", "error-8"]
 
 
-async def planned(address: str) -> tuple[int, list[str]]:
+async def planned(address: str, size: int, count: int, rate: float) -> tuple[int, list[str]]:
     """A running campaign in a new journal, to be sent slowly."""
-    numbers = [f"138{index:08d}" for index in range(NUMBERS)]
+    numbers = [f"138{index:08d}" for index in range(count)]
     async with open_journal(address) as journal:
-        campaign = await plan(journal, numbers, SIZE)
+        campaign = await plan(journal, numbers, size)
         await journal.campaigns.start(campaign)
-        await journal.limits.set("user", AccountLimits(max_request_rate=RATE))
+        await journal.limits.set("user", AccountLimits(max_request_rate=rate))
     return campaign, numbers
 
 
@@ -99,9 +98,12 @@ async def check(address: str, campaign: int, books: Gateway, numbers: list[str])
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800 if CHAOS else 300)
-def test_no_number_is_taken_twice_whoever_dies(postgresql: Server, database: str) -> None:
+@pytest.mark.parametrize("sizes", [LARGE, SINGLE], ids=["large batches", "single numbers"])
+def test_no_number_is_taken_twice_whoever_dies(
+    postgresql: Server, database: str, sizes: tuple[int, int, float]
+) -> None:
     """Workers and the database are killed and started again until all is done: books and journal agree."""
-    campaign, numbers = anyio.run(planned, database)
+    campaign, numbers = anyio.run(planned, database, *sizes)
     with gateway(SEED) as books:
         books.misbehave([{"name": name, "share": SHARE / len(MISCHIEF)} for name in MISCHIEF])
         with workers(database, books.url, WORKERS) as running:

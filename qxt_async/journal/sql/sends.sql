@@ -1,8 +1,8 @@
 -- Single sends: batches of campaign 0.
 
--- A key with unknown numbers does not expire.
+-- A key with unknown numbers does not expire. What was not sent is not settled.
 -- name: find_send
-SELECT s.batch, s.digest, b.state, b.settled_at < NOW - :ttl AND b.unknown = 0
+SELECT s.batch, s.digest, b.state, coalesce(b.settled_at, b.claimed_at) < NOW - :ttl AND b.unknown = 0
 FROM sends AS s
 JOIN batches AS b ON b.id = s.batch
 WHERE s.key = :key AND s.current;
