@@ -13,6 +13,9 @@ from support.pages import LANGUAGES, PAGES, ROOT, Reader, blocks, check_output, 
 import qxt_async
 
 README, README_ZH = ROOT / "README.md", ROOT / "README.zh-CN.md"
+# What stands behind the other groups and may be longer.
+LONG_GROUPS = ("Reference", "Internals")
+MOST_WORDS = 900
 # What furo shows of a line of code.
 WIDTH = 88
 SETUP = "python3 -m venv .venv && .venv/bin/pip install nox && .venv/bin/nox -s "
@@ -88,6 +91,26 @@ def test_the_readme_is_short() -> None:
     """100 lines at most."""
     for readme in (README, README_ZH):
         assert len(readme.read_text(encoding="utf-8").splitlines()) <= 100
+
+
+def _groups() -> dict[str, list[str]]:
+    """The pages of each group of the sidebar."""
+    trees = [text for language, text in blocks(ROOT / "docs" / "index.md") if language == "{toctree}"]
+    return {text.split(":caption: ")[1].splitlines()[0]: text.split("\n\n")[1].split() for text in trees}
+
+
+@pytest.mark.parametrize(
+    "name", ["index", *(name for group, names in _groups().items() if group not in LONG_GROUPS for name in names)]
+)
+def test_a_page_is_short(name: str) -> None:
+    """900 words at most, counted as `wc -w` does: everything that blanks separate, code and tables included."""
+    assert len((ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8").split()) <= MOST_WORDS
+
+
+def test_every_page_is_in_one_group() -> None:
+    """The sidebar has each page once, so none escapes the limit by standing nowhere."""
+    names = [name for group in _groups().values() for name in group]
+    assert sorted([*names, "index"]) == sorted(page.stem for page in (ROOT / "docs").glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

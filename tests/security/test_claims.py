@@ -1,4 +1,4 @@
-"""What the page on security says of the code as a whole."""
+"""What the pages on security say of the code as a whole."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+PAGES = [(ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("security.md", "security-of-files.md")]
 SOURCES = sorted((ROOT / "qxt_async").rglob("*.py"))
 RUNS = {
     "subprocess",
@@ -46,13 +46,14 @@ def test_the_library_runs_nothing_that_it_is_given(path: Path) -> None:
             assert not {by_name, by_owner} & CALLS
 
 
-def test_every_test_that_the_page_names_is_there() -> None:
+def test_every_test_that_the_pages_name_is_there() -> None:
     """A claim names files that exist; each line of its tables names one, or says what does not stop anybody."""
-    named = re.findall(r"`(tests/[\w/.]+)`", PAGE)
+    page = "\n".join(PAGES)
+    named = re.findall(r"`(tests/[\w/.]+)`", page)
     assert len(set(named)) > 20
     for name in named:
         assert (ROOT / name).exists(), name
-    for line in PAGE.splitlines():
-        if line.startswith("| ") and not line.startswith(("| Who could", "|---")):
+    for line in page.splitlines():
+        if line.startswith("| ") and not line.startswith(("| Attack |", "|---")):
             _, _, stops, does_not, _ = re.split(r"(?<!\\)\|", line)
             assert "tests/" in stops or does_not.strip(), line
