@@ -12,7 +12,7 @@ from qxt_async.cli.feed import Feed, FeedOptions, feed_options, show_feed
 from qxt_async.cli.journals import journal_option, open_existing
 from qxt_async.cli.options import as_json as json_option
 from qxt_async.cli.printing import json_line, local_time, utc_time
-from qxt_async.journal.sends import SendState
+from qxt_async.journal.send_records import SendState
 
 if TYPE_CHECKING:
     from qxt_async.journal import Journal, SendRecord

@@ -27,7 +27,7 @@ from qxt_async.errors import InvalidConfigurationError
 from qxt_async.journal.journal import Journal
 from qxt_async.journal.limits import AccountLimits
 from qxt_async.journal.received import Conflict, FeedEntry, RawPush, Suppression, SuppressionReason
-from qxt_async.journal.sends import SendRecord, SendState
+from qxt_async.journal.send_records import SendRecord, SendState
 from qxt_async.runtime.words import missing_extra
 
 __all__ = [

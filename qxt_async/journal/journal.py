@@ -19,7 +19,8 @@ from qxt_async.journal.rows import (
     report_of,
     suppression_of,
 )
-from qxt_async.journal.sends import SendState, SendStore
+from qxt_async.journal.send_records import SendState
+from qxt_async.journal.sends import SendStore
 from qxt_async.journal.timestamps import micros
 from qxt_async.protocol.numbers import canonical
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from qxt_async.journal.database import Database, Transaction
     from qxt_async.journal.received import Conflict, FeedEntry, RawPush, Suppression
-    from qxt_async.journal.sends import SendRecord
+    from qxt_async.journal.send_records import SendRecord
     from qxt_async.models import DeliveryState, Reply, StatusReport
     from qxt_async.protocol.pushes import Push
 

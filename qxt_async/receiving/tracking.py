@@ -22,7 +22,7 @@ import anyio
 import attrs
 
 from qxt_async.errors import DeliveryTimeoutError, JournalError
-from qxt_async.journal.sends import SendState
+from qxt_async.journal.send_records import SendState
 from qxt_async.models import DeliveryState, StatusReport, mask
 from qxt_async.protocol.numbers import canonical
 
