@@ -19,7 +19,6 @@ from procrastinate.worker import Worker
 from qxt_async.campaign.guard import Guard
 from qxt_async.campaign.options import CampaignOptions
 from qxt_async.errors import (
-    CampaignNotFoundError,
     InvalidConfigurationError,
     InvalidRequestError,
     JournalBusyError,
@@ -193,8 +192,6 @@ class CampaignWorker:
                 if not (sent or await self._engine.has_due(campaign)) or not await self._guard.admits(campaign):
                     return
                 sent = await self._send_next(campaign)
-            except CampaignNotFoundError:
-                return
             except (JournalUnavailableError, JournalBusyError) as error:
                 # Ending the job would fail, too: the engine has the same database.
                 logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)

@@ -149,10 +149,10 @@ def main() -> None:
     arguments.add_argument("--processors", type=int, default=8, help="of the database")
     arguments.add_argument("--seconds", type=float, default=2.0, help="of virtual time")
     measured = {
-        "message": 350,
-        "transaction": 600,
-        "statement": 60,
-        "begin": 100,
+        "message": 280,
+        "transaction": 1200,
+        "statement": 65,
+        "begin": 600,
         "flush": 1000,
         "round-trip": 200,
         "answer": 20000,

@@ -288,6 +288,17 @@ async def test_waiting_for_a_turn_ends(journal: Journal, monkeypatch: pytest.Mon
     assert (await all_batches(campaigns, campaign)).count(BatchState.SENDING) == 1
 
 
+async def test_a_claim_within_limits_shares_no_transaction_if_it_is_alone(journal: Journal) -> None:
+    """What it used is written with it, also outside of a group."""
+    campaign = await running(journal.campaigns, 1, 1)
+    await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=0.01))
+    outcomes = []
+    for token in "ab":
+        claim = partial(limits_module.claim, campaign=campaign, account=ACCOUNT, token=token, lease=60, batch=None)
+        outcomes.append(await journal.database.write(claim))
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Turn", "RateLimited"]
+
+
 async def test_nothing_to_claim_spends_nothing(journal: Journal) -> None:
     """A claim that finds nothing leaves the turn to the next."""
     campaign = await planned(journal.campaigns, 1)
