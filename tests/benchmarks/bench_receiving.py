@@ -1,6 +1,6 @@
 """What it costs to keep what is pushed: against a server that keeps nothing, and what one would write instead.
 
-Four servers with uvicorn, one process each, are pushed to in turn by a load generator in a process of
+Servers with uvicorn, one process each, are pushed to in turn by a load generator in a process of
 its own; every push is another report. Only the ratios mean anything. Beside each rate stands the processor time of the
 server process for a push, over all its threads (on Linux): its ratio holds on a busy machine too, where rates do not.
 
@@ -9,6 +9,7 @@ server process for a push, over all its threads (on Linux): its ratio holds on a
 - `nothing`: answers `ok`. uvicorn with httptools and uvloop, as the next one.
 - `receiver`: the server of `qxt receive` with its journal, every commit flushed.
 - `h11`: the same where httptools and uvloop are not installed.
+- `postgresql`: the receiver with its journal in PostgreSQL, if a server is installed.
 - `written`: a FastAPI route with one flushed SQLite commit per request.
 
 With --profile the receiver alone, and what costs most in it.
@@ -34,9 +35,10 @@ from typing import Any
 import anyio
 import attrs
 from measuring import aim, profiled, turns
+from support.postgresql_server import programs, server
 
 SECRET = "0123456789abcdefghij"
-KINDS = ("nothing", "receiver", "h11", "written")
+KINDS = ("nothing", "receiver", "h11", "postgresql", "written")
 # The least that the project asks of itself: of what the server does at all, and of what one would write.
 FLOOR, AGAINST_H11, AGAINST_WRITTEN = 0.5, 1.3, 5.0
 
@@ -83,7 +85,7 @@ def serve(kind: str, database: str, port: str, *profiling: str) -> None:
     def listening() -> None:
         print("listening", flush=True)
 
-    if kind in ("receiver", "h11"):
+    if kind in ("receiver", "h11", "postgresql"):
         with profiled(kind) if profiling else contextlib.nullcontext():
             asynchronous = functools.partial(receive, database, int(port), kind, listening)
             anyio.run(asynchronous, backend_options={"use_uvloop": kind != "h11"})
@@ -194,11 +196,11 @@ class Measured:
 
 
 @contextlib.contextmanager
-def serving(kind: str, folder: Path, *profiling: str) -> Iterator[Server]:
+def serving(kind: str, database: str, *profiling: str) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = int(probe.getsockname()[1])
-    command = [sys.executable, __file__, "serve", kind, str(folder / f"{kind}.sqlite"), str(port), *profiling]
+    command = [sys.executable, __file__, "serve", kind, database, str(port), *profiling]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"listening\n"
@@ -218,10 +220,17 @@ def pushed(server: Server, seconds: float, connections: int, first: int) -> tupl
 
 def compare(rounds: int, seconds: float, connections: int, folder: Path) -> dict[str, list[Measured]]:
     """What was measured, round by round."""
-    found: dict[str, list[Measured]] = {kind: [] for kind in KINDS}
-    first = dict.fromkeys(KINDS, 0)
+    databases = {kind: str(folder / f"{kind}.sqlite") for kind in KINDS}
     with contextlib.ExitStack() as stack:
-        servers = {kind: stack.enter_context(serving(kind, folder)) for kind in KINDS}
+        binaries = programs()
+        if binaries is None:
+            del databases["postgresql"]
+        else:
+            postgresql = stack.enter_context(server(binaries, durable=True))
+            databases["postgresql"] = stack.enter_context(postgresql.database())
+        servers = {kind: stack.enter_context(serving(kind, database)) for kind, database in databases.items()}
+        found: dict[str, list[Measured]] = {kind: [] for kind in servers}
+        first = dict.fromkeys(servers, 0)
         for kind in turns(servers, rounds + 1):
             before = servers[kind].busy()
             acknowledged, first[kind] = pushed(servers[kind], seconds, connections, first[kind])
@@ -241,8 +250,8 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         if options.profile:
-            with serving("receiver", Path(folder), "profiled") as server:
-                pushed(server, options.seconds, options.connections, 0)
+            with serving("receiver", str(Path(folder) / "receiver.sqlite"), "profiled") as profiled_server:
+                pushed(profiled_server, options.seconds, options.connections, 0)
             return
         found = compare(options.rounds, options.seconds, options.connections, Path(folder))
     for kind, measured in found.items():
@@ -253,6 +262,10 @@ def main() -> None:
     floor = _median_ratio(found, "receiver", "nothing")
     h11 = _median_ratio(found, "receiver", "h11")
     against = _median_ratio(found, "receiver", "written")
+    if "postgresql" in found:
+        shared = _median_ratio(found, "postgresql", "nothing")
+        said = aim(shared.rate, least=FLOOR)
+        print(f"postgresql / nothing {shared.rate:.2f}  processor time {shared.cost:.2f}   {said}")
     print(f"receiver / nothing  {floor.rate:.2f}   processor time {floor.cost:.2f}   {aim(floor.rate, least=FLOOR)}")
     print(f"receiver / h11      {h11.rate:.2f}   processor time {h11.cost:.2f}   {aim(h11.rate, least=AGAINST_H11)}")
     said = aim(against.rate, least=AGAINST_WRITTEN)
