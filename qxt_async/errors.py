@@ -90,12 +90,7 @@ class InvalidRequestError(QxtError, ValueError):
 
 
 class InvalidNumberError(InvalidRequestError):
-    """A number is not a mobile number of the required pattern.
-
-    Attributes:
-        masked_number: the number, masked.
-        reason: what is wrong with it.
-    """
+    """`masked_number` is not a mobile number of the required pattern; `reason` says what is wrong with it."""
 
     def __init__(self, masked_number: str, reason: str) -> None:
         super().__init__(f"{masked_number!r} is not a mobile number: {reason}")
@@ -110,10 +105,7 @@ class NoValidNumberError(InvalidRequestError):
 class RequestTooLargeError(InvalidRequestError):
     """One request cannot carry that much: at most 1000 numbers, and for GET about 8,000 bytes (PROTOCOL 1, 1.1).
 
-    Attributes:
-        size: the size of the request: numbers, or bytes of its URL.
-        limit: the largest size allowed.
-        fits: how many of the numbers one request can carry; 0 if the text alone is too long.
+    `size` and `limit` count numbers, or bytes of the URL. `fits` of the numbers fit; 0 if the text alone is too long.
     """
 
     def __init__(self, message: str, size: int, limit: int, fits: int) -> None:
@@ -126,8 +118,7 @@ class RequestTooLargeError(InvalidRequestError):
 class InvalidTextError(InvalidRequestError):
     """The text is empty, or has characters that GBK, the gateway's encoding, does not have (PROTOCOL 1.3).
 
-    Attributes:
-        characters: each such character with its position, as `protocol.BadCharacter`.
+    `characters` has each such character with its position, as `protocol.BadCharacter`.
     """
 
     def __init__(self, message: str, characters: Sequence[BadCharacter] = ()) -> None:
@@ -150,10 +141,7 @@ class ClientStateError(InvalidRequestError, RuntimeError):
 class SourceFileError(InvalidRequestError):
     """A file of numbers cannot be opened, decoded or understood.
 
-    Attributes:
-        file: the path as given.
-        line: the line, from 1; ``None`` if the error concerns the whole file.
-        reason: what is wrong with it.
+    `file` is the path as given, `line` counts from 1 (``None``: the whole file), `reason` says what is wrong.
     """
 
     def __init__(self, file: str, line: int | None, reason: str) -> None:
@@ -165,11 +153,7 @@ class SourceFileError(InvalidRequestError):
 
 
 class IdempotencyKeyReusedError(InvalidRequestError):
-    """The idempotency key belongs to a send of another text or to other numbers. Nothing was sent.
-
-    Attributes:
-        key: the key.
-    """
+    """The idempotency key `key` belongs to a send of another text or to other numbers. Nothing was sent."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"the idempotency key {key!r} was used for another text or other numbers: nothing was sent")
@@ -177,11 +161,7 @@ class IdempotencyKeyReusedError(InvalidRequestError):
 
 
 class SendInProgressError(QxtError):
-    """Another call with this idempotency key is sending, and did not end in time. Nothing was sent by this call.
-
-    Attributes:
-        key: the key.
-    """
+    """Another call with the idempotency key `key` is sending, and did not end in time. This call sent nothing."""
 
     def __init__(self, key: str) -> None:
         super().__init__(f"another call with the idempotency key {key!r} is still sending: ask again later")
@@ -189,11 +169,9 @@ class SendInProgressError(QxtError):
 
 
 class NumberLimitedError(QxtError):
-    """A phone has got as many texts as a `NumberLimit` allows. Nothing was sent.
+    """A phone, `masked_number`, has got as many texts as a `NumberLimit` allows. Nothing was sent.
 
-    Attributes:
-        masked_number: the phone, masked.
-        retry_after: seconds after which it may get another text.
+    It may get another text after `retry_after` seconds.
     """
 
     def __init__(self, masked_number: str, count: int, per: float, retry_after: float) -> None:
@@ -208,8 +186,7 @@ class NumberLimitedError(QxtError):
 class InsufficientBalanceError(QxtError):
     """The balance does not cover the send; nothing was sent (PROTOCOL 2.2).
 
-    Attributes:
-        needed, available: credits; one is needed for each segment and number.
+    `needed` and `available` are credits; one is needed for each segment and number.
     """
 
     def __init__(self, needed: int, available: int) -> None:
@@ -258,9 +235,7 @@ class AuthenticationError(AccountRefusedError):
 class SubmitFailedError(RefusedError):
     """The gateway answered ``fail:CODE:…`` (PROTOCOL 2); 999 is a system error. Its `code` is ``submit-failed``.
 
-    Attributes:
-        codes: the different codes, in the order of the answer.
-        count: how many numbers failed.
+    `codes` has the different codes in the order of the answer; `count` numbers failed.
     """
 
     def __init__(self, codes: tuple[str, ...], count: int) -> None:
@@ -271,11 +246,7 @@ class SubmitFailedError(RefusedError):
 
 
 class NotSentError(QxtError):
-    """The request certainly did not leave this machine, or the gateway asks to send it later. Sending again is safe.
-
-    Attributes:
-        reason: why it was not sent.
-    """
+    """Certainly not sent, for this `reason`, or the gateway asks to send it later. Sending again is safe."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"not sent: {reason}")
@@ -283,11 +254,9 @@ class NotSentError(QxtError):
 
 
 class ThrottledError(NotSentError):
-    """HTTP 429: the server took nothing and asks to send later.
+    """HTTP 429, which is its `status`: the server took nothing and asks to send later.
 
-    Attributes:
-        status: the HTTP status.
-        retry_after: seconds that the server asks to wait, ``None`` if it did not say.
+    It asks to wait `retry_after` seconds; ``None`` if it did not say.
     """
 
     def __init__(self, status: int, retry_after: float | None) -> None:
@@ -298,11 +267,7 @@ class ThrottledError(NotSentError):
 
 
 class OutcomeUnknownError(QxtError):
-    """The gateway may have accepted the request. It is never repeated automatically (PROTOCOL 2.3).
-
-    Attributes:
-        reason: what happened.
-    """
+    """The gateway may have accepted the request; `reason` says why. It is never sent again by itself (PROTOCOL 2.3)."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"outcome unknown, not sent again: {reason}")
@@ -318,13 +283,10 @@ class ConnectionBrokenError(OutcomeUnknownError, ConnectionError):
 
 
 class UnexpectedStatusError(OutcomeUnknownError):
-    """A redirect (never followed), 403, a 5xx, or another status that does not say whether the request was accepted.
+    """A redirect (never followed), 403, a 5xx, or another `status` that does not say whether the request was accepted.
 
     403 concerns every batch: a filter in front of the gateway sends it. A filter may also send it in place of the
     gateway's answer, so the outcome is unknown.
-
-    Attributes:
-        status: the HTTP status.
     """
 
     def __init__(self, status: int) -> None:
@@ -341,8 +303,7 @@ class UnexpectedStatusError(OutcomeUnknownError):
 class UnusableAnswerError(OutcomeUnknownError):
     """The answer is not of the protocol, is too large, or belongs to another request (other numbers, a cache).
 
-    Attributes:
-        answer: the beginning of the answer, with phone numbers masked; empty if there is nothing to show.
+    `answer` is its beginning, with phone numbers masked; empty if there is nothing to show.
     """
 
     def __init__(self, reason: str, answer: str = "") -> None:
@@ -351,11 +312,7 @@ class UnusableAnswerError(OutcomeUnknownError):
 
 
 class PartialAnswerError(OutcomeUnknownError):
-    """The answer does not mention some of the numbers, or contradicts itself about them.
-
-    Attributes:
-        count: how many numbers.
-    """
+    """The answer does not mention `count` of the numbers, or contradicts itself about them."""
 
     def __init__(self, count: int) -> None:
         super().__init__(f"the answer does not say what became of {count} number{'s' if count != 1 else ''}")
@@ -377,8 +334,7 @@ class JournalClosedError(JournalError, RuntimeError):
 class JournalSchemaError(JournalError):
     """The database is not a journal, or a newer version of this library wrote it.
 
-    Attributes:
-        found, known: the schema's version, ``None`` if it has none, and the newest that this library knows.
+    `found` is the schema's version, ``None`` if it has none; `known` is the newest that this library knows.
     """
 
     def __init__(self, message: str, found: int | None, known: int) -> None:
@@ -400,11 +356,7 @@ class CampaignError(QxtError):
 
 
 class CampaignNotFoundError(CampaignError):
-    """The journal has no campaign of this id.
-
-    Attributes:
-        campaign: the id.
-    """
+    """The journal has no campaign of this id, which is its `campaign`."""
 
     def __init__(self, campaign: int) -> None:
         super().__init__(f"there is no campaign {campaign} in this journal")
@@ -412,11 +364,7 @@ class CampaignNotFoundError(CampaignError):
 
 
 class CampaignStateError(CampaignError):
-    """The campaign's state does not allow it.
-
-    Attributes:
-        campaign, state: the campaign's id and its state.
-    """
+    """The `state` of the campaign with the id `campaign` does not allow it."""
 
     def __init__(self, campaign: int, state: str, advice: str) -> None:
         super().__init__(f"campaign {campaign} is {state}: {advice}")
@@ -427,8 +375,7 @@ class CampaignStateError(CampaignError):
 class ConfirmationRequiredError(CampaignError):
     """Numbers that may get the text twice are sent again only if the caller confirms how many they are.
 
-    Attributes:
-        numbers, credits: how many numbers would be sent again, and what that would cost.
+    `numbers` says how many would be sent again, `credits` what that would cost.
     """
 
     def __init__(self, numbers: int, credits_: int) -> None:
@@ -438,12 +385,9 @@ class ConfirmationRequiredError(CampaignError):
 
 
 class DeliveryTimeoutError(QxtError, TimeoutError):
-    """No status report with a final state came in time. The message may still be delivered.
+    """No status report with a final state came within `timeout` seconds. The message may still be delivered.
 
-    Attributes:
-        mid: the message id.
-        masked_number: the phone number, masked.
-        timeout: seconds waited.
+    `mid` is its id, `masked_number` the phone number, masked.
     """
 
     def __init__(self, mid: str, masked_number: str, timeout: float) -> None:
@@ -456,8 +400,7 @@ class DeliveryTimeoutError(QxtError, TimeoutError):
 class BulkStoppedError(QxtError):
     """The iterable of numbers or a callback raised, so the bulk send stopped early. ``__cause__`` has that error.
 
-    Attributes:
-        origin: ``"source"`` or ``"callback"``.
+    `origin` is ``"source"`` or ``"callback"``.
     """
 
     def __init__(self, origin: str, cause: str) -> None:
@@ -466,11 +409,7 @@ class BulkStoppedError(QxtError):
 
 
 class BulkFailedError(QxtError):
-    """Some numbers of a bulk send failed or are unknown.
-
-    Attributes:
-        failed, unknown: how many numbers.
-    """
+    """Of a bulk send, `failed` numbers failed and `unknown` numbers are unknown."""
 
     def __init__(self, failed: int, unknown: int) -> None:
         super().__init__(f"{failed} numbers failed and {unknown} are unknown; .result has them")

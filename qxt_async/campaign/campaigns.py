@@ -152,10 +152,6 @@ class Campaigns:
 
         Running again resumes a run that was interrupted. Any number of processes may run one campaign.
 
-        Args:
-            campaign: its id.
-            options: see `RunOptions`.
-
         Returns:
             Its counts. ``state`` is *done*; or *paused* or *cancelled*, with ``reason``; or *running* after `stop`.
 
@@ -187,12 +183,7 @@ class Campaigns:
     ) -> CampaignCounts | None:
         """`run` for a program: the first SIGINT or SIGTERM lets the batches under way finish, a second one does not.
 
-        Only in the main thread, and not on Windows.
-
-        Args:
-            campaign: its id.
-            options: see `RunOptions`.
-            on_signal: called with the first signal, and with the second.
+        Only in the main thread, and not on Windows. `on_signal` is called with the first signal, and with the second.
 
         Returns:
             As `run`; ``None`` if the second signal cut it short. After a signal the campaign stays *running*: run it
@@ -201,10 +192,7 @@ class Campaigns:
         Raises:
             Exception: as `run`.
         """
-
-        def tell(number: signal.Signals) -> None:
-            if on_signal is not None:
-                on_signal(number)
+        tell = on_signal or (lambda _: None)
 
         def stop(number: signal.Signals) -> None:
             self.stop()
@@ -227,10 +215,7 @@ class Campaigns:
     async def start(self, campaign: int, *, on_workers: bool = False, actor: str = "") -> Campaign:
         """Change the state to *running*, so that workers send it. `run` does this itself.
 
-        Args:
-            campaign: its id.
-            on_workers: whether its last run is remembered as left to workers.
-            actor: who requested the change.
+        With `on_workers` its last run is remembered as left to workers. The actor is who requested the change.
 
         Raises:
             CampaignStateError: it is being planned, or cancelled (`resume` takes that back).
@@ -241,13 +226,7 @@ class Campaigns:
     async def pause(self, campaign: int, reason: str, *, actor: str = "") -> bool:
         """*running* → *paused*: from the commit on no process begins a batch. Batches under way are finished.
 
-        Args:
-            campaign: its id.
-            reason: why, for the record.
-            actor: who requested the change.
-
-        Returns:
-            Whether it was running.
+        The reason and the actor, who requested the change, are for the record. Returns whether it was running.
         """
         return await self._store.pause(campaign, reason, actor=actor)
 
@@ -272,12 +251,7 @@ class Campaigns:
         return await self._store.get(campaign)
 
     async def preview_resend(self, campaign: int, state: BatchState) -> ResendQuote:
-        """Count what `resend` would send again.
-
-        Args:
-            campaign: its id.
-            state: ``BatchState.UNKNOWN`` or ``BatchState.FAILED``.
-        """
+        """Count what `resend` would send again in this state, ``BatchState.UNKNOWN`` or ``BatchState.FAILED``."""
         return await self._store.preview_resend(campaign, state)
 
     async def resend(self, campaign: int, state: BatchState, *, expected: ResendQuote, actor: str) -> ResendQuote:
@@ -300,9 +274,7 @@ class Campaigns:
     async def reconcile(self, campaign: int, *, report_deadline: float | None = None) -> Reconciliation:
         """Accept unknown batches and numbers whose arrival is proven by status reports. `run` does this by itself.
 
-        Args:
-            campaign: its id.
-            report_deadline: seconds after an attempt after which an unknown batch without a report is marked *overdue*.
+        An unknown batch without a report is marked *overdue* when its attempt is `report_deadline` seconds old.
         """
         return await self._store.reconcile(campaign, deadline=report_deadline)
 
@@ -410,11 +382,7 @@ class Campaigns:
     ) -> int:
         """Write as CSV what the plan left out, and why: ``number,reason,detail,source,line``.
 
-        Args:
-            campaign: its id.
-            target: as for `export`.
-            reason: only numbers that were left out for this reason.
-            bom: as for `export`.
+        With a `reason` only what was left out for it. The other arguments are those of `export`.
 
         Returns:
             How many rows.
@@ -434,11 +402,8 @@ class Campaigns:
     ) -> ReportData:
         """Write a report: one HTML page that loads nothing and runs nothing. Needs the extra ``report``.
 
-        Args:
-            campaign: its id.
-            target: path of the HTML file, which is replaced if it exists; or a stream open for text.
-            language: ``en`` or ``zh``.
-            time_zone: of the times in it.
+        The target is the path of a file, which is replaced if it exists, or a stream open for text. The time zone is
+        that of the times in it.
 
         Returns:
             What it shows.

@@ -181,7 +181,7 @@ class Display:
 
     def span(self, seconds: int) -> str:
         """A length of time, in one unit."""
-        units = (("week", 7 * _DAY), ("day", _DAY), ("hour", 3600), ("minute", 60))
+        units = (("week", 7 * _DAY), ("day", _DAY), ("hour", _HOUR), ("minute", _MINUTE))
         # 90 minutes are not shown as 1 h. From two of a unit on, whole units are exact enough.
         unit, size = next(
             ((unit, size) for unit, size in units if seconds >= 2 * size or seconds == size), ("second", 1)
@@ -269,10 +269,7 @@ def _over_time(data: ReportData, words: Mapping[str, Any], show: Display) -> lis
     begins = [moment.at for moment in moments]
     ticks = [show.ticks(begins, width, room, days=days) for room in ((6, 2) if days else (9, 4))]
     text = words["over_time"]
-    series = [
-        (text["delivered"], [moment.delivered for moment in moments]),
-        (text["other"], [moment.other for moment in moments]),
-    ]
+    series = [(text[kind], [getattr(moment, kind) for moment in moments]) for kind in ("delivered", "other")]
     return _sizes(series, labels, ticks, text["title"], "stacked")
 
 
@@ -297,10 +294,10 @@ def _sizes(
     kind: str,
 ) -> list[str]:
     """The same chart for a wide and for a narrow screen, because text that is scaled down cannot be read."""
-    wide, narrow = ticks
+    screens = (("wide", 920, 280), ("narrow", 340, 240))
     return [
-        bars(series, labels, wide, title=title, width=920, height=280, kind=f"{kind} wide"),
-        bars(series, labels, narrow, title=title, width=340, height=240, kind=f"{kind} narrow"),
+        bars(series, labels, shown, title=title, width=width, height=height, kind=f"{kind} {screen}")
+        for shown, (screen, width, height) in zip(ticks, screens, strict=True)
     ]
 
 

@@ -183,7 +183,7 @@ class NumberWriter:
         count: how many numbers were written.
     """
 
-    def __init__(self, path: str | None, option: str) -> None:
+    def __init__(self, path: str | None = None, option: str = "") -> None:
         self.path = path
         self.option = option
         self.count = 0

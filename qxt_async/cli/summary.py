@@ -26,10 +26,6 @@ _SHOWN_ERRORS = 10
 _SHOWN_MIDS = 3
 
 
-def _no_file() -> NumberWriter:
-    return NumberWriter(None, "")
-
-
 @attrs.define(kw_only=True)
 class NumberCounts:
     """Numbers by outcome.
@@ -76,9 +72,9 @@ class SendSummary:
         elapsed: seconds.
     """
 
-    failed_to: NumberWriter = attrs.Factory(_no_file)
-    unknown_to: NumberWriter = attrs.Factory(_no_file)
-    unsent_to: NumberWriter = attrs.Factory(_no_file)
+    failed_to: NumberWriter = attrs.Factory(NumberWriter)
+    unknown_to: NumberWriter = attrs.Factory(NumberWriter)
+    unsent_to: NumberWriter = attrs.Factory(NumberWriter)
     invalid_fails: bool = False
     counts: NumberCounts = attrs.Factory(NumberCounts)
     batches: int = 0

@@ -60,25 +60,14 @@ async def _sends(gateway: SimulatedGateway, exchange: Exchange) -> None:
     limit = int(fields.get("limit", b"100"))
     if after < 0 or limit < 0:
         raise ValueError("after and limit are not negative")
-    lines = [
-        json.dumps(
-            {
-                "n": after + place,
-                "mid": send.mid,
-                "numbers": send.numbers,
-                "text": send.text,
-                "extno": send.extno,
-                "addseqno": send.addseqno,
-                "user": send.user,
-                "segments": send.segments,
-                "delivers": send.delivers,
-                "when": send.when.isoformat(),
-            }
-        )
-        + "\n"
-        for place, send in enumerate(gateway.sends[after : after + limit])
-    ]
-    await exchange.answer("".join(lines).encode("ascii"), headers=(("content-type", _JSON_LINES),))
+    names = ("mid", "numbers", "text", "extno", "addseqno", "user", "segments", "delivers")
+    rows = (
+        {"n": n, **{name: getattr(send, name) for name in names}, "when": send.when.isoformat()}
+        for n, send in enumerate(gateway.sends[after : after + limit], after)
+    )
+    await exchange.answer(
+        "".join(f"{json.dumps(row)}\n" for row in rows).encode("ascii"), headers=(("content-type", _JSON_LINES),)
+    )
 
 
 async def _taken(gateway: SimulatedGateway, exchange: Exchange) -> None:

@@ -42,33 +42,22 @@ def push_form(pushed: Sequence[StatusReport] | Reply) -> str:
 
     The fields ``port``, ``area`` and ``city`` are sent once if they are the same for all reports, else as lists.
     """
+    values: dict[str, Sequence[str | None]]
     if isinstance(pushed, Reply):
-        return encode_form(
-            (
-                ("type", "1"),
-                ("mid", pushed.mid),
-                ("mobile", pushed.number),
-                ("msg", pushed.text),
-                ("port", pushed.port or ""),
-                ("area", pushed.area or ""),
-                ("city", pushed.city or ""),
-            )
-        )
-
-    def shared(values: list[str | None]) -> str:
-        return ", ".join(value or "" for value in (values[:1] if len(set(values)) == 1 else values))
-
-    return encode_form(
-        (
-            ("type", "4"),
-            ("mid", ", ".join([report.mid for report in pushed])),
-            ("mobile", ", ".join([report.number for report in pushed])),
-            ("msg", ", ".join([report.code for report in pushed])),
-            ("port", shared([report.port for report in pushed])),
-            ("area", shared([report.area for report in pushed])),
-            ("city", shared([report.city for report in pushed])),
-        )
-    )
+        kind, values = "1", {"mid": [pushed.mid], "mobile": [pushed.number], "msg": [pushed.text]}
+        places: Sequence[StatusReport | Reply] = (pushed,)
+    else:
+        kind, places = "4", pushed
+        values = {
+            "mid": [report.mid for report in pushed],
+            "mobile": [report.number for report in pushed],
+            "msg": [report.code for report in pushed],
+        }
+    for name in ("port", "area", "city"):
+        found: list[str | None] = [getattr(one, name) for one in places]
+        values[name] = found[:1] if len(set(found)) == 1 else found
+    fields = {name: ", ".join([value or "" for value in found]) for name, found in values.items()}
+    return encode_form((("type", kind), *fields.items()))
 
 
 class PushRun:

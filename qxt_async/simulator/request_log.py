@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from qxt_async.models import Reply
 
 
-def _repr_count(tele: str) -> str:
-    return f"<{tele.count(',') + 1 if tele else 0} numbers>"
+def _count(tele: str) -> int:
+    return tele.count(",") + 1 if tele else 0
 
 
 def _now() -> datetime:
@@ -35,7 +35,7 @@ class Submission:
     """
 
     user: str
-    tele: str = attrs.field(repr=_repr_count)
+    tele: str = attrs.field(repr=lambda tele: f"<{_count(tele)} numbers>")
     text: str = attrs.field(repr=repr_length)
     extno: str = ""
     addseqno: bool = False
@@ -48,7 +48,7 @@ class Submission:
     @property
     def count(self) -> int:
         """How many numbers."""
-        return self.tele.count(",") + 1 if self.tele else 0
+        return _count(self.tele)
 
 
 @attrs.frozen(kw_only=True)

@@ -109,20 +109,13 @@ def _has_account() -> bool:
 
 def _as_json(plan: CampaignPlan) -> dict[str, object]:
     campaign = plan.campaign
+    names = ("id", "name", "numbers", "batches", "credits", "invalid", "duplicates", "suppressed", "balance")
     return {
-        "id": campaign.id,
-        "name": campaign.name,
+        **{name: getattr(campaign, name) for name in names},
         "state": campaign.state.value,
-        "numbers": campaign.numbers,
-        "batches": campaign.batches,
         "messages": plan.messages,
-        "credits": campaign.credits,
         "segments": {str(segments): numbers for segments, numbers in plan.segments.items()},
-        "invalid": campaign.invalid,
-        "duplicates": campaign.duplicates,
-        "suppressed": campaign.suppressed,
         "faulty": plan.faulty,
-        "balance": campaign.balance,
         "enough": plan.enough,
         "warnings": list(campaign.warnings),
     }
@@ -136,8 +129,8 @@ def _print(plan: CampaignPlan) -> None:
         ("texts", plan.messages),
         ("credits", campaign.credits),
     ]
-    left_out = (("invalid", campaign.invalid), ("duplicates", campaign.duplicates), ("suppressed", campaign.suppressed))
-    rows += [(name, count) for name, count in left_out if count]
+    left_out = ("invalid", "duplicates", "suppressed")
+    rows += [(name, count) for name in left_out if (count := getattr(campaign, name))]
     if campaign.balance is not None:
         rows.append(("balance", campaign.balance))
     print_table(rows, footer=f"campaign {campaign.id} is planned; send it with: qxt campaign run {campaign.id}")

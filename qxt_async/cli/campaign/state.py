@@ -142,18 +142,9 @@ def list_command(journal: str, as_json: bool) -> None:
     found = use_campaigns(journal, read)
     if as_json:
         for campaign, _ in found:
-            print_json(
-                {
-                    "id": campaign.id,
-                    "name": campaign.name,
-                    "state": campaign.state.value,
-                    "reason": campaign.reason,
-                    "created_at": campaign.created_at.isoformat(),
-                    "numbers": campaign.numbers,
-                    "batches": campaign.batches,
-                    "credits": campaign.credits,
-                }
-            )
+            names = ("id", "name", "reason", "numbers", "batches", "credits")
+            row = {name: getattr(campaign, name) for name in names}
+            print_json({**row, "state": campaign.state.value, "created_at": campaign.created_at.isoformat()})
         return
     rows = [
         (
