@@ -90,7 +90,6 @@ class _Rules(asyncio.Protocol):
     connections: set[Any]
     # The last request whose head is complete.
     cycle: Any
-    on_response_complete: Callable[[], None]
     _timer: asyncio.TimerHandle
 
     def __init__(self, *args: Any, idle: IdleConnections, head_timeout: float, **options: Any) -> None:
@@ -110,8 +109,9 @@ class _Rules(asyncio.Protocol):
         self._idle.remove(self)
         super().connection_lost(exc)
 
-    def answered(self) -> None:
+    def on_response_complete(self) -> None:
         """Note that an answer is complete. Another request may be under way."""
+        super().on_response_complete()  # type: ignore[misc]
         if not self._under_way:
             self._idle.add(self)
             if self._ended:
@@ -160,10 +160,6 @@ class _H11(_Rules, H11Protocol):  # type: ignore[misc]
         super().handle_events()
         self.begun()
 
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self.answered()
-
 
 PROTOCOLS: dict[str, Callable[..., object]] = {"h11": _H11}
 """The protocols that can be used, by the library that reads requests; the last one is the fastest."""
@@ -203,10 +199,6 @@ if HttpToolsProtocol is not None:  # pragma: no branch
             self._in_head, self._head = True, 0
             if not self._offers_upgrade():
                 super().on_message_complete()
-
-        def on_response_complete(self) -> None:
-            super().on_response_complete()
-            self.answered()
 
     PROTOCOLS["httptools"] = _HttpTools
 
