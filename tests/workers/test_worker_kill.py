@@ -19,13 +19,17 @@ from support.worker_processes import WorkerProcess, workers
 
 from qxt_async.errors import CampaignStateError
 from qxt_async.journal import AccountLimits, open_journal
-from qxt_async.journal.records import CampaignState
+from qxt_async.journal.records import BatchState, CampaignState
 from qxt_async.simulator import FAULTS
 
 CHAOS = bool(os.environ.get("QXT_CHAOS"))
 KILLS = 50 if CHAOS else 3
 RESTARTS = 5 if CHAOS else 1
 WORKERS = 4
+CONCURRENCY = 4
+# A worker has at most two batches for each of its connections under way. A restart can lose answers of all workers.
+# Of the long form's single numbers that is a fourteenth; it has fewer large batches than that.
+IN_FLIGHT = 2 * CONCURRENCY * (KILLS + WORKERS * RESTARTS)
 # Numbers in a batch, numbers, and requests a second of all workers: so that there is something left to kill.
 LARGE = (1000, 200_000, 3.0) if CHAOS else (50, 6_000, 6.0)
 SINGLE = (1, 8_000, 100.0) if CHAOS else (1, 300, 60.0)
@@ -73,7 +77,7 @@ def wreck(postgresql: Server, address: str, campaign: int, url: str, running: li
         else:
             place = chance.randrange(WORKERS)
             running[place].kill()
-            running[place] = WorkerProcess(address, url)
+            running[place] = WorkerProcess(address, url, concurrency=CONCURRENCY)
         anyio.run(resumed, address, campaign)
 
 
@@ -82,6 +86,7 @@ async def check(address: str, campaign: int, books: Gateway, numbers: list[str])
     async with open_journal(address) as journal:
         records = await every_number(journal, campaign)
         counts = await journal.campaigns.counts(campaign)
+        doubtful = await journal.campaigns.batches(campaign, limit=len(numbers), state=BatchState.UNKNOWN)
     taken = books.taken()
     assert not [number for number, times in taken.items() if times > 1], "a number was taken twice"
     assert sorted(record.number for record in records) == numbers, "every number in exactly one final state"
@@ -93,6 +98,10 @@ async def check(address: str, campaign: int, books: Gateway, numbers: list[str])
     assert (counts.accepted, counts.failed, counts.unknown) == tuple(
         by_state.get(state, 0) for state in ("accepted", "failed", "unknown")
     )
+    # The other unknown batches met a fault of the gateway. On a busy machine a lease can run out without a death.
+    abandoned = sum(batch.error == "LeaseExpired" for batch in doubtful)
+    print(f"{by_state}, {len(doubtful)} batches unknown, {abandoned} of them by a death, at most {IN_FLIGHT}")
+    assert not CHAOS or abandoned <= IN_FLIGHT, "more is unknown than was in flight at each death"
     return by_state
 
 
@@ -106,9 +115,8 @@ def test_no_number_is_taken_twice_whoever_dies(
     campaign, numbers = anyio.run(planned, database, *sizes)
     with gateway(SEED) as books:
         books.misbehave([{"name": name, "share": SHARE / len(MISCHIEF)} for name in MISCHIEF])
-        with workers(database, books.url, WORKERS) as running:
+        with workers(database, books.url, WORKERS, concurrency=CONCURRENCY) as running:
             wreck(postgresql, database, campaign, books.url, running)
             anyio.run(until_done, database, campaign)
         counts = anyio.run(check, database, campaign, books, numbers)
-    print(counts)
     assert counts["accepted"] > 0
