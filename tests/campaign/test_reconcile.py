@@ -57,6 +57,13 @@ def test_three_numbers_bind() -> None:
     assert matches.relevant == {"m"}
 
 
+def test_report_of_the_moment_an_attempt_began() -> None:
+    """A report that was received at the very microsecond an attempt began counts; one from before it does not."""
+    batch = unresolved(1, NUMBERS[:3], since=100)
+    assert match_reports([batch], under("m", NUMBERS[:3], at=100)).bound == {1: "m"}
+    assert match_reports([batch], under("m", NUMBERS[:3], at=99)).bound == {}
+
+
 def test_small_batch_needs_all() -> None:
     """A batch of two needs both, a batch of one its only number."""
     assert match_reports([unresolved(1, NUMBERS[:2])], under("m", NUMBERS[:1])).bound == {}
