@@ -31,10 +31,9 @@ async def claim(
     *,
     token: str,
     lease: float,
-    batch: int | None,
     account: str | None = None,
     unlimited: str | None = None,
-    **at: int,
+    **at: Any,
 ) -> Claim | None:
     """Take the next planned batch of a running campaign.
 
@@ -43,7 +42,6 @@ async def claim(
         campaign: which.
         token: of the attempt.
         lease: seconds.
-        batch: take this one and no other.
         account: who sends it.
         unlimited: take nothing if this account has limits.
         at: ``now``, if the request begins at another time than now.
@@ -53,9 +51,7 @@ async def claim(
     while True:
         rows = await transaction.rows(
             "claim",
-            where="TRUE" if batch is None else "id = :batch",
             campaign=campaign,
-            batch=batch,
             token=token,
             account=account,
             unlimited=unlimited,

@@ -269,14 +269,13 @@ class CampaignStore:
 
     # --- sending ------------------------------------------------------------------------------------------------
 
-    async def claim(self, campaign: int, *, token: str, lease: float, batch: int | None = None) -> Claim | None:
+    async def claim(self, campaign: int, *, token: str, lease: float) -> Claim | None:
         """Take the next planned batch of a running campaign: *planned* → *sending*, committed when this returns.
 
         Args:
             campaign: which.
             token: of the attempt, never used before.
             lease: seconds after which the attempt counts as dead.
-            batch: take this one and no other.
 
         Returns:
             The batch; ``None`` if none may be sent now: the campaign is not running, every batch is claimed, or the
@@ -286,7 +285,7 @@ class CampaignStore:
             JournalUnavailableError: do not send. If the commit has happened all the same, the lease runs out and the
                 batch becomes unknown.
         """
-        return await self._claims.claim(campaign, token=token, lease=lease, batch=batch)
+        return await self._claims.claim(campaign, token=token, lease=lease)
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         """Write the outcome of a claimed batch. May be repeated.

@@ -96,12 +96,10 @@ def _ahead(free_in: int, most: int, rate: float | None) -> int:
 
 
 async def claim_without_limits(
-    transaction: Transaction, campaign: int, account: str, *, token: str, lease: float, batch: int | None
+    transaction: Transaction, campaign: int, account: str, *, token: str, lease: float
 ) -> Turn | None:
     """Claim for an account that has no limits; ``None`` if it has some."""
-    found = await batches.claim(
-        transaction, campaign, token=token, lease=lease, batch=batch, account=account, unlimited=account
-    )
+    found = await batches.claim(transaction, campaign, token=token, lease=lease, account=account, unlimited=account)
     if found is None and await transaction.rows("limits", account=account):
         return None
     return Turn(found)
@@ -148,14 +146,14 @@ async def _usage(transaction: Transaction, account: str) -> _Usage | None:
 
 
 async def claim(
-    transaction: Transaction, campaign: int, account: str, *, token: str, lease: float, batch: int | None
+    transaction: Transaction, campaign: int, account: str, *, token: str, lease: float
 ) -> Turn | RateLimited:
     """Claim for an account, within its limits. Other claims for it wait for the commit."""
     await transaction.lock("lock_for_claim", shared=True, campaign=campaign)
     await transaction.lock("lock_for_account", account=account)
     used = await _usage(transaction, account)
     if used is None:
-        found = await batches.claim(transaction, campaign, token=token, lease=lease, batch=batch, account=account)
+        found = await batches.claim(transaction, campaign, token=token, lease=lease, account=account)
         return Turn(found)
     since = boottime()
     now = used.offset + round(since * _SECOND)
@@ -168,7 +166,7 @@ async def claim(
     if used.concurrency is not None and used.sending >= used.concurrency:
         return RateLimited(_WHEN_FULL)
     at = now + wait
-    found = await batches.claim(transaction, campaign, token=token, lease=lease, batch=batch, account=account, now=at)
+    found = await batches.claim(transaction, campaign, token=token, lease=lease, account=account, now=at)
     if found is not None:
         first = at - max(used.requests_free_at, used.numbers_free_at) > _WHILE
         free_at = at + _SETTLING if first else at
@@ -243,7 +241,7 @@ class AccountClaims:
         # As far as is known: the first claim finds out.
         self._limited = False
 
-    async def claim(self, campaign: int, *, token: str, lease: float, batch: int | None) -> Claim | None:
+    async def claim(self, campaign: int, *, token: str, lease: float) -> Claim | None:
         """Claim, and return when the request may leave.
 
         Returns:
@@ -252,15 +250,9 @@ class AccountClaims:
         account = self._account
         group = ("claims", campaign)
         if account is None:
-            free = partial(batches.claim, campaign=campaign, token=token, lease=lease, batch=batch)
+            free = partial(batches.claim, campaign=campaign, token=token, lease=lease)
             return await self._database.write(free, group=group)
-        attempt: dict[str, Any] = {
-            "campaign": campaign,
-            "account": account,
-            "token": token,
-            "lease": lease,
-            "batch": batch,
-        }
+        attempt: dict[str, Any] = {"campaign": campaign, "account": account, "token": token, "lease": lease}
         if not self._limited:
             found = await self._database.write(partial(claim_without_limits, **attempt), group=group)
             if found is not None:

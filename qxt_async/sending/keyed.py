@@ -56,8 +56,8 @@ class _Call:
     result: BatchResult | None = None
     requests: int = 0
 
-    async def claim(self, campaign: int, *, token: str, lease: float, batch: int | None = None) -> Claim | None:  # noqa: ARG002
-        claimed = await self.store.claim(self.request, token=token, lease=lease, batch=batch)
+    async def claim(self, campaign: int, *, token: str, lease: float) -> Claim | None:  # noqa: ARG002
+        claimed = await self.store.claim(self.request, token=token, lease=lease, batch=self.batch)
         if isinstance(claimed, FoundSend):
             self.found = claimed
             return None
@@ -152,7 +152,7 @@ async def _send(call: _Call, batch_sender: BatchSender, timeout: float) -> Batch
     until = anyio.current_time() + timeout
     pause = _SHORTEST_PAUSE
     while True:
-        attempt = await batch_sender.send(SENDS, batch=call.batch, on_result=call.note)
+        attempt = await batch_sender.send(SENDS, on_result=call.note)
         left = until - anyio.current_time()
         if attempt is None and call.found is not None:
             if call.found.state is not BatchState.SENDING:

@@ -48,7 +48,7 @@ _LONGEST_WAIT: Final = 5.0
 class BatchStore(Protocol):
     """Where the batches are recorded: `journal.campaigns.CampaignStore` has the contract of each method."""
 
-    async def claim(self, campaign: int, *, token: str, lease: float, batch: int | None = None) -> Claim | None:
+    async def claim(self, campaign: int, *, token: str, lease: float) -> Claim | None:
         """Take a batch: *planned* → *sending*."""
         ...
 
@@ -115,7 +115,7 @@ class _Attempt:
     """What is known of an attempt while it lasts.
 
     Attributes:
-        campaign, batch: what to claim: this batch, or the next one if ``None``.
+        campaign: what to claim from.
         wanted: asked right before the claim: whether the batch is still to be sent.
         on_result: called with the outcome of the request.
         token: of the claim.
@@ -125,7 +125,6 @@ class _Attempt:
     """
 
     campaign: int
-    batch: int | None
     wanted: Callable[[], bool]
     on_result: Callable[[BatchResult], None]
     token: str = attrs.field(factory=partial(secrets.token_hex, 16))
@@ -168,15 +167,13 @@ class BatchSender:
         self,
         campaign: int,
         *,
-        batch: int | None = None,
         wanted: Callable[[], bool] = lambda: True,
         on_result: Callable[[BatchResult], None] = lambda _: None,
     ) -> AttemptResult | None:
-        """Claim the next batch, or this one, send it, and record its outcome.
+        """Claim the next batch, send it, and record its outcome.
 
         Args:
             campaign: its id.
-            batch: this one and no other.
             wanted: asked right before the claim, which may be later: whether the batch is still to be sent.
             on_result: called with the outcome of the request at once, before it is recorded.
 
@@ -190,7 +187,7 @@ class BatchSender:
         Cancelling: an answer that was received is recorded, and what provably was not sent is planned again. If the
         journal does not take that at once, the batch becomes unknown.
         """
-        attempt = _Attempt(campaign, batch, wanted, on_result)
+        attempt = _Attempt(campaign, wanted, on_result)
         self.alive.add(attempt.token)
         try:
             return await run_in_own_task(partial(self._send, attempt))
@@ -234,9 +231,7 @@ class BatchSender:
         # A committed claim that is not known here would be a batch that nobody sends or releases.
         with anyio.CancelScope(shield=True):
             try:
-                attempt.claim = await self._store.claim(
-                    attempt.campaign, token=attempt.token, lease=lease, batch=attempt.batch
-                )
+                attempt.claim = await self._store.claim(attempt.campaign, token=attempt.token, lease=lease)
             except JournalUnavailableError:
                 self._unclear[attempt.token] = attempt.campaign
                 raise

@@ -197,17 +197,6 @@ async def test_claims(store: str) -> None:
         assert (await campaigns.counts(campaign)).sending == 5
 
 
-async def test_claim_of_one_batch(store: str) -> None:
-    """A certain batch can be claimed, once."""
-    async with opened(store) as (_, campaigns):
-        campaign = await running(campaigns, 3, 2)
-        _, last = await campaigns.batches(campaign)
-        claim = await campaigns.claim(campaign, token="t", lease=9, batch=last.id)
-        assert claim is not None
-        assert claim.numbers == NUMBERS[3:5]
-        assert await campaigns.claim(campaign, token="u", lease=9, batch=last.id) is None
-
-
 async def test_two_journals_on_one_file(store: str) -> None:
     """Of two that claim, each gets batches of its own."""
     async with opened(store) as (_, one), opened(store) as (_, other):

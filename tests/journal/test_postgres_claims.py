@@ -69,7 +69,7 @@ async def test_nothing_is_claimed_after_a_pause(
         paused.set()
 
     async def claiming(transaction: Transaction) -> None:
-        assert await batches.claim(transaction, campaign, token="t1", lease=60, batch=None) is not None
+        assert await batches.claim(transaction, campaign, token="t1", lease=60) is not None
         tasks.start_soon(pause)
         await _waits_for_a_lock(postgresql, journals)
         assert not paused.is_set()

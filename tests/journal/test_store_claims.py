@@ -47,22 +47,6 @@ async def test_each_batch_is_claimed_once(journal: Journal, elsewhere: Journal) 
     assert len({claim.batch for claim in got}) == 60
 
 
-async def test_one_batch_wanted_by_many(journal: Journal, elsewhere: Journal) -> None:
-    """Of those who want a certain batch, as when a job is delivered twice, one gets it."""
-    campaign = await running(journal.campaigns, 1, 1)
-    batch = (await journal.campaigns.batches(campaign))[0].id
-    got: list[Claim | None] = []
-
-    async def work(campaigns: CampaignStore, token: str) -> None:
-        got.append(await campaigns.claim(campaign, token=token, lease=60, batch=batch))
-
-    async with anyio.create_task_group() as tasks:
-        for place in range(10):
-            tasks.start_soon(work, (journal, elsewhere)[place % 2].campaigns, str(place))
-    assert [claim.batch for claim in got if claim is not None] == [batch]
-    assert await all_batches(journal.campaigns, campaign) == [BatchState.SENDING, BatchState.PLANNED]
-
-
 async def test_done_by_one_of_many(journal: Journal, elsewhere: Journal) -> None:
     """Of those who find a campaign finished, one says so."""
     campaign = await running(journal.campaigns, 1)
@@ -294,7 +278,7 @@ async def test_a_claim_within_limits_shares_no_transaction_if_it_is_alone(journa
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=0.01))
     outcomes = []
     for token in "ab":
-        claim = partial(limits_module.claim, campaign=campaign, account=ACCOUNT, token=token, lease=60, batch=None)
+        claim = partial(limits_module.claim, campaign=campaign, account=ACCOUNT, token=token, lease=60)
         outcomes.append(await journal.database.write(claim))
     assert [type(outcome).__name__ for outcome in outcomes] == ["Turn", "RateLimited"]
 

@@ -8,7 +8,7 @@ UPDATE batches SET
     error = '', detail = '', account = :account
 WHERE state = 'planned' AND id = (
     SELECT id FROM batches
-    WHERE campaign = :campaign AND state = 'planned' AND (not_before <= NOW OR not_before > NOW + :leeway) AND {where}
+    WHERE campaign = :campaign AND state = 'planned' AND (not_before <= NOW OR not_before > NOW + :leeway)
         AND EXISTS (SELECT 1 FROM campaigns WHERE id = :campaign AND state = 'running')
         AND NOT EXISTS (SELECT 1 FROM limits WHERE account = :unlimited)
         AND (test > 0 OR NOT EXISTS (
