@@ -192,7 +192,10 @@ class Campaigns:
         Raises:
             Exception: as `run`.
         """
-        tell = on_signal or (lambda _: None)
+
+        def tell(number: signal.Signals) -> None:
+            if on_signal is not None:
+                on_signal(number)
 
         def stop(number: signal.Signals) -> None:
             self.stop()

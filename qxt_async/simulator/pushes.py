@@ -42,13 +42,14 @@ def push_form(pushed: Sequence[StatusReport] | Reply) -> str:
 
     The fields ``port``, ``area`` and ``city`` are sent once if they are the same for all reports, else as lists.
     """
-    values: dict[str, Sequence[str | None]]
+    values: dict[str, Sequence[str | None]] = {}
     if isinstance(pushed, Reply):
-        kind, values = "1", {"mid": [pushed.mid], "mobile": [pushed.number], "msg": [pushed.text]}
+        kind = "1"
+        values |= {"mid": [pushed.mid], "mobile": [pushed.number], "msg": [pushed.text]}
         places: Sequence[StatusReport | Reply] = (pushed,)
     else:
         kind, places = "4", pushed
-        values = {
+        values |= {
             "mid": [report.mid for report in pushed],
             "mobile": [report.number for report in pushed],
             "msg": [report.code for report in pushed],
