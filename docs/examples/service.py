@@ -3,7 +3,8 @@
 A caller may repeat a request with the same Idempotency-Key header: the code
 is sent once.
 
-Set QXT_USER, QXT_PASSWORD and QXT_BASE_URL, and run: uvicorn service:app
+Set QXT_USER, QXT_PASSWORD, QXT_BASE_URL, and CODE_SECRET to 32 random
+characters, the same in every process. Then run: uvicorn service:app
 """
 
 from __future__ import annotations
@@ -91,13 +92,14 @@ Key = Annotated[str | None, Header(max_length=200)]
 LIMITS = (NumberLimit(1, per=60), NumberLimit(10, per=86_400))
 
 
-def code_of(key: str) -> str:
-    """The same code for the same key, or a repeated request would be another text.
+def code_of(number: str, key: str) -> str:
+    """The same code for the same request, or a repeated one is another text.
 
-    In every process, and after a restart: the secret is one that all have.
+    Callers choose the key, and see the codes of their own phones: so the
+    number is in it, and the secret is used for nothing else.
     """
-    secret = os.environ["QXT_PASSWORD"].encode()
-    digest = hmac.digest(secret, key.encode(), "sha256")
+    secret = os.environ["CODE_SECRET"].encode()
+    digest = hmac.digest(secret, f"{number} {key}".encode(), "sha256")
     return f"{int.from_bytes(digest) % 10**6:06}"
 
 
@@ -116,7 +118,7 @@ async def send_code(
     try:
         sent = await qxt.send(
             code.number,
-            f"【Acme】Your code is {code_of(key)}.",
+            f"【Acme】Your code is {code_of(code.number, key)}.",
             retry=QUICK,
             idempotency_key=key,
             number_limits=LIMITS,

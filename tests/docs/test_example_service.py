@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from support.examples import listen, load, serving
 
+from qxt_async.errors import JournalClosedError
+from qxt_async.journal.sends import SendStore
 from qxt_async.simulator import SimulatedGateway, serve
 
 
@@ -26,6 +29,7 @@ def http(gateway: SimulatedGateway, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setenv("QXT_USER", "user")
         monkeypatch.setenv("QXT_PASSWORD", "password")
         monkeypatch.setenv("QXT_BASE_URL", base_url)
+        monkeypatch.setenv("CODE_SECRET", "0123456789abcdef0123456789abcdef")
         monkeypatch.setenv("QXT_JOURNAL", str(tmp_path / "qxt.db"))
         with (
             serving(load("service").app, listener),
@@ -50,6 +54,34 @@ def test_a_repeated_request_sends_one_code(http: httpx.Client, gateway: Simulate
     assert http.post("/codes", json={"number": "13800138001"}, headers=key).status_code == 409
     limited = http.post("/codes", json={"number": "13800138000"})
     assert (limited.status_code, int(limited.headers["Retry-After"]) <= 60) == (429, True)
+    assert gateway.taken == {"13800138000": 1}
+
+
+def test_a_code_is_of_its_request_and_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same after a restart; another one for another phone, key or secret, since callers choose the key."""
+    monkeypatch.setenv("CODE_SECRET", "a")
+    code = load("service").code_of("13800138000", "login-7f3a")
+    assert load("service").code_of("13800138000", "login-7f3a") == code
+    assert load("service").code_of("13800138001", "login-7f3a") != code
+    assert load("service").code_of("13800138000", "login-7f3b") != code
+    monkeypatch.setenv("CODE_SECRET", "b")
+    assert load("service").code_of("13800138000", "login-7f3a") != code
+
+
+def test_a_journal_that_refuses_is_no_promise(
+    http: httpx.Client, gateway: SimulatedGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The caller is told to repeat the request, which sends once; not that nothing was sent."""
+    settle = SendStore.settle
+
+    async def refuse(*_: Any) -> bool:
+        raise JournalClosedError("the journal is closed")
+
+    key = {"Idempotency-Key": "login-7f3a"}
+    monkeypatch.setattr(SendStore, "settle", refuse)
+    answer = http.post("/codes", json={"number": "13800138000"}, headers=key)
+    assert (answer.status_code, "repeat" in answer.json()["detail"]) == (503, True)
+    monkeypatch.setattr(SendStore, "settle", settle)
     assert gateway.taken == {"13800138000": 1}
 
 
