@@ -20,7 +20,7 @@ from qxt_async.journal.rows import (
     suppression_of,
 )
 from qxt_async.journal.send_records import SendState
-from qxt_async.journal.sends import SendStore
+from qxt_async.journal.sends import SendStore, require_key
 from qxt_async.journal.timestamps import micros
 from qxt_async.protocol.numbers import canonical
 
@@ -259,7 +259,12 @@ class Journal:
             state: only in this state.
             since: only what was last begun at or after it; aware.
             until: only what was last begun before it; aware.
+
+        Raises:
+            InvalidRequestError: the key can be none.
         """
+        if key is not None:
+            require_key(key)
         filters = {
             "key": key,
             "mid": mid,

@@ -81,12 +81,14 @@ class SendRequest:
     limits: Sequence[NumberLimit]
 
     def __attrs_post_init__(self) -> None:
-        if self.key is not None and not _is_key(self.key):
-            raise errors.InvalidRequestError(f"idempotency_key: give a str of 1 to {_LONGEST_KEY} printable characters")
+        if self.key is not None:
+            require_key(self.key)
 
 
-def _is_key(key: object) -> bool:
-    return isinstance(key, str) and 1 <= len(key) <= _LONGEST_KEY and key.isprintable()
+def require_key(key: object) -> None:
+    """Raise `InvalidRequestError` if this can be no idempotency key."""
+    if not (isinstance(key, str) and 1 <= len(key) <= _LONGEST_KEY and key.isprintable()):
+        raise errors.InvalidRequestError(f"idempotency_key: give a str of 1 to {_LONGEST_KEY} printable characters")
 
 
 @attrs.frozen

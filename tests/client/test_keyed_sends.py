@@ -490,6 +490,8 @@ async def test_keys_that_are_refused(tmp_path: Any, key: Any) -> None:
     async with opened(str(tmp_path / "qxt.db")) as (journal, client):
         with pytest.raises(InvalidRequestError, match="1 to 200 printable characters"):
             await client.send(A, TEXT, idempotency_key=key)
+        with pytest.raises(InvalidRequestError, match="1 to 200 printable characters"):
+            await journal.sends(key=key)
         assert await journal.sends() == []
 
 
