@@ -125,9 +125,8 @@ class Database(Protocol):
         Args:
             work: the operation.
             group: work of the same group may share a transaction. It takes milliseconds, takes its locks first, and
-                raises nothing of its own, as a claim or an outcome does. The first statements of several may be run
-                before the rest of each: that statement changes rows of its own work alone. If one fails, the others are
-                run again. PostgreSQL gives up after seconds if the server is frozen.
+                raises nothing of its own, as a claim or an outcome does. If one fails, the others are run again.
+                PostgreSQL gives up after seconds if the server is frozen.
         """
         ...
 

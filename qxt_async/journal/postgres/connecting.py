@@ -40,9 +40,10 @@ ANSWER_TIMEOUT: Final = 8.0
 _ANSWER_TIMEOUT: Final = re.compile(r"(?<=[?&])answer_timeout=([^&]*)(&|$)")
 # Walks over millions of rows take seconds, everything else takes milliseconds. A transaction never waits for anything
 # but the server: if the next statement does not come, the client is cut off. It must lose its locks before those who
-# wait for the locks give up.
+# wait for the locks give up. If it is cut off in the middle of a COPY, the keepalives notice it.
 BOUNDS: Final = b"""
-    SET statement_timeout = '120s'; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '15s'
+    SET statement_timeout = '120s'; SET lock_timeout = '30s'; SET idle_in_transaction_session_timeout = '15s';
+    SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3
 """
 # Statements name tables without their schema. An acknowledged commit has to be on the disk; if the database has a
 # stricter setting, it stays. A claim takes its lock and sees what was committed before, whatever the default isolation.

@@ -1,12 +1,13 @@
 """Brief work of several tasks in one transaction: a commit costs a flush of the disk however little it writes.
 
-What arrives during one transaction is done in the next one. Its statements are sent in three steps: the locks of all
-work, the first statements of all, both without waiting for each answer (a pipeline), and then the rest of each, one
+What arrives during one transaction is done in the next one: the locks of all work first, then each piece of work, one
 after the other. If one fails, all is undone, and each is done again in a transaction of its own: nothing is committed
 before the end, so this repeats nothing.
 
 Locks are taken in one order by all processes, before any row is locked, so that they do not wait for each other in a
-circle. All work of a transaction holds its locks together: work that needs one that excludes others waits for its turn.
+circle. Each statement waits for the answer to the one before. In a pipeline they would cost a third, but a client that
+is cut off in the middle of a pipeline would keep its locks: PostgreSQL ends a transaction that is idle, and one whose
+pipeline has no end counts as active.
 """
 
 from __future__ import annotations
@@ -44,11 +45,10 @@ _GROUP_SIZE: Final = 100
 class _Request(Generic[T]):
     """What work waits for: the group makes the call, and sends its result into the coroutine."""
 
-    __slots__ = ("call", "pipelined")
+    __slots__ = ("call",)
 
-    def __init__(self, call: Callable[[], Awaitable[T]], *, pipelined: bool) -> None:
+    def __init__(self, call: Callable[[], Awaitable[T]]) -> None:
         self.call = call
-        self.pipelined = pipelined
 
     def __await__(self) -> Generator[_Request[T], T, T]:
         return (yield self)
@@ -57,10 +57,12 @@ class _Request(Generic[T]):
 class _GroupedTransaction(PostgresTransaction):
     """`Transaction` of one piece of work in a group."""
 
-    __slots__ = ("_at_end", "_begun", "locks", "shared")
+    __slots__ = ("_at_end", "_begun", "_cursor", "locks", "shared")
 
-    def __init__(self, connection: Connection, clock: Clock, kept: dict[str, Any], at_end: _Statements) -> None:
-        super().__init__(connection, clock)
+    def __init__(self, cursor: Cursor, clock: Clock, kept: dict[str, Any], at_end: _Statements) -> None:
+        super().__init__(cursor.connection, clock)
+        # One for all: each result is read before the next statement, and a cursor costs a third of a statement.
+        self._cursor = cursor
         self.kept = kept
         self._at_end = at_end
         self.locks: _Statements = {}
@@ -69,18 +71,18 @@ class _GroupedTransaction(PostgresTransaction):
 
     async def _execute(self, name: str, where: str, values: dict[str, Any]) -> Cursor:
         self._begun = True
-        call = partial(self.connection.execute, *self._bound(name, where, values))
-        cursor: Cursor = await _Request(call, pipelined=True)
+        call = partial(self._cursor.execute, *self._bound(name, where, values))
+        cursor: Cursor = await _Request(call)
         return cursor
 
     async def change_at_end(self, name: str, /, **values: Any) -> None:
         """Once, after all work."""
-        self._at_end[name] = partial(self.connection.execute, *self._bound(name, "TRUE", values))
+        self._at_end[name] = partial(self._cursor.execute, *self._bound(name, "TRUE", values))
 
     async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Several statements: they are not sent together with those of others."""
+        """As without a group."""
         self._begun = True
-        await _Request(partial(super().insert, name, rows), pipelined=False)
+        await _Request(partial(super().insert, name, rows))
 
     async def lock(self, name: str, /, *, shared: bool = False, **values: Any) -> None:
         """Have the lock taken before the first statement, or pass if it is held.
@@ -94,7 +96,7 @@ class _GroupedTransaction(PostgresTransaction):
             return
         if self._begun:
             raise RuntimeError("work of a group takes its locks first")
-        self.locks[key] = partial(self.connection.execute, query, values)
+        self.locks[key] = partial(self._cursor.execute, query, values)
         self.shared = self.shared and shared
 
 
@@ -168,22 +170,18 @@ async def _run(members: Iterable[_Member], connection: Connection, clock: Clock)
     locks: _Statements = {}
     running: list[_Running] = []
     excluded: set[_Running] = set()
+    cursor = connection.cursor()
     try:
         for member in members:
-            one = _Running(member, _GroupedTransaction(connection, clock, kept, at_end))
+            one = _Running(member, _GroupedTransaction(cursor, clock, kept, at_end))
             running.append(one)
             one.go_on(None)
             its = one.transaction
             if not (its.shared or locks.keys().isdisjoint(its.locks)):
                 excluded.add(one)
             locks.update(its.locks)
-        together = [one for one in running if one.request is not None and one.request.pipelined and one not in excluded]
-        async with connection.pipeline():
-            for name in sorted(locks):
-                await locks[name]()
-            answers = [await one.ask() for one in together]
-        for one, answer in zip(together, answers, strict=True):
-            one.go_on(answer)
+        for name in sorted(locks):
+            await locks[name]()
         for one in running:
             if one in excluded:
                 one.restart()
