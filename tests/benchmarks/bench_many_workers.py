@@ -93,7 +93,7 @@ class Database:
         self._commits = Together(nursery, lambda _: self.disk.use(costs.flush))
 
     async def transaction(self, statements: int) -> None:
-        for seconds in (self._costs.begin, statements * self._costs.statement):
+        for seconds in (self._costs.begin, *[self._costs.statement] * statements):
             await trio.sleep(self._costs.round_trip)
             await self.processors.use(seconds)
         await trio.sleep(self._costs.round_trip)
@@ -149,8 +149,8 @@ def main() -> None:
     arguments.add_argument("--processors", type=int, default=8, help="of the database")
     arguments.add_argument("--seconds", type=float, default=2.0, help="of virtual time")
     measured = {
-        "message": 280,
-        "transaction": 1200,
+        "message": 500,
+        "transaction": 1000,
         "statement": 65,
         "begin": 600,
         "flush": 1000,
