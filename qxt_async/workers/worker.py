@@ -187,17 +187,17 @@ class CampaignWorker:
             seconds, _ = self._guard.held()
             if seconds > 0:
                 await self._guard.rest(seconds)
-                continue
-            try:
-                if not (sent or await self._engine.has_due(campaign)) or not await self._guard.admits(campaign):
-                    return
-                sent = await self._send_next(campaign)
-            except (JournalUnavailableError, JournalBusyError) as error:
-                # Ending the job would fail, too: the engine has the same database.
-                logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
-                sent = False
-            if not sent:
-                await anyio.sleep(_REST)
+            else:
+                try:
+                    if not (sent or await self._engine.has_due(campaign)) or not await self._guard.admits(campaign):
+                        return
+                    sent = await self._send_next(campaign)
+                except (JournalUnavailableError, JournalBusyError) as error:
+                    # Ending the job would fail, too: the engine has the same database.
+                    logger.warning("the journal refuses, nothing is sent meanwhile: %s", error)
+                    sent = False
+                if not sent:
+                    await anyio.sleep(_REST)
 
     async def _send_next(self, campaign: int) -> bool:
         """Send a batch; returns whether one was begun."""
