@@ -32,14 +32,15 @@ class TlsFront:
         base_url: its address.
         received: bytes that arrived after a handshake.
         tickets_sent: set when a handshake is done, after which the server's session tickets come.
-        passed_on: set when something of the server's has been written to a client.
+        passed_on: what the server said, once it has been written to a client.
     """
 
     def __init__(self, context: ssl.SSLContext, port: int) -> None:
         self.received = 0
         self.base_url = ""
         self.tickets_sent = threading.Event()
-        self.passed_on = threading.Event()
+        self.passed_on = b""
+        self._passing = threading.Condition()
         self._context = context
         self._target = port
         self._ready = threading.Event()
@@ -55,6 +56,11 @@ class TlsFront:
         self._loop.call_soon_threadsafe(self._ended.set)
         self._thread.join()
         self._loop.close()
+
+    def wait_until_passed_on(self, end: bytes) -> None:
+        """Wait until the last that was written to a client is this."""
+        with self._passing:
+            assert self._passing.wait_for(lambda: self.passed_on.endswith(end), 120)
 
     async def _run(self) -> None:
         self._ended = asyncio.Event()
@@ -79,7 +85,9 @@ class TlsFront:
                     sink.write(data)
                     await sink.drain()
                     if not count:
-                        self.passed_on.set()
+                        with self._passing:
+                            self.passed_on += data
+                            self._passing.notify_all()
             sink.close()
 
         try:
