@@ -41,11 +41,6 @@ def repr_count(values: Collection[object]) -> str:
     return f"<{len(values)}>"
 
 
-def repr_seconds(seconds: float) -> str:
-    """Show milliseconds and no more digits: a row of digits can look like a phone number."""
-    return f"{seconds:.3f}"
-
-
 def mask(number: str) -> str:
     """Hide the middle of a phone number: ``138****8000``.
 
@@ -134,7 +129,7 @@ class BatchResult:
     unknown: tuple[str, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
     error: QxtError | None = attrs.field(kw_only=True, default=None)
     attempts: int = attrs.field(kw_only=True, default=1)
-    elapsed: float = attrs.field(kw_only=True, default=0.0, repr=repr_seconds)
+    elapsed: float = attrs.field(kw_only=True, default=0.0)
     invalid: tuple[InvalidNumber, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
     duplicates: int = attrs.field(kw_only=True, default=0)
     suppressed: int = attrs.field(kw_only=True, default=0)
@@ -219,7 +214,7 @@ class BulkResult:
     duplicates: int = attrs.field(kw_only=True, default=0)
     suppressed: int = attrs.field(kw_only=True, default=0)
     unsent: tuple[str, ...] = attrs.field(kw_only=True, default=(), repr=repr_count)
-    elapsed: float = attrs.field(kw_only=True, default=0.0, repr=repr_seconds)
+    elapsed: float = attrs.field(kw_only=True, default=0.0)
 
     @property
     def mids(self) -> tuple[str, ...]:
@@ -273,7 +268,7 @@ class Progress:
     invalid: int
     duplicates: int
     suppressed: int
-    elapsed: float = attrs.field(repr=repr_seconds)
+    elapsed: float
     batch: BatchResult
 
 

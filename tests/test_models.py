@@ -113,13 +113,6 @@ def test_numbers_may_be_logged() -> None:
     assert repr(BULK.failed) == "<Numbers: 3>"
 
 
-def test_seconds_are_not_taken_for_a_number() -> None:
-    """The repr shows milliseconds: more digits of a measured time can contain what looks like a number."""
-    for value in (BatchResult(0, (A,), elapsed=0.010913138001342304), BulkResult((), elapsed=0.010913138001342304)):
-        assert "elapsed=0.011" in repr(value)
-        assert "13800134230" not in repr(value)
-
-
 def test_a_text_of_the_wrong_type_is_not_shown() -> None:
     """The repr shows the type of what is given as a text and is none."""
     assert repr(Message(b"secret")) == "Message(text=<bytes>, extno=None, addseqno=False)"  # type: ignore[arg-type]
