@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+import attrs
+
 from qxt_async.journal.outcomes import in_doubt, outcomes_by_number
 from qxt_async.journal.records import PAUSE_AFTER_TEST, BatchState, CampaignState, Claim, NumberState
 from qxt_async.journal.states import pause_from, reopen
@@ -13,7 +15,7 @@ from qxt_async.protocol.numbers import canonical
 from qxt_async.runtime.clocks import boottime
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from qxt_async.errors import QxtError
     from qxt_async.journal.database import Transaction
@@ -25,42 +27,67 @@ _TEST_EXPIRED: Final = "the test batch may have been sent: the process that sent
 _TEST_OPTED_OUT: Final = "the test batch was not sent: all of its numbers are on the suppression list"
 
 
+@attrs.frozen
+class Attempt:
+    """An attempt to send a batch, which is to be claimed.
+
+    Attributes:
+        campaign: of which the batch is to be.
+        token: never used before.
+        lease: seconds.
+        begins: microseconds since 1970, if the request begins at another time than now.
+    """
+
+    campaign: int
+    token: str
+    lease: float
+    begins: int | None = None
+
+
+async def lock_for_claims(transaction: Transaction, campaigns: Iterable[int]) -> None:
+    """What claims share, and what pauses, cancels or ends a campaign holds alone."""
+    for campaign in sorted(set(campaigns)):
+        await transaction.lock("lock_for_claim", campaign=campaign)
+
+
 async def claim(
     transaction: Transaction,
-    campaign: int,
+    attempts: Sequence[Attempt],
     *,
-    token: str,
-    lease: float,
     account: str | None = None,
     unlimited: str | None = None,
-    **at: Any,
-) -> Claim | None:
-    """Take the next planned batch of a running campaign.
+) -> list[Claim | None]:
+    """Take the next planned batches of running campaigns, one for each attempt, with `lock_for_claims` held.
 
     Args:
         transaction: in which.
-        campaign: which.
-        token: of the attempt.
-        lease: seconds.
-        account: who sends it.
+        attempts: which.
+        account: who sends them.
         unlimited: take nothing if this account has limits.
-        at: ``now``, if the request begins at another time than now.
     """
     since = boottime()
-    await transaction.lock("lock_for_claim", shared=True, campaign=campaign)
-    while True:
-        rows = await transaction.rows(
-            "claim",
-            campaign=campaign,
-            token=token,
-            account=account,
-            unlimited=unlimited,
-            lease=round(lease * _SECOND),
-            leeway=CLOCK_LEEWAY,
-            **at,
-        )
-        if not rows:
-            return None
+    values: list[dict[str, Any]] = [
+        {
+            "campaign": attempt.campaign,
+            "token": attempt.token,
+            "account": account,
+            "unlimited": unlimited,
+            "lease": round(attempt.lease * _SECOND),
+            "leeway": CLOCK_LEEWAY,
+            **({} if attempt.begins is None else {"now": attempt.begins}),
+        }
+        for attempt in attempts
+    ]
+    found = await transaction.rows_for_each("claim", values)
+    return [
+        await _claimed(transaction, one, rows, since) if rows else None for one, rows in zip(values, found, strict=True)
+    ]
+
+
+async def _claimed(transaction: Transaction, values: dict[str, Any], rows: list[Any], since: float) -> Claim | None:
+    """What was claimed. A batch whose numbers have all opted out is settled, and the next one is claimed."""
+    campaign: int = values["campaign"]
+    while rows:
         ((claimed, unsent, doubtful, test, joined, text, extno, addseqno, somebody_opted_out),) = rows
         numbers = tuple(joined.split(","))
         out: frozenset[str] = frozenset()
@@ -69,11 +96,12 @@ async def claim(
             if len(out) == len(numbers):
                 if test:
                     await pause_from(transaction, campaign, CampaignState.RUNNING, _TEST_OPTED_OUT)
+                rows = await transaction.rows("claim", **values)
                 continue
         return Claim(
             batch=claimed,
             campaign=campaign,
-            token=token,
+            token=values["token"],
             unsent=unsent,
             since=since,
             doubtful=bool(doubtful),
@@ -82,6 +110,7 @@ async def claim(
             suppressed=tuple(out),
             test=test,
         )
+    return None
 
 
 async def _leave_out(
@@ -120,40 +149,44 @@ async def put_exceptions(
     )
 
 
-async def settle(transaction: Transaction, claim: Claim, result: BatchResult) -> bool:
-    """Write the outcome of a claimed batch; returns whether it was written."""
-    refused = not (result.accepted or result.unknown)
-    result = in_doubt(result) if claim.doubtful else result
-    state, exceptions = outcomes_by_number(result)
-    rows = await transaction.rows(
-        "settle",
-        batch=claim.batch,
-        token=claim.token,
-        state=state,
-        mid=result.mid,
-        accepted=len(result.accepted),
-        failed=len(result.failed),
-        **said(result.error),
-    )
-    mids = [acceptance.mid for acceptance in result.acceptances]
-    if not rows:
-        await transaction.change("know_mids", mids=mids)
-        return False
-    ((successor, matters),) = rows
-    if successor and state is not BatchState.UNKNOWN and await take_back(transaction, claim.batch):
-        await transaction.change("recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed))
-        successor = None
-    if successor:
-        await transaction.change("know_mids", mids=mids)
-    elif exceptions:
-        await put_exceptions(transaction, claim.batch, exceptions)
-    if matters or len(result.acceptances) > 1:
-        await transaction.change("match_again", batch=claim.batch)
-    if claim.doubtful and refused:
-        await _fall_back(transaction, claim.batch)
-    if claim.test:
-        await _end_test(transaction, claim, result)
-    return True
+async def settle(transaction: Transaction, outcomes: Sequence[tuple[Claim, BatchResult]]) -> list[bool]:
+    """Write the outcomes of claimed batches; returns whether each was written."""
+    results = [in_doubt(result) if claim.doubtful else result for claim, result in outcomes]
+    by_number = [outcomes_by_number(result) for result in results]
+    values: list[dict[str, Any]] = [
+        {
+            "batch": claim.batch,
+            "token": claim.token,
+            "state": state,
+            "mid": result.mid,
+            "accepted": len(result.accepted),
+            "failed": len(result.failed),
+            **said(result.error),
+        }
+        for (claim, _), result, (state, _) in zip(outcomes, results, by_number, strict=True)
+    ]
+    stored = await transaction.rows_for_each("settle", values)
+    for (claim, told), result, (state, exceptions), rows in zip(outcomes, results, by_number, stored, strict=True):
+        if not rows:
+            await transaction.change("know_mids", mids=list(result.mids))
+            continue
+        ((successor, matters),) = rows
+        if successor and state is not BatchState.UNKNOWN and await take_back(transaction, claim.batch):
+            await transaction.change(
+                "recount", batch=claim.batch, accepted=len(result.accepted), failed=len(result.failed)
+            )
+            successor = None
+        if successor:
+            await transaction.change("know_mids", mids=list(result.mids))
+        elif exceptions:
+            await put_exceptions(transaction, claim.batch, exceptions)
+        if matters or len(result.acceptances) > 1:
+            await transaction.change("match_again", batch=claim.batch)
+        if claim.doubtful and not (told.accepted or told.unknown):
+            await _fall_back(transaction, claim.batch)
+        if claim.test:
+            await _end_test(transaction, claim, result)
+    return [bool(rows) for rows in stored]
 
 
 async def _end_test(transaction: Transaction, claim: Claim, result: BatchResult) -> None:
@@ -177,21 +210,41 @@ async def take_back(transaction: Transaction, batch: int) -> bool:
     return True
 
 
-async def release(
-    transaction: Transaction, claim: Claim, error: QxtError | None, *, delay: float, attempts: int | None
-) -> bool:
-    """Plan a claimed batch again that was not sent; returns whether its outcome was written."""
+@attrs.frozen
+class NotSent:
+    """A claimed batch that was not sent, and is to be planned again.
+
+    Attributes:
+        claim: the batch.
+        error: why.
+        delay: seconds before it is claimed again.
+        attempts: how many such attempts make it fail; ``None`` if this one does not count.
+    """
+
+    claim: Claim
+    error: QxtError | None
+    delay: float
+    attempts: int | None
+
+
+async def release(transaction: Transaction, items: Sequence[NotSent]) -> list[bool]:
+    """Plan claimed batches again that were not sent; returns of each whether its outcome was written."""
+    # Not while a campaign is being cancelled or done: the later of the two has to see the earlier one.
+    await lock_for_claims(transaction, (item.claim.campaign for item in items))
+    return [await _release(transaction, item) for item in items]
+
+
+async def _release(transaction: Transaction, item: NotSent) -> bool:
+    claim = item.claim
     values = {
         "batch": claim.batch,
         "token": claim.token,
-        "delay": round(delay * _SECOND),
-        "counted": 0 if attempts is None else 1,
-        **said(error),
+        "delay": round(item.delay * _SECOND),
+        "counted": 0 if item.attempts is None else 1,
+        **said(item.error),
     }
-    if attempts is not None and claim.unsent + 1 >= attempts:
+    if item.attempts is not None and claim.unsent + 1 >= item.attempts:
         return await _give_up(transaction, claim, values)
-    # Not while the campaign is being cancelled or done: the later of the two has to see the earlier one.
-    await transaction.lock("lock_for_claim", shared=True, campaign=claim.campaign)
     back = bool(await transaction.change("release", **values))
     if back:
         if claim.suppressed:
@@ -203,9 +256,18 @@ async def release(
     return back or await _give_up(transaction, claim, values)
 
 
-async def undo_claim(transaction: Transaction, campaign: int, token: str) -> bool:
-    """Plan a batch again whose claim failed and was committed all the same; returns whether there was one."""
-    await transaction.lock("lock_for_claim", shared=True, campaign=campaign)
+async def undo_claims(transaction: Transaction, items: Sequence[tuple[int, str]]) -> list[bool]:
+    """Plan batches again whose claims failed and were committed all the same; returns of each whether there was one.
+
+    Args:
+        transaction: in which.
+        items: campaign and token of each.
+    """
+    await lock_for_claims(transaction, (campaign for campaign, _ in items))
+    return [await _undo_claim(transaction, campaign, token) for campaign, token in items]
+
+
+async def _undo_claim(transaction: Transaction, campaign: int, token: str) -> bool:
     found = await transaction.rows("find_claim", campaign=campaign, token=token)
     if not found:
         return False

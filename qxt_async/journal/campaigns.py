@@ -297,7 +297,7 @@ class CampaignStore:
         Returns:
             Whether it was written: not if the batch has another outcome already.
         """
-        return await self.database.write(partial(batches.settle, claim=claim, result=result), group="outcomes")
+        return await self.database.write_together(batches.settle, (claim, result))
 
     async def release(
         self, claim: Claim, error: QxtError | None, *, delay: float = 0.0, attempts: int | None = None
@@ -313,13 +313,12 @@ class CampaignStore:
         Returns:
             As `settle`.
         """
-        work = partial(batches.release, claim=claim, error=error, delay=delay, attempts=attempts)
-        return await self.database.write(work, group=("claims", claim.campaign))
+        item = batches.NotSent(claim, error, delay, attempts)
+        return await self.database.write_together(batches.release, item)
 
     async def undo_claim(self, campaign: int, token: str) -> bool:
         """*sending* → *planned* after a claim that failed and may have been committed all the same: it was not sent."""
-        work = partial(batches.undo_claim, campaign=campaign, token=token)
-        return await self.database.write(work, group=("claims", campaign))
+        return await self.database.write_together(batches.undo_claims, (campaign, token))
 
     async def expire_leases(self, campaign: int, *, alive: Collection[str] = ()) -> int:
         """*sending* with a lease that ran out → *unknown*.

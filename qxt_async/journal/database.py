@@ -12,13 +12,16 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from qxt_async.errors import JournalUnavailableError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
     from typing import TypeAlias
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 
 # An operation.
 Work: TypeAlias = "Callable[[Transaction], Coroutine[Any, Any, T]]"
+# An operation on the items of several callers; it returns a result for each.
+SharedWork: TypeAlias = "Callable[[Transaction, Sequence[ItemT]], Coroutine[Any, Any, Sequence[T]]]"
 
 
 class UnstorableError(JournalUnavailableError):
@@ -29,24 +32,21 @@ class Transaction(Protocol):
     """Runs statements of the journal's SQL files, by their names, inside one transaction.
 
     Values are bound by name; a list is one value. If a statement needs ``now`` and it is not given, it is the clock.
-
-    Attributes:
-        kept: what work that holds a lock leaves for the work after it in the same transaction, by the lock's name. It
-            may be empty for each.
     """
-
-    kept: dict[str, Any]
 
     async def rows(self, name: str, /, *, where: str = "TRUE", **values: Any) -> list[Any]:
         """Run a statement and return its rows; `where` replaces its ``{where}`` and must not hold a value."""
         ...
 
-    async def change(self, name: str, /, **values: Any) -> int:
-        """Run a statement without rows; return how many rows it changed."""
+    async def rows_for_each(self, name: str, /, values: Sequence[dict[str, Any]]) -> Sequence[list[Any]]:
+        """Run a statement once for each of these values, in their order, and return the rows of each.
+
+        PostgreSQL is told the values as part of the statement, which its log quotes when it fails: no numbers or texts.
+        """
         ...
 
-    async def change_at_end(self, name: str, /, **values: Any) -> None:
-        """The same, at any time before the commit; instead of what was asked for under the same name before."""
+    async def change(self, name: str, /, **values: Any) -> int:
+        """Run a statement without rows; return how many rows it changed."""
         ...
 
     async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -64,13 +64,10 @@ class Transaction(Protocol):
         """
         ...
 
-    async def lock(self, name: str, /, *, shared: bool = False, **values: Any) -> None:
+    async def lock(self, name: str, /, **values: Any) -> None:
         """Take a lock until the end of the transaction, if several transactions can write at a time.
 
-        Args:
-            name: of the statement.
-            shared: several transactions may hold it, if all of them share it.
-            values: for the statement.
+        All take their locks in one order, before any row is locked, so that they never wait for each other in a circle.
         """
         ...
 
@@ -117,16 +114,23 @@ class Database(Protocol):
         """Finish the operations under way, then close all connections. May be called again."""
         ...
 
-    async def write(self, work: Work[T], *, group: Hashable | None = None) -> T:
+    async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction, and return its result once that is committed.
 
         If it raises, nothing is written. Cancelling may end the waiting, not the writing.
+        """
+        ...
+
+    async def write_together(self, work: SharedWork[ItemT, T], item: ItemT) -> T:
+        """Run brief work on `item` as `write` does, in one transaction with the items of others that wait for it.
+
+        A commit costs a flush of the disk however little it writes. PostgreSQL gives up after seconds if the server is
+        frozen.
 
         Args:
-            work: the operation.
-            group: work of the same group may share a transaction. It takes milliseconds, takes its locks first, and
-                raises nothing of its own, as a claim or an outcome does. If one fails, the others are run again.
-                PostgreSQL gives up after seconds if the server is frozen.
+            work: the operation; callers that give the same share transactions. It raises nothing of its own. If it
+                fails with several items, it is run again with each.
+            item: what this caller wants done.
         """
         ...
 

@@ -18,7 +18,7 @@ numbers.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import attrs
@@ -28,8 +28,9 @@ from qxt_async.journal import batches
 from qxt_async.runtime.clocks import boottime
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from qxt_async.journal.batches import Attempt
     from qxt_async.journal.database import Database, Transaction
     from qxt_async.journal.records import Claim
 
@@ -96,13 +97,14 @@ def _ahead(free_in: int, most: int, rate: float | None) -> int:
 
 
 async def claim_without_limits(
-    transaction: Transaction, campaign: int, account: str, *, token: str, lease: float
-) -> Turn | None:
-    """Claim for an account that has no limits; ``None`` if it has some."""
-    found = await batches.claim(transaction, campaign, token=token, lease=lease, account=account, unlimited=account)
-    if found is None and await transaction.rows("limits", account=account):
-        return None
-    return Turn(found)
+    transaction: Transaction, attempts: Sequence[Attempt], *, account: str | None
+) -> Sequence[Turn | None]:
+    """Claim for an account that has no limits; nothing if it has some."""
+    await batches.lock_for_claims(transaction, (attempt.campaign for attempt in attempts))
+    found = await batches.claim(transaction, attempts, account=account, unlimited=account)
+    if account is not None and not any(found) and await transaction.rows("limits", account=account):
+        return [None] * len(attempts)
+    return [Turn(claim) for claim in found]
 
 
 @attrs.define(kw_only=True, repr=False)
@@ -124,62 +126,93 @@ class _Usage:
     sending: int
     offset: int
 
+    def wait(self, now: int) -> int:
+        """How long the next request has to wait."""
+        return max(
+            _ahead(self.requests_free_at - now, 1, self.request_rate),
+            _ahead(self.numbers_free_at - now, _MOST_NUMBERS, self.rate),
+        )
+
+    def limit(self, now: int) -> RateLimited | None:
+        """Why nothing may be claimed; ``None`` if something may."""
+        wait = self.wait(now)
+        if wait > _AHEAD:
+            return RateLimited((wait - _AHEAD) / _SECOND)
+        if self.concurrency is not None and self.sending >= self.concurrency:
+            return RateLimited(_WHEN_FULL)
+        return None
+
+    def spend(self, at: int, numbers: int) -> None:
+        """Add a request that leaves then."""
+        first = at - max(self.requests_free_at, self.numbers_free_at) > _WHILE
+        free_at = at + _SETTLING if first else at
+        self.requests_free_at = free_at + _share(1, self.request_rate)
+        self.numbers_free_at = free_at + _share(numbers, self.rate)
+        self.sending += 1
+
 
 async def _usage(transaction: Transaction, account: str) -> _Usage | None:
-    """What is used, read once in a transaction; ``None`` for an account without limits."""
-    key = f"lock_for_account {account}"
-    if key not in transaction.kept:
-        rows = await transaction.rows("used_limits", account=account)
-        transaction.kept[key] = None
-        if rows:
-            ((request_rate, rate, concurrency, requests_free_at, numbers_free_at, sending, now),) = rows
-            transaction.kept[key] = _Usage(
-                request_rate=request_rate,
-                rate=rate,
-                concurrency=concurrency,
-                requests_free_at=requests_free_at,
-                numbers_free_at=numbers_free_at,
-                sending=sending,
-                offset=now - round(boottime() * _SECOND),
-            )
-    return cast("_Usage | None", transaction.kept[key])
+    """What is used; ``None`` for an account without limits."""
+    rows = await transaction.rows("used_limits", account=account)
+    if not rows:
+        return None
+    ((request_rate, rate, concurrency, requests_free_at, numbers_free_at, sending, now),) = rows
+    return _Usage(
+        request_rate=request_rate,
+        rate=rate,
+        concurrency=concurrency,
+        requests_free_at=requests_free_at,
+        numbers_free_at=numbers_free_at,
+        sending=sending,
+        offset=now - round(boottime() * _SECOND),
+    )
 
 
-async def claim(
-    transaction: Transaction, campaign: int, account: str, *, token: str, lease: float
-) -> Turn | RateLimited:
+async def claim(transaction: Transaction, attempts: Sequence[Attempt], *, account: str) -> Sequence[Turn | RateLimited]:
     """Claim for an account, within its limits. Other claims for it wait for the commit."""
-    await transaction.lock("lock_for_claim", shared=True, campaign=campaign)
+    await batches.lock_for_claims(transaction, (attempt.campaign for attempt in attempts))
     await transaction.lock("lock_for_account", account=account)
     used = await _usage(transaction, account)
     if used is None:
-        found = await batches.claim(transaction, campaign, token=token, lease=lease, account=account)
-        return Turn(found)
+        return [Turn(found) for found in await batches.claim(transaction, attempts, account=account)]
+    before = used.requests_free_at
+    turns: list[Turn | RateLimited] = []
+    while len(turns) < len(attempts):
+        # What a claim uses of a limit of numbers is known when it is made; otherwise all of them are one message.
+        end = len(turns) + 1 if used.rate is not None else None
+        turns += await _claim_within(transaction, attempts[len(turns) : end], account, used)
+    if used.requests_free_at != before:
+        await transaction.change(
+            "spend", account=account, requests_free_at=used.requests_free_at, numbers_free_at=used.numbers_free_at
+        )
+    return turns
+
+
+async def _claim_within(
+    transaction: Transaction, attempts: Sequence[Attempt], account: str, used: _Usage
+) -> list[Turn | RateLimited]:
+    """Claim what may leave now or soon, and add it to what is used."""
     since = boottime()
     now = used.offset + round(since * _SECOND)
-    wait = max(
-        _ahead(used.requests_free_at - now, 1, used.request_rate),
-        _ahead(used.numbers_free_at - now, _MOST_NUMBERS, used.rate),
-    )
-    if wait > _AHEAD:
-        return RateLimited((wait - _AHEAD) / _SECOND)
-    if used.concurrency is not None and used.sending >= used.concurrency:
-        return RateLimited(_WHEN_FULL)
-    at = now + wait
-    found = await batches.claim(transaction, campaign, token=token, lease=lease, account=account, now=at)
-    if found is not None:
-        first = at - max(used.requests_free_at, used.numbers_free_at) > _WHILE
-        free_at = at + _SETTLING if first else at
-        used.requests_free_at = free_at + _share(1, used.request_rate)
-        used.numbers_free_at = free_at + _share(len(found.numbers), used.rate)
-        used.sending += 1
-        await transaction.change_at_end(
-            "spend",
-            account=account,
-            requests_free_at=used.requests_free_at,
-            numbers_free_at=used.numbers_free_at,
-        )
-    return Turn(found, since + wait / _SECOND)
+    if_all_are_found = attrs.evolve(used)
+    moments: list[int] = []
+    limited: RateLimited | None = None
+    for _ in attempts:
+        limited = if_all_are_found.limit(now)
+        if limited is not None:
+            break
+        moments.append(now + if_all_are_found.wait(now))
+        if_all_are_found.spend(moments[-1], 0)
+    granted = [attrs.evolve(attempt, begins=at) for attempt, at in zip(attempts, moments, strict=False)]
+    claims = await batches.claim(transaction, granted, account=account) if granted else []
+    turns: list[Turn | RateLimited] = []
+    for at, found in zip(moments, claims, strict=True):
+        if found is not None:
+            used.spend(at, len(found.numbers))
+        turns.append(Turn(found, since + (at - now) / _SECOND))
+    if limited is not None:
+        turns += [limited] * (len(attempts) - len(turns))
+    return turns
 
 
 class Limits:
@@ -236,10 +269,11 @@ class AccountClaims:
 
     def __init__(self, database: Database, account: str | None) -> None:
         self._database = database
-        self._account = account
-        self._lock = anyio.Lock()
-        # As far as is known: the first claim finds out.
+        # As far as is known it has none: the first claim finds out.
         self._limited = False
+        self._freely = partial(claim_without_limits, account=account)
+        self._within = partial(claim, account=account or "")
+        self._lock = anyio.Lock()
 
     async def claim(self, campaign: int, *, token: str, lease: float) -> Claim | None:
         """Claim, and return when the request may leave.
@@ -247,18 +281,12 @@ class AccountClaims:
         Returns:
             The batch; ``None`` if none may be sent, or if the turn does not come within a second.
         """
-        account = self._account
-        group = ("claims", campaign)
-        if account is None:
-            free = partial(batches.claim, campaign=campaign, token=token, lease=lease)
-            return await self._database.write(free, group=group)
-        attempt: dict[str, Any] = {"campaign": campaign, "account": account, "token": token, "lease": lease}
+        attempt = batches.Attempt(campaign, token, lease)
         if not self._limited:
-            found = await self._database.write(partial(claim_without_limits, **attempt), group=group)
+            found = await self._database.write_together(self._freely, attempt)
             if found is not None:
                 return found.claim
-        limited = partial(claim, **attempt)
-        turn = await self._turn(partial(self._database.write, limited, group=("turns", account)))
+        turn = await self._turn(partial(self._database.write_together, self._within, attempt))
         if turn is None:
             return None
         self._limited = turn.leave is not None

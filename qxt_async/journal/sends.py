@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import attrs
 
@@ -110,22 +110,42 @@ def digest_of(message: Message, numbers: Sequence[str]) -> str:
     return hashlib.sha256(f"{message_digest(message)} {phones}".encode()).hexdigest()
 
 
+@attrs.frozen
+class Attempt:
+    """An attempt to send, which is to be claimed.
+
+    Attributes:
+        request: what is sent.
+        token: never used before.
+        lease: seconds.
+        batch: without a key, the batch of an earlier attempt.
+    """
+
+    request: SendRequest
+    token: str
+    lease: float
+    batch: int | None
+
+
+_Refused: TypeAlias = "errors.IdempotencyKeyReusedError | errors.NumberLimitedError"
+
+
 async def claim(
-    transaction: Transaction,
-    request: SendRequest,
-    *,
-    token: str,
-    lease: float,
-    batch: int | None,
-    alive: Collection[str],
-) -> Claim | FoundSend | errors.IdempotencyKeyReusedError | errors.NumberLimitedError:
-    """Take a send, or find that it is not to be sent. Without a key, `batch` is the batch of an earlier attempt."""
+    transaction: Transaction, attempts: Sequence[Attempt], *, alive: Collection[str]
+) -> list[Claim | FoundSend | _Refused]:
+    """Take sends, or find that they are not to be sent."""
+    requests = [attempt.request for attempt in attempts]
+    for key in sorted({request.key for request in requests if request.key is not None}):
+        await transaction.lock("lock_for_key", key=key)
+    if counted := {canonical(number) for request in requests if request.limits for number in request.numbers}:
+        await transaction.lock("lock_for_numbers", numbers=list(counted))
+    return [await _claim(transaction, attempt, alive) for attempt in attempts]
+
+
+async def _claim(transaction: Transaction, asked: Attempt, alive: Collection[str]) -> Claim | FoundSend | _Refused:
     since = boottime()
-    attempt = {"token": token, "lease": round(lease * _SECOND)}
-    if request.key is not None:
-        await transaction.lock("lock_for_key", key=request.key)
-    if request.limits:
-        await transaction.lock("lock_for_numbers", numbers=list(map(canonical, request.numbers)))
+    request, token, batch = asked.request, asked.token, asked.batch
+    attempt = {"token": token, "lease": round(asked.lease * _SECOND)}
     if request.key is not None:
         rows = await _find(transaction, request)
         if rows and rows[0][2] == BatchState.SENDING:
@@ -210,19 +230,23 @@ async def _check_limits(transaction: Transaction, request: SendRequest) -> error
     return None
 
 
-async def settle(transaction: Transaction, claim: Claim, result: BatchResult) -> bool:
-    """Write the outcome; returns whether it was written."""
-    if not await batches.settle(transaction, claim, result):
-        return False
-    if result.failed:
-        await transaction.change("uncount_numbers", batch=claim.batch, numbers=list(map(canonical, result.failed)))
-    if result.error is not None:
-        await transaction.change("keep_refusal", batch=claim.batch, refusal=written(result.error))
-    return True
+async def settle(transaction: Transaction, outcomes: Sequence[tuple[Claim, BatchResult]]) -> list[bool]:
+    """Write the outcomes; returns whether each was written."""
+    stored = await batches.settle(transaction, outcomes)
+    for (claim, result), its in zip(outcomes, stored, strict=True):
+        if its and result.failed:
+            await transaction.change("uncount_numbers", batch=claim.batch, numbers=list(map(canonical, result.failed)))
+        if its and result.error is not None:
+            await transaction.change("keep_refusal", batch=claim.batch, refusal=written(result.error))
+    return stored
 
 
-async def release(transaction: Transaction, claim: Claim, error: errors.QxtError | None) -> bool:
-    """Give a send back that was not sent; if every send would be refused, end it."""
+async def release(transaction: Transaction, items: Sequence[tuple[Claim, errors.QxtError | None]]) -> list[bool]:
+    """Give sends back that were not sent; if every send would be refused, end them."""
+    return [await _release(transaction, claim, error) for claim, error in items]
+
+
+async def _release(transaction: Transaction, claim: Claim, error: errors.QxtError | None) -> bool:
     phones = list(map(canonical, claim.numbers))
     said = {"batch": claim.batch, "token": claim.token, **batches.said(error)}
     if error is not None and error.concerns_every_batch:
@@ -237,8 +261,12 @@ async def release(transaction: Transaction, claim: Claim, error: errors.QxtError
     return bool(stored)
 
 
-async def undo_claim(transaction: Transaction, token: str) -> bool:
-    """Give a send back whose claim failed and was committed all the same."""
+async def undo_claims(transaction: Transaction, tokens: Sequence[str]) -> list[bool]:
+    """Give sends back whose claims failed and were committed all the same."""
+    return [await _undo_claim(transaction, token) for token in tokens]
+
+
+async def _undo_claim(transaction: Transaction, token: str) -> bool:
     for (batch,) in await transaction.rows("find_claim", campaign=SENDS, token=token):
         phones = list(map(canonical, await _numbers_of(transaction, batch)))
         await transaction.change("uncount_numbers", batch=batch, numbers=phones)
@@ -263,6 +291,7 @@ class SendStore:
         self._database = database
         self.lease_margin = 15.0
         self.alive: set[str] = set()
+        self._claim = partial(claim, alive=self.alive)
 
     async def claim(
         self, request: SendRequest, *, token: str, lease: float, batch: int | None = None
@@ -280,24 +309,24 @@ class SendStore:
             NumberLimitedError: a phone has got enough texts.
             JournalUnavailableError: do not send.
         """
-        work = partial(claim, request=request, token=token, lease=lease, batch=batch, alive=self.alive)
-        # Sends that are counted for a phone wait for each other, and for no others.
-        claimed = await self._database.write(work, group=token if request.limits else "sends")
+        # Sends that are counted for a phone wait for each other, and no others for them.
+        work = partial(claim, alive=self.alive) if request.limits else self._claim
+        claimed = await self._database.write_together(work, Attempt(request, token, lease, batch))
         if isinstance(claimed, errors.QxtError):
             raise claimed
         return claimed
 
     async def settle(self, claim: Claim, result: BatchResult) -> bool:
         """Write the outcome of a claimed send. Returns whether it was written: not if it has another one already."""
-        return await self._database.write(partial(settle, claim=claim, result=result), group="outcomes")
+        return await self._database.write_together(settle, (claim, result))
 
     async def release(self, claim: Claim, error: errors.QxtError | None) -> bool:
         """Give a send back: nothing was sent. If the account is refused, it has failed, and its key is free."""
-        return await self._database.write(partial(release, claim=claim, error=error), group="outcomes")
+        return await self._database.write_together(release, (claim, error))
 
     async def undo_claim(self, token: str) -> bool:
         """Give a send back after a claim that failed and may have been committed all the same."""
-        return await self._database.write(partial(undo_claim, token=token), group="outcomes")
+        return await self._database.write_together(undo_claims, token)
 
     async def reconcile(self) -> None:
         """Set sends whose lease has run out to unknown, and bind what is unknown to the mids of new reports.

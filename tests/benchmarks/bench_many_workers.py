@@ -93,7 +93,7 @@ class Database:
         self._commits = Together(nursery, lambda _: self.disk.use(costs.flush))
 
     async def transaction(self, statements: int) -> None:
-        for seconds in (self._costs.begin, *[self._costs.statement] * statements):
+        for seconds in (self._costs.begin, self._costs.statement * statements):
             await trio.sleep(self._costs.round_trip)
             await self.processors.use(seconds)
         await trio.sleep(self._costs.round_trip)

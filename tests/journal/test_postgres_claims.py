@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from threading import Thread
 from typing import Any
 
@@ -17,8 +18,9 @@ from qxt_async.errors import JournalUnavailableError, PartialAnswerError
 from qxt_async.journal import Journal, batches, open_journal, resending, states
 from qxt_async.journal.database import Transaction
 from qxt_async.journal.postgres.database import PostgresDatabase
-from qxt_async.journal.postgres.transaction import PostgresTransaction
+from qxt_async.journal.postgres.transaction import DIALECT, PostgresTransaction
 from qxt_async.journal.records import BatchState, Claim, ExcludedNumber, ExclusionReason
+from qxt_async.journal.statements import Statements
 from qxt_async.journal.states import hold_state
 
 pytestmark = pytest.mark.anyio
@@ -69,7 +71,9 @@ async def test_nothing_is_claimed_after_a_pause(
         paused.set()
 
     async def claiming(transaction: Transaction) -> None:
-        assert await batches.claim(transaction, campaign, token="t1", lease=60) is not None
+        await batches.lock_for_claims(transaction, [campaign])
+        (claim,) = await batches.claim(transaction, [batches.Attempt(campaign, "t1", 60)])
+        assert claim is not None
         tasks.start_soon(pause)
         await _waits_for_a_lock(postgresql, journals)
         assert not paused.is_set()
@@ -78,6 +82,26 @@ async def test_nothing_is_claimed_after_a_pause(
         await journal.database.write(claiming)
     assert await journal.campaigns.claim(campaign, token="t2", lease=60) is None
     assert await all_batches(journal.campaigns, campaign) == [BatchState.SENDING, BatchState.PLANNED]
+
+
+async def test_a_claim_does_not_walk_through_what_was_sent(journal: Journal, postgresql: Server, journals: str) -> None:
+    """Also if the database has its statistics from when nothing was sent, as right after a plan."""
+    campaign = await running(journal.campaigns, *[1] * 20)
+    name = name_of(journals)
+    values = {"token": "'t'", "now": "NULL", "lease": "1", "leeway": "1", "account": "NULL", "unlimited": "NULL"}
+    values["campaign"] = str(campaign)
+    claim = re.sub(r"%\((\w+)\)s", lambda match: values[match[1]], Statements(DIALECT).get("claim").text)
+    copy = (
+        "INSERT INTO qxt.batches (campaign, message, state, count, numbers) "
+        "SELECT campaign, message, state, count, numbers FROM qxt.batches, generate_series(1, 200) LIMIT 3000"
+    )
+    postgresql.ask(copy, name)
+    postgresql.ask("ANALYZE qxt.batches", name)
+    sent = "UPDATE qxt.batches SET state = 'accepted' WHERE id < (SELECT max(id) - 100 FROM qxt.batches)"
+    postgresql.ask(sent, name)
+    plan = await journal.database.write(lambda transaction: raw(transaction, f"EXPLAIN {claim}"))
+    scans = re.findall(r"Index Scan using (\w+) on batches batches_1", str(plan))
+    assert scans == ["batches_by_state"]
 
 
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])

@@ -15,6 +15,7 @@ from support.steps import NUMBERS, accepted, all_batches, claimed, planned, runn
 from qxt_async.errors import InvalidConfigurationError
 from qxt_async.journal import AccountLimits, Journal, open_journal
 from qxt_async.journal import limits as limits_module
+from qxt_async.journal.batches import Attempt
 from qxt_async.journal.campaigns import CampaignStore
 from qxt_async.journal.database import Transaction
 from qxt_async.journal.records import BatchState, Claim
@@ -231,13 +232,13 @@ async def test_lease_does_not_count_the_wait_for_a_turn(journal: Journal, monkey
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=2))
     campaigns = journal.campaigns_of(ACCOUNT)
     tries: list[float] = []
-    write = journal.database.write
+    write = journal.database.write_together
 
-    async def noted(work: Any, **options: Any) -> Any:
+    async def noted(work: Any, item: Any) -> Any:
         tries.append(boottime())
-        return await write(work, **options)
+        return await write(work, item)
 
-    monkeypatch.setattr(journal.database, "write", noted)
+    monkeypatch.setattr(journal.database, "write_together", noted)
     first = await claimed(campaigns, campaign, "t1")
     assert tries[0] <= first.since
     second = await claimed(campaigns, campaign, "t2")
@@ -272,15 +273,15 @@ async def test_waiting_for_a_turn_ends(journal: Journal, monkeypatch: pytest.Mon
     assert (await all_batches(campaigns, campaign)).count(BatchState.SENDING) == 1
 
 
-async def test_a_claim_within_limits_shares_no_transaction_if_it_is_alone(journal: Journal) -> None:
-    """What it used is written with it, also outside of a group."""
+async def test_claims_in_one_transaction_keep_the_limits(journal: Journal) -> None:
+    """What one uses is used for the next, in the same transaction and in a later one."""
     campaign = await running(journal.campaigns, 1, 1)
     await journal.limits.set(ACCOUNT, AccountLimits(max_request_rate=0.01))
-    outcomes = []
-    for token in "ab":
-        claim = partial(limits_module.claim, campaign=campaign, account=ACCOUNT, token=token, lease=60)
-        outcomes.append(await journal.database.write(claim))
-    assert [type(outcome).__name__ for outcome in outcomes] == ["Turn", "RateLimited"]
+    outcomes: list[object] = []
+    for tokens in ("ab", "c"):
+        attempts = [Attempt(campaign, token, 60) for token in tokens]
+        outcomes += await journal.database.write(partial(limits_module.claim, attempts=attempts, account=ACCOUNT))
+    assert [type(outcome).__name__ for outcome in outcomes] == ["Turn", "RateLimited", "RateLimited"]
 
 
 async def test_nothing_to_claim_spends_nothing(journal: Journal) -> None:

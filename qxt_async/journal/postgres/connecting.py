@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg
-from psycopg import IsolationLevel, conninfo
+from psycopg import AsyncConnection, IsolationLevel, conninfo
 
 from qxt_async.errors import InvalidConfigurationError, JournalUnavailableError
 from qxt_async.journal.database import UnstorableError
@@ -16,11 +16,6 @@ from qxt_async.journal.migrating import upgrade
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from typing import TypeAlias
-
-    from psycopg import AsyncConnection
-
-    Connection: TypeAlias = AsyncConnection[tuple[Any, ...]]
 
 # Defaults for what the address does not set. A dead peer is noticed within half a minute, both when we wait for it
 # (keepalives) and when we have sent it something (user timeout, milliseconds).
@@ -136,6 +131,18 @@ def require_utf8(connection: AsyncConnection[Any]) -> None:
             f"the journal's database has the encoding {encoding}, which cannot keep every text: "
             "make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
         )
+
+
+class Connection(AsyncConnection[tuple[Any, ...]]):
+    """A connection to the journal.
+
+    Attributes:
+        prepared: the names of the statements that it has prepared for EXECUTE.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.prepared: set[str] = set()
 
 
 async def configure(connection: AsyncConnection[Any]) -> None:

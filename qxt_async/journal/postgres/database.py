@@ -24,6 +24,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from qxt_async.errors import JournalClosedError, JournalError, JournalUnavailableError
 from qxt_async.journal.postgres.connecting import (
+    Connection,
     configure,
     connection_parameters,
     migrate,
@@ -41,8 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Hashable
     from typing import TypeAlias
 
-    from qxt_async.journal.database import Pending, Work
-    from qxt_async.journal.postgres.connecting import Connection
+    from qxt_async.journal.database import Pending, SharedWork, Work
 
     Pool: TypeAlias = AsyncConnectionPool[Connection]
     _InTransaction: TypeAlias = Callable[[PostgresTransaction], Coroutine[Any, Any, "T"]]
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("qxt_async")
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 
 # A claim takes its lock and sees what was committed before, whatever the default isolation of the database is.
 _BEGIN_WRITE: Final = b"BEGIN ISOLATION LEVEL READ COMMITTED"
@@ -186,7 +187,7 @@ class PostgresDatabase:
         self._places = anyio.Semaphore(connections)
         self._turn = anyio.Semaphore(1)
         self._pool: Pool | None = None
-        self._groups: dict[Hashable, WriteGroup] = {}
+        self._groups: dict[Hashable, WriteGroup[Any, Any]] = {}
         # None stands for the database's own clock, which is the same for all machines.
         self.clock: Callable[[], int | None] = lambda: None
 
@@ -215,6 +216,7 @@ class PostgresDatabase:
 
     async def _open(self) -> None:
         pool: Pool = AsyncConnectionPool(
+            connection_class=Connection,
             kwargs={**self._parameters, "autocommit": True},
             min_size=1,
             max_size=self._size,
@@ -241,7 +243,7 @@ class PostgresDatabase:
 
     async def _connect(self, deadline: _Deadline) -> Connection:
         """A connection outside of the pool, in autocommit mode."""
-        connection = await psycopg.AsyncConnection.connect(**self._parameters, autocommit=True)
+        connection = await Connection.connect(**self._parameters, autocommit=True)
         deadline.watch(connection)
         await configure(connection)
         return connection
@@ -262,23 +264,25 @@ class PostgresDatabase:
 
     # --- transactions -------------------------------------------------------------------------------------------
 
-    async def write(self, work: Work[T], *, group: Hashable | None = None) -> T:
+    async def write(self, work: Work[T]) -> T:
         """Run `work`.
 
         Raises:
             JournalUnavailableError: also when the connection died. Then nothing is written, unless it died during the
                 commit itself.
         """
-        if group is None:
-            return await run_in_own_task(lambda: self._run(_BEGIN_WRITE, work, self._long_timeout))
-        shared = self._groups.get(group)
+        return await run_in_own_task(lambda: self._run(_BEGIN_WRITE, work, self._long_timeout))
+
+    async def write_together(self, work: SharedWork[ItemT, T], item: ItemT) -> T:
+        """Run `work` with the items of other tasks that wait. Raises what `write` does."""
+        shared: WriteGroup[ItemT, T] | None = self._groups.get(work)
         if shared is None:
-            shared = self._groups[group] = WriteGroup(self._transact, lambda: self.clock())  # noqa: PLW0108  (it may be set)
+            shared = self._groups[work] = WriteGroup(work, self._transact)
         try:
-            return await shared.write(work)
+            return await shared.write(item)
         finally:
             if shared.idle:
-                self._groups.pop(group, None)
+                self._groups.pop(work, None)
 
     async def _transact(self, run: _InTransaction[None]) -> None:
         await self._run(_BEGIN_WRITE, run, self._brief_timeout)

@@ -145,7 +145,7 @@ CREATE TABLE batches (
     account     KEY_TEXT
 );
 
-CREATE INDEX batches_by_state ON batches (campaign, state, id);
+CREATE INDEX batches_by_state ON batches (campaign, state, test DESC, id);
 CREATE INDEX batches_by_mid ON batches (mid) WHERE mid IS NOT NULL;
 -- One row or a few: each claim asks whether a test is open. With state, so that SQLite prefers it to batches_by_state.
 CREATE INDEX batches_tested ON batches (campaign, state) WHERE test > 0;

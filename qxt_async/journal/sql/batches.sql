@@ -1,7 +1,8 @@
 -- Batches: claims and their outcomes.
 
 -- The compare-and-set that only one process wins. If a back-off seems longer than any can be, the clock was set back.
--- The suppressions have a day of leeway for the clock. A test batch comes before all others.
+-- The suppressions have a day of leeway for the clock. A test batch comes before all others; the order says so, too, and
+-- only batches_by_state has it: by id alone, PostgreSQL would walk through all that was sent before.
 -- name: claim
 UPDATE batches SET
     state = 'sending', token = :token, attempts = attempts + 1, claimed_at = NOW, lease_until = NOW + :lease,
@@ -14,7 +15,7 @@ WHERE state = 'planned' AND id = (
         AND (test > 0 OR NOT EXISTS (
             SELECT 1 FROM batches AS t WHERE t.campaign = :campaign AND t.test > 0 AND t.state IN ('planned', 'sending')
         ))
-    ORDER BY id LIMIT 1
+    ORDER BY test DESC, id LIMIT 1
     {hold_next}
 )
 RETURNING

@@ -27,11 +27,12 @@ from qxt_async.journal.statements import Dialect, Statements, migrations, split
 from qxt_async.runtime.tasks import run_in_own_task, run_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator, Hashable, Iterable, Mapping
+    from collections.abc import Callable, Coroutine, Generator, Iterable, Mapping, Sequence
 
-    from qxt_async.journal.database import Pending, Work
+    from qxt_async.journal.database import Pending, SharedWork, Transaction, Work
 
 T = TypeVar("T")
+ItemT = TypeVar("ItemT")
 
 DIALECT: Final = Dialect(
     folder="sqlite",
@@ -87,10 +88,9 @@ class SqliteTransaction:
         clock: gives microseconds since 1970.
     """
 
-    __slots__ = ("_clock", "connection", "kept")
+    __slots__ = ("_clock", "connection")
 
     def __init__(self, connection: sqlite3.Connection, clock: Callable[[], int | None]) -> None:
-        self.kept: dict[str, Any] = {}
         self.connection = connection
         self._clock = clock
 
@@ -106,13 +106,13 @@ class SqliteTransaction:
         """All of them: RETURNING gives its rows only when they are all fetched."""
         return self._execute(name, where, values).fetchall()
 
+    async def rows_for_each(self, name: str, /, values: Sequence[dict[str, Any]]) -> list[list[Any]]:
+        """One statement after the other."""
+        return [self._execute(name, "TRUE", one).fetchall() for one in values]
+
     async def change(self, name: str, /, **values: Any) -> int:
         """One statement."""
         return self._execute(name, "TRUE", values).rowcount
-
-    async def change_at_end(self, name: str, /, **values: Any) -> None:
-        """At once."""
-        self._execute(name, "TRUE", values)
 
     async def insert(self, name: str, /, rows: Iterable[Mapping[str, Any]]) -> None:
         """One statement, prepared once, or each of several."""
@@ -133,7 +133,7 @@ class SqliteTransaction:
             new += self.connection.execute(statement, some + some[-columns:] * surplus).rowcount
         return new
 
-    async def lock(self, name: str, /, *, shared: bool = False, **values: Any) -> None:
+    async def lock(self, name: str, /, **values: Any) -> None:
         """Nothing: one connection writes at a time."""
 
     async def notify(self) -> None:
@@ -264,13 +264,22 @@ class SqliteDatabase:
     def _run(self, work: Work[T], connection: sqlite3.Connection) -> T:
         return drive(work(SqliteTransaction(connection, self.clock)))
 
-    async def write(self, work: Work[T], *, group: Hashable | None = None) -> T:
+    async def write(self, work: Work[T]) -> T:
         """Run `work` in the writer's thread; cancelling ends the waiting, not the writing.
 
         Raises:
             JournalBusyError: too much waits already.
         """
-        return await self.writer.submit(partial(self._run, work), guarded=group is None).result()
+        return await self.writer.submit(partial(self._run, work)).result()
+
+    async def write_together(self, work: SharedWork[ItemT, T], item: ItemT) -> T:
+        """The same: all that waits for the thread shares a transaction."""
+
+        async def alone(transaction: Transaction) -> T:
+            (result,) = await work(transaction, (item,))
+            return result
+
+        return await self.writer.submit(partial(self._run, alone), guarded=False).result()
 
     async def read(self, work: Work[T]) -> T:
         """Run `work` in a worker thread. Cancelling waits for it to end; a ``Task.cancel()`` of asyncio's does not."""
