@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import enum
-import io
 import re
 import sys
 from datetime import UTC, datetime, timedelta
@@ -15,9 +13,8 @@ import attrs
 import click
 
 from qxt_async.cli.journals import journal_option, open_existing
-from qxt_async.cli.options import at_least_one, bom_option, option_group
-from qxt_async.cli.printing import json_line, local_time, single_line, utc_time
-from qxt_async.files.spreadsheets import escape_formula
+from qxt_async.cli.options import at_least_one, bom_option, check_formats, csv_option, option_group
+from qxt_async.cli.printing import csv_lines, json_line, local_time, single_line, utc_time
 from qxt_async.protocol.numbers import canonical
 
 if TYPE_CHECKING:
@@ -77,10 +74,7 @@ class FeedOptions:
 
     def check(self) -> None:
         """Refuse options that contradict each other."""
-        if self.as_json and self.as_csv:
-            raise click.UsageError("--json and --csv contradict each other.")
-        if self.bom and not self.as_csv:
-            raise click.UsageError("--bom is for --csv.")
+        check_formats(as_json=self.as_json, as_csv=self.as_csv, bom=self.bom)
 
     def filters(self) -> dict[str, Any]:
         """The filters, as arguments for the journal."""
@@ -106,7 +100,7 @@ feed_options = option_group(
     click.option("--limit", type=at_least_one, metavar="N", help="No more than N, the oldest first."),
     click.option("--follow", is_flag=True, help="Wait for more, until Ctrl-C."),
     click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line instead."),
-    click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead, in UTF-8."),
+    csv_option,
     bom_option,
     journal_option,
 )
@@ -188,13 +182,9 @@ def _as_json(_: Feed, rows: list[Row] | None) -> str:
 
 
 def _as_csv(feed: Feed, rows: list[Row] | None) -> str:
-    written = io.StringIO()
-    writer = csv.writer(written, lineterminator="\n")
     if rows is None:
-        writer.writerow(("cursor", *feed.columns))
-    else:
-        writer.writerows((row["cursor"], *(escape_formula(row[name] or "") for name in feed.columns)) for row in rows)
-    return written.getvalue()
+        return csv_lines([("cursor", *feed.columns)])
+    return csv_lines((row["cursor"], *(row[name] for name in feed.columns)) for row in rows)
 
 
 def _local(name: str, value: Any) -> Any:

@@ -100,6 +100,7 @@ verbose = click.option(
     help="Log what happens to stderr; never texts or secrets.",
 )
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead.")
+csv_option = click.option("--csv", "as_csv", is_flag=True, help="Print CSV instead, in UTF-8.")
 bom_option = click.option(
     "--bom", is_flag=True, help="Begin CSV with a byte order mark, so that Excel reads it as UTF-8."
 )
@@ -107,6 +108,14 @@ force_option = click.option("--force", is_flag=True, help="Replace a file that e
 port_option = click.option(
     "--port", type=click.IntRange(0, 65535), required=True, metavar="P", help="0 for a free one."
 )
+
+
+def check_formats(*, as_json: bool, as_csv: bool, bom: bool) -> None:
+    """Refuse options of the output that contradict each other."""
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv contradict each other.")
+    if bom and not as_csv:
+        raise click.UsageError("--bom is for --csv.")
 
 
 # --- standard input: only one argument or option can read it ----------------------------------------------------------

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from qxt_async.files.spreadsheets import escape_formula
+
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
     from datetime import datetime
 
 COLORS = {"accepted": "green", "failed": "red", "unknown": "yellow"}
@@ -35,6 +39,15 @@ def json_line(value: object) -> str:
 def print_json(value: Mapping[str, Any]) -> None:
     """Print one JSON object on a line of its own."""
     click.echo(json_line(value))
+
+
+def csv_lines(rows: Iterable[Sequence[Any]]) -> str:
+    """Rows as CSV; a spreadsheet runs no text in them as a formula. ``None`` is an empty cell."""
+    written = io.StringIO()
+    writer = csv.writer(written, lineterminator="\n")
+    for row in rows:
+        writer.writerow([escape_formula(cell) if isinstance(cell, str) else cell for cell in row])
+    return written.getvalue()
 
 
 def single_line(text: str) -> str:

@@ -11,7 +11,8 @@ from qxt_async.cli.exit_codes import FailedError
 from qxt_async.cli.feed import Feed, FeedOptions, feed_options, show_feed
 from qxt_async.cli.journals import journal_option, open_existing
 from qxt_async.cli.options import as_json as json_option
-from qxt_async.cli.printing import json_line, local_time, utc_time
+from qxt_async.cli.options import bom_option, check_formats, csv_option
+from qxt_async.cli.printing import csv_lines, json_line, local_time, utc_time
 from qxt_async.journal.send_records import SendState
 
 if TYPE_CHECKING:
@@ -78,13 +79,16 @@ class _Entry:
 @command.command("show")
 @click.argument("key")
 @json_option
+@csv_option
+@bom_option
 @journal_option
-def show(key: str, as_json: bool, journal: str) -> None:
+def show(key: str, as_json: bool, as_csv: bool, bom: bool, journal: str) -> None:
     """Show what became of each number of the newest send with an idempotency key.
 
     With --json one object: {"cursor", "key", "state", "via_report", "sent_at", "settled_at", "error", "numbers"};
-    numbers is a list of {"number", "state", "mid", "report"}.
+    numbers is a list of {"number", "state", "mid", "report"}. --csv has these four columns, a row for each number.
     """
+    check_formats(as_json=as_json, as_csv=as_csv, bom=bom)
 
     async def find() -> list[SendRecord]:
         async with open_existing(journal) as opened:
@@ -94,14 +98,7 @@ def show(key: str, as_json: bool, journal: str) -> None:
     if not found:
         raise FailedError("no send with this key is recorded in the journal")
     record = found[-1]
-    reports = {(report.mid, report.number): report.code for report in record.reports}
-    mids = {number: acceptance.mid for acceptance in record.result.acceptances for number in acceptance.numbers}
-    failed = frozenset(record.result.failed)
-    numbers: list[dict[str, str | None]] = []
-    for number in record.result.numbers:
-        mid = mids.get(number)
-        state = "accepted" if mid is not None else "failed" if number in failed else "unknown"
-        numbers.append({"number": number, "state": state, "mid": mid, "report": reports.get((mid or "", number))})
+    numbers = _numbers_of(record)
     if as_json:
         values = {
             "cursor": record.cursor,
@@ -114,7 +111,28 @@ def show(key: str, as_json: bool, journal: str) -> None:
             "numbers": numbers,
         }
         click.echo(json_line(values))
-        return
+    elif as_csv:
+        rows = [tuple(numbers[0]), *(tuple(number.values()) for number in numbers)]
+        click.echo((("\ufeff" if bom else "") + csv_lines(rows)).encode(), nl=False)
+    else:
+        _show(record, numbers)
+
+
+def _numbers_of(record: SendRecord) -> list[dict[str, str | None]]:
+    """What became of each number."""
+    reports = {(report.mid, report.number): report.code for report in record.reports}
+    mids = {number: acceptance.mid for acceptance in record.result.acceptances for number in acceptance.numbers}
+    failed = frozenset(record.result.failed)
+    numbers: list[dict[str, str | None]] = []
+    for number in record.result.numbers:
+        mid = mids.get(number)
+        state = "accepted" if mid is not None else "failed" if number in failed else "unknown"
+        numbers.append({"number": number, "state": state, "mid": mid, "report": reports.get((mid or "", number))})
+    return numbers
+
+
+def _show(record: SendRecord, numbers: list[dict[str, str | None]]) -> None:
+    """Print a send for people."""
     began = "" if record.sent_at is None else f", begun {local_time(record.sent_at)}"
     proven = ", proven by a status report" if record.via_report else ""
     click.echo(f"{record.key}: {record.state.value}{proven}{began}")

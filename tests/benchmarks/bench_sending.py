@@ -194,10 +194,14 @@ async def single(base_url: str, rounds: int, *, profiling: bool) -> None:
 
 async def keyed(base_url: str, rounds: int, *, profiling: bool) -> None:
     """Sends with an idempotency key beside `send` without one, and beside a campaign of single texts, on aiohttp."""
-    binaries = None if profiling else programs()
+    if profiling:
+        with tempfile.TemporaryDirectory() as folder, profiled("keyed on SQLite"):
+            await one_way(base_url, 16, f"{folder}/qxt.db", campaign=False)
+        return
+    binaries = programs()
     with contextlib.ExitStack() as stack:
         postgresql = None if binaries is None else stack.enter_context(server(binaries, durable=True))
-        for in_flight in (16,) if profiling else (16, 64):
+        for in_flight in (16, 64):
             ways = {"send": None, "keyed on SQLite": "sqlite", "campaign on SQLite": "campaign"}
             if postgresql is not None:
                 ways["keyed on PostgreSQL"] = "postgresql"

@@ -88,6 +88,12 @@ def test_one_of_them(run: Run, account: None, gateway: SimulatedGateway, journal
     assert sorted(number["state"] for number in found["numbers"]) == ["accepted", "failed"]
     assert found["state"] == "mixed"
     assert found["error"]
+    table = run("sends", "show", "k", "--journal", journal, "--csv", "--bom").stdout
+    assert table.startswith("\ufeffnumber,state,mid,report\n")
+    rows = sorted(row.split(",") for row in table.splitlines()[1:])
+    assert rows == sorted([cell or "" for cell in number.values()] for number in found["numbers"])
+    refused = run("sends", "show", "k", "--journal", journal, "--csv", "--json")
+    assert "contradict" in refused.stderr
 
 
 def test_one_that_is_proven_or_not_begun(run: Run, account: None, gateway: SimulatedGateway, journal: Path) -> None:

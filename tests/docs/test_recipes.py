@@ -45,9 +45,16 @@ def test_celery(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_django(tmp_path: Path) -> None:
-    """A request that is repeated sends one text; the key of another number is refused."""
+    """A request that is repeated sends one text; the key of another number is refused; doubt is said."""
     gateway = SimulatedGateway()
+    gateway.fail_when(lambda submission: "13800138002" in submission.numbers, "take-then-close")
     answers = run("django_process.py", gateway, tmp_path)
     accepted = [200, {"state": "accepted", "mid": gateway.sends[0].mid}]
-    assert answers == [accepted, accepted, [409, {"state": "another request"}]]
-    assert gateway.taken == {"13800138000": 1}
+    assert answers == [
+        accepted,
+        accepted,
+        [409, {"state": "another request"}],
+        [200, {"state": "unknown"}],
+        [503, {"state": "unknown"}],
+    ]
+    assert gateway.taken == {"13800138000": 1, "13800138002": 1}
