@@ -60,14 +60,15 @@ _KEPT: Final = 24
 # Seconds between attempts to end a job.
 _AGAIN: Final = 0.3
 # One process at a time announces the batches of a campaign, and one makes the schema. The first key spells QXT.
-_LOCK_SCHEMA: Final = b"SELECT pg_advisory_xact_lock(5331028, 3)"
-LOCK_ANNOUNCEMENTS: Final = b"SELECT pg_advisory_xact_lock(5331030, hashint8(%(campaign)s::bigint))"
+_LOCK_SCHEMA: Final = b"SELECT pg_advisory_xact_lock(5331028, 4)"
+LOCK_ANNOUNCEMENTS: Final = b"SELECT pg_advisory_xact_lock(5331033, hashint8(%(campaign)s::bigint))"
 
 _VERSION: Final = b"SELECT obj_description(to_regnamespace('qxt_engine')::oid, 'pg_namespace')"
 _ONLY_OURS: Final = b"SET search_path TO qxt_engine"
 
 # The condition under which the journal's claim takes a batch: whether it is planned and due, tests first. A wait that
-# is longer than any back-off comes from a clock that was set back.
+# is longer than any back-off comes from a clock that was set back. It is asked in the order of the claim, whose index
+# knows what is planned.
 _DUE: Final = """
     b.state = 'planned' AND (b.test > 0 OR NOT EXISTS (
         SELECT FROM qxt.batches AS t WHERE t.campaign = b.campaign AND t.test > 0 AND t.state IN ('planned', 'sending')
@@ -79,7 +80,8 @@ _DUE: Final = """
 _MISSING: Final = f"""
 SELECT
     (SELECT count(*) FROM (
-        SELECT FROM qxt.batches AS b WHERE b.campaign = %(campaign)s AND {_DUE} LIMIT %(jobs)s
+        SELECT FROM qxt.batches AS b WHERE b.campaign = %(campaign)s AND {_DUE}
+        ORDER BY b.test DESC, b.id LIMIT %(jobs)s
     ) AS due),
     (SELECT count(*) FROM procrastinate_jobs AS job
     WHERE job.task_name = '{SEND}' AND (job.args ->> 'campaign')::bigint = %(campaign)s AND (
@@ -92,7 +94,7 @@ SELECT
 """  # noqa: S608  (nothing of it comes from outside)
 
 _IS_DUE: Final = f"""
-SELECT 1 FROM qxt.batches AS b WHERE b.campaign = %(campaign)s AND {_DUE} LIMIT 1
+SELECT 1 FROM qxt.batches AS b WHERE b.campaign = %(campaign)s AND {_DUE} ORDER BY b.test DESC, b.id LIMIT 1
 """.encode()  # noqa: S608
 _PRIORITISE: Final = b"UPDATE qxt.campaigns SET priority = %(priority)s WHERE id = %(campaign)s"
 _PRIORITISE_JOBS: Final = f"""
@@ -102,9 +104,10 @@ WHERE task_name = '{SEND}' AND status = 'todo' AND (args ->> 'campaign')::bigint
 _RUNNING: Final = b"SELECT id FROM qxt.campaigns WHERE state = 'running' ORDER BY id"
 # A lease that begins in the future comes from a clock that was set back, too.
 _EXPIRED: Final = b"""
-SELECT DISTINCT campaign FROM qxt.batches
-WHERE state = 'sending' AND mid IS NULL
-    AND (lease_until <= qxt.micros(NULL) OR claimed_at > qxt.micros(NULL) + %(leeway)s)
+SELECT c.id FROM qxt.campaigns AS c WHERE EXISTS (
+    SELECT FROM qxt.batches AS b WHERE b.campaign = c.id AND b.state = 'sending' AND b.mid IS NULL
+        AND (b.lease_until <= qxt.micros(NULL) OR b.claimed_at > qxt.micros(NULL) + %(leeway)s)
+)
 """
 _IN_DOUBT: Final = b"""
 SELECT DISTINCT c.id FROM qxt.campaigns AS c JOIN qxt.batches AS b ON b.campaign = c.id

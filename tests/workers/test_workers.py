@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import anyio
 import attrs
+import psycopg
 import pytest
 from procrastinate.exceptions import ConnectorException
 from procrastinate.worker import Worker
@@ -184,6 +185,32 @@ async def test_a_job_names_a_campaign_and_nothing_else(setting: Setting, postgre
         assert await engine.announce(campaign) == len(await setting.batches(campaign)) - 6
         await setting.journal.campaigns.pause(campaign, "")
         assert await engine.announce(campaign) == 0
+
+
+async def test_a_queue_that_was_long_and_is_empty_costs_little(
+    setting: Setting, postgresql: Server, database: str
+) -> None:
+    """The database plans with the statistics of an empty queue; a job is seconds of work, so the queue stays short."""
+    name = name_of(database)
+    queue = "qxt_engine.procrastinate_jobs"
+    async with Engine(require_postgres(setting.journal)):
+        pass
+    postgresql.ask(
+        f"INSERT INTO {queue} (queue_name, task_name, args, status) "
+        f"SELECT '{BATCHES}', '{SEND}', '{{\"campaign\": 999}}', 'succeeded' FROM generate_series(1, 20000)",
+        name,
+    )
+    with psycopg.connect(plain(database), autocommit=True) as connection:
+        connection.execute("SET search_path TO qxt_engine")  # for the triggers
+        connection.execute(f"DELETE FROM {queue}".encode())
+        connection.execute(f"VACUUM ANALYZE {queue}".encode())
+    numbers = [f"1380014{index:04}" for index in range(1500)]
+    campaign = await plan(setting.journal, numbers, 1)
+    async with setting.working():
+        await run_on_workers(setting.journal, campaign, WATCHING)
+    assert setting.gateway.taken == dict.fromkeys(numbers, 1)
+    ((made,),) = postgresql.ask("SELECT last_value - 20000 FROM qxt_engine.procrastinate_jobs_id_seq", name)
+    assert made <= 200  # of 1500
 
 
 async def test_the_higher_priority_goes_first(setting: Setting, postgresql: Server, database: str) -> None:

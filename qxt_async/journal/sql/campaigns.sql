@@ -50,10 +50,13 @@ FROM campaigns
 WHERE id > 0 AND {where}
 ORDER BY id DESC;
 
+-- In the order of batches_by_state: else PostgreSQL may look for a planned batch among all that were sent.
 -- name: pending_work
 SELECT
     state, reason,
-    EXISTS (SELECT 1 FROM batches WHERE campaign = :campaign AND state = 'planned'),
+    (
+        SELECT id FROM batches WHERE campaign = :campaign AND state = 'planned' ORDER BY test DESC, id LIMIT 1
+    ) IS NOT NULL,
     EXISTS (SELECT 1 FROM batches WHERE campaign = :campaign AND state = 'sending')
 FROM campaigns WHERE id = :campaign;
 
@@ -88,8 +91,8 @@ SELECT
         SELECT coalesce(sum(cost), 0) FROM (
             SELECT b.count * m.segments AS cost FROM batches AS b
             JOIN campaign_messages AS m ON m.id = b.message
-            WHERE b.campaign = :campaign AND b.state = 'planned' AND b.test = 0
-            ORDER BY b.id LIMIT :limit
+            WHERE b.campaign = :campaign AND b.state = 'planned' AND b.test < 1
+            ORDER BY b.test DESC, b.id LIMIT :limit
         ) AS ahead
     ) + (
         SELECT coalesce(sum(b.count * m.segments), 0) FROM batches AS b
