@@ -38,23 +38,15 @@ numbers;
 
 -- A group of reports is one JSON array of rows: no slower for the server than COPY into a table of its own and merging
 -- from there (COPY into this one fails whole on one report that is known), and a third of the work for us that arrays
--- are. Of equal keys the first. What is known already draws no seq.
+-- are. Of equal keys the first. ON CONFLICT and not NOT EXISTS: a plan from when the table was small reads all of it.
 -- name: insert_reports
 INSERT INTO reports (mid, number, code, state, port, area, city, first_at, received_at)
-SELECT mid, number, code, state, port, area, city, first_at, at
-FROM (
-    SELECT DISTINCT ON (mid, number) *
-    FROM (
-        SELECT
-            (value ->> 0) COLLATE "C" AS mid, (value ->> 1) COLLATE "C" AS number, value ->> 2 AS code,
-            value ->> 3 AS state, value ->> 4 AS port, value ->> 5 AS area, value ->> 6 AS city,
-            CAST(value ->> 7 AS bigint) AS first_at, CAST(value ->> 8 AS bigint) AS at, place
-        FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, place)
-    ) AS report
-    ORDER BY mid, number, place
-) AS first
-WHERE NOT EXISTS (SELECT FROM reports AS known WHERE known.mid = first.mid AND known.number = first.number)
-ORDER BY place;
+SELECT
+    value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, value ->> 6,
+    CAST(value ->> 7 AS bigint), CAST(value ->> 8 AS bigint)
+FROM json_array_elements(CAST(:rows AS json)) WITH ORDINALITY AS given (value, place)
+ORDER BY place
+ON CONFLICT (mid, number) DO NOTHING;
 
 -- name: reports_with_news
 SELECT given.place - 1
