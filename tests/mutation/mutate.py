@@ -35,6 +35,8 @@ MODULES = {
     "journal/states": RECONCILING,
     "campaign/guard": ("campaign",),
     "sending/recorded": ("sending", "client", "campaign"),
+    "sending/keyed": ("client",),
+    "journal/sends": ("client", "journal"),
     "sending/retry": TESTS[:3],
     "sending/batching": TESTS[:3],
     "protocol/pushes": ("protocol", "receiving"),
